@@ -1,0 +1,67 @@
+# Two commands matter: `make demo` and `make check`. Both make .venv first, from the lock files.
+
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and is new enough; give another one with `make check PYTHON=python3.13`.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then echo $$p; break; fi; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV ?= uv
+LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+TYPED := src $(wildcard tests/typing)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check lint test bench format lock clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
+
+demo: $(VENV)/.core ## run the pipeline on made-up vendor files and show what came of them
+	$(BIN)/ordertrail demo
+
+check: lint test ## everything CI runs: style, types, layers, then all tests
+
+lint: $(VENV)/.dev ## style, types and layers only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict $(TYPED)
+	$(BIN)/lint-imports
+
+test: lint ## the fast tests, then the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m slow
+
+bench: $(VENV)/.dev ## measure, against peers in the same run
+	$(BIN)/python -m bench
+
+format: $(VENV)/.dev ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## write both lock files again (needs uv); pins stay unless UPGRADE=--upgrade
+	$(LOCK) $(UPGRADE) --group build -o requirements.lock
+	$(LOCK) $(UPGRADE) --group build --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(NEW_ENOUGH)'; then \
+		echo "ordertrail needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is older or does not run)." >&2; \
+		echo "Install one, or name it: make $(or $(MAKECMDGOALS),check) PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# A stamp is younger than its lock file once that has been installed: a second run installs nothing.
+$(VENV)/.core: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.core
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

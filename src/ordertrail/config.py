@@ -1,0 +1,416 @@
+"""`ordertrail.toml` and the environment, parsed once into frozen values; the only reader of either.
+
+Every mistake is a `ConfigError` that names the file (or the variable), the key and the value, and says what
+to do. `SETTINGS`, `DEFAULT_CONTRACT` and `template` come from `ordertrail.config_template`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ordertrail.config_contract import Fail, build_contract, build_vendors, nearest
+from ordertrail.config_template import (
+    DEFAULT_CONTRACT,
+    ENVIRONMENT_PREFIX,
+    SECTIONS,
+    SETTINGS,
+    Document,
+    PipelineSection,
+    Setting,
+    template,
+    toml_value,
+)
+from ordertrail.errors import ConfigError
+from ordertrail.model import Contract, Mode, Vendor
+
+__all__ = [
+    "DEFAULT_CONTRACT",
+    "LOG_LEVELS",
+    "SETTINGS",
+    "Config",
+    "Setting",
+    "Tables",
+    "load_config",
+    "log_level",
+    "parse_config",
+    "template",
+]
+
+LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
+"""What `ORDERTRAIL_LOG` may say."""
+
+_MIN_MEMORY_MB = 64
+_CONVERT: dict[str, Callable[[str], object]] = {"text": str, "a number": float, "a whole number": int}
+_LISTS = ("vendors", "contract.columns")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The plain names of the five tables."""
+
+    stage: str
+    target: str
+    history: str
+    rejects: str
+    deliveries: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One pipeline, fully checked. All paths are absolute.
+
+    Attributes:
+        name: The pipeline's name.
+        engine: Where the work is done.
+        source: Folder the vendors' files land in; outside of archive and warehouse and neither inside it.
+        archive: Folder that loaded files go to.
+        warehouse: Folder of the tables.
+        catalog: First part of the tables' three-level names.
+        schema: Second part of the tables' three-level names.
+        tables: The names of the five tables.
+        mode: How rows reach the target.
+        settle_s: A file is complete when unchanged for this long, in seconds; 0 or more.
+        max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
+        threads: Threads that read and compare rows; 0 means one a core.
+        memory_limit_mb: Memory for reading and comparing rows, in MB.
+        contract: What a row must meet.
+        vendors: At least one, in the order of the file: the first whose glob fits takes a file.
+        file: The file this was read from, None when it was text.
+    """
+
+    name: str
+    engine: Literal["embedded"]
+    source: Path
+    archive: Path
+    warehouse: Path
+    catalog: str
+    schema: str
+    tables: Tables
+    mode: Mode
+    settle_s: float
+    max_reject_share: float
+    threads: int
+    memory_limit_mb: int
+    contract: Contract
+    vendors: tuple[Vendor, ...]
+    file: Path | None
+
+    def table_path(self, name: str) -> Path:
+        """The folder of the table with this plain name, such as `tables.target`."""
+        return self.warehouse / self.catalog / self.schema / name
+
+
+def load_config(
+    path: str | os.PathLike[str] = "ordertrail.toml", *, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read a config file.
+
+    Args:
+        path: The file; folders in it are relative to the folder it is in.
+        environ: The environment; None takes that of the process.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: The file is missing or unreadable, or something in it or in the environment is wrong.
+    """
+    file = Path(path).absolute()
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{file}: there is no such config file",
+            hint="write one with `ordertrail init`, or name another with --config FILE",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read: {error.strerror}", hint="name a readable file with --config FILE"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: byte {error.start} is not UTF-8", hint="save the file with the encoding UTF-8"
+        ) from error
+    return parse_config(text, base=file.parent, environ=environ, file=file)
+
+
+def parse_config(
+    text: str, *, base: Path, environ: Mapping[str, str] | None = None, file: Path | None = None
+) -> Config:
+    """Parse the text of a config file.
+
+    Args:
+        text: TOML.
+        base: Folder that relative paths start from.
+        environ: The environment; None takes that of the process.
+        file: Where the text is from, for messages.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: Something in the text or in the environment is wrong.
+    """
+    label = str(file) if file else "config"
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{label}: not valid TOML: {error}", hint="correct the file at that place") from error
+    overrides = _environment(os.environ if environ is None else environ)
+    fail = _failure(label, overrides)
+    data = _override(data, overrides)
+    try:
+        document = Document.model_validate(data)
+    except ValidationError as error:
+        _report(error, data, fail)
+    contract = build_contract(document.contract, fail)
+    return _config(document.pipeline, contract, build_vendors(document.vendors, contract, fail), base, file, fail)
+
+
+def log_level(environ: Mapping[str, str] | None = None) -> str:
+    """The level of `ORDERTRAIL_LOG`, one of `LOG_LEVELS`; `info` when it is not set.
+
+    Args:
+        environ: The environment; None takes that of the process.
+
+    Raises:
+        ConfigError: The variable says something else.
+    """
+    value = (os.environ if environ is None else environ).get("ORDERTRAIL_LOG", "info")
+    if value.lower() not in LOG_LEVELS:
+        raise ConfigError(
+            f"environment: ORDERTRAIL_LOG = {value!r}: no such level", hint="use one of " + ", ".join(LOG_LEVELS)
+        )
+    return value.lower()
+
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """The values of `[pipeline]` that the environment overrides, converted, by dotted key."""
+    known = {setting.environment: setting for setting in SETTINGS if setting.environment}
+    found: dict[str, object] = {}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        setting = known.get(variable)
+        if setting is None:
+            raise ConfigError(
+                f"environment: {variable} = {value!r}: there is no such setting",
+                hint=nearest(variable, [name for name in known if name], otherwise="unset it"),
+            )
+        try:
+            found[setting.key] = _CONVERT[setting.type](value)
+        except ValueError as error:
+            raise ConfigError(
+                f"environment: {variable} = {value!r}: must be {setting.type}", hint=f"such as {setting.default!r}"
+            ) from error
+    return found
+
+
+def _override(data: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    pipeline = data.get("pipeline", {})
+    if not overrides or not isinstance(pipeline, dict):
+        return dict(data)
+    return {**data, "pipeline": {**pipeline, **{key.rpartition(".")[2]: value for key, value in overrides.items()}}}
+
+
+def _failure(label: str, overrides: Mapping[str, object]) -> Fail:
+    """What raises: it names the variable where the environment set the value, else file and key."""
+    variables = {setting.key: setting.environment for setting in SETTINGS}
+
+    def fail(key: str, value: object, problem: str, hint: str) -> NoReturn:
+        place = f"environment: {variables[key]}" if key in overrides else f"{label}: {key}"
+        shown = "" if value is None else f" = {value!r}"
+        raise ConfigError(f"{place}{shown}: {problem}", hint=hint)
+
+    return fail
+
+
+# --- what the types alone say ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the document a mistake is: `shown` is the section with its item, as in `vendors[acme]`."""
+
+    section: str
+    shown: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.shown}.{self.name}" if self.shown and self.name else self.shown or self.name
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.section}.{self.name}" if self.section and self.name else self.section or self.name
+
+
+def _report(error: ValidationError, data: Mapping[str, object], fail: Fail) -> NoReturn:
+    """Say the first mistake in our words; an unknown key goes first, as it often explains a missing one."""
+    mistakes = error.errors(include_url=False)
+    mistake = min(mistakes, key=lambda one: one["type"] != "extra_forbidden")
+    place = _locate(mistake["loc"], data)
+    setting = next((one for one in SETTINGS if one.key == place.dotted), None)
+    if mistake["type"] == "extra_forbidden":
+        fail(place.key, mistake["input"], "there is no such setting", _unknown_hint(place))
+    if setting is None:
+        _report_section(place, mistake, fail)
+    shown = toml_value(True if setting.example is None else setting.example)
+    if mistake["type"] == "missing":
+        fail(place.key, None, f"is missing: {setting.help}", f"add a line such as {setting.name} = {shown}")
+    problem = "must be a finite number" if mistake["type"] == "finite_number" else f"must be {setting.type}"
+    fail(place.key, mistake["input"], problem, f"write it such as {setting.name} = {shown}")
+
+
+def _report_section(place: _Place, mistake: ErrorDetails, fail: Fail) -> NoReturn:
+    header = f"[[{place.dotted}]]" if place.dotted in _LISTS else f"[{place.dotted}]"
+    hint = f"write {header} on a line of its own, its settings below"
+    if mistake["type"] == "missing":
+        fail(place.key, None, f"the section {header} is missing", hint)
+    fail(place.key, mistake["input"], f"must be a section {header}", hint)
+
+
+def _locate(loc: tuple[int | str, ...], data: Mapping[str, object]) -> _Place:
+    node: object = data
+    section, shown = "", ""
+    for index, part in enumerate(loc):
+        if isinstance(part, int) and isinstance(node, list):
+            node = node[part]
+            name = node.get("name") if isinstance(node, dict) else None
+            shown += f"[{name if isinstance(name, str) else f'#{part + 1}'}]"
+            continue
+        dotted = f"{section}.{part}" if section else str(part)
+        if dotted not in SECTIONS or index + 1 == len(loc):
+            return _Place(section, shown, str(part))
+        node = node.get(str(part)) if isinstance(node, dict) else None
+        section, shown = dotted, f"{shown}.{part}" if shown else str(part)
+    return _Place(section, shown, "")
+
+
+def _unknown_hint(place: _Place) -> str:
+    names = [one.name for one in SETTINGS if one.section == place.section] or ["pipeline", "contract", "vendors"]
+    others = [one.section for one in SETTINGS if one.name == place.name and one.section != place.section]
+    if place.section and others and place.name not in names:
+        header = f"[[{others[0]}]]" if others[0] in _LISTS else f"[{others[0]}]"
+        return f"it belongs below {header}"
+    return nearest(place.name, names, otherwise="take it out; what there is: " + ", ".join(names))
+
+
+# --- what they do not --------------------------------------------------------------------------------------------
+
+
+def _config(
+    section: PipelineSection,
+    contract: Contract,
+    vendors: tuple[Vendor, ...],
+    base: Path,
+    file: Path | None,
+    fail: Fail,
+) -> Config:
+    if section.engine == "spark":
+        fail("pipeline.engine", section.engine, "this engine is not built yet", 'use engine = "embedded"')
+    if section.engine != "embedded":
+        fail("pipeline.engine", section.engine, "there is no such engine", 'use engine = "embedded"')
+    if section.mode == "append":
+        fail("pipeline.mode", section.mode, "this mode is not built yet", 'use mode = "upsert"')
+    if section.mode != "upsert":
+        fail("pipeline.mode", section.mode, "there is no such mode", 'use mode = "upsert"')
+    if not _NAME.fullmatch(section.name):
+        hint = "letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
+        fail("pipeline.name", section.name, "is not usable as a name", f"use {hint}")
+    _check_numbers(section, fail)
+    source, archive, warehouse = _folders(section, base, fail)
+    return Config(
+        name=section.name,
+        engine="embedded",
+        source=source,
+        archive=archive,
+        warehouse=warehouse,
+        catalog=_identifier("catalog", section.catalog, fail),
+        schema=_identifier("schema", section.schema_, fail),
+        tables=_tables(section, fail),
+        mode="upsert",
+        settle_s=section.settle_s,
+        max_reject_share=section.max_reject_share,
+        threads=section.threads,
+        memory_limit_mb=section.memory_limit_mb,
+        contract=contract,
+        vendors=vendors,
+        file=file,
+    )
+
+
+def _check_numbers(section: PipelineSection, fail: Fail) -> None:
+    if section.settle_s < 0:
+        fail("pipeline.settle_s", section.settle_s, "must not be negative", "use 0 or more seconds")
+    if not 0 <= section.max_reject_share <= 1:
+        hint = "use a share such as 0.2 for 20 %"
+        fail("pipeline.max_reject_share", section.max_reject_share, "must be from 0 to 1", hint)
+    if section.threads < 0:
+        fail("pipeline.threads", section.threads, "must not be negative", "use 0 for all cores")
+    if section.memory_limit_mb < _MIN_MEMORY_MB:
+        hint = f"use at least {_MIN_MEMORY_MB}; 1024 is the default"
+        fail("pipeline.memory_limit_mb", section.memory_limit_mb, "is too little to work with", hint)
+
+
+def _identifier(name: str, value: str, fail: Fail) -> str:
+    if not _IDENTIFIER.fullmatch(value):
+        hint = "use letters, digits and underscores, beginning with a letter or underscore"
+        fail(f"pipeline.{name}", value, "is not a plain name", hint)
+    return value
+
+
+def _tables(section: PipelineSection, fail: Fail) -> Tables:
+    tables = Tables(section.stage, section.target, section.history, section.rejects, section.deliveries)
+    taken: dict[str, str] = {}
+    for field in fields(tables):
+        value = _identifier(field.name, getattr(tables, field.name), fail)
+        # Catalogs and some file systems do not tell capital from small letters.
+        other = taken.setdefault(value.lower(), field.name)
+        if other != field.name:
+            fail(f"pipeline.{field.name}", value, f"is also the {other} table", "give every table its own name")
+    return tables
+
+
+def _folders(section: PipelineSection, base: Path, fail: Fail) -> tuple[Path, Path, Path]:
+    names = ("source", "archive", "warehouse")
+    found = {name: _folder(name, getattr(section, name), base, fail) for name in names}
+    # Links are followed for the comparison only: what the user wrote stays what messages show.
+    real = {name: path.resolve() for name, path in found.items()}
+    for index, name in enumerate(names):
+        for other in names[:index]:
+            if real[name] == real[other]:
+                problem = f"is the same folder as {other}"
+                fail(f"pipeline.{name}", getattr(section, name), problem, "give each a folder of its own")
+    for name in ("archive", "warehouse"):
+        if real["source"] in real[name].parents:
+            problem = "lies inside source: its files would be taken for deliveries"
+            fail(f"pipeline.{name}", getattr(section, name), problem, "put the two folders side by side")
+        if real[name] in real["source"].parents:
+            problem = f"lies inside {name}: files in there must not move"
+            fail("pipeline.source", section.source, problem, "put the two folders side by side")
+    return found["source"], found["archive"], found["warehouse"]
+
+
+def _folder(name: str, value: str, base: Path, fail: Fail) -> Path:
+    key = f"pipeline.{name}"
+    if not value.strip() or "\0" in value:
+        fail(key, value, "is not a folder", f'name a folder, such as {name} = "data/{name}"')
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        fail(key, value, "object stores are not built yet", "name a local folder")
+    # abspath, not resolve: `..` goes, links stay.
+    return Path(os.path.abspath(base / Path(value).expanduser()))  # noqa: PTH100

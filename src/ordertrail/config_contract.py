@@ -1,0 +1,433 @@
+"""`[contract]` and `[[vendors]]`, checked and made into the values of `ordertrail.model`.
+
+What a type alone cannot say is checked here: that names refer to columns, that patterns, bounds, encodings
+and time zones mean something. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import re
+import zoneinfo
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import NoReturn, Protocol
+
+from ordertrail.config_template import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection, VendorSection
+from ordertrail.model import Column, Contract, UnknownColumns, Vendor
+from ordertrail.rules.headers import folded
+
+
+class Fail(Protocol):
+    """Ends the reading of the config: raises a `ConfigError` that names the file."""
+
+    def __call__(self, key: str, value: object, problem: str, hint: str) -> NoReturn:
+        """Raise.
+
+        Args:
+            key: The setting, such as `vendors[acme].timezone`.
+            value: What it says; None leaves it out of the message.
+            problem: What is wrong with it.
+            hint: What to do.
+        """
+
+
+_PLAIN_TYPES = ("string", "bigint", "int", "double", "boolean", "date", "timestamp")
+_TIMES = ("date", "timestamp")
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_MAX_PRECISION = 38
+_BITS = {"int": 32, "bigint": 64}
+_HOUR_S = 3600
+# Python's `re` knows these, RE2, which runs the pattern, does not.
+_NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>|\(|P=|#)|\\[1-9]|[*+?}]\+")
+# DuckDB's strptime: https://duckdb.org/docs/stable/sql/functions/dateformat
+_DIRECTIVE = re.compile(r"%(-[dmyHIMSj]|.|$)", re.DOTALL)
+_DIRECTIVES = frozenset("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%") | {f"-{letter}" for letter in "dmyHIMSj"}
+_WHOLE_DATE = {"c", "x"}
+_DATE_PARTS = ({"y", "Y", "-y"}, {"b", "B", "m", "-m"}, {"d", "-d"})
+
+
+def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
+    """A hint: the nearest right word if one is near, else the other text."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+# --- the contract ------------------------------------------------------------------------------------------------
+
+
+def build_contract(section: ContractSection, fail: Fail) -> Contract:
+    """Check `[contract]` and make a contract of it; without columns, with those of the order feed.
+
+    Args:
+        section: As parsed.
+        fail: Called with the first mistake.
+
+    Returns:
+        The contract. Its key and ordering columns are required, text in the key is an identifier.
+    """
+    key = (section.key,) if isinstance(section.key, str) else tuple(section.key)
+    columns = _columns(section, key, fail)
+    names = [column.name for column in columns]
+    types = {column.name: column.type for column in columns}
+    if not key:
+        fail("contract.key", section.key, "a row needs a key", "name at least one column")
+    for position, name in enumerate(key):
+        _known("contract.key", name, names, fail)
+        if name in key[:position]:
+            fail("contract.key", section.key, f"{name} is there twice", "name each column once")
+    _known("contract.order_by", section.order_by, names, fail)
+    if types[section.order_by] != "timestamp":
+        problem = f"is a {types[section.order_by]} column"
+        fail("contract.order_by", section.order_by, problem, "order by a column of type timestamp")
+    if section.order_by in key:
+        fail("contract.order_by", section.order_by, "is part of the key", "order by a column that is not in the key")
+    status = _status(section, types, fail)
+    return Contract(
+        columns=columns,
+        key=key,
+        order_by=section.order_by,
+        status=status,
+        status_rank=_status_rank(section, status, fail),
+        unknown_columns=_unknown_columns(section.unknown_columns, fail),
+        max_future_s=_max_future_s(section.max_future_h, fail),
+    )
+
+
+def _known(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
+    if name not in names:
+        fail(key, name, "the contract has no such column", nearest(name, names, otherwise="use " + ", ".join(names)))
+
+
+def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tuple[Column, ...]:
+    columns = tuple(_column(one, fail) for one in section.columns) or DEFAULT_CONTRACT.columns
+    taken: dict[str, str] = {}
+    for column in columns:
+        where = f"contract.columns[{column.name}].name"
+        if not column.name.isidentifier() or column.name.startswith("_"):
+            hint = "use letters, digits and underscores, beginning with a letter; give vendors an alias for the rest"
+            fail(where, column.name, "cannot be the name of a column", hint)
+        if folded(column.name) in taken:
+            problem = f"is the same as {taken[folded(column.name)]}: case, spaces and underscores do not count"
+            fail(where, column.name, problem, "give every column its own name")
+        taken[folded(column.name)] = column.name
+    needed = {*key, section.order_by}
+    for one in section.columns:
+        if one.required is False and one.name in needed:
+            problem = "a row without its key or its time is always rejected"
+            fail(f"contract.columns[{one.name}].required", one.required, problem, "take the line out")
+        if one.identifier is False and one.name in key:
+            problem = "the key is always guarded against spreadsheets"
+            fail(f"contract.columns[{one.name}].identifier", one.identifier, problem, "take the line out")
+    return tuple(
+        replace(
+            column,
+            required=column.required or column.name in needed,
+            identifier=column.identifier or (column.name in key and column.type == "string"),
+        )
+        for column in columns
+    )
+
+
+def _column(section: ColumnSection, fail: Fail) -> Column:
+    where = f"contract.columns[{section.name}]"
+    kind = _type(f"{where}.type", section.type, fail)
+    if section.identifier and kind != "string":
+        fail(f"{where}.identifier", section.identifier, f"is for text, not for {kind}", 'use type = "string"')
+    if section.formats and kind not in _TIMES:
+        fail(f"{where}.formats", section.formats, f"is not for {kind}", "use it on date and timestamp columns only")
+    for pattern in section.formats:
+        _check_format(f"{where}.formats", pattern, fail)
+    if section.pattern is not None:
+        _check_pattern(f"{where}.pattern", section.pattern, kind, fail)
+    low = _bound(f"{where}.min", section.min, kind, fail)
+    high = _bound(f"{where}.max", section.max, kind, fail)
+    if low is not None and high is not None and _parse(low, kind) > _parse(high, kind):  # type: ignore[operator]
+        fail(f"{where}.min", section.min, f"is above max = {section.max!r}", "swap the two")
+    return Column(
+        name=section.name,
+        type=kind,
+        required=bool(section.required),
+        formats=tuple(section.formats),
+        identifier=bool(section.identifier),
+        pattern=section.pattern,
+        min=low,
+        max=high,
+        allowed=tuple(_value(f"{where}.allowed", one, kind, fail) for one in section.allowed),
+    )
+
+
+def _type(key: str, text: str, fail: Fail) -> str:
+    kind = text.lower().replace(" ", "")
+    if kind in _PLAIN_TYPES:
+        return kind
+    decimal = _DECIMAL.fullmatch(kind)
+    if not decimal:
+        words = (*_PLAIN_TYPES, "decimal(10,2)")
+        fail(key, text, "there is no such type", nearest(kind, words, otherwise="use one of " + ", ".join(words)))
+    precision, scale = int(decimal[1]), int(decimal[2])
+    if not 1 <= precision <= _MAX_PRECISION:
+        fail(key, text, f"has {precision} digits", f"use 1 to {_MAX_PRECISION}")
+    if scale > precision:
+        fail(key, text, f"has {scale} decimals in {precision} digits", f"use 0 to {precision}")
+    return f"decimal({precision},{scale})"
+
+
+def _check_format(key: str, pattern: str, fail: Fail) -> None:
+    found = _DIRECTIVE.findall(pattern)
+    wrong = [one for one in found if one not in _DIRECTIVES]
+    if wrong:
+        fail(key, pattern, f"%{wrong[0]} means nothing", "use strptime letters, such as %d/%m/%Y %H:%M:%S")
+    parts = set(found)
+    if not parts & _WHOLE_DATE and not all(parts & part for part in _DATE_PARTS):
+        fail(key, pattern, "does not hold a year, a month and a day", "use a pattern such as %d/%m/%Y")
+
+
+def _check_pattern(key: str, pattern: str, kind: str, fail: Fail) -> None:
+    if kind != "string":
+        fail(key, pattern, f"is for text, not for {kind}", "use min, max or allowed")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        fail(key, pattern, f"is not a regular expression: {error}", "correct it")
+    # An escaped character and the inside of [...] stand for themselves.
+    bare = re.sub(r"\\[^1-9]", "", pattern)
+    if _NOT_RE2.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", bare)):
+        problem = "looks around or back, which RE2 does not know"
+        fail(key, pattern, problem, "write it without (?=, (?!, (?<, (?>, \\1 and possessive quantifiers")
+
+
+def _bound(key: str, value: Bound | None, kind: str, fail: Fail) -> str | None:
+    if value is None:
+        return None
+    if kind == "boolean":
+        fail(key, value, "is not for boolean", "use allowed")
+    return _value(key, value, kind, fail)
+
+
+def _value(key: str, value: Bound, kind: str, fail: Fail) -> str:
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    try:
+        _parse(text, kind)
+    except (ValueError, InvalidOperation):
+        fail(key, value, f"is not a value of type {kind}", "write it as it would stand in a file, dates as 2026-11-23")
+    return text
+
+
+def _parse(text: str, kind: str) -> object:
+    """The value of a text, comparable within its type; raises ValueError or InvalidOperation."""
+    if kind != "string" and ("_" in text or text != text.strip()):
+        raise ValueError(text)
+    match kind:
+        case "string":
+            return text
+        case "int" | "bigint":
+            number = int(text)
+            if not -(2 ** (_BITS[kind] - 1)) <= number < 2 ** (_BITS[kind] - 1):
+                raise ValueError(text)
+            return number
+        case "double":
+            if not isfinite(float(text)):
+                raise ValueError(text)
+            return float(text)
+        case "boolean":
+            if text.lower() not in ("true", "false"):
+                raise ValueError(text)
+            return text.lower()
+        case "date":
+            return date.fromisoformat(text)
+        case "timestamp":
+            moment = datetime.fromisoformat(text)
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        case _:
+            return _parse_decimal(text, kind)
+
+
+def _parse_decimal(text: str, kind: str) -> Decimal:
+    decimal = _DECIMAL.fullmatch(kind)
+    number = Decimal(text)
+    exponent = number.normalize().as_tuple().exponent
+    if decimal is None or not isinstance(exponent, int):
+        raise ValueError(text)
+    precision, scale = int(decimal[1]), int(decimal[2])
+    if -exponent > scale or abs(number) >= Decimal(10) ** (precision - scale):
+        raise ValueError(text)
+    return number
+
+
+def _status(section: ContractSection, types: Mapping[str, str], fail: Fail) -> str | None:
+    given = "status" in section.model_fields_set
+    if not section.status or (not given and section.status not in types):
+        return None
+    if section.status not in types:
+        hint = nearest(section.status, types, otherwise='use status = "" for a contract without one')
+        fail("contract.status", section.status, "the contract has no such column", hint)
+    if types[section.status] != "string":
+        fail("contract.status", section.status, f"is a {types[section.status]} column", "use a column of type string")
+    return section.status
+
+
+def _status_rank(section: ContractSection, status: str | None, fail: Fail) -> tuple[str, ...]:
+    given = "status_rank" in section.model_fields_set
+    if status is None:
+        if given and section.status_rank:
+            problem = "the contract has no status column"
+            fail("contract.status_rank", section.status_rank, problem, "name the column with status, or take it out")
+        return ()
+    for position, one in enumerate(section.status_rank):
+        if one in section.status_rank[:position]:
+            fail("contract.status_rank", section.status_rank, f"{one!r} is there twice", "give each status one place")
+    return tuple(section.status_rank)
+
+
+def _unknown_columns(value: str, fail: Fail) -> UnknownColumns:
+    match value:
+        case "rescue" | "strict":
+            return value
+        case "add":
+            return fail(
+                "contract.unknown_columns",
+                value,
+                "adding columns to the tables is not built yet",
+                'use "rescue" or "strict"',
+            )
+        case _:
+            return fail("contract.unknown_columns", value, "there is no such choice", 'use "rescue" or "strict"')
+
+
+def _max_future_s(hours: float, fail: Fail) -> int:
+    if hours < 0:
+        fail("contract.max_future_h", hours, "must not be negative", "use 0 or more hours; 48 is the default")
+    return round(hours * _HOUR_S)
+
+
+# --- the vendors -------------------------------------------------------------------------------------------------
+
+
+def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: Fail) -> tuple[Vendor, ...]:
+    """Check `[[vendors]]` and make vendors of them; without any, one `default` that takes `*.csv`.
+
+    Args:
+        sections: As parsed, in the order of the file.
+        contract: What their names refer to.
+        fail: Called with the first mistake.
+
+    Returns:
+        At least one vendor, in the order given.
+    """
+    names: set[str] = set()
+    for section in sections:
+        if not section.name.strip() or not section.name.isprintable():
+            fail("vendors.name", section.name, "is not usable as a name", 'name the vendor, such as name = "acme"')
+        if section.name in names:
+            fail(f"vendors[{section.name}].name", section.name, "is there twice", "give every vendor its own name")
+        names.add(section.name)
+    return tuple(_vendor(section, contract, fail) for section in sections) or (Vendor("default"),)
+
+
+def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
+    where = f"vendors[{section.name}]"
+    _check_glob(f"{where}.files", section.files, fail)
+    for name in ("delimiter", "quote"):
+        value = getattr(section, name)
+        if len(value) != 1 or not value.isascii() or value in "\r\n\0":
+            fail(f"{where}.{name}", value, "must be one ASCII character", "write it such as , or ; or \\t")
+    if section.delimiter == section.quote:
+        fail(f"{where}.quote", section.quote, "is the delimiter too", "use two different characters")
+    _check_absent(f"{where}.absent", section.absent, contract, fail)
+    _check_formats(f"{where}.formats", section.formats, contract, fail)
+    _check_aliases(f"{where}.aliases", section.aliases, contract, fail)
+    if section.status_map and contract.status is None:
+        problem = "the contract has no status column"
+        fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
+    if section.file_date is not None:
+        _check_file_date(f"{where}.file_date", section.file_date, fail)
+    return Vendor(
+        name=section.name,
+        files=section.files,
+        delimiter=section.delimiter,
+        quote=section.quote,
+        encoding=_encoding(f"{where}.encoding", section.encoding, fail),
+        timezone=_timezone(f"{where}.timezone", section.timezone, fail),
+        aliases=tuple((column, tuple(names)) for column, names in section.aliases.items()),
+        status_map=tuple(section.status_map.items()),
+        absent=tuple(section.absent),
+        formats=tuple((column, tuple(patterns)) for column, patterns in section.formats.items()),
+        file_date=section.file_date,
+    )
+
+
+def _check_glob(key: str, glob: str, fail: Fail) -> None:
+    parts = glob.split("/")
+    if not glob.strip() or "\0" in glob:
+        fail(key, glob, "takes no file", 'write a glob such as files = "*.csv"')
+    if glob.startswith("/") or ".." in parts or "." in parts:
+        fail(key, glob, "leaves the source folder", 'write it from the source folder on, such as files = "acme/*.csv"')
+
+
+def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
+    if name is None:
+        return None
+    try:
+        # `encode` refuses what is not about text, such as base64; `lookup` alone does not.
+        "".encode(name)
+        return codecs.lookup(name).name
+    except (LookupError, ValueError):
+        hint = nearest(name.lower(), ("utf-8", "cp1252", "latin-1", "utf-16", "cp437"), otherwise="use such as cp1252")
+        fail(key, name, "there is no such text encoding", hint)
+
+
+def _timezone(key: str, name: str, fail: Fail) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        hint = nearest(name, zoneinfo.available_timezones(), otherwise="use an IANA name such as America/Chicago")
+        fail(key, name, "there is no such time zone", hint)
+    return name
+
+
+def _check_absent(key: str, absent: Sequence[str], contract: Contract, fail: Fail) -> None:
+    needed = {column.name for column in contract.columns if column.required}
+    for name in absent:
+        _known(key, name, contract.names, fail)
+        if name in contract.key or name == contract.order_by:
+            fail(key, name, "no row can do without its key and its time", "take it out, or give it an alias")
+        if name in needed:
+            fail(key, name, "is a required column", "take it out, or do not require the column")
+
+
+def _check_formats(key: str, formats: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
+    types = {column.name: column.type for column in contract.columns}
+    for name, patterns in formats.items():
+        _known(key, name, contract.names, fail)
+        if types[name] not in _TIMES:
+            fail(key, name, f"is a {types[name]} column", "give formats to date and timestamp columns only")
+        for pattern in patterns:
+            _check_format(f"{key}.{name}", pattern, fail)
+
+
+def _check_aliases(key: str, aliases: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
+    owners = {folded(name): name for name in contract.names}
+    for column, names in aliases.items():
+        _known(key, column, contract.names, fail)
+        for name in names:
+            if not folded(name):
+                fail(f"{key}.{column}", name, "is not a header", "write the header as the vendor does")
+            owner = owners.setdefault(folded(name), column)
+            if owner != column:
+                problem = f"stands for {owner} already: case, spaces and underscores do not count"
+                fail(f"{key}.{column}", name, problem, "give every header to one column")
+
+
+def _check_file_date(key: str, pattern: str, fail: Fail) -> None:
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    try:
+        same = datetime.strptime(day.strftime(pattern), pattern).date() == day.date()  # noqa: DTZ007
+    except (ValueError, re.error):
+        same = False
+    if not same:
+        fail(key, pattern, "does not hold a whole date", "use a strptime pattern such as %Y%m%d or %d-%b-%y")

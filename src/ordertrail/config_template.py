@@ -1,0 +1,360 @@
+"""Every setting of `ordertrail.toml` in one table, and the commented file drawn from it.
+
+The sections are pydantic models: what a key is called, which type it takes, its default and its help are
+written once, here. `SETTINGS` is read off them for the template, the documentation and the tests;
+`ordertrail.config` parses with the same models and checks what a type alone cannot say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ordertrail.model import Column, Contract
+
+ENVIRONMENT_PREFIX = "ORDERTRAIL_PIPELINE_"
+"""What an environment variable that overrides a setting of `[pipeline]` begins with."""
+
+DEFAULT_CONTRACT = Contract(
+    columns=(
+        Column("order_num", "string", identifier=True),
+        Column("tracking_num", "string", required=True, identifier=True),
+        Column("pck_recieved_date", "date"),
+        Column("package_deliver_date", "date"),
+        Column("status", "string"),
+        Column("address", "string"),
+        Column("last_update_timestamp", "timestamp", required=True),
+    ),
+    key=("tracking_num",),
+    order_by="last_update_timestamp",
+    status="status",
+    status_rank=(
+        "ORDER_PLACED",
+        "LABEL_CREATED",
+        "PICKED_UP",
+        "IN_TRANSIT",
+        "OUT_FOR_DELIVERY",
+        "EXCEPTION",
+        "DELIVERED",
+        "RETURNED",
+    ),
+)
+"""The contract of the order feed, used where `[contract]` names no columns."""
+
+_HOUR_S = 3600
+
+Bound = str | int | float | date | datetime
+"""How `min`, `max` and the values of `allowed` may stand in the file."""
+
+
+class Section(BaseModel):
+    """A table of `ordertrail.toml`: no conversions between types, no unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PipelineSection(Section):
+    """`[pipeline]`: where things are and how a pass behaves."""
+
+    name: str = Field("orders", description="What the pipeline is called in reports and logs.")
+    engine: str = Field("embedded", description='Where the work is done: "embedded" (this process; no server, no JVM).')
+    source: str = Field(description="Folder the vendors' files land in.", examples=["data/source"])
+    archive: str = Field(description="Folder that files go to once they are loaded.", examples=["data/archive"])
+    warehouse: str = Field(
+        description="Folder of the tables: warehouse/catalog/schema/table.", examples=["data/warehouse"]
+    )
+    catalog: str = Field("incremental_load", description="First part of the tables' three-level names.")
+    schema_: str = Field("default", alias="schema", description="Second part of the tables' three-level names.")
+    stage: str = Field("orders_stage", description="Table of the batch being loaded.")
+    target: str = Field("orders_target", description="Table of every shipment's latest state.")
+    history: str = Field("orders_history", description="Table of all accepted rows.")
+    rejects: str = Field("orders_rejects", description="Table of rejected cells and rows.")
+    deliveries: str = Field("orders_deliveries", description="Table of the files that came.")
+    mode: str = Field("upsert", description='How rows reach the target: "upsert" (one row a key, the latest).')
+    settle_s: float = Field(
+        1.0, description="A file is complete when unchanged for this long, in seconds; 0 takes files as they are."
+    )
+    max_reject_share: float = Field(
+        0.2, description="Share of rejected rows, 0 to 1, above which a delivery is quarantined: nothing of it lands."
+    )
+    threads: int = Field(0, description="Threads that read and compare rows; 0 means one a core.")
+    memory_limit_mb: int = Field(
+        1024, description="Memory for reading and comparing rows, in MB; beyond it work spills to disk."
+    )
+
+
+class ColumnSection(Section):
+    """`[[contract.columns]]`: one column of the tables."""
+
+    name: str = Field(description="The column's name in the tables.", examples=["tracking_num"])
+    type: str = Field(
+        description="string, bigint, int, double, decimal(p,s), boolean, date or timestamp.", examples=["string"]
+    )
+    required: bool | None = Field(
+        None, description="A row whose cell is empty is rejected; always on for key and order_by."
+    )
+    identifier: bool | None = Field(
+        None, description="Text that a spreadsheet has damaged (1.23E+11) is rejected; always on for the key."
+    )
+    formats: list[str] = Field(
+        [],
+        description="For date and timestamp: strptime patterns beside ISO 8601, which always works.",
+        examples=[["%d/%m/%Y"]],
+    )
+    pattern: str | None = Field(
+        None,
+        description="For string: a regular expression (RE2) that the whole text must match.",
+        examples=["[A-Z0-9]{8,20}"],
+    )
+    min: Bound | None = Field(None, description="Smallest value allowed, inclusive; not for boolean.", examples=["0"])
+    max: Bound | None = Field(None, description="Largest value allowed, inclusive; not for boolean.", examples=["9"])
+    allowed: list[Bound] = Field([], description="The only values allowed.", examples=[["SMALL", "LARGE"]])
+
+
+class ContractSection(Section):
+    """`[contract]`: the columns, types, key and ordering that a row must meet."""
+
+    key: str | list[str] = Field("tracking_num", description="Key column of the target, or a list of columns.")
+    order_by: str = Field("last_update_timestamp", description="Timestamp column: the row with the latest one wins.")
+    status: str = Field("status", description='Status column; "" for a contract without one.')
+    status_rank: list[str] = Field(
+        list(DEFAULT_CONTRACT.status_rank),
+        description="Statuses from first to last: between rows of one time the later status wins.",
+    )
+    unknown_columns: str = Field(
+        "rescue",
+        description='A column nobody knows: "rescue" keeps it in _rescued (JSON), "strict" quarantines the file.',
+    )
+    max_future_h: float = Field(
+        48.0, description="A row whose time is more than this beyond its file's date is rejected, in hours."
+    )
+    columns: list[ColumnSection] = Field([], description="The columns, in table order; without any, the order feed's.")
+
+
+class VendorSection(Section):
+    """`[[vendors]]`: who sends files, and how they look."""
+
+    name: str = Field(description="The vendor's name, unique.", examples=["acme"])
+    files: str = Field("*.csv", description="Glob below the source folder; ** also goes into folders.")
+    delimiter: str = Field(",", description="Between cells; one ASCII character.")
+    quote: str = Field('"', description="Around cells that hold delimiters or line ends; one ASCII character.")
+    encoding: str | None = Field(
+        None, description="Without it: byte order mark, else strict UTF-8.", examples=["cp1252"]
+    )
+    timezone: str = Field(
+        "UTC", description="IANA time zone of timestamps without an offset.", examples=["America/Chicago"]
+    )
+    aliases: dict[str, list[str]] = Field(
+        {},
+        description="For a contract column, other header names this vendor uses.",
+        examples=[{"tracking_num": ["TrackingNo", "waybill"]}],
+    )
+    status_map: dict[str, str] = Field(
+        {},
+        description="For a status as sent, the status to store.",
+        examples=[{"Delivered - Front Door": "DELIVERED"}],
+    )
+    absent: list[str] = Field(
+        [], description="Contract columns this vendor never sends: the target keeps its values.", examples=[["address"]]
+    )
+    formats: dict[str, list[str]] = Field(
+        {},
+        description="For a date or timestamp column, strptime patterns in place of the contract's.",
+        examples=[{"pck_recieved_date": ["%d/%m/%Y"]}],
+    )
+    file_date: str | None = Field(
+        None,
+        description="strptime pattern of the date inside the file's name; without it yyyy_mm_dd, yyyy-mm-dd, yyyymmdd.",
+        examples=["%d%m%Y"],
+    )
+
+
+class Document(Section):
+    """The whole of `ordertrail.toml`."""
+
+    pipeline: PipelineSection = Field(description="Where things are and how a pass behaves.")
+    contract: ContractSection = Field(ContractSection.model_validate({}), description="What a row must meet.")
+    vendors: list[VendorSection] = Field([], description='Who sends files; without any, one "default" takes *.csv.')
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of `ordertrail.toml`.
+
+    Attributes:
+        key: Dotted name, such as `pipeline.settle_s`, `contract.columns.type`, `vendors.files`.
+        type: What it takes, in plain words.
+        default: The value without it as it would stand in the file; None when there is none.
+        help: What it does, with its unit.
+        required: It must be given.
+        example: A value to show.
+    """
+
+    key: str
+    type: str
+    default: object
+    help: str
+    required: bool = False
+    example: object = None
+
+    @property
+    def section(self) -> str:
+        """`pipeline`, `contract`, `contract.columns` or `vendors`."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The key as it stands inside its section."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def environment(self) -> str | None:
+        """The environment variable that overrides it, None when there is none."""
+        return ENVIRONMENT_PREFIX + self.name.upper() if self.section == "pipeline" else None
+
+
+_TYPES: tuple[tuple[object, str], ...] = (
+    (str, "text"),
+    (str | None, "text"),
+    (int, "a whole number"),
+    (float, "a number"),
+    (bool | None, "true or false"),
+    (str | list[str], "text or a list of texts"),
+    (list[str], "a list of texts"),
+    (Bound | None, "text, a number or a date"),
+    (list[Bound], "a list of texts, numbers or dates"),
+    (dict[str, str], "a table of texts"),
+    (dict[str, list[str]], "a table of lists of texts"),
+)
+
+
+def _settings(section: str, model: type[Section]) -> Iterator[Setting]:
+    for field_name, field in model.model_fields.items():
+        if field.annotation == list[ColumnSection]:
+            continue
+        default = None if field.default is PydanticUndefined else field.default
+        yield Setting(
+            key=f"{section}.{field.alias or field_name}",
+            type=next(words for annotation, words in _TYPES if annotation == field.annotation),
+            default=default,
+            help=field.description or "",
+            required=field.is_required(),
+            example=_example(field, default),
+        )
+
+
+def _example(field: FieldInfo, default: object) -> object:
+    return field.examples[0] if field.examples else default
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "pipeline": PipelineSection,
+    "contract": ContractSection,
+    "contract.columns": ColumnSection,
+    "vendors": VendorSection,
+}
+"""The model of each section, by its dotted name."""
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    setting for section, model in SECTIONS.items() for setting in _settings(section, model)
+)
+"""All settings, in the order of the file."""
+
+_INTRODUCTION = """\
+# ordertrail.toml: one pipeline. Folders are relative to the folder of this file.
+# Lines that begin with "#" and no blank are settings that are off; take the "#" away to use them.
+# An environment variable ORDERTRAIL_PIPELINE_<KEY> overrides a setting of [pipeline].
+"""
+
+
+def template(contract: Contract = DEFAULT_CONTRACT) -> str:
+    """The commented `ordertrail.toml` that `ordertrail init` writes, with every setting in it.
+
+    Args:
+        contract: What the file's `[contract]` is to say.
+
+    Returns:
+        TOML that `parse_config` reads back as this contract, with the default of every other setting.
+    """
+    return "\n".join(
+        [_INTRODUCTION, *_pipeline_lines(), *_contract_lines(contract), *_column_lines(contract), *_vendor_lines()]
+    )
+
+
+def _of(section: str) -> tuple[Setting, ...]:
+    return tuple(setting for setting in SETTINGS if setting.section == section)
+
+
+def _pipeline_lines() -> Iterator[str]:
+    yield "[pipeline]"
+    for setting in _of("pipeline"):
+        yield f"# {setting.help}"
+        yield f"{setting.name} = {toml_value(setting.example if setting.required else setting.default)}"
+    yield ""
+
+
+def _contract_lines(contract: Contract) -> Iterator[str]:
+    values: dict[str, object] = {
+        "key": contract.key[0] if len(contract.key) == 1 else contract.key,
+        "order_by": contract.order_by,
+        "status": contract.status or "",
+        "status_rank": contract.status_rank,
+        "unknown_columns": contract.unknown_columns,
+        "max_future_h": contract.max_future_s / _HOUR_S,
+    }
+    yield "[contract]"
+    for setting in _of("contract"):
+        yield f"# {setting.help}"
+        yield f"{setting.name} = {toml_value(values[setting.name])}"
+    yield ""
+
+
+def _column_lines(contract: Contract) -> Iterator[str]:
+    yield "# The columns, in table order. What a column may say:"
+    for setting in _of("contract.columns"):
+        example = True if setting.example is None else setting.example
+        yield f"#   {setting.name} = {toml_value(example)}  # {setting.help}"
+    yield ""
+    for column in contract.columns:
+        yield "[[contract.columns]]"
+        for setting in _of("contract.columns"):
+            value = getattr(column, setting.name)
+            if value not in (None, False, ()):
+                yield f"{setting.name} = {toml_value(value)}"
+        yield ""
+
+
+def _vendor_lines() -> Iterator[str]:
+    yield '# Who sends files. Without any, one vendor "default" takes every *.csv in the source folder itself.'
+    yield "#[[vendors]]"
+    for setting in _of("vendors"):
+        yield f"# {setting.help}"
+        yield f"#{setting.name} = {toml_value(setting.example)}"
+    yield ""
+
+
+def toml_value(value: object) -> str:
+    """A value as it stands in TOML: text, numbers, dates, lists, inline tables."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            # A TOML basic string is a JSON string but for DEL, which TOML wants escaped.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case Mapping():
+            return "{ " + ", ".join(f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
+        case Sequence():
+            return "[" + ", ".join(toml_value(item) for item in value) + "]"
+        case _:
+            return str(value)
+
+
+def _toml_key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else toml_value(key)

@@ -1,0 +1,150 @@
+"""The actions of a Delta log that we read and write, as frozen values.
+
+Source of the format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, section "Actions". Members that we
+do not interpret are kept out, but an `add`'s identity (path verbatim, deletion vector, size, partition values) is
+kept whole, because a `remove` must repeat it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
+
+
+@dataclass(frozen=True, slots=True)
+class AddFile:
+    """A data file of a table.
+
+    Attributes:
+        path: As it stands in the log: relative to the table, URL-encoded.
+        size_bytes: The file's size.
+        modified_ms: Milliseconds since 1970.
+        stats: The statistics as their JSON text, or None.
+        deletion_vector: The descriptor as its JSON text, or None.
+        tags: What the writer says of the file.
+    """
+
+    path: str
+    size_bytes: int
+    modified_ms: int
+    stats: str | None = None
+    deletion_vector: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int | None:
+        """Physical rows by the statistics, or None when they do not say."""
+        count = json.loads(self.stats).get("numRecords") if self.stats else None
+        return int(count) if count is not None else None
+
+    def add(self) -> dict[str, Json]:
+        """The `add` action."""
+        body: dict[str, Json] = {
+            "path": self.path,
+            "partitionValues": {},
+            "size": self.size_bytes,
+            "modificationTime": self.modified_ms,
+            "dataChange": True,
+            "stats": self.stats,
+        }
+        if self.tags:
+            body["tags"] = dict(self.tags)
+        return {"add": body}
+
+    def remove(self, deleted_ms: int) -> dict[str, Json]:
+        """The `remove` action that repeats this file's identity whole."""
+        body: dict[str, Json] = {
+            "path": self.path,
+            "deletionTimestamp": deleted_ms,
+            "dataChange": True,
+            "extendedFileMetadata": True,
+            "partitionValues": {},
+            "size": self.size_bytes,
+        }
+        if self.deletion_vector is not None:
+            body["deletionVector"] = json.loads(self.deletion_vector)
+        return {"remove": body}
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """An application's own version of a table.
+
+    Attributes:
+        app_id: The pipeline's id.
+        version: The batch number.
+        updated_ms: Milliseconds since 1970.
+    """
+
+    app_id: str
+    version: int
+    updated_ms: int
+
+    def action(self) -> dict[str, Json]:
+        """The `txn` action."""
+        return {"txn": {"appId": self.app_id, "version": self.version, "lastUpdated": self.updated_ms}}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """A table's schema and properties.
+
+    Attributes:
+        table_id: The table's own id; another one means that the table was replaced.
+        schema_string: The schema as its JSON text.
+        partition_columns: Names.
+        properties: Of the table.
+        created_ms: Milliseconds since 1970.
+    """
+
+    table_id: str
+    schema_string: str
+    partition_columns: tuple[str, ...]
+    properties: Mapping[str, str]
+    created_ms: int | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column names, in order."""
+        return tuple(column["name"] for column in json.loads(self.schema_string)["fields"])
+
+    def action(self) -> dict[str, Json]:
+        """The `metaData` action."""
+        return {
+            "metaData": {
+                "id": self.table_id,
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": self.schema_string,
+                "partitionColumns": list(self.partition_columns),
+                "configuration": dict(self.properties),
+                "createdTime": self.created_ms,
+            }
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolVersions:
+    """What a reader and a writer of the table must know."""
+
+    reader: int
+    writer: int
+    reader_features: tuple[str, ...] = ()
+    writer_features: tuple[str, ...] = ()
+
+    def action(self) -> dict[str, Json]:
+        """The `protocol` action; for tables without named features."""
+        return {"protocol": {"minReaderVersion": self.reader, "minWriterVersion": self.writer}}
+
+
+def schema_string(columns: list[tuple[str, str, bool]]) -> str:
+    """The schema as Delta writes it.
+
+    Args:
+        columns: (name, Delta type such as `string`, `long`, `timestamp`, nullable).
+    """
+    fields = [{"name": n, "type": t, "nullable": nullable, "metadata": {}} for n, t, nullable in columns]
+    return json.dumps({"type": "struct", "fields": fields})

@@ -1,0 +1,176 @@
+"""A Delta log on a local folder: listing, reading, and a commit that either took its version or did not.
+
+A commit is a finished, fsynced temporary file that gets its name `_delta_log/<version>.json` by a hard link: put if
+absent, never a half-written entry. Object stores will do the same with a conditional put behind `LogStore`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ordertrail.delta.actions import Json
+from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+
+
+class LogStore(Protocol):
+    """Where log entries are put."""
+
+    def put_if_absent(self, path: Path, data: bytes) -> None:
+        """Give `data` the name `path`, whole and durable, unless the name is taken.
+
+        Atomic. Not idempotent: a second call with the same path raises.
+
+        Raises:
+            FileExistsError: The name is taken.
+            OSError: The outcome is unknown; read back.
+        """
+        ...
+
+
+class LocalLogStore:
+    """Log entries as files of a local file system that has hard links."""
+
+    def put_if_absent(self, path: Path, data: bytes) -> None:
+        """Write, fsync and link."""
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+
+
+class DeltaLog:
+    """The log of one table.
+
+    Args:
+        root: The table's folder.
+        store: Where commits are put.
+    """
+
+    def __init__(self, root: Path, store: LogStore | None = None) -> None:
+        self.root = root
+        self.folder = root / "_delta_log"
+        self._store = store or LocalLogStore()
+
+    def entries(self) -> tuple[list[int], dict[int, list[Path]]]:
+        """Versions of the commits, ascending, and the whole checkpoints by version.
+
+        Raises:
+            TableError: There is no table.
+        """
+        commits: list[int] = []
+        parts: dict[int, list[tuple[int, Path]]] = {}
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            names = []
+        for name in names:
+            if match := _COMMIT.fullmatch(name):
+                commits.append(int(match[1]))
+            elif match := _CHECKPOINT.fullmatch(name):
+                parts.setdefault(int(match[1]), []).append((int(match[3] or 1), self.folder / name))
+        whole = {v: sorted(p for _, p in found) for v, found in parts.items() if found[0][0] == len(found)}
+        return sorted(commits), whole
+
+    def exists(self) -> bool:
+        """Whether the folder holds a Delta table."""
+        commits, checkpoints = self.entries()
+        return bool(commits or checkpoints)
+
+    def read(self, version: int) -> list[dict[str, Json]]:
+        """The actions of one commit.
+
+        Raises:
+            FileNotFoundError: There is no such commit (yet, or any more).
+            TableError: The entry is damaged.
+        """
+        path = self._path(version)
+        try:
+            return [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+        except json.JSONDecodeError as error:
+            raise TableError(
+                f"the log entry {path} is damaged: {error}", hint="restore the file from a backup"
+            ) from None
+
+    def backwards(self) -> Iterator[tuple[int, list[dict[str, Json]]]]:
+        """The commits, newest first, each with its version."""
+        for version in reversed(self.entries()[0]):
+            yield version, self.read(version)
+
+    def commit(self, version: int, actions: list[dict[str, Json]]) -> None:
+        """Write a commit as exactly this version.
+
+        Three outcomes: it returns (done), it raises `CommitConflictError` or `StorageError` (not done), or it raises
+        `CommitUnknownError`. A lost reply is settled by reading back, never by guessing.
+
+        Args:
+            version: The version to take.
+            actions: `commitInfo` first; it must hold something unique, such as a new `txnId`.
+        """
+        path = self._path(version)
+        data = b"".join(json.dumps(action, separators=(",", ":")).encode() + b"\n" for action in actions)
+        try:
+            self._store.put_if_absent(path, data)
+        except OSError as error:
+            if self._is_ours(path, data, error):
+                return
+            if isinstance(error, FileExistsError):
+                raise CommitConflictError(
+                    f"version {version} of {self.root.name} was written by somebody else meanwhile",
+                    hint="nothing was written; run again",
+                ) from None
+            raise storage_error(error, path) from error
+
+    def _is_ours(self, path: Path, data: bytes, error: OSError) -> bool:
+        try:
+            return path.read_bytes() == data
+        except FileNotFoundError:
+            return False
+        except OSError:
+            raise CommitUnknownError(
+                f"the commit {path} may or may not have been written: {error}",
+                hint="run again: the next pass reads the table and goes on from what is there",
+            ) from error
+
+    def _path(self, version: int) -> Path:
+        return self.folder / f"{version:020d}.json"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's bytes durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Our error for a file system that fails."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space and run again" if full else "see that the folder can be written to, then run again"
+    return StorageError(f"cannot write {path}: {error.strerror or error}", hint=f"{hint}; nothing is lost")

@@ -1,0 +1,250 @@
+"""One Delta table of ours: create it, look at it, add and take out data files in one commit, read it with DuckDB."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
+from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
+from ordertrail.rules.cells import name_sql, quoted, sql_type
+from ordertrail.rules.tables import TableColumn
+
+CHECKPOINT_EVERY = 20
+"""Commits between checkpoints; a snapshot replays fewer than this many."""
+
+ROW_BITS = 40
+"""A row's position in a snapshot is `file_index << ROW_BITS | file_row_number`."""
+
+_DELTA_TYPES = {"string": "string", "bigint": "long", "int": "integer"}
+_ENGINE_INFO = "ordertrail"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does to a table.
+
+    Attributes:
+        txn: Who commits, and which batch.
+        operation: As in `DESCRIBE HISTORY`.
+        add: New data files, already in the table's folder.
+        remove: Live data files to take out.
+        info: Further members of the commit's `userMetadata`, for people.
+    """
+
+    txn: Txn
+    operation: str
+    add: Sequence[AddFile] = ()
+    remove: Sequence[AddFile] = ()
+    info: Mapping[str, Json] | None = None
+
+
+class Table:
+    """A Delta table in a local folder.
+
+    Args:
+        root: The table's folder.
+        columns: What the table must have.
+        store: Where commits are put.
+    """
+
+    def __init__(self, root: Path, columns: Sequence[TableColumn], store: LogStore | None = None) -> None:
+        self.root = root
+        self.columns = tuple(columns)
+        self.log = DeltaLog(root, store)
+
+    def create(self, properties: Mapping[str, str]) -> None:
+        """Make the table unless it is there.
+
+        Commit 0 is our own: a plain table that any reader of Delta protocol (1, 2) reads.
+        """
+        if self.log.exists():
+            return
+        fields = [(c.name, _DELTA_TYPES.get(c.type, c.type.replace(" ", "")), not c.required) for c in self.columns]
+        now_ms = time.time_ns() // 1_000_000
+        metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), properties, now_ms)
+        info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
+        info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4())}
+        try:
+            self.log.folder.mkdir(parents=True, exist_ok=True)
+            self.log.commit(0, [{"commitInfo": info}, ProtocolVersions(1, 2).action(), metadata.action()])
+        except CommitConflictError:
+            return  # somebody made it meanwhile; `snapshot` looks at what it is
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """The table as of a version, None for the newest.
+
+        Raises:
+            TableError: It is missing or lacks one of our columns.
+        """
+        snapshot = read_snapshot(self.log, version)
+        missing = [c.name for c in self.columns if c.name not in snapshot.metadata.columns]
+        if missing:
+            raise TableError(
+                f"the table {self.root.name} has no column {', '.join(missing)}",
+                hint="the contract was changed or the table was replaced: use another table name, or restore the table",
+            )
+        return snapshot
+
+    def new_path(self, prefix: str) -> Path:
+        """A data file name that nobody has."""
+        return self.root / f"{prefix}-{uuid.uuid4().hex}.parquet"
+
+    def added(self, path: Path, rows: int, tags: Mapping[str, str] | None = None) -> AddFile:
+        """Make a finished data file durable and describe it.
+
+        Args:
+            path: In the table's folder.
+            rows: Number of its rows.
+            tags: For the log.
+        """
+        try:
+            fsync_file(path)
+            fsync_folder(path.parent)
+            stat = path.stat()
+        except OSError as error:
+            raise storage_error(error, path) from error
+        stats = json.dumps({"numRecords": rows})
+        return AddFile(path.name, stat.st_size, stat.st_mtime_ns // 1_000_000, stats, None, tags or {})
+
+    def commit(self, base: Snapshot, change: Change) -> int:
+        """Write one commit on top of a snapshot, as exactly the next version.
+
+        Returns:
+            The new version.
+
+        Raises:
+            CommitConflictError: Somebody else took the version; nothing was written.
+            CommitUnknownError: As in `DeltaLog.commit`.
+            UnsupportedTableError: The table has a feature we do not write to.
+        """
+        base.require_writable()
+        now_ms = time.time_ns() // 1_000_000
+        user = json.dumps({"ordertrail": {"batch": change.txn.version, **(change.info or {})}})
+        info: dict[str, Json] = {
+            "timestamp": now_ms,
+            "operation": change.operation,
+            "operationParameters": {"mode": "Overwrite" if change.remove else "Append"},
+            "readVersion": base.version,
+            "isBlindAppend": not change.remove,
+            "engineInfo": _ENGINE_INFO,
+            "txnId": str(uuid.uuid4()),
+            "userMetadata": user,
+        }
+        actions: list[dict[str, Json]] = [{"commitInfo": info}, change.txn.action()]
+        actions += [file.remove(now_ms) for file in change.remove]
+        actions += [file.add() for file in change.add]
+        self.log.commit(base.version + 1, actions)
+        return base.version + 1
+
+    def version_of(self, txn_app_id: str, txn_version: int) -> int | None:
+        """The table version whose commit carries this `txn`; None when it is not among the commits still there."""
+        for version, actions in self.log.backwards():
+            for action in actions:
+                txn = action.get("txn")
+                if isinstance(txn, dict) and (txn.get("appId"), txn.get("version")) == (txn_app_id, txn_version):
+                    return version
+        return None
+
+    def operations_since(self, version: int) -> list[tuple[int, str, str]]:
+        """(version, operation, mode) of the commits after a version, newest first."""
+        found: list[tuple[int, str, str]] = []
+        for at, actions in self.log.backwards():
+            if at <= version:
+                break
+            for action in actions:
+                if isinstance(info := action.get("commitInfo"), dict):
+                    parameters = info.get("operationParameters")
+                    mode = parameters.get("mode") if isinstance(parameters, dict) else None
+                    found.append((at, str(info.get("operation")), str(mode)))
+        return found
+
+    def checkpoint_if_due(self, version: int) -> None:
+        """Write a checkpoint every CHECKPOINT_EVERY commits; losing one costs only time."""
+        if version % CHECKPOINT_EVERY:
+            return
+        from deltalake import DeltaTable
+
+        DeltaTable(self.root, version=version).create_checkpoint()
+
+
+def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterable[TableColumn]) -> str:
+    """SQL of a relation with a snapshot's live rows: the given columns, and `_pos`, a BIGINT unique in the snapshot.
+
+    Columns are found by name; a file without one has NULL there. Rows that a deletion vector marks are left out.
+
+    Args:
+        con: Where deletion vectors are registered, under a name of this snapshot's own.
+        snapshot: What to read.
+        columns: Which columns, in order.
+    """
+    snapshot.require_readable()
+    wanted = list(columns)
+    empty = "SELECT " + ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {name_sql(c.name)}" for c in wanted)
+    empty += ", CAST(NULL AS BIGINT) AS _pos WHERE false"
+    if not snapshot.files:
+        return f"({empty})"
+    files = ", ".join(quoted(str(path)) for path in snapshot.paths)
+    scan = (
+        f"SELECT *, (CAST(file_index AS BIGINT) << {ROW_BITS}) | file_row_number AS _pos "
+        f"FROM read_parquet([{files}], union_by_name = true)"
+    )
+    if snapshot.has_deletion_vectors:
+        deleted = f"deleted_{snapshot.root.name}_{snapshot.version}"
+        con.register(deleted, _deleted_positions(snapshot))
+        scan = f"SELECT * FROM ({scan}) WHERE _pos NOT IN (SELECT pos FROM {name_sql(deleted)})"
+    names = ", ".join(f"CAST({name_sql(c.name)} AS {sql_type(c.type)}) AS {name_sql(c.name)}" for c in wanted)
+    return f"(SELECT {names}, _pos FROM ({scan} UNION ALL BY NAME {empty}))"
+
+
+def _deleted_positions(snapshot: Snapshot) -> pa.Table:
+    """Positions that deletion vectors mark, read by delta-rs; column `pos`."""
+    from deltalake import DeltaTable
+
+    places = {path.name: index for index, path in enumerate(snapshot.paths)}
+    found = [np.empty(0, dtype=np.int64)]
+    for batch in DeltaTable(snapshot.root, version=snapshot.version).deletion_vectors():
+        rows = pa.record_batch(batch)
+        for uri, keep in zip(rows.column(0).to_pylist(), rows.column(1), strict=True):
+            index = places[Path(uri).name]
+            gone = np.flatnonzero(~np.asarray(keep.values, dtype=bool)).astype(np.int64)
+            found.append((np.int64(index) << ROW_BITS) | gone)
+    return pa.table({"pos": np.concatenate(found)})
+
+
+@contextmanager
+def duckdb_errors(doing: str) -> Iterator[None]:
+    """Translate DuckDB's errors into ours.
+
+    Args:
+        doing: What was going on, to begin the message with.
+    """
+    try:
+        yield
+    except OrdertrailError:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{doing}: {_first_line(error)}", hint="raise pipeline.memory_limit_mb or free disk space, then run again"
+        ) from error
+    except duckdb.IOException as error:
+        raise StorageError(f"{doing}: {_first_line(error)}", hint="see to the disk, then run again") from error
+    except duckdb.Error as error:
+        raise TableError(f"{doing}: {_first_line(error)}", hint="run ordertrail verify") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,114 @@
+"""The seam between the pipeline and the place where its tables live.
+
+The pipeline decides what happens in which order; an engine makes each step happen, at most once. Every write carries
+the batch number as a `txn` of the pipeline's application id, so a step that is asked for again after a crash finds
+its own mark and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from ordertrail.model import Batch, RowCounts
+from ordertrail.rules.planning import Candidate, LoadedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What the tables say before a pass.
+
+    Attributes:
+        staged: Number of the last batch staged, 0 for none.
+        done: Number of the last batch with the done mark, 0 for none.
+        highest: The highest batch number in any table's `txn`; the next batch is one more.
+        warnings: What somebody else did to the tables and a person should know.
+    """
+
+    staged: int
+    done: int
+    highest: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageRequest:
+    """What to stage.
+
+    Attributes:
+        batch: Number, run id and clock; its manifests are still empty.
+        candidates: The files.
+        open_file: Opens one at its first byte; raises FileChangedError when it is gone.
+        unchanged: Whether one still is the file that was fingerprinted.
+        duplicates: For a candidate's number, the delivery that makes it a duplicate.
+    """
+
+    batch: Batch
+    candidates: Sequence[Candidate]
+    open_file: Callable[[Candidate], BinaryIO]
+    unchanged: Callable[[Candidate], bool]
+    duplicates: Mapping[int, LoadedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staged batch, and the candidates that dropped out because they changed while they were read."""
+
+    batch: Batch
+    changed: tuple[Candidate, ...] = ()
+
+
+class Engine(Protocol):
+    """The five tables. Used by one thread; `close` is the last call.
+
+    All methods raise `StorageError` when the disk fails, `CommitConflictError` when another writer was faster (nothing
+    was written), `CommitUnknownError` when a commit's reply was lost and reading back failed, `TableError` and its
+    kind when a table is not what it should be.
+    """
+
+    def open(self) -> Ledger:
+        """Make the missing tables and read where the last pass stopped. Idempotent."""
+        ...
+
+    def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
+        """The `loaded` deliveries with one of these fingerprints. Reads only."""
+        ...
+
+    def stage(self, request: StageRequest) -> Staged:
+        """Parse the files and overwrite the stage in ONE commit with `txn n`.
+
+        Atomic: on any error the stage is as before. When every file changed meanwhile nothing is committed and
+        the batch comes back without manifests.
+        """
+        ...
+
+    def staged(self) -> Batch:
+        """The batch that the stage holds. Reads only."""
+        ...
+
+    def load(self, batch: Batch) -> Mapping[str, RowCounts]:
+        """Give every staged row its outcome and bring the target up to date in ONE commit with `txn n`.
+
+        Idempotent: with `txn n` already there nothing is written and the outcomes are worked out again from the
+        stage and the target at that version.
+
+        Returns:
+            Rows by outcome, by delivery id.
+
+        Raises:
+            BalanceError: P3 does not hold; nothing was committed.
+        """
+        ...
+
+    def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+        """Write history, rejects and, last, deliveries: the done mark. Each has `txn n`; idempotent. After `load`."""
+        ...
+
+    def amend(self, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
+        """Correct `archived_to` of some deliveries of a batch, by delivery id, in one commit. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        ...

@@ -1,0 +1,150 @@
+"""The embedded engine: DuckDB computes, plain Delta tables in local folders hold, no server.
+
+The steps of a batch, and the file of this package where each is: stage (`embedded_stage`), load (`embedded_load`),
+record (`embedded_record`). This module opens the tables, knows where the last pass stopped, and ties the steps.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ordertrail.config import Config
+from ordertrail.delta.log import LogStore
+from ordertrail.delta.table import Table, duckdb_errors, scan_sql
+from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.embedded_record import amend_deliveries, record_batch
+from ordertrail.engines.embedded_stage import read_staged, stage_batch
+from ordertrail.engines.session import Session, Tables
+from ordertrail.errors import ForeignChangeError, TableError
+from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.cells import quoted
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+
+APP_ID = "ordertrail.appId"
+"""Table property with the pipeline's application id, the `appId` of all our `txn` actions."""
+
+_RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
+
+
+class EmbeddedEngine:
+    """`Engine` on DuckDB and local Delta tables.
+
+    Args:
+        config: Names, folders, contract and limits.
+        probe: Called after each effect.
+        store: Where commits are put; for tests of failing commits.
+    """
+
+    def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
+        names, contract = config.tables, config.contract
+        tables = Tables(
+            stage=Table(config.table_path(names.stage), stage_columns(contract), store),
+            target=Table(config.table_path(names.target), target_columns(contract), store),
+            history=Table(config.table_path(names.history), history_columns(contract), store),
+            rejects=Table(config.table_path(names.rejects), REJECTS, store),
+            deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
+        )
+        spill = config.warehouse / ".ordertrail-spill"
+        con = connect(config.threads, config.memory_limit_mb, spill)
+        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
+        self._session = Session(config, con, pool, tables, "", probe)
+        self._load: Load | None = None
+
+    def open(self) -> Ledger:
+        """See `Engine.open`."""
+        tables = self._session.tables
+        app_id = self._app_id()
+        for table in tables.all:
+            table.create({APP_ID: app_id, "ordertrail.pipeline": self._session.config.name})
+        self._session.app_id = app_id
+        versions = []
+        for table in tables.all:
+            snapshot = table.snapshot()
+            snapshot.require_writable()
+            versions.append(snapshot.txns.get(app_id, 0))
+        staged, target, *_, done = versions
+        return Ledger(staged, done, max(versions), self._foreign_resets(app_id, target, done))
+
+    def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
+        """See `Engine.loaded_files`."""
+        session = self._session
+        snapshot = session.tables.deliveries.snapshot()
+        if not snapshot.files or not sha256:
+            return ()
+        listed = ", ".join(map(quoted, sha256))
+        relation = scan_sql(session.con, snapshot, DELIVERIES)
+        with duckdb_errors("cannot read the deliveries"):
+            rows = session.con.execute(
+                "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed "
+                f"FROM {relation} WHERE state = 'loaded' AND sha256 IN ({listed})"
+            ).fetchall()
+        return tuple(LoadedFile(*row) for row in rows)
+
+    def stage(self, request: StageRequest) -> Staged:
+        """See `Engine.stage`."""
+        with duckdb_errors("cannot stage the batch"):
+            return stage_batch(self._session, request)
+
+    def staged(self) -> Batch:
+        """See `Engine.staged`."""
+        with duckdb_errors("cannot read the stage"):
+            return read_staged(self._session)
+
+    def load(self, batch: Batch) -> Mapping[str, RowCounts]:
+        """See `Engine.load`."""
+        with duckdb_errors(f"cannot load batch {batch.number}"):
+            self._load = Load(self._session, batch)
+            return self._load.run()
+
+    def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+        """See `Engine.record`."""
+        if self._load is None or self._load.batch.number != batch.number:
+            raise TableError(f"batch {batch.number} is not loaded", hint="load it first")
+        with duckdb_errors(f"cannot record batch {batch.number}"):
+            record_batch(self._session, self._load, counts)
+
+    def amend(self, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
+        """See `Engine.amend`."""
+        with duckdb_errors("cannot amend the deliveries"):
+            amend_deliveries(self._session, batch, archived_to)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session.pool.shutdown(wait=True, cancel_futures=True)
+        self._session.con.close()
+
+    def _app_id(self) -> str:
+        """The id in the first of our tables that is there; a new one when there is none yet."""
+        for table in self._session.tables.all:
+            if table.log.exists():
+                properties = table.snapshot().metadata.properties
+                if APP_ID not in properties:
+                    raise ForeignChangeError(
+                        f"the table {table.root} was not made by ordertrail, or was replaced",
+                        hint="choose another table name, or restore the table to a version of ordertrail's",
+                    )
+                return properties[APP_ID]
+        return str(uuid.uuid4())
+
+    def _foreign_resets(self, app_id: str, target: int, done: int) -> tuple[str, ...]:
+        """Warnings about commits of others that took rows of the target away wholesale."""
+        table = self._session.tables.target
+        ours = table.version_of(app_id, target) if target else 0
+        warnings = []
+        for version, operation, mode in table.operations_since(ours or 0):
+            overwritten = operation in ("WRITE", "TRUNCATE") and mode.lower() == "overwrite"
+            if operation in _RESETS or operation == "TRUNCATE" or overwritten:
+                warnings.append(
+                    f"version {version} of {table.root.name} is a foreign {operation}: the target may no longer be the "
+                    f"fold of the history; restore version {version - 1}, and see ordertrail verify"
+                )
+        if target < done:
+            warnings.append(
+                f"{table.root.name} has lost batch {done}: it stands at batch {target}; see ordertrail verify"
+            )
+        return tuple(warnings)

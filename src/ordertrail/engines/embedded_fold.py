@@ -1,0 +1,88 @@
+"""The fold of the history in DuckDB: what the target must be (P2), for some keys or for all."""
+
+from __future__ import annotations
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.session import Session
+from ordertrail.model import Contract
+from ordertrail.rules.cells import key_sql, name_sql, rank_sql
+from ordertrail.rules.outcomes import fold_sql
+from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
+
+LOWEST = -(1 << 62)
+"""Order value of a row that a foreign writer left without one: below all of ours."""
+
+ABSENT = "coalesce(CAST(CAST(absent AS JSON) AS VARCHAR[]), CAST([] AS VARCHAR[]))"
+"""SQL of `orders_deliveries.absent` as a list."""
+
+
+def order_sql(contract: Contract) -> str:
+    """SQL of the order columns of a row of target or history, but for `fk` and `tb`, which its delivery gives."""
+    rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
+    return (
+        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS ev, {rank} AS rk, "
+        f"coalesce(_file_row, {LOWEST}) AS fr, _delivery_id AS delivery_id"
+    )
+
+
+def contract_key_sql(contract: Contract) -> str:
+    """SQL of the key of a row of one of our tables."""
+    return key_sql(contract, {name: name_sql(name) for name in contract.names})
+
+
+def place_deliveries(session: Session, ids: str | None, below_batch: int | None) -> None:
+    """Make `placed`: file key, place `tb` in (vendor, path, mtime, sha256) and absent columns of deliveries.
+
+    Args:
+        session: The pass; `batch_deliveries` has the deliveries of the batch, if there is one.
+        ids: SQL of the delivery ids wanted; None takes all.
+        below_batch: Only deliveries of earlier batches, and those of `batch_deliveries`; None takes all.
+    """
+    deliveries = scan_sql(session.con, session.tables.deliveries.snapshot(), DELIVERIES)
+    where = "true" if ids is None else f"delivery_id IN ({ids})"
+    parts = [
+        f"SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
+        f"{ABSENT} AS absent FROM {deliveries} WHERE {where}"
+    ]
+    if below_batch is not None:
+        parts[0] += f" AND batch < {below_batch}"
+        parts.append("SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent FROM batch_deliveries")
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE placed AS SELECT delivery_id, fk, absent, "
+        f"dense_rank() OVER (ORDER BY vendor, path, mtime_ms, sha256) AS tb FROM ({' UNION ALL '.join(parts)})"
+    )
+
+
+def fold(session: Session, history: Snapshot, where: str, absent: tuple[str, ...], stage: Snapshot | None) -> None:
+    """Make `folded`: one row a key with the contract's columns and `_rescued`, folded from the accepted rows.
+
+    Args:
+        session: The pass; `placed` must hold every delivery concerned.
+        history: Where the accepted rows are.
+        where: SQL condition on them.
+        absent: Contract columns that some delivery lacks.
+        stage: Rows accepted but not yet in the history, or None.
+    """
+    contract = session.config.contract
+    names = (*contract.names, "_rescued")
+    cells = ", ".join(f"{name_sql(name)} AS c{i}" for i, name in enumerate(names))
+    key = contract_key_sql(contract)
+    rows = [
+        f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM "
+        f"{scan_sql(session.con, history, history_columns(contract))} WHERE {where}"
+    ]
+    if stage is not None:
+        rows.append(
+            f"SELECT {key} AS k, _event_us AS ev, _status_rank AS rk, _file_row AS fr, _delivery_id AS delivery_id, "
+            f"{cells} FROM {scan_sql(session.con, stage, stage_columns(contract))} WHERE _kind = 'row'"
+        )
+    lacks = "".join(f", list_contains(p.absent, '{name}') AS lacks_{i}" for i, name in enumerate(absent))
+    columns = tuple(f"c{i}" for i in range(len(names)))
+    absent_columns = tuple(f"c{names.index(name)}" for name in absent)
+    session.run(
+        f"CREATE OR REPLACE TEMP VIEW accepted AS SELECT r.*, p.fk, p.tb{lacks} "
+        f"FROM ({' UNION ALL '.join(rows)}) r JOIN placed p USING (delivery_id)"
+    )
+    folded = ", ".join(f"{column} AS {name_sql(name)}" for column, name in zip(columns, names, strict=True))
+    session.run(f"CREATE OR REPLACE TEMP TABLE folded AS SELECT k, {folded} FROM ({fold_sql(columns, absent_columns)})")

@@ -1,0 +1,339 @@
+"""Load: give every staged row its outcome and bring the target up to date in one commit.
+
+The rules are the SQL of `rules.outcomes`; this module fills its relations from the stage and the target, and applies
+what comes out. The target is written copy-on-write: data files with a row that goes are replaced by one file with
+the rows that stay and the new ones. The cost follows the files touched, not the batch; it is the plain way that
+every reader and every foreign writer understands.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, Change, scan_sql
+from ordertrail.engines.embedded_fold import ABSENT, LOWEST, contract_key_sql, fold, order_sql, place_deliveries
+from ordertrail.engines.embedded_stage import ROWS_TAG
+from ordertrail.engines.session import Session, clock_sql
+from ordertrail.errors import BalanceError, ForeignChangeError
+from ordertrail.model import Batch, Manifest, Outcome, RowCounts
+from ordertrail.rules import outcomes as rules
+from ordertrail.rules.cells import name_sql, row_hash_sql
+from ordertrail.rules.filekey import clean_name
+from ordertrail.rules.planning import delivery_number
+from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns, target_columns
+
+SHARE_ROWS = 500_000
+"""A stage file of at least this many rows becomes a file of target and history as it is, when all are inserted."""
+
+
+class Load:
+    """One batch's load.
+
+    After `run`, the DuckDB tables `outcomes` (k, dn, fr, outcome, rv) and `target_before` hold what `record` needs;
+    `shared` has the stage files that went into the target as they are.
+
+    Args:
+        session: The pass.
+        batch: As it is staged.
+    """
+
+    def __init__(self, session: Session, batch: Batch) -> None:
+        self.session = session
+        self.batch = batch
+        self.contract = session.config.contract
+        self.stage = session.tables.stage.snapshot()
+        self.shared: tuple[AddFile, ...] = ()
+        self._absent: tuple[str, ...] = ()
+        self._deliveries = ""
+        self._target = session.tables.target
+        if self.stage.txns.get(session.app_id) != batch.number:
+            raise ForeignChangeError(
+                f"the stage holds batch {self.stage.txns.get(session.app_id)}, not {batch.number}",
+                hint="another pass has staged meanwhile; run again",
+            )
+
+    def run(self) -> Mapping[str, RowCounts]:
+        """See `Engine.load`."""
+        session = self.session
+        self._register_deliveries()
+        before = self._target.snapshot()
+        if before.txns.get(session.app_id, 0) >= self.batch.number:
+            return self._again()
+        counts = self._share(before)
+        return counts if counts is not None else self._merge(before)
+
+    # -- every row is inserted: the stage's files are the target's ------------------------------------------
+
+    def _share(self, before: Snapshot) -> Mapping[str, RowCounts] | None:
+        """The first load of a large file: rows that are written already need not be written again."""
+        files = [file for file in self.stage.files.values() if ROWS_TAG in file.tags]
+        if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
+            return None
+        relation = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        twice = f"SELECT 1 FROM {relation} WHERE _kind = 'row' GROUP BY _key_hash HAVING count(*) > 1 LIMIT 1"
+        if self.session.run(twice) or any(manifest.absent for manifest in self.batch.manifests):
+            return None
+        counts = {m.delivery_id: self._counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in self.batch.manifests}
+        self._check(counts)
+        add = [share_file(self.stage.path_of(file), self._target.root, file) for file in files]
+        self.session.probe("load.files")
+        self._commit(before, add, ())
+        self.shared = tuple(files)
+        return counts
+
+    # -- some rows meet others: order, compare, replace -----------------------------------------------------
+
+    def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
+        run = self.session.run
+        self._prepare(before)
+        run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")
+        if self._absent:
+            self._refold()
+        counts = self._count_outcomes()
+        self._check(counts)
+        add, remove = self._write(before)
+        self.session.probe("load.files")
+        self._commit(before, add, remove)
+        return counts
+
+    def _again(self) -> Mapping[str, RowCounts]:
+        """The outcomes of a load that was committed by a pass that did not live to record it."""
+        version = self._target.version_of(self.session.app_id, self.batch.number)
+        if version is None:
+            raise ForeignChangeError(
+                f"the commit of batch {self.batch.number} is gone from the log of {self._target.root.name}",
+                hint="restore the log, or restore the target to the version before and run again",
+            )
+        self._prepare(self._target.snapshot(version))
+        self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
+        counts = self._count_outcomes()
+        self._check(counts)
+        return counts
+
+    def _prepare(self, target: Snapshot) -> None:
+        """Fill the relations that the rules read: `staged`, `current`, `recalled`, `loaded`, `codes`, and on them
+        `ranked`, `best` and `suspects`.
+        """
+        run = self.session.run
+        values = {name: name_sql(name) for name in self.contract.names}
+        key = contract_key_sql(self.contract)
+        self._deliveries = scan_sql(self.session.con, self.session.tables.deliveries.snapshot(), DELIVERIES)
+        self._absent = self._absent_columns()
+        staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        run(
+            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {key} AS k, _delivery_no AS dn, _row_hash AS ch, "
+            f"_event_us AS ev, _status_rank AS rk, _file_row AS fr FROM {staged} WHERE _kind = 'row'"
+        )
+        scan = scan_sql(self.session.con, target, target_columns(self.contract))
+        run(
+            f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {key} AS k, _pos AS pos, "
+            f"{order_sql(self.contract)}, {row_hash_sql({**values, '_rescued': '_rescued'})} AS ch, _revision AS rv, "
+            f"_batch AS bn, _inserted_at FROM {scan} WHERE {key} IN (SELECT k FROM staged_rows)"
+        )
+        self._recall()
+        ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
+        place_deliveries(self.session, ids, self.batch.number)
+        run(
+            "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, "
+            "p.fk, p.tb FROM staged_rows s JOIN batch_deliveries d ON s.dn = d.dn JOIN placed p USING (delivery_id)"
+        )
+        for view, table in (("current", "target_before"), ("recalled", "history_rows")):
+            run(
+                f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT t.*, coalesce(fk, {LOWEST}) AS fk, "
+                f"coalesce(tb, {LOWEST}) AS tb FROM {table} t LEFT JOIN placed p USING (delivery_id)"
+            )
+        codes = [f"{number} AS {outcome}" for outcome, number in rules.CODES.items()]
+        codes += [f"{self.batch.number} AS batch", "1 AS first_revision"]
+        run(f"CREATE OR REPLACE TEMP TABLE codes AS SELECT {', '.join(codes)}")
+        run(f"CREATE OR REPLACE TEMP TABLE ranked AS {rules.RANKED}")
+        run(f"CREATE OR REPLACE TEMP TABLE best AS {rules.BEST}")
+        run(f"CREATE OR REPLACE TEMP TABLE suspects AS {rules.SUSPECTS}")
+
+    def _recall(self) -> None:
+        """`history_rows`: history's rows of the keys where only it can tell.
+
+        These are the keys where a staged row ties with the target's on event time and differs, while a delivery with
+        a file key not lower was loaded before. When some delivery lacks columns it is every staged key.
+        """
+        run = self.session.run
+        run(
+            "CREATE OR REPLACE TEMP TABLE loaded AS SELECT max(file_key) AS fk FROM "
+            f"{self._deliveries} WHERE state = 'loaded' AND batch < {self.batch.number}"
+        )
+        run(
+            "CREATE OR REPLACE TEMP TABLE ties AS SELECT DISTINCT s.k FROM staged_rows s "
+            "JOIN batch_deliveries d ON s.dn = d.dn JOIN target_before t ON s.k = t.k AND s.ev = t.ev AND s.ch <> t.ch "
+            "WHERE d.fk <= (SELECT fk FROM loaded)"
+        )
+        keys = "SELECT k FROM staged_rows" if self._absent else "SELECT k FROM ties"
+        if run(f"SELECT count(*) FROM ({keys})")[0][0] == 0:
+            run(
+                "CREATE OR REPLACE TEMP TABLE history_rows AS SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
+            )
+            return
+        history = scan_sql(self.session.con, self.session.tables.history.snapshot(), history_columns(self.contract))
+        key = contract_key_sql(self.contract)
+        run(
+            f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {key} AS k, {order_sql(self.contract)} "
+            f"FROM {history} WHERE {key} IN ({keys}) AND _batch < {self.batch.number}"
+        )
+
+    def _register_deliveries(self) -> None:
+        manifests = self.batch.manifests
+        table = pa.table(
+            {
+                "dn": pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32()),
+                "delivery_id": pa.array([m.delivery_id for m in manifests], pa.string()),
+                "vendor": pa.array([m.vendor for m in manifests], pa.string()),
+                "path": pa.array([clean_name(m.path) for m in manifests], pa.string()),
+                "mtime_ms": pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64()),
+                "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
+                "fk": pa.array([m.file_key for m in manifests], pa.int64()),
+                "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
+            }
+        )
+        self.session.con.register("batch_deliveries_arrow", table)
+        self.session.run("CREATE OR REPLACE TEMP TABLE batch_deliveries AS FROM batch_deliveries_arrow")
+        self.session.con.unregister("batch_deliveries_arrow")
+
+    # -- files that lack a column ---------------------------------------------------------------------------
+
+    def _absent_columns(self) -> tuple[str, ...]:
+        """Contract columns that some delivery, of this batch or loaded before, does not carry."""
+        absent = {name for manifest in self.batch.manifests for name in manifest.absent}
+        rows = self.session.run(
+            f"SELECT DISTINCT unnest({ABSENT}) FROM {self._deliveries} WHERE state = 'loaded' AND absent <> '[]'"
+        )
+        return tuple(sorted(absent | {str(row[0]) for row in rows}))
+
+    def _refold(self) -> None:
+        """With deliveries that lack columns a row's content may come from several: fold the keys' whole history.
+
+        Replaces the word of `outcomes` on the newest staged row of each key: it is updated when the fold is not what
+        the target has. `folded` has the contract columns to write.
+        """
+        wanted = f"{contract_key_sql(self.contract)} IN (SELECT k FROM staged_rows) AND _batch < {self.batch.number}"
+        fold(self.session, self.session.tables.history.snapshot(), wanted, self._absent, self.stage)
+        values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
+        self.session.run(
+            "CREATE OR REPLACE TEMP TABLE outcomes AS SELECT o.k, o.dn, o.fr, o.rv, CASE "
+            "WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome "
+            "WHEN f.ch <> b.ch THEN c.updated WHEN o.outcome = c.updated THEN c.stale ELSE o.outcome END AS outcome "
+            "FROM outcomes o CROSS JOIN codes c LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k "
+            f"LEFT JOIN (SELECT k, {row_hash_sql(values)} AS ch FROM folded) f ON o.k = f.k"
+        )
+
+    # -- counting and writing -------------------------------------------------------------------------------
+
+    def _counts(self, manifest: Manifest, found: Mapping[Outcome, int]) -> RowCounts:
+        rows = {str(outcome): count for outcome, count in found.items()}
+        rows["rejected"] = manifest.rows_rejected
+        rows["duplicate"] = rows.get("duplicate", 0) + manifest.rows_duplicate
+        return RowCounts(parsed=manifest.rows_parsed, **rows)
+
+    def _count_outcomes(self) -> dict[str, RowCounts]:
+        names = {number: outcome for outcome, number in rules.CODES.items()}
+        found: dict[str, dict[Outcome, int]] = {}
+        for delivery_id, code, count in self.session.run(
+            "SELECT delivery_id, outcome, count(*) FROM outcomes o JOIN batch_deliveries d ON o.dn = d.dn GROUP BY ALL"
+        ):
+            found.setdefault(str(delivery_id), {})[names[int(str(code))]] = int(str(count))
+        return {m.delivery_id: self._counts(m, found.get(m.delivery_id, {})) for m in self.batch.manifests}
+
+    def _check(self, counts: Mapping[str, RowCounts]) -> None:
+        """P3, before anything is committed."""
+        for delivery_id, rows in counts.items():
+            if not rows.balanced:
+                raise BalanceError(
+                    f"delivery {delivery_id} does not add up: {rows}",
+                    hint="nothing was committed; this is a bug in ordertrail, please report it with the file",
+                )
+
+    def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
+        info = {"run_id": self.batch.run_id, "deliveries": len(self.batch.manifests)}
+        version = self._target.commit(before, Change(self.session.txn(self.batch), "MERGE", add, remove, info))
+        self.session.probe("load.committed")
+        self._target.checkpoint_if_due(version)
+
+    def _write(self, before: Snapshot) -> tuple[list[AddFile], list[AddFile]]:
+        """Write the change set; gives the data files to add and to take out."""
+        run = self.session.run
+        changed = f"({rules.CODES[Outcome.INSERTED]}, {rules.CODES[Outcome.UPDATED]})"
+        run(
+            "CREATE OR REPLACE TEMP TABLE doomed AS SELECT b.pos FROM best b JOIN outcomes o ON b.k = o.k "
+            f"WHERE o.outcome = {rules.CODES[Outcome.UPDATED]} UNION "
+            "SELECT pos FROM best WHERE copies > 1 AND place > 1"
+        )
+        places = [int(str(row[0])) for row in run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM doomed ORDER BY 1")]
+        new_rows = int(str(run(f"SELECT count(*) FROM outcomes WHERE outcome IN {changed}")[0][0]))
+        if not new_rows and not places:
+            return [], []
+        files = list(before.files.values())
+        touched = [files[place] for place in places]
+        columns = target_columns(self.contract)
+        names = ", ".join(name_sql(column.name) for column in columns)
+        parts = [self._new_rows_sql(changed)]
+        if touched:
+            scan = scan_sql(self.session.con, before, columns)
+            listed = ", ".join(map(str, places))
+            parts.append(
+                f"SELECT {names} FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({listed}) "
+                "AND _pos NOT IN (SELECT pos FROM doomed)"
+            )
+        path = self._target.new_path(f"b{self.batch.number:06d}")
+        try:
+            rows = self.session.copy(" UNION ALL BY NAME ".join(parts), path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        if rows == 0:
+            path.unlink()
+            return [], touched
+        return [self._target.added(path, rows)], touched
+
+    def _new_rows_sql(self, changed: str) -> str:
+        """The target's new rows: the winners, with their audit columns."""
+        staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        clock = clock_sql(self.batch.clock)
+        folded = bool(self._absent)
+        cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*self.contract.names, "_rescued"))
+        fold = "JOIN folded f ON o.k = f.k " if folded else ""
+        return (
+            f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
+            f"CAST({self.batch.number} AS BIGINT) AS _batch, coalesce(b._inserted_at, {clock}) AS _inserted_at, "
+            f"{clock} AS _updated_at, CAST(coalesce(o.rv, 0) + 1 AS BIGINT) AS _revision, s._row_hash "
+            f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
+            "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
+            f"WHERE s._kind = 'row' AND o.outcome IN {changed}"
+        )
+
+
+def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
+    """Give a data file a second name in another table's folder, or a copy where there are no hard links.
+
+    Readers of that table see its columns only: Delta readers take columns by name and leave the others.
+    """
+    name = f"{path.stem}-{uuid.uuid4().hex[:8]}.parquet"
+    try:
+        try:
+            os.link(path, folder / name)
+        except OSError:
+            shutil.copyfile(path, folder / name)
+            fsync_file(folder / name)
+        fsync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder / name) from error
+    return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
+
+
+def _staged_rows(manifest: Manifest) -> int:
+    return manifest.rows_parsed - manifest.rows_rejected - manifest.rows_duplicate

@@ -1,0 +1,170 @@
+"""Record: history, rejects and, last, deliveries, the done mark. Each is one commit with the batch's `txn`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.embedded_load import Load, share_file
+from ordertrail.engines.session import Session, clock_sql
+from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.filekey import clean_name
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.tables import DELIVERIES, stage_columns
+
+COMPACT_FILES = 50
+"""With more data files than this, `orders_deliveries` is written again as one: every pass reads it."""
+
+_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", "UTC")}
+
+
+def record_batch(session: Session, load: Load, counts: Mapping[str, RowCounts]) -> None:
+    """See `Engine.record`."""
+    _append(session, session.tables.history, load.batch, "history", lambda: _history(session, load))
+    _append(session, session.tables.rejects, load.batch, "rejects", lambda: _rejects(session, load))
+    _deliveries(session, load.batch, counts)
+
+
+def amend_deliveries(session: Session, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
+    """See `Engine.amend`."""
+    table = session.tables.deliveries
+    base = table.snapshot()
+    session.con.register(
+        "amended",
+        pa.table(
+            {
+                "delivery_id": pa.array(list(archived_to), pa.string()),
+                "archived_to": pa.array(list(archived_to.values()), pa.string()),
+            }
+        ),
+    )
+    names = ", ".join(
+        "CASE WHEN a.delivery_id IS NULL THEN d.archived_to ELSE a.archived_to END AS archived_to"
+        if column.name == "archived_to"
+        else f"d.{name_sql(column.name)}"
+        for column in DELIVERIES
+    )
+    path = table.new_path(f"b{batch.number:06d}")
+    rows = session.copy(
+        f"SELECT {names} FROM {scan_sql(session.con, base, DELIVERIES)} d LEFT JOIN amended a USING (delivery_id)", path
+    )
+    session.con.unregister("amended")
+    change = Change(session.txn(batch), "AMEND", [table.added(path, rows)], list(base.files.values()))
+    table.commit(base, change)
+
+
+def _append(session: Session, table: Table, batch: Batch, name: str, write: Callable[[], list[AddFile]]) -> None:
+    base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        return
+    add = write()
+    session.probe(f"{name}.files")
+    version = table.commit(base, Change(session.txn(batch), "WRITE", add))
+    session.probe(f"{name}.committed")
+    table.checkpoint_if_due(version)
+
+
+def _history(session: Session, load: Load) -> list[AddFile]:
+    """Every accepted row of the batch, with its outcome; audit columns of the target where it went there."""
+    table = session.tables.history
+    if load.shared:
+        return [share_file(load.stage.path_of(file), table.root, file) for file in load.shared]
+    contract, batch = load.contract, load.batch
+    staged = scan_sql(session.con, load.stage, stage_columns(contract))
+    clock = clock_sql(batch.clock)
+    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
+    changed = f"o.outcome IN ({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
+    cells = ", ".join(f"s.{name_sql(name)}" for name in (*contract.names, "_rescued"))
+    # After the target's commit `target_before` is the target with the new row: both give the first insertion's time.
+    path = table.new_path(f"b{batch.number:06d}")
+    rows = session.copy(
+        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
+        f"CAST({batch.number} AS BIGINT) AS _batch, "
+        f"CASE WHEN {changed} THEN coalesce(b._inserted_at, {clock}) END AS _inserted_at, "
+        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
+        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, "
+        f"s._row_hash, {names} AS _outcome, {clock} AS _loaded_at "
+        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr "
+        "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
+        "WHERE s._kind = 'row'",
+        path,
+    )
+    if rows == 0:
+        path.unlink()
+        return []
+    return [table.added(path, rows)]
+
+
+def _rejects(session: Session, load: Load) -> list[AddFile]:
+    """One row for every thing wrong."""
+    table, batch = session.tables.rejects, load.batch
+    staged = scan_sql(session.con, load.stage, stage_columns(load.contract))
+    shape = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
+    path = table.new_path(f"b{batch.number:06d}")
+    rows = session.copy(
+        'SELECT vendor, delivery_id, file_name, file_row, e."column", e."value", e."rule", e.reason, raw, '
+        f"CAST({batch.number} AS BIGINT) AS batch, {clock_sql(batch.clock)} AS rejected_at FROM ("
+        "SELECT _vendor AS vendor, _delivery_id AS delivery_id, _file_name AS file_name, _file_row AS file_row, "
+        f"_raw AS raw, unnest(from_json(_errors, '{shape}')) AS e FROM {staged} WHERE _kind = 'reject')",
+        path,
+    )
+    if rows == 0:
+        path.unlink()
+        return []
+    return [table.added(path, rows)]
+
+
+def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+    table = session.tables.deliveries
+    base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        return
+    rows = [_delivery_row(manifest, batch, counts[manifest.delivery_id]) for manifest in batch.manifests]
+    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in DELIVERIES])
+    path = table.new_path(f"b{batch.number:06d}")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    remove: list[AddFile] = []
+    if len(base.files) >= COMPACT_FILES:
+        remove = list(base.files.values())
+        path, small = table.new_path(f"b{batch.number:06d}"), path
+        before = scan_sql(session.con, base, DELIVERIES)
+        session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM read_parquet('{small}')", path)
+        small.unlink()
+    total = len(rows) + sum(file.rows or 0 for file in remove)
+    session.probe("deliveries.files")
+    change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove)
+    version = table.commit(base, change)
+    session.probe("deliveries.committed")
+    table.checkpoint_if_due(version)
+
+
+def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str, object]:
+    counts = {f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}
+    return {
+        "delivery_id": manifest.delivery_id,
+        "vendor": manifest.vendor,
+        "file_name": manifest.file_name,
+        "sha256": manifest.sha256,
+        "size_bytes": manifest.identity.size_bytes,
+        "modified_at": manifest.identity.mtime_ns // 1_000,
+        "discovered_at": manifest.discovered_at,
+        "batch": batch.number,
+        "state": str(manifest.state),
+        "reason": manifest.reason,
+        "rows_parsed": rows.parsed,
+        **counts,
+        "first_error": manifest.first_error,
+        "archived_to": clean_name(manifest.archive_path),
+        "staged_at": batch.clock,
+        "loaded_at": batch.clock if manifest.state is State.LOADED else None,
+        "path": clean_name(manifest.path),
+        "file_key": manifest.file_key,
+        "contract_hash": manifest.contract_hash,
+        "absent": json.dumps(list(manifest.absent)),
+    }

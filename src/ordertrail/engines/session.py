@@ -1,0 +1,69 @@
+"""What the steps of the embedded engine share for one pass."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import Txn
+from ordertrail.delta.table import Table
+from ordertrail.model import Batch, Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The five tables."""
+
+    stage: Table
+    target: Table
+    history: Table
+    rejects: Table
+    deliveries: Table
+
+    @property
+    def all(self) -> tuple[Table, Table, Table, Table, Table]:
+        """In the order in which a batch writes them."""
+        return self.stage, self.target, self.history, self.rejects, self.deliveries
+
+
+@dataclass(slots=True)
+class Session:
+    """One pass of the embedded engine.
+
+    Attributes:
+        config: Names, folders, contract and limits.
+        con: DuckDB with the kernel's functions.
+        pool: Cuts records.
+        tables: The five tables.
+        app_id: The pipeline's application id; known once the tables are open.
+        probe: Called after each effect.
+    """
+
+    config: Config
+    con: duckdb.DuckDBPyConnection
+    pool: Executor
+    tables: Tables
+    app_id: str
+    probe: Probe
+
+    def txn(self, batch: Batch) -> Txn:
+        """The `txn` of a batch's commits."""
+        return Txn(self.app_id, batch.number, int(batch.clock.timestamp() * 1000))
+
+    def run(self, sql: str) -> list[tuple[object, ...]]:
+        """Run one statement to its end and give its rows."""
+        return self.con.execute(sql).fetchall()
+
+    def copy(self, query: str, path: object) -> int:
+        """Write a query's rows to a new Parquet file; gives their number."""
+        text = str(path).replace("'", "''")
+        return int(str(self.run(f"COPY ({query}) TO '{text}' (FORMAT parquet)")[0][0]))
+
+
+def clock_sql(clock: datetime) -> str:
+    """An aware UTC time as an SQL literal."""
+    return f"make_timestamptz({int(clock.timestamp()) * 1_000_000 + clock.microsecond})"

@@ -1,0 +1,314 @@
+"""The words of the design as frozen values. No behaviour but what is derived from the fields alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+UnknownColumns = Literal["strict", "rescue"]
+Mode = Literal["upsert"]
+
+
+class Outcome(StrEnum):
+    """What became of one row of a delivery."""
+
+    INSERTED = "inserted"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    STALE = "stale"
+    SUPERSEDED = "superseded"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+class State(StrEnum):
+    """What became of one delivery."""
+
+    LOADED = "loaded"
+    EMPTY = "empty"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    HELD = "held"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the contract.
+
+    Attributes:
+        name: The column's name in the tables.
+        type: `string`, `bigint`, `int`, `double`, `decimal(p,s)`, `boolean`, `date` or `timestamp`.
+        required: A row whose cell is empty is rejected.
+        formats: strptime patterns tried in turn after ISO 8601; dates and timestamps only.
+        identifier: Text damaged by a spreadsheet (`1.23E+11`) is rejected. Always on for the key.
+        pattern: A regular expression (RE2) that the whole text must match; strings only.
+        min: Smallest value allowed, inclusive, written as it would be in a file.
+        max: Largest value allowed, inclusive, written as it would be in a file.
+        allowed: The values allowed; empty allows all.
+    """
+
+    name: str
+    type: str
+    required: bool = False
+    formats: tuple[str, ...] = ()
+    identifier: bool = False
+    pattern: str | None = None
+    min: str | None = None
+    max: str | None = None
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The columns, types, key and ordering that a row must meet.
+
+    Attributes:
+        columns: In table order; names are unique without regard to case, spaces and underscores.
+        key: Names of the key columns, at least one.
+        order_by: Name of the timestamp column that orders the rows of a key.
+        status: Name of the status column, or None.
+        status_rank: Statuses from first to last; a status not listed ranks -1, NULL -2.
+        unknown_columns: `strict` quarantines a file with a column nobody knows, `rescue` keeps it in `_rescued`.
+        max_future_s: A row whose event time is more than this beyond the file key is rejected, in seconds.
+    """
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    order_by: str
+    status: str | None
+    status_rank: tuple[str, ...]
+    unknown_columns: UnknownColumns = "rescue"
+    max_future_s: int = 48 * 3600
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names, in table order."""
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """Who sends files, and how they look.
+
+    Attributes:
+        name: The vendor's name.
+        files: A glob below the source folder; `*` stops at `/`, `**` does not.
+        delimiter: One ASCII character.
+        quote: One ASCII character.
+        encoding: A Python codec name, or None: byte order mark, else strict UTF-8.
+        timezone: IANA zone of timestamps without an offset.
+        aliases: For a contract column, other header names the vendor uses.
+        status_map: For a status as sent, the status to store.
+        absent: Contract columns that this vendor never sends.
+        formats: For a contract column, strptime patterns in place of the contract's.
+        file_date: strptime pattern of the date inside the file name; None looks for
+            `yyyy_mm_dd`, `yyyy-mm-dd` or `yyyymmdd`.
+    """
+
+    name: str
+    files: str = "*.csv"
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str | None = None
+    timezone: str = "UTC"
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    status_map: tuple[tuple[str, str], ...] = ()
+    absent: tuple[str, ...] = ()
+    formats: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    file_date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What `stat` says of a file; two equal values mean that nobody wrote to it in between."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A complete file that a vendor takes, before it was read.
+
+    Attributes:
+        path: Below the source folder, `/` between folders; bytes that are not UTF-8 are surrogate escapes.
+        vendor: Name of the vendor that takes it.
+        identity: As seen when it was listed.
+    """
+
+    path: str
+    vendor: str
+    identity: FileIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that this pass left alone, and why (`not settled`, `no vendor takes it`, `changed while read` ...)."""
+
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Rows of a delivery, or of a whole pass, by outcome."""
+
+    parsed: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    superseded: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def balanced(self) -> bool:
+        """P3: every parsed row has exactly one outcome."""
+        return bool(self.parsed == sum(getattr(self, outcome) for outcome in Outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a crash must not change about one delivery: decided once, kept in the stage.
+
+    Attributes:
+        delivery_id: Unique in the pipeline; safe in a file name.
+        vendor: The vendor's name.
+        path: Below the source folder, surrogate escapes for bytes that are not UTF-8.
+        file_name: The path's last part as clean text, for tables and people.
+        identity: The file's `stat` when it was read.
+        sha256: Of the whole file, hexadecimal.
+        file_key: Date in the name at midnight UTC, else the modification time; ms since 1970.
+        contract_hash: Of the contract and the vendor's profile, hexadecimal.
+        state: What becomes of the delivery, already known when it is staged.
+        reason: Why it is not `loaded`, in plain words; None when it is.
+        archive_path: Below the archive folder.
+        absent: Contract columns the file does not carry.
+        rows_parsed: Data rows in the file.
+        rows_rejected: Of these, rejected by the row kernel.
+        rows_duplicate: Of these, not staged because the file was loaded before.
+        first_error: Of the first reject, one line; None without.
+        discovered_at: Aware UTC.
+    """
+
+    delivery_id: str
+    vendor: str
+    path: str
+    file_name: str
+    identity: FileIdentity
+    sha256: str
+    file_key: int
+    contract_hash: str
+    state: State
+    reason: str | None
+    archive_path: str
+    absent: tuple[str, ...]
+    rows_parsed: int
+    rows_rejected: int
+    rows_duplicate: int
+    first_error: str | None
+    discovered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One rejected cell, or a rejected row or file when `column` is None.
+
+    Attributes:
+        file_row: Record number, 1 = first after the header; None when it is the whole file.
+        column: The contract column, or None.
+        value: The cell's text as it stands in the file, or None.
+        rule: Stable name of the rule, such as `date`, `required`, `ragged`.
+        reason: In plain words, with what to do.
+        raw: The raw record, without its line ending; None when it is the whole file.
+    """
+
+    file_row: int | None
+    column: str | None
+    value: str | None
+    rule: str
+    reason: str
+    raw: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The deliveries loaded together.
+
+    Attributes:
+        number: 1, 2, 3 ...
+        run_id: Of the pass that staged it.
+        clock: The one time of all audit columns of this batch; aware UTC, whole microseconds.
+        manifests: One a delivery, in delivery order.
+    """
+
+    number: int
+    run_id: str
+    clock: datetime
+    manifests: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What became of one delivery in a pass. `archived_to` is None until its file has been archived."""
+
+    delivery_id: str
+    vendor: str
+    file_name: str
+    sha256: str
+    size_bytes: int
+    state: State
+    reason: str | None
+    archived_to: str | None
+    rows: RowCounts
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one pass did; the document of `ordertrail run --json`.
+
+    Attributes:
+        pipeline: The pipeline's name.
+        engine: `embedded` or `spark`.
+        batch: Number of the last batch finished, None when nothing was waiting.
+        recovered: A batch that an earlier pass had begun was finished first.
+        rows: Sums over the deliveries.
+        deliveries: Those of the batches finished by this pass, the recovered one included.
+        skipped: Files left alone.
+        warnings: What a person should look at, one line each.
+        seconds: Wall time by step, and `total`.
+    """
+
+    pipeline: str
+    engine: str
+    batch: int | None
+    recovered: bool
+    rows: RowCounts
+    deliveries: tuple[DeliveryReport, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def needs_person(self) -> bool:
+        """True when something was quarantined or held, or vanished: exit code 3."""
+        return bool(self.warnings) or any(d.state in (State.QUARANTINED, State.HELD) for d in self.deliveries)
+
+
+Probe = Callable[[str], None]
+"""Called with a fixed name right after each effect; fault tests kill the process there."""
+
+
+def no_probe(_: str) -> None:
+    """The probe of a pass that nobody disturbs."""

@@ -1,0 +1,111 @@
+"""Bytes of a file, whatever its encoding, as strict UTF-8.
+
+The encoding is the vendor's declared one; else what a byte order mark says; else UTF-8. Nothing is guessed:
+bytes that do not decode are a `QuarantineError` that names the line, never a replacement character.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from ordertrail.errors import QuarantineError
+
+# Longest marks first: the UTF-32 LE mark begins with the UTF-16 LE one.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Iterator[bytes]:
+    """Read a file as UTF-8 without a byte order mark.
+
+    Args:
+        stream: At the file's first byte.
+        encoding: The declared codec, or None to go by the byte order mark.
+        chunk_bytes: How much to read at a time.
+
+    Yields:
+        Non-empty chunks. A declared or marked encoding other than UTF-8 is decoded strictly here; UTF-8 passes
+        through as it is and is checked by `utf8_text` where it is cut into cells.
+
+    Raises:
+        QuarantineError: Rule `encoding`: the bytes are not of that encoding. Rule `binary`: they hold NULs.
+    """
+    first = stream.read(chunk_bytes)
+    marked = next(((mark, name) for mark, name in _MARKS if first.startswith(mark)), None)
+    codec = codecs.lookup(encoding).name if encoding else (marked[1] if marked else "utf-8")
+    if marked and (codec == marked[1] or codec in ("utf-8-sig", "utf-16", "utf-32")):
+        first = first[len(marked[0]) :]
+        codec = marked[1]
+    if codec in ("utf-8", "utf-8-sig", "ascii"):
+        chunks = _chunks(first, stream, chunk_bytes)
+    else:
+        chunks = _decoded(_chunks(first, stream, chunk_bytes), codec)
+    line = 1
+    for chunk in chunks:
+        if 0 in chunk:
+            at = line + chunk[: chunk.index(0)].count(b"\n")
+            raise QuarantineError(
+                f"the file is not text: a NUL byte in line {at}",
+                rule="binary",
+                hint="send a text file; if it is UTF-16 without a byte order mark, declare the vendor's encoding",
+            )
+        line += chunk.count(b"\n")
+        yield chunk
+
+
+def utf8_text(data: bytes | memoryview, line: int) -> str:
+    """Decode UTF-8 strictly.
+
+    Args:
+        data: Bytes that begin at the start of a line.
+        line: Number of that line in the file, 1 = first.
+
+    Raises:
+        QuarantineError: Rule `encoding`, naming the line and the byte.
+    """
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        at = line + bytes(data[: error.start]).count(b"\n")
+        raise _undecodable("utf-8", at, bytes(data)[error.start]) from None
+
+
+def _chunks(first: bytes, stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
+    chunk = first
+    while chunk:
+        yield chunk
+        chunk = stream.read(chunk_bytes)
+
+
+def _decoded(chunks: Iterator[bytes], codec: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(codec)("strict")
+    line = 1
+    pending = b""
+    for chunk in chunks:
+        pending = chunk
+        try:
+            text = decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            raise _undecodable(codec, line + chunk[: error.start].count(b"\n"), error.object[error.start]) from None
+        line += text.count("\n")
+        if text:
+            yield text.encode("utf-8", "strict")
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise _undecodable(codec, line, pending[-1]) from None
+
+
+def _undecodable(codec: str, line: int, byte: int) -> QuarantineError:
+    return QuarantineError(
+        f"line {line} is not {codec}: byte 0x{byte:02X}",
+        rule="encoding",
+        hint="declare the vendor's encoding in the config, for example encoding = 'cp1252', then replay the delivery",
+    )

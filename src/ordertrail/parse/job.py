@@ -1,0 +1,303 @@
+"""Parse the files of a batch into Parquet files of rows and of rejects, each file's fate decided.
+
+Files of one vendor with one header go through the kernel together: a large one alone, small ones in chunks. What
+must not land (a file that changed while it was read, one whose bytes end in garbage, one with too many rejects) is
+taken out of its chunk's Parquet file again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
+from ordertrail.model import Contract, Reject, State
+from ordertrail.parse.kernel import Kernel, KernelFile
+from ordertrail.parse.records import RecordReader
+from ordertrail.rules.headers import Layout, map_header
+from ordertrail.rules.planning import Candidate, rounds, state_of
+
+CHUNK_BYTES = 256 << 20
+"""Small files are parsed together up to this much; bounds what a quarantine makes us write again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """What became of one file.
+
+    Attributes:
+        candidate: The file.
+        state: `loaded`, `empty`, `duplicate` or `quarantined`.
+        reason: Why it is not `loaded`.
+        absent: Contract columns it does not carry.
+        parsed: Data rows.
+        rejected: Of these, rejected; all of them when it is quarantined.
+        duplicate: Of these, not staged, because the same bytes are loaded with a higher order.
+        first_error: One line, of its first reject.
+        reject: The file as a whole as a reject, when it is quarantined for something else than its rows.
+    """
+
+    candidate: Candidate
+    state: State
+    reason: str | None
+    absent: tuple[str, ...] = ()
+    parsed: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    first_error: str | None = None
+    reject: Reject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBatch:
+    """All files of a batch, parsed.
+
+    Attributes:
+        files: In the order of their numbers; without those that changed.
+        changed: Those that changed or vanished while they were read.
+        rows: Parquet files of good rows, with the number of rows in each.
+        rejects: Parquet files of rejected rows.
+    """
+
+    files: tuple[ParsedFile, ...]
+    changed: tuple[Candidate, ...]
+    rows: tuple[tuple[Path, int], ...]
+    rejects: tuple[Path, ...]
+
+
+class ParseJob:
+    """One batch's parsing.
+
+    Args:
+        con: From `kernel.connect`.
+        contract: What a row must meet.
+        max_reject_share: Above it a delivery is quarantined, 0 to 1.
+        open_file: Opens a candidate at its first byte.
+        unchanged: Whether a candidate still is the file that was fingerprinted.
+        extra: (name, SQL) of columns to add to every good row; may read `delivery_id`, `vendor` and `file_name`.
+        new_path: Gives a new Parquet path for `rows` or `rejects`.
+        pool: For cutting records.
+    """
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        contract: Contract,
+        *,
+        max_reject_share: float,
+        open_file: Callable[[Candidate], BinaryIO],
+        unchanged: Callable[[Candidate], bool],
+        extra: Sequence[tuple[str, str]],
+        new_path: Callable[[str], Path],
+        pool: Executor | None,
+    ) -> None:
+        self._con = con
+        self._contract = contract
+        self._max_reject_share = max_reject_share
+        self._open = open_file
+        self._unchanged = unchanged
+        self._extra = extra
+        self._new_path = new_path
+        self._pool = pool
+        self._done: dict[int, ParsedFile] = {}
+        self._changed: list[Candidate] = []
+        self._rows: list[tuple[Path, int]] = []
+        self._rejects: list[Path] = []
+
+    def run(self, candidates: Sequence[Candidate]) -> ParsedBatch:
+        """Parse them; equal files are parsed once (`rules.planning.rounds`)."""
+        waiting = rounds(candidates)
+        while waiting:
+            self._parse([group[0] for group in waiting])
+            following = []
+            for first, *others in waiting:
+                done = self._done.get(first.number)
+                if others and done is not None and done.state is State.LOADED:
+                    for other in others:
+                        self._duplicate(other, done)
+                elif others:
+                    following.append(others)
+            waiting = following
+        files = tuple(self._done[number] for number in sorted(self._done))
+        return ParsedBatch(files, tuple(self._changed), tuple(self._rows), tuple(self._rejects))
+
+    def _duplicate(self, candidate: Candidate, of: ParsedFile) -> None:
+        if self._still(candidate):
+            reason = f"the same bytes as {of.candidate.clean_path} of this batch"
+            self._done[candidate.number] = ParsedFile(
+                candidate, State.DUPLICATE, reason, of.absent, of.parsed, 0, of.parsed
+            )
+
+    def _still(self, candidate: Candidate) -> bool:
+        if self._unchanged(candidate):
+            return True
+        self._changed.append(candidate)
+        return False
+
+    # -- one round ------------------------------------------------------------------------------------------
+
+    def _parse(self, candidates: Sequence[Candidate]) -> None:
+        layouts: dict[tuple[str, tuple[str, ...]], tuple[Layout, list[Candidate]]] = {}
+        for candidate in candidates:
+            layout = self._layout(candidate)
+            if layout is not None:
+                group = layouts.setdefault((candidate.vendor.name, layout.header), (layout, []))
+                group[1].append(candidate)
+        for layout, group in layouts.values():
+            for chunk in _chunks(group):
+                self._parse_chunk(chunk, layout)
+
+    def _layout(self, candidate: Candidate) -> Layout | None:
+        """The file's layout; None when its fate is already decided."""
+        header: tuple[str, ...] | None = None
+        try:
+            with self._open(candidate) as stream:
+                header = self._reader(candidate, stream).header()
+            if header is not None:
+                return map_header(header, self._contract, candidate.vendor)
+        except FileChangedError:
+            self._changed.append(candidate)
+        except QuarantineError as error:
+            self._quarantine(candidate, error, () if header is None else header)
+        else:
+            if self._still(candidate):
+                self._done[candidate.number] = ParsedFile(candidate, State.EMPTY, "the file is empty")
+        return None
+
+    def _reader(self, candidate: Candidate, stream: BinaryIO) -> RecordReader:
+        vendor = candidate.vendor
+        return RecordReader(stream, delimiter=vendor.delimiter, quote=vendor.quote, encoding=vendor.encoding)
+
+    def _quarantine(self, candidate: Candidate, error: QuarantineError, header: tuple[str, ...]) -> None:
+        """Quarantine a whole file; its rows are counted where that is possible."""
+        rows = 0
+        try:
+            with self._open(candidate) as stream:
+                reader = self._reader(candidate, stream)
+                if header and reader.header() is not None:
+                    for block in reader.blocks(len(header)):
+                        rows += block.records
+        except FileChangedError:
+            self._changed.append(candidate)
+            return
+        except QuarantineError:
+            rows = 0
+        if self._still(candidate):
+            reject = Reject(None, error.column, None, error.rule, str(error), None)
+            self._done[candidate.number] = ParsedFile(
+                candidate, State.QUARANTINED, str(error), (), rows, rows, 0, error.message, reject
+            )
+
+    def _parse_chunk(self, chunk: Sequence[Candidate], layout: Layout) -> None:
+        kernel = Kernel(self._con, self._contract, chunk[0].vendor, layout, self._pool)
+        header = _header_table(chunk, self._contract)
+        failed: dict[int, OrdertrailError] = {}
+        files = [KernelFile(c.number, _opener(self._open, c), failed) for c in chunk]
+        path = self._new_path("rows")
+        counts = kernel.write_rows(files, path, self._extra, header)
+        first_errors: dict[int, str] = {}
+        explained = [f for f in files if counts[f.number].rejected and f.number not in failed]
+        if explained:
+            reject_path = self._new_path("rejects")
+            again = kernel.write_rejects(explained, reject_path, header)
+            for file in explained:
+                if again[file.number] != counts[file.number].parsed:
+                    failed.setdefault(file.number, FileChangedError("the file changed while it was read"))
+            first_errors = self._first_errors(reject_path)
+        out: set[int] = set()
+        for candidate in chunk:
+            error = failed.get(candidate.number)
+            if isinstance(error, QuarantineError):
+                self._quarantine(candidate, error, layout.header)
+            elif error is not None:
+                self._changed.append(candidate)
+            elif self._still(candidate):
+                found = counts[candidate.number]
+                state, reason = state_of(found.parsed, found.rejected, self._max_reject_share)
+                rejected = found.parsed if state is State.QUARANTINED else found.rejected
+                self._done[candidate.number] = ParsedFile(
+                    candidate,
+                    state,
+                    reason,
+                    layout.absent,
+                    found.parsed,
+                    rejected,
+                    0,
+                    first_errors.get(candidate.number),
+                )
+            done = self._done.get(candidate.number)
+            if done is None or done.state is not State.LOADED:
+                out.add(candidate.number)
+        kept = sum(counts[c.number].good for c in chunk if c.number not in out)
+        self._keep_rows(path, out & {n for n, c in counts.items() if c.good}, kept)
+        if explained:
+            gone = {f.number for f in explained if f.number not in self._done or self._done[f.number].reject}
+            self._keep_rejects(reject_path, gone)
+
+    def _first_errors(self, path: Path) -> dict[int, str]:
+        rows = self._con.execute(
+            f"SELECT d, min(_file_row), arg_min(_errors, _file_row) FROM read_parquet('{path}') GROUP BY d"
+        ).fetchall()
+        return {number: _one_line(row, json.loads(errors)[0]) for number, row, errors in rows}
+
+    def _keep_rows(self, path: Path, out: set[int], kept: int) -> None:
+        if kept:
+            self._rows.append((self._without(path, "_delivery_no", out, "rows"), kept))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _keep_rejects(self, path: Path, out: set[int]) -> None:
+        self._rejects.append(self._without(path, "d", out, "rejects"))
+
+    def _without(self, path: Path, column: str, out: set[int], kind: str) -> Path:
+        if not out:
+            return path
+        kept = self._new_path(kind)
+        numbers = ", ".join(map(str, sorted(out)))
+        self._con.execute(
+            f"COPY (SELECT * FROM read_parquet('{path}') WHERE {column} NOT IN ({numbers})) TO '{kept}' (FORMAT parquet)"
+        ).fetchall()
+        path.unlink()
+        return kept
+
+
+def _chunks(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    chunk: list[Candidate] = []
+    size_bytes = 0
+    for candidate in candidates:
+        if chunk and size_bytes + candidate.identity.size_bytes > CHUNK_BYTES:
+            yield chunk
+            chunk, size_bytes = [], 0
+        chunk.append(candidate)
+        size_bytes += candidate.identity.size_bytes
+    if chunk:
+        yield chunk
+
+
+def _opener(open_file: Callable[[Candidate], BinaryIO], candidate: Candidate) -> Callable[[], BinaryIO]:
+    return lambda: open_file(candidate)
+
+
+def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
+    limits = [(c.file_key + contract.max_future_s * 1000) * 1000 for c in chunk]
+    return pa.table(
+        {
+            "d": pa.array([c.number for c in chunk], pa.int32()),
+            "limit_us": pa.array(limits, pa.int64()),
+            "delivery_id": pa.array([c.delivery_id for c in chunk], pa.string()),
+            "vendor": pa.array([c.vendor.name for c in chunk], pa.string()),
+            "file_name": pa.array([c.clean_path.rpartition("/")[2] for c in chunk], pa.string()),
+        }
+    )
+
+
+def _one_line(row: int, error: dict[str, str | None]) -> str:
+    where = f"row {row}" + (f", {error['column']} = {error['value']!r}" if error["column"] else "")
+    return f"{where}: {error['reason']}"

@@ -1,0 +1,278 @@
+"""The row kernel: files of one vendor and one layout in; a Parquet file of good rows and one of rejects out.
+
+Two readings, one text of rules. The first writes the rows with nothing wrong. Only when some are missing does a
+second one explain them: which cell, which rule, the raw record. So good files, however large, are read once, and
+no good row pays for the explanation of a bad one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
+from ordertrail.model import Contract, Reject, Vendor
+from ordertrail.parse.records import RecordReader
+from ordertrail.parse.zones import zone
+from ordertrail.rules.cells import RowSql, name_sql, reject_json, row_sql
+from ordertrail.rules.headers import Layout
+
+BATCH_ROWS = 1 << 16
+"""Small files are put together into Arrow batches of about this many rows before DuckDB sees them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFile:
+    """One file of a kernel job.
+
+    Attributes:
+        number: Its `d`, unique in the job.
+        open: Opens the file at its first byte; called once or twice.
+        failed: Where the kernel notes, by number, why a file could not be read to its end; the others go on.
+    """
+
+    number: int
+    open: Callable[[], BinaryIO]
+    failed: dict[int, OrdertrailError]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCounts:
+    """Rows of one file: parsed = good + rejected."""
+
+    parsed: int
+    good: int
+
+    @property
+    def rejected(self) -> int:
+        """Rows that are wrong."""
+        return self.parsed - self.good
+
+
+def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with the kernel's settings and functions.
+
+    Args:
+        threads: 0 takes DuckDB's default, all cores.
+        memory_limit_mb: Of DuckDB's buffers; above it operators spill.
+        spill: Folder for temporary files; made when needed.
+    """
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'").fetchall()
+    con.execute("SET preserve_insertion_order = false").fetchall()
+    con.execute(f"SET memory_limit = '{memory_limit_mb}MB'").fetchall()
+    con.execute(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'").fetchall()
+    if threads:
+        con.execute(f"SET threads = {threads}").fetchall()
+    options = {"type": "arrow", "null_handling": "special"}
+    con.create_function("to_utc_us", _to_utc_us, ["VARCHAR", "BIGINT"], "BIGINT", **options)
+    con.create_function("is_ambiguous", _is_ambiguous, ["VARCHAR", "BIGINT"], "BOOLEAN", **options)
+    return con
+
+
+class Kernel:
+    """The row rules of one contract, vendor and layout, ready to run.
+
+    Args:
+        con: From `connect`; used by one thread at a time.
+        contract: What a row must meet.
+        vendor: Who sent the files.
+        layout: Where the columns stand in them.
+        pool: Cuts records side by side with the rules; None cuts in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        contract: Contract,
+        vendor: Vendor,
+        layout: Layout,
+        pool: Executor | None = None,
+    ) -> None:
+        self._con = con
+        self._vendor = vendor
+        self._layout = layout
+        self._pool = pool
+        self._sql: RowSql = row_sql(contract, vendor, layout)
+        texts = [f"c{i}" for i in range(len(layout.cells))] + [f"u{i}" for i in range(len(layout.unknown))]
+        self._schema = pa.schema(
+            [("d", pa.int32()), ("r", pa.int64()), ("raw", pa.string()), ("broken", pa.string())]
+            + [(text, pa.string()) for text in texts]
+        )
+
+    def write_rows(
+        self, files: Sequence[KernelFile], path: Path, extra: Sequence[tuple[str, str]], header: pa.Table
+    ) -> dict[int, KernelCounts]:
+        """Write the good rows of some files to a new Parquet file; no file appears when there are none.
+
+        Args:
+            files: Read one after the other.
+            path: Where the Parquet file goes; must not exist.
+            extra: (name, SQL) of further columns, which may read the columns of `header`.
+            header: One row a file: `d` INTEGER, `limit_us` BIGINT (event times beyond it are in the future,
+                microseconds since 1970) and whatever `extra` wants.
+
+        Returns:
+            By file number, how many rows it has and how many of them are good.
+        """
+        parsed: Counter[int] = Counter()
+        columns = ", ".join(
+            f"{sql} AS {name_sql(name)}"
+            for name, sql in (*self._sql.columns, ("_file_row", "r"), ("_delivery_no", "d"), *extra)
+        )
+        query = f"SELECT {columns} FROM {self._from()} WHERE {self._sql.good}"
+        written = self._copy(query, path, files, header, parsed, explain=False)
+        good: dict[int, int] = {}
+        if written:
+            ids = f"SELECT _delivery_no, count(*) FROM read_parquet('{_escaped(path)}') GROUP BY ALL"
+            good = dict(self._con.execute(ids).fetchall())
+        return {f.number: KernelCounts(parsed[f.number], good.get(f.number, 0)) for f in files}
+
+    def write_rejects(self, files: Sequence[KernelFile], path: Path, header: pa.Table) -> Counter[int]:
+        """Write the bad rows of some files, explained, to a new Parquet file.
+
+        The file has the columns `d`, `_file_row`, `_raw` and `_errors`, a JSON list of
+        `{column, value, rule, reason}`.
+
+        Returns:
+            The rows parsed, by file number.
+        """
+        parsed: Counter[int] = Counter()
+        errors = f"coalesce(broken, {self._sql.errors})"
+        query = (
+            f"SELECT d, r AS _file_row, rtrim(raw, chr(10) || chr(13)) AS _raw, {errors} AS _errors "
+            f"FROM {self._from()} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
+        )
+        self._copy(query, path, files, header, parsed, explain=True)
+        return parsed
+
+    def _from(self) -> str:
+        relation = "(SELECT * FROM cells JOIN job_files USING (d))"
+        for step in self._sql.steps:
+            if step:
+                names = ", ".join(f"{sql} AS {name}" for name, sql in step)
+                relation = f"(SELECT *, {names} FROM {relation})"
+        return relation
+
+    def _copy(
+        self,
+        query: str,
+        path: Path,
+        files: Sequence[KernelFile],
+        header: pa.Table,
+        parsed: Counter[int],
+        *,
+        explain: bool,
+    ) -> int:
+        reader = pa.RecordBatchReader.from_batches(self._schema, self._batches(files, parsed, explain=explain))
+        self._con.register("cells", reader)
+        self._con.register("job_files", header)
+        try:
+            result = self._con.execute(f"COPY ({query}) TO '{_escaped(path)}' (FORMAT parquet)").fetchall()
+        finally:
+            self._con.unregister("cells")
+            self._con.unregister("job_files")
+        written = int(result[0][0])
+        if not written:
+            path.unlink(missing_ok=True)
+        return written
+
+    def _batches(self, files: Sequence[KernelFile], parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
+        waiting: list[pa.RecordBatch] = []
+        rows = 0
+        for file in files:
+            for batch in self._readable(file, parsed, explain=explain):
+                waiting.append(batch)
+                rows += batch.num_rows
+                if rows >= BATCH_ROWS:
+                    yield _joined(waiting)
+                    waiting, rows = [], 0
+        if waiting:
+            yield _joined(waiting)
+
+    def _readable(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._file_batches(file, parsed, explain=explain)
+        except (QuarantineError, FileChangedError) as error:
+            file.failed[file.number] = error
+
+    def _file_batches(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
+        vendor = self._vendor
+        with file.open() as stream:
+            reader = RecordReader(
+                stream,
+                delimiter=vendor.delimiter,
+                quote=vendor.quote,
+                encoding=vendor.encoding,
+                pool=self._pool,
+                raw=explain,
+            )
+            if reader.header() != self._layout.header:
+                raise FileChangedError("the file changed while it was read")
+            for block in reader.blocks(len(self._layout.header)):
+                parsed[file.number] += block.records
+                if block.cells.num_rows:
+                    places = [*self._layout.cells, *(place for _, place in self._layout.unknown)]
+                    yield self._batch(file.number, block.rows, block.raw, None, block.cells, places)
+                if explain and block.broken:
+                    yield self._broken(file.number, block.broken)
+
+    def _batch(
+        self,
+        number: int,
+        rows: np.ndarray,
+        raw: pa.StringArray | None,
+        broken: pa.StringArray | None,
+        cells: pa.RecordBatch | None,
+        places: Sequence[int | None],
+    ) -> pa.RecordBatch:
+        count = len(rows)
+        nothing = pa.nulls(count, pa.string())
+        columns = [nothing if p is None or cells is None else cells.column(p) for p in places]
+        d = pa.array(np.full(count, number, dtype=np.int32))
+        return pa.RecordBatch.from_arrays(
+            [d, pa.array(rows), nothing if raw is None else raw, nothing if broken is None else broken, *columns],
+            schema=self._schema,
+        )
+
+    def _broken(self, number: int, broken: Sequence[Reject]) -> pa.RecordBatch:
+        rows = np.array([reject.file_row for reject in broken], dtype=np.int64)
+        raw = pa.array([reject.raw for reject in broken], pa.string())
+        errors = pa.array([reject_json(reject.rule, reject.reason) for reject in broken], pa.string())
+        return self._batch(number, rows, raw, errors, None, [None] * (len(self._schema) - 4))
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _to_utc_us(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
+    utc, exists, _, missing = _translated(names, local_us)
+    return pa.array(utc, mask=missing | ~exists)
+
+
+def _is_ambiguous(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
+    _, exists, twice, missing = _translated(names, local_us)
+    return pa.array(twice & exists & ~missing)
+
+
+def _translated(
+    names: pa.ChunkedArray, local_us: pa.ChunkedArray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    missing = np.asarray(pc.is_null(local_us))
+    local = np.asarray(pc.fill_null(local_us, 0), dtype=np.int64)
+    utc, exists, twice = zone(names[0].as_py()).to_utc(local)
+    return utc, exists, twice, missing

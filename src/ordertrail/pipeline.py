@@ -1,0 +1,328 @@
+"""One pass: recover, discover, stage, load, record, archive. The one place that orders effects.
+
+The order is what makes a kill at any instant harmless:
+
+1. finish the batch that is staged but lacks the done mark, by the same code as any other;
+2. decide everything about the next batch once, and commit it with the rows to the stage;
+3. load, record, and only then, after the done mark, touch the vendors' files.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import structlog
+from filelock import FileLock, Timeout
+
+from ordertrail.config import Config
+from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
+from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.errors import CommitConflictError, FileChangedError, PassRunningError, SourceError, StorageError
+from ordertrail.model import (
+    Batch,
+    DeliveryReport,
+    FileIdentity,
+    FoundFile,
+    Manifest,
+    Probe,
+    RowCounts,
+    RunReport,
+    Skipped,
+    Vendor,
+    no_probe,
+)
+from ordertrail.rules.filekey import clean_name, file_key
+from ordertrail.rules.planning import Candidate, LoadedFile, contract_hash, delivery_id, loaded_before
+from ordertrail.sources.base import Source
+from ordertrail.sources.directory import DirectorySource
+
+LOAD_ATTEMPTS = 5
+"""How often a load is computed again when another writer takes the target's next version."""
+
+_log = structlog.get_logger("ordertrail")
+
+
+class Pipeline:
+    """A pipeline as its config describes it.
+
+    Args:
+        config: From `load_config`.
+        probe: Called after every effect with its name; for fault tests.
+        engine: Makes the engine of a pass; None takes the config's.
+        source: Where the files are; None takes the config's folder.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        probe: Probe = no_probe,
+        engine: Callable[[Config, Probe], Engine] | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.config = config
+        self._probe = probe
+        self._new_engine = engine or EmbeddedEngine
+        self._source = source or DirectorySource(config.source, config.archive, config.vendors, config.settle_s)
+
+    def run(self, complete: frozenset[str] = frozenset()) -> RunReport:
+        """One whole pass.
+
+        Args:
+            complete: Paths below the source that the system told are closed; the settle rule does not hold them back.
+
+        Raises:
+            PassRunningError: Another pass is running; nothing was done.
+            OrdertrailError: What went wrong; every error leaves the tables so that the next pass goes on.
+        """
+        with self._open() as job:
+            job.finish_staged()
+            staged = job.stage_next(complete)
+            if staged is not None:
+                job.finish(staged)
+            return job.report()
+
+    def stage(self, complete: frozenset[str] = frozenset()) -> RunReport:
+        """Steps 1 to 3 of a pass: finish what is staged, then stage the next batch. The first notebook."""
+        with self._open() as job:
+            job.finish_staged()
+            staged = job.stage_next(complete)
+            return job.report(staged)
+
+    def load(self) -> RunReport:
+        """Steps 4 to 6 of a pass, for the batch that is staged, if it is not done. The second notebook."""
+        with self._open() as job:
+            job.finish_staged(recovery=False)
+            return job.report()
+
+    @contextmanager
+    def _open(self) -> Iterator[_Pass]:
+        with _lock(self.config):
+            engine = self._new_engine(self.config, self._probe)
+            try:
+                yield _Pass(self.config, engine, self._source, self._probe)
+            finally:
+                engine.close()
+
+
+class _Pass:
+    """One pass while it runs: what was done so far, and how long it took."""
+
+    def __init__(self, config: Config, engine: Engine, source: Source, probe: Probe) -> None:
+        self._config = config
+        self._engine = engine
+        self._source = source
+        self._probe = probe
+        self._started = time.perf_counter()
+        self._seconds = dict.fromkeys(("discover", "stage", "load", "archive"), 0.0)
+        self._ledger: Ledger = engine.open()
+        self._warnings = list(self._ledger.warnings)
+        self._deliveries: list[DeliveryReport] = []
+        self._skipped: list[Skipped] = []
+        self._recovered = False
+        self._batch: int | None = None
+
+    # -- steps ----------------------------------------------------------------------------------------------
+
+    def finish_staged(self, *, recovery: bool = True) -> None:
+        """Finish the batch in the stage if it lacks the done mark; archive what it has not archived yet."""
+        if self._ledger.staged > self._ledger.done:
+            batch = self._engine.staged()
+            _log.info("finishing the staged batch", batch=batch.number)
+            self._recovered = recovery
+            self.finish(batch)
+        elif self._ledger.staged:
+            batch = self._engine.staged()
+            with self._timed("archive"):
+                waiting = [m for m in batch.manifests if self._source.waits(m)]
+                self._archive(batch, waiting)
+
+    def stage_next(self, complete: frozenset[str]) -> Batch | None:
+        """Discover, decide and stage the next batch; None when nothing is waiting."""
+        with self._timed("discover"):
+            clock = datetime.now(UTC)
+            discovery = self._source.discover(clock, complete)
+            self._skipped += discovery.skipped
+            number = 1 + max(self._ledger.highest, self._batch or 0)
+            candidates = self._candidates(discovery.files, number)
+        if not candidates:
+            return None
+        with self._timed("stage"):
+            batch = Batch(number, uuid.uuid4().hex, clock, ())
+            known = self._engine.loaded_files([c.sha256 for c in candidates])
+            duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
+            self._probe("plan.decided")
+            staged = self._stage(batch, candidates, duplicates)
+        for candidate in staged.changed:
+            self._skipped.append(Skipped(candidate.clean_path, "changed while it was read"))
+        return staged.batch if staged.batch.manifests else None
+
+    def finish(self, batch: Batch) -> None:
+        """Load, record and archive a staged batch."""
+        with self._timed("load"):
+            counts = self._load(batch)
+            self._engine.record(batch, counts)
+        self._batch = batch.number
+        with self._timed("archive"):
+            archived = self._archive(batch, batch.manifests)
+        for manifest in batch.manifests:
+            report = _delivery_report(manifest, counts[manifest.delivery_id], archived[manifest.delivery_id])
+            self._deliveries.append(report)
+            _log.info(
+                "delivery",
+                file=report.file_name,
+                vendor=report.vendor,
+                state=str(report.state),
+                batch=batch.number,
+                parsed=report.rows.parsed,
+                rejected=report.rows.rejected,
+            )
+
+    def report(self, staged: Batch | None = None) -> RunReport:
+        """What the pass did. A batch that was staged only is reported with its rejects, not yet with outcomes."""
+        if staged is not None:
+            self._batch = staged.number
+            for manifest in staged.manifests:
+                rows = RowCounts(
+                    manifest.rows_parsed, rejected=manifest.rows_rejected, duplicate=manifest.rows_duplicate
+                )
+                self._deliveries.append(_delivery_report(manifest, rows, None))
+        total = time.perf_counter() - self._started
+        return RunReport(
+            pipeline=self._config.name,
+            engine=self._config.engine,
+            batch=self._batch,
+            recovered=self._recovered,
+            rows=sum((d.rows for d in self._deliveries), RowCounts()),
+            deliveries=tuple(self._deliveries),
+            skipped=tuple(self._skipped),
+            warnings=tuple(self._warnings),
+            seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
+        )
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _candidates(self, files: Sequence[FoundFile], batch: int) -> list[Candidate]:
+        vendors = {vendor.name: vendor for vendor in self._config.vendors}
+        hashes = {vendor.name: contract_hash(self._config.contract, vendor) for vendor in self._config.vendors}
+        found: list[Candidate] = []
+        for file in files:
+            try:
+                sha256 = self._source.sha256(file.path)
+                if self._source.identify(file.path) != file.identity:
+                    raise FileChangedError(f"{clean_name(file.path)} changed while it was read")
+            except FileChangedError:
+                self._skipped.append(Skipped(clean_name(file.path), "changed while it was read"))
+            except SourceError as error:
+                self._skipped.append(Skipped(clean_name(file.path), error.message))
+                self._warnings.append(str(error))
+            else:
+                vendor = vendors[file.vendor]
+                found.append(_candidate(file, vendor, batch, len(found), sha256, hashes[vendor.name]))
+        return found
+
+    def _stage(self, batch: Batch, candidates: Sequence[Candidate], duplicates: Mapping[int, LoadedFile]) -> Staged:
+        def open_file(candidate: Candidate) -> BinaryIO:
+            return self._source.open(candidate.path)
+
+        def unchanged(candidate: Candidate) -> bool:
+            try:
+                return self._source.identify(candidate.path) == candidate.identity
+            except FileChangedError:
+                return False
+
+        return self._engine.stage(StageRequest(batch, candidates, open_file, unchanged, duplicates))
+
+    def _load(self, batch: Batch) -> Mapping[str, RowCounts]:
+        for _ in range(LOAD_ATTEMPTS - 1):
+            try:
+                return self._engine.load(batch)
+            except CommitConflictError as error:
+                _log.warning("the target was written by somebody else, computing again", reason=error.message)
+        return self._engine.load(batch)
+
+    def _archive(self, batch: Batch, manifests: Sequence[Manifest]) -> dict[str, str | None]:
+        """Archive after the done mark; the tables are corrected where a file ended elsewhere than was planned."""
+        archived: dict[str, str | None] = {}
+        amended: dict[str, str | None] = {}
+        for manifest in manifests:
+            result = self._source.archive(manifest, self._probe)
+            archived[manifest.delivery_id] = result.archived_to
+            if result.archived_to != clean_name(manifest.archive_path):
+                amended[manifest.delivery_id] = result.archived_to
+            if result.outcome == "vanished":
+                self._warnings.append(f"{manifest.file_name} vanished before it was archived; its rows are loaded")
+            elif result.outcome == "changed":
+                self._skipped.append(Skipped(manifest.file_name, "changed after it was read; it is the next delivery"))
+            if result.note:
+                self._warnings.append(f"{manifest.file_name}: {result.note}")
+        if amended:
+            self._engine.amend(batch, amended)
+        return archived
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - began
+
+
+@contextmanager
+def _lock(config: Config) -> Iterator[None]:
+    """Keep other passes of this pipeline on this machine away."""
+    path = config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.stage}.lock"
+    try:
+        config.warehouse.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise PassRunningError(
+            f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
+        ) from None
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
+            hint="create the folder and give the user that runs ordertrail the right to write there",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _candidate(
+    file: FoundFile, vendor: Vendor, batch: int, number: int, sha256: str, hashed_contract: str
+) -> Candidate:
+    identity: FileIdentity = file.identity
+    return Candidate(
+        number=number,
+        delivery_id=delivery_id(batch, number, sha256),
+        vendor=vendor,
+        path=file.path,
+        clean_path=clean_name(file.path),
+        identity=identity,
+        sha256=sha256,
+        file_key=file_key(file.path.rpartition("/")[2], vendor, identity.mtime_ns),
+        contract_hash=hashed_contract,
+    )
+
+
+def _delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None) -> DeliveryReport:
+    return DeliveryReport(
+        delivery_id=manifest.delivery_id,
+        vendor=manifest.vendor,
+        file_name=manifest.file_name,
+        sha256=manifest.sha256,
+        size_bytes=manifest.identity.size_bytes,
+        state=manifest.state,
+        reason=manifest.reason,
+        archived_to=archived_to,
+        rows=rows,
+    )

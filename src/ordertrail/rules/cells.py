@@ -1,0 +1,347 @@
+"""The contract as SQL: for every column what its text means, and what is wrong with it (P5: nothing is ever nulled).
+
+The text is DuckDB's dialect, because the row kernel is DuckDB on every engine. It reads these columns:
+
+- `d` INTEGER, `r` BIGINT: which file of the job, and the record number in it;
+- `c0`, `c1` ...: the text of the contract's columns, NULL for an empty cell;
+- `u0`, `u1` ...: the text of the file's other columns;
+- `limit_us` BIGINT: event times beyond it are in the future;
+- functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ordertrail.model import Column, Contract, Vendor
+from ordertrail.rules.headers import Layout
+
+_BLANKS = (9, 10, 11, 12, 13, 32, 160)
+_ISO_TIMESTAMP = (
+    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?)?"  # ISO 8601, extended
+)
+_HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
+_SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "bigint": "BIGINT",
+    "int": "INTEGER",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One way in which a cell can be wrong.
+
+    Attributes:
+        column: The contract column.
+        rule: Stable name, as in `orders_rejects.rule`.
+        wrong: SQL that is true for a bad row; never NULL.
+        reason: In plain words, with what to do.
+        value: SQL of the cell's text.
+    """
+
+    column: str
+    rule: str
+    wrong: str
+    reason: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowSql:
+    """The row rules of one contract, vendor and layout.
+
+    Attributes:
+        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `t0` ... trimmed text, `l0` ...
+            and `o0` ... times as the wall clock and as an offset of their own give them, `v0` ... typed values.
+        checks: All that can be wrong, from the columns above.
+        columns: (name, SQL) of the columns of a good row, in order.
+    """
+
+    steps: tuple[tuple[tuple[str, str], ...], ...]
+    checks: tuple[Check, ...]
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def good(self) -> str:
+        """SQL that is true for a row with nothing wrong."""
+        return " AND ".join(f"NOT ({check.wrong})" for check in self.checks) or "true"
+
+    @property
+    def errors(self) -> str:
+        """SQL of a JSON list of `{column, value, rule, reason}`, one for each thing wrong."""
+        items = ", ".join(
+            f"CASE WHEN {c.wrong} THEN {{'column': {quoted(c.column)}, 'value': {c.value}, "
+            f"'rule': {quoted(c.rule)}, 'reason': {quoted(c.reason)}}} END"
+            for c in self.checks
+        )
+        return f"CAST(to_json(list_filter([{items}], lambda e: e IS NOT NULL)) AS VARCHAR)"
+
+
+def sql_type(type_name: str) -> str:
+    """DuckDB's name of a contract type."""
+    return _SQL_TYPES.get(type_name) or type_name.upper()
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name_sql(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
+    """Write the row rules for files of one layout."""
+    cells = [_Cell(i, column, contract, vendor) for i, column in enumerate(contract.columns)]
+    present = [cell for cell in cells if layout.cells[cell.index] is not None]
+    checks = [check for cell in present for check in cell.checks()]
+    marks = [f"CASE WHEN {cell.ambiguous} THEN {quoted(cell.column.name)} END" for cell in present if cell.is_local]
+    values = {column.name: f"v{i}" for i, column in enumerate(contract.columns)}
+    rescued = _rescued(layout, marks)
+    columns = list(values.items())
+    columns.append(("_rescued", rescued))
+    columns.append(("_row_hash", row_hash_sql({**values, "_rescued": rescued})))
+    columns.append(("_event_us", f"epoch_us({values[contract.order_by]})"))
+    columns.append(("_status_rank", rank_sql(contract, values[contract.status] if contract.status else "NULL")))
+    columns.append(("_key_hash", f"CAST(hash({key_sql(contract, values)}) >> 1 AS BIGINT)"))
+    steps = (
+        tuple((f"t{cell.index}", cell.trimmed()) for cell in cells),
+        tuple(step for cell in cells for step in cell.times()),
+        tuple((f"v{cell.index}", cell.typed()) for cell in cells),
+    )
+    return RowSql(steps, tuple(checks), tuple(columns))
+
+
+def row_hash_sql(values: dict[str, str]) -> str:
+    """SQL of `_row_hash`, a BIGINT over the set of (name, value) pairs that are not NULL.
+
+    The pairs' hashes are combined by exclusive or, so their order does not matter and a column that is NULL, or
+    not there yet, changes nothing. The hash is DuckDB's own: fast, and the same in DuckDB 1.2 to 2.0, which a
+    test pins; the embedded engine never compares two hashes of different passes.
+
+    Args:
+        values: SQL of each column's value, by its name.
+    """
+    total = "CAST(0 AS UBIGINT)"
+    for name, value in sorted(values.items()):
+        total = f"xor({total}, CASE WHEN ({value}) IS NULL THEN 0 ELSE hash({quoted(name)}, {value}) END)"
+    return f"CAST({total} >> 1 AS BIGINT)"
+
+
+def rank_sql(contract: Contract, status: str) -> str:
+    """SQL of the status rank: its place in the list from 0, -1 when not listed, -2 when NULL."""
+    arms = " ".join(f"WHEN {quoted(s)} THEN {i}" for i, s in enumerate(contract.status_rank))
+    listed = f"CASE {status} {arms} ELSE -1 END" if arms else "-1"
+    return f"CASE WHEN {status} IS NULL THEN -2 ELSE {listed} END"
+
+
+def key_sql(contract: Contract, values: dict[str, str]) -> str:
+    """SQL of the key as one text: the value itself, or for several columns each with its length before it."""
+    texts = [f"CAST({values[name]} AS VARCHAR)" for name in contract.key]
+    if len(texts) == 1:
+        return texts[0]
+    return " || ".join(f"CAST(length({t}) AS VARCHAR) || ':' || {t}" for t in texts)
+
+
+def _rescued(layout: Layout, marks: list[str]) -> str:
+    """SQL of `_rescued`: a JSON object of the unknown columns that are not empty, and of ambiguous local times."""
+    parts = [f"{quoted(name)}, u{i}" for i, (name, _) in enumerate(layout.unknown)]
+    if marks:
+        parts.append(f"'_ambiguous_time', nullif(list_filter([{', '.join(marks)}], lambda e: e IS NOT NULL), [])")
+    if not parts:
+        return "CAST(NULL AS VARCHAR)"
+    # A merge patch (RFC 7396) drops the members that are null.
+    return f"nullif(CAST(json_merge_patch('{{}}', json_object({', '.join(parts)})) AS VARCHAR), '{{}}')"
+
+
+class _Cell:
+    """The SQL of one contract column."""
+
+    def __init__(self, index: int, column: Column, contract: Contract, vendor: Vendor) -> None:
+        self.index = index
+        self.column = column
+        self.kind = column.type.partition("(")[0]
+        self.cell, self.text, self.value = f"c{index}", f"t{index}", f"v{index}"
+        self.local, self.offset = f"l{index}", f"o{index}"
+        self.is_key = column.name in contract.key
+        self.is_event = column.name == contract.order_by
+        self.is_status = column.name == contract.status
+        self.max_future_h = contract.max_future_s / 3600
+        self.zone = vendor.timezone
+        self.is_local = self.kind == "timestamp" and self.zone != "UTC"
+        self.formats = dict(vendor.formats).get(column.name, column.formats)
+        self.status_map = vendor.status_map if self.is_status else ()
+
+    @property
+    def utc(self) -> str:
+        """UTC microseconds of the wall-clock time, NULL when it does not exist."""
+        return f"to_utc_us({quoted(self.zone)}, {self.local})"
+
+    @property
+    def ambiguous(self) -> str:
+        """Whether the wall clock showed this time twice."""
+        return f"({self.offset} IS NULL AND is_ambiguous({quoted(self.zone)}, {self.local}))"
+
+    @property
+    def gap(self) -> str:
+        """Whether the wall clock never showed this time."""
+        return f"({self.offset} IS NULL AND {self.local} IS NOT NULL AND {self.utc} IS NULL)"
+
+    def trimmed(self) -> str:
+        """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
+        if self.kind == "string" and not self.is_key:
+            return self.cell
+        blanks = ", ".join(map(str, _BLANKS))
+        trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
+        return (
+            f"CASE WHEN ascii({self.cell}) IN ({blanks}) OR ascii(right({self.cell}, 1)) IN ({blanks})"
+            f" THEN {trimmed} ELSE {self.cell} END"
+        )
+
+    def times(self) -> Iterator[tuple[str, str]]:
+        """For a timestamp: its microseconds by the wall clock and, unless that is UTC's, by an offset of its own."""
+        if self.kind == "timestamp":
+            yield self.local, self._local()
+            if self.is_local:
+                yield self.offset, self._with_offset()
+
+    def typed(self) -> str:
+        """The value, NULL when the text is none."""
+        match self.kind:
+            case "string":
+                return self._mapped()
+            case "timestamp":
+                micros = f"coalesce({self.offset}, {self.utc})" if self.is_local else self.local
+                return f"make_timestamptz({micros})"
+            case "date":
+                return self._date()
+            case "int" | "bigint":
+                return f"CASE WHEN regexp_full_match({self.text}, '[+-]?\\d+') THEN {self._cast()} END"
+            case "double":
+                number = f"regexp_full_match({self.text}, '[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?')"
+                return f"CASE WHEN {number} AND isfinite({self._cast()}) THEN {self._cast()} END"
+            case "decimal":
+                return (
+                    f"CASE WHEN regexp_full_match({self.text}, {quoted(self._decimal_shape())}) THEN {self._cast()} END"
+                )
+            case "boolean":
+                true, false = (", ".join(map(quoted, words)) for words in (_TRUE, _FALSE))
+                text = f"lower({self.text})"
+                return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
+        raise ValueError(self.column.type)
+
+    def checks(self) -> Iterator[Check]:
+        """What can be wrong with the cell: no value, no value of its type, none that the column's rules allow."""
+        column = self.column
+        if column.required or self.is_key or self.is_event:
+            what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
+            yield self._check("required", f"{self.text} IS NULL", f"{column.name} is {what} and has no value")
+        if self.kind != "string":
+            unreadable = f"{self.text} IS NOT NULL AND {self.value} IS NULL"
+            if self.is_local:
+                unreadable += f" AND NOT {self.gap}"
+                reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
+                yield self._check("dst_gap", self.gap, reason)
+            yield self._check(self.kind, unreadable, self._expected())
+        yield from self._value_checks()
+
+    def _value_checks(self) -> Iterator[Check]:
+        value, column = self.value, self.column
+        kind = sql_type(column.type)
+        if column.type == "string" and (column.identifier or self.is_key):
+            shape = f"regexp_full_match({value}, {quoted(_SPREADSHEET)})"
+            wrong = f"(contains({value}, 'E+') OR contains({value}, 'e+')) AND {shape}"
+            reason = (
+                "a spreadsheet turned this identifier into a number; its digits are lost: export the column as text"
+            )
+            yield self._check("spreadsheet", wrong, reason)
+        if column.pattern is not None:
+            wrong = f"NOT regexp_full_match({value}, {quoted(column.pattern)})"
+            yield self._check("pattern", wrong, f"{column.name} does not match the pattern {column.pattern}")
+        if column.min is not None:
+            wrong = f"{value} < CAST({quoted(column.min)} AS {kind})"
+            yield self._check("min", wrong, f"{column.name} is less than the least value allowed, {column.min}")
+        if column.max is not None:
+            wrong = f"{value} > CAST({quoted(column.max)} AS {kind})"
+            yield self._check("max", wrong, f"{column.name} is more than the greatest value allowed, {column.max}")
+        if column.allowed:
+            listed = ", ".join(f"CAST({quoted(a)} AS {kind})" for a in column.allowed)
+            reason = f"{column.name} must be one of {', '.join(column.allowed)}"
+            yield self._check("allowed", f"{value} NOT IN ({listed})", reason)
+        if self.is_event:
+            reason = f"the event time is in the future: more than {self.max_future_h:g} h after the file's date"
+            yield self._check("future", f"epoch_us({value}) > limit_us", reason)
+
+    def _check(self, rule: str, wrong: str, reason: str) -> Check:
+        return Check(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell)
+
+    def _cast(self) -> str:
+        return f"try_cast({self.text} AS {sql_type(self.column.type)})"
+
+    def _mapped(self) -> str:
+        arms = " ".join(f"WHEN {quoted(sent)} THEN {quoted(stored)}" for sent, stored in self.status_map)
+        return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
+
+    def _date(self) -> str:
+        ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
+        ways += [f"CAST(try_strptime({self.text}, {quoted(f)}) AS DATE)" for f in self.formats]
+        value = _first_of(ways)
+        # A two-digit year read as one of the first century is damage, not a date.
+        return f"CASE WHEN {value} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31' THEN {value} END"
+
+    def _local(self) -> str:
+        iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
+        iso = f"regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
+        formats = [f for f in self.formats if "%z" not in f or not self.is_local]
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
+        return _plausible(_first_of(ways + [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]))
+
+    def _with_offset(self) -> str:
+        iso = (
+            f"regexp_matches({self.text}, {quoted(_HAS_OFFSET)})"
+            f" AND regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
+        )
+        formats = [f for f in self.formats if "%z" in f]
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
+        return _plausible(_first_of(ways + [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]))
+
+    def _decimal_shape(self) -> str:
+        scale = int(self.column.type.rstrip(")").rpartition(",")[2])
+        return rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{1,{max(scale, 1)}}}0*)"
+
+    def _expected(self) -> str:
+        formats = "".join(f" or {f}" for f in self.formats)
+        return {
+            "date": f"not a date: expected ISO 8601 such as 2026-11-23{formats}, from the year 1900 on",
+            "timestamp": f"not a time: expected ISO 8601 such as 2026-11-23 14:05:00{formats}, from the year 1900 on",
+            "int": "not a whole number between -2147483648 and 2147483647",
+            "bigint": "not a whole number of at most 64 bits",
+            "double": "not a finite number such as -12.5 or 1.2e3",
+            "decimal": f"not a number that fits {self.column.type} without rounding",
+            "boolean": f"neither true ({', '.join(_TRUE)}) nor false ({', '.join(_FALSE)})",
+        }[self.kind]
+
+
+def _first_of(ways: list[str]) -> str:
+    return f"coalesce({', '.join(ways)})" if len(ways) > 1 else ways[0]
+
+
+def _plausible(micros: str) -> str:
+    low, high = -2_208_988_800_000_000, 253_402_300_800_000_000  # 1900-01-01 and 10000-01-01, UTC
+    return f"CASE WHEN ({micros}) >= {low} AND ({micros}) < {high} THEN {micros} END"
+
+
+def reject_json(rule: str, reason: str) -> str:
+    """The `_errors` of a row that is wrong as a whole."""
+    return json.dumps([{"column": None, "value": None, "rule": rule, "reason": reason}], ensure_ascii=False)

@@ -1,0 +1,229 @@
+"""What a file's name says: who sent it, its date, how to show it, and where it is archived. Pure, no I/O.
+
+Names are text as `os.fsdecode` gives it: a byte that is not UTF-8 is a surrogate escape (U+DC80 to U+DCFF).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from ordertrail.model import State, Vendor
+
+MAX_NAME_BYTES = 255
+"""Longest name of a file that the usual file systems take, in bytes."""
+
+_DAY_MS = 86_400_000
+_EPOCH = date(1970, 1, 1)
+_MAX_EXTENSION_BYTES = 32
+
+_DATE_IN_NAME = re.compile(r"(?<![0-9])[0-9]{4}([_-]?)[0-9]{2}\1[0-9]{2}(?![0-9])")
+
+# Sets that stand between `[` and `]` of a regular expression. The first needs an escape in every text; U+2028 and
+# U+2029 end a line for many readers, U+061C, U+200E and U+200F turn the writing direction as U+202A does.
+_UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
+_ESCAPED_CHARACTER = re.compile(rf"[\\{_UNSAFE}]")
+_SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_ONE_OR_TWO = "[0-9]{1,2}"
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_WEEKDAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
+_DIRECTIVES = {
+    **dict.fromkeys("YG", "[0-9]{4}"),
+    "y": "[0-9]{2}",
+    **dict.fromkeys("mdHIMSUWV", _ONE_OR_TWO),
+    "j": "[0-9]{1,3}",
+    "f": "[0-9]{1,6}",
+    "u": "[1-7]",
+    "w": "[0-6]",
+    "p": "(?:AM|PM)",
+    "B": f"(?:{_MONTHS})",
+    "b": "(?:" + "|".join(month[:3] for month in _MONTHS.split("|")) + ")",
+    "A": f"(?:{_WEEKDAYS})",
+    "a": "(?:" + "|".join(day[:3] for day in _WEEKDAYS.split("|")) + ")",
+    "%": "%",
+}
+
+
+def take(path: str, vendors: Sequence[Vendor]) -> Vendor | None:
+    """The vendor that takes a file.
+
+    Args:
+        path: Below the source folder, `/` between folders.
+        vendors: In the order of the config; the first whose glob matches wins.
+
+    Returns:
+        The vendor, or None when no glob matches. In a glob `*`, `?` and `[...]` stop at `/`, `**` spans folders
+        (`**/` also none); upper and lower case differ.
+    """
+    return next((vendor for vendor in vendors if _glob(vendor.files).fullmatch(path)), None)
+
+
+def file_date(name: str, pattern: str | None) -> date | None:
+    """The date inside a file's name.
+
+    Args:
+        name: The path's last part.
+        pattern: None looks for `yyyy_mm_dd`, `yyyy-mm-dd` or `yyyymmdd` that is no part of a longer run of digits.
+            A strptime pattern is searched anywhere inside the name; inside a longer run of digits only when it stands
+            nowhere else. Names of months and days are English, case does not matter.
+
+    Returns:
+        The first date from the left that the calendar has and that is not before 1970 (a file key is never
+        negative, and a running number such as `00010203` is no date); None without one.
+
+    Raises:
+        ValueError: The pattern has a directive that is not supported, or no year. Config refuses such a pattern.
+    """
+    if pattern is None:
+        found = (_parsed(match[0], f"%Y{match[1]}%m{match[1]}%d") for match in _DATE_IN_NAME.finditer(name))
+    else:
+        whole, part = _searches(pattern)
+        matches = list(whole.finditer(name)) or list(part.finditer(name))
+        found = (_parsed(match[1], pattern) for match in matches)
+    return next((day for day in found if day is not None and day >= _EPOCH), None)
+
+
+def file_key(name: str, vendor: Vendor, mtime_ns: int) -> int:
+    """The order key of a file: the second component of the total order.
+
+    Args:
+        name: The file's name or its path; only the last part counts.
+        vendor: Who sent it; says how a date stands in the name.
+        mtime_ns: The file's modification time in nanoseconds since 1970 UTC.
+
+    Returns:
+        Milliseconds since 1970 UTC: midnight UTC of the date in the name, else the modification time, rounded down.
+    """
+    day = file_date(name.rpartition("/")[2], vendor.file_date)
+    return mtime_ns // 1_000_000 if day is None else (day - _EPOCH).days * _DAY_MS
+
+
+def clean_name(path: str) -> str:
+    r"""A name or a path as text for tables and people: valid UTF-8, one line, nothing a terminal obeys.
+
+    A byte that is not UTF-8 becomes `\xNN`; newline, carriage return and tab `\n`, `\r`, `\t`; another control
+    character below U+0080 `\xNN`; one above, a mark that turns the writing direction or ends a line `\uNNNN`. A
+    backslash is always doubled, so that every backslash in the result begins exactly one escape and two different
+    names never become the same text. Nothing else changes.
+    """
+    return _ESCAPED_CHARACTER.sub(lambda match: _escape(match[0]), path)
+
+
+def archive_path(delivery_id: str, name: str, when: datetime, state: State) -> str:
+    """Where a delivery's file is archived: `yyyy/mm/dd/<delivery_id>-<name>`, quarantined ones below `quarantine/`.
+
+    Args:
+        delivery_id: Unique in the pipeline, safe in a file name, shorter than 100 bytes.
+        name: The file's name or its path; only the last part counts.
+        when: Aware; its UTC day gives the folders.
+        state: Of the delivery.
+
+    Returns:
+        A path below the archive folder that is valid UTF-8 without control characters, so that a table can hold it.
+        The name keeps its bytes when they are that already, else it is `clean_name`'s text. A last part that would be
+        longer than 255 bytes is cut before its extension.
+    """
+    last = name.rpartition("/")[2]
+    if _UNSAFE_CHARACTER.search(last):
+        last = clean_name(last)
+    extension = PurePosixPath(last).suffix
+    folder = f"{when.astimezone(UTC):%Y/%m/%d}"
+    top = "quarantine/" if state is State.QUARANTINED else ""
+    stem = f"{delivery_id}-{last.removesuffix(extension)}"
+    return f"{top}{folder}/{fitted(stem, extension)}"
+
+
+def fitted(stem: str, extension: str) -> str:
+    """`stem + extension` in at most 255 bytes: the stem is cut by whole characters.
+
+    An extension longer than 32 bytes is none: then the end of the whole name is cut.
+    """
+    if _size_bytes(extension) > _MAX_EXTENSION_BYTES:
+        stem, extension = stem + extension, ""
+    while _size_bytes(stem) + _size_bytes(extension) > MAX_NAME_BYTES:
+        stem = stem[:-1]
+    return stem + extension
+
+
+def _size_bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if short := _SHORT_ESCAPES.get(character):
+        return short
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    # C1 controls are \u0080 to \u009f: \x80 to \x9f are the raw bytes.
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+
+
+def _parsed(text: str, pattern: str) -> date | None:
+    try:
+        return datetime.strptime(text, pattern).date()  # noqa: DTZ007 - only the calendar's date counts
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _searches(pattern: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """The pattern as regular expressions: no part of a longer run of digits, and anywhere. Group 1 is for strptime.
+
+    They look ahead without consuming: an impossible date may overlap with a possible one.
+    """
+    regex = "".join(_pattern_parts(pattern))
+    whole = re.compile(f"(?<![0-9])(?=({regex})(?![0-9]))", re.IGNORECASE)
+    return whole, re.compile(f"(?=({regex}))", re.IGNORECASE)
+
+
+def _pattern_parts(pattern: str) -> Iterator[str]:
+    parts = re.findall(r"%.?|\s+|[^%\s]+", pattern, re.DOTALL)
+    if not {"%Y", "%y", "%G"}.intersection(parts):
+        raise ValueError(f"the date pattern {pattern!r} names no year: it needs %Y or %y")
+    for part in parts:
+        if part.startswith("%"):
+            if part[1:] not in _DIRECTIVES:
+                raise ValueError(f"the date pattern {pattern!r} has {part!r}, which is not supported in a file name")
+            yield _DIRECTIVES[part[1:]]
+        else:
+            yield r"\s+" if part.isspace() else re.escape(part)
+
+
+@lru_cache(maxsize=256)
+def _glob(pattern: str) -> re.Pattern[str]:
+    regex, at = "", 0
+    while at < len(pattern):
+        if stars := re.compile(r"(?:\*\*/)+").match(pattern, at):
+            regex += "(?:[^/]+/)*" if at == 0 or pattern[at - 1] == "/" else ".*/"
+            at = stars.end()
+        elif stars := re.compile(r"\*+").match(pattern, at):
+            regex += "[^/]*" if len(stars[0]) == 1 else ".*"
+            at = stars.end()
+        elif pattern[at] == "?":
+            regex, at = regex + "[^/]", at + 1
+        elif closed := re.compile(r"\[(!?)(\]?[^\]]+|\])\]", re.DOTALL).match(pattern, at):
+            regex, at = regex + _one_of(closed[2], negated=bool(closed[1])), closed.end()
+        else:
+            regex, at = regex + re.escape(pattern[at]), at + 1
+    return re.compile(regex, re.DOTALL)
+
+
+def _one_of(members: str, *, negated: bool) -> str:
+    """A set of a glob as a regular expression that never matches `/`; a range from high to low is empty."""
+    ranges, at = "", 0
+    while at < len(members):
+        low = high = members[at]
+        if members[at + 1 : at + 2] == "-" and at + 2 < len(members):
+            high, at = members[at + 2], at + 2
+        if low <= high:
+            ranges += f"{re.escape(low)}-{re.escape(high)}"
+        at += 1
+    if negated:
+        return f"[^/{ranges}]"
+    return f"(?!/)[{ranges}]" if ranges else "(?!)"

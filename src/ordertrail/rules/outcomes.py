@@ -1,0 +1,123 @@
+"""The order rules of the design's section 6 as SQL, written once and run by every engine.
+
+The text uses only fixed, unquoted names, integers, booleans and binary strings, `row_number`, `count`, `max`, and
+says where NULLs go. It reads these relations, which an engine fills:
+
+`staged`    one row a staged row: `k` key, `dn` delivery number in the batch, `ch` content hash, and the order columns
+`current`   the target's rows of the staged keys: `k`, `pos` a position unique in the target, `ch`, `rv` revision,
+            `bn` batch, and the order columns; a key may stand there more than once after a foreign write
+`recalled`  rows of history for the keys of `suspects`: `k` and the order columns
+`codes`     one row: the numbers of the outcomes, one column each, named after them
+
+The order columns are `ev` event time in microseconds, `fk` file key in milliseconds, `rk` status rank, `tb` place of
+the delivery by (vendor, path, mtime in ms, sha256), `fr` file row. They are the total order: no two rows are equal.
+"""
+
+from __future__ import annotations
+
+from ordertrail.model import Outcome
+
+ORDER = ("ev", "fk", "rk", "tb", "fr")
+"""The order columns, most significant first."""
+
+CODES = {outcome: number for number, outcome in enumerate(Outcome)}
+"""The number of each outcome in the engines' working tables."""
+
+_NEWEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in ORDER)
+
+
+def later(left: str, right: str) -> str:
+    """SQL that is true when relation `left`'s row comes after `right`'s in the total order; no order column is NULL."""
+    text = f"{left}.{ORDER[-1]} > {right}.{ORDER[-1]}"
+    for column in reversed(ORDER[:-1]):
+        text = f"{left}.{column} > {right}.{column} OR ({left}.{column} = {right}.{column} AND ({text}))"
+    return f"({text})"
+
+
+RANKED = f"""
+SELECT k, dn, ch, {", ".join(ORDER)},
+  row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}) AS place,
+  row_number() OVER (PARTITION BY k, ch ORDER BY {_NEWEST_FIRST}) AS repeat
+FROM staged
+"""
+"""`ranked`: every staged row with its place among its key's rows, and among the equal ones; 1 is the newest."""
+
+BEST = f"""
+SELECT k, pos, ch, rv, bn, {", ".join(ORDER)},
+  row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}, pos DESC NULLS LAST) AS place,
+  count(*) OVER (PARTITION BY k) AS copies
+FROM current
+"""
+"""`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands."""
+
+SUSPECTS = f"""
+SELECT r.k
+FROM ranked r JOIN best b ON r.k = b.k
+WHERE r.place = 1 AND b.place = 1 AND r.ev = b.ev AND r.ch <> b.ch AND {later("r", "b")}
+  AND EXISTS (SELECT 1 FROM loaded l WHERE l.fk >= r.fk)
+"""
+"""`suspects`: keys whose newest staged row ties with the target's on event time, differs, outranks it by the rest,
+while a delivery with a file key not lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3
+X again, at one time. After files 1 and 3 the target still bears file 1's name, for the content was the same.)
+`loaded` has the file keys, `fk`, of the deliveries loaded before this batch."""
+
+OUTCOMES = f"""
+SELECT r.k, r.dn, r.fr, b.rv,
+  CASE
+    WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
+    WHEN r.place > 1 THEN c.superseded
+    WHEN b.k IS NULL THEN c.inserted
+    WHEN r.ch = b.ch THEN c.unchanged
+    WHEN NOT {later("r", "b")} THEN c.stale
+    WHEN h.k IS NOT NULL THEN c.stale
+    ELSE c.updated
+  END AS outcome
+FROM ranked r CROSS JOIN codes c
+LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON r.k = b.k
+LEFT JOIN (
+  SELECT DISTINCT x.k FROM recalled x JOIN ranked y ON x.k = y.k
+  WHERE y.place = 1 AND x.ev = y.ev AND {later("x", "y")}
+) h ON r.k = h.k
+"""
+"""`outcomes`: what becomes of every staged row: `k`, `dn`, `fr`, `outcome`, and `rv`, the revision of the target's
+row before this batch."""
+
+OUTCOMES_AGAIN = """
+SELECT r.k, r.dn, r.fr, b.rv,
+  CASE
+    WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
+    WHEN r.place > 1 THEN c.superseded
+    WHEN b.bn = c.batch AND b.rv = c.first_revision THEN c.inserted
+    WHEN b.bn = c.batch THEN c.updated
+    WHEN r.ch = b.ch THEN c.unchanged
+    ELSE c.stale
+  END AS outcome
+FROM ranked r CROSS JOIN codes c
+LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON r.k = b.k
+"""
+"""`outcomes` after the target's commit, as recovery sees it: a pure function of the stage and of the target at the
+version that carries this batch's `txn`. `codes` also has `batch` and `first_revision`."""
+
+
+def fold_sql(columns: tuple[str, ...], absent: tuple[str, ...]) -> str:
+    """SQL of the fold: one row a key, the maximum by the total order of all its accepted rows.
+
+    A column that some vendor never sends comes from the newest row whose delivery carries it.
+
+    Args:
+        columns: Names of the columns to fold, as they stand in relation `accepted`, with `k` and the order columns.
+        absent: Those of them that some delivery lacks; `accepted` then has a boolean `lacks_<place in absent>`.
+    """
+    places = [f"row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}) AS place"]
+    places += [
+        f"row_number() OVER (PARTITION BY k, lacks_{i} ORDER BY {_NEWEST_FIRST}) AS place_{i}"
+        for i in range(len(absent))
+    ]
+    picked = []
+    for column in columns:
+        newest = "place = 1"
+        if column in absent:
+            i = absent.index(column)
+            newest = f"NOT lacks_{i} AND place_{i} = 1"
+        picked.append(f"max(CASE WHEN {newest} THEN {column} END) AS {column}")
+    return f"SELECT k, {', '.join(picked)} FROM (SELECT *, {', '.join(places)} FROM accepted) GROUP BY k"

@@ -1,0 +1,123 @@
+"""What one pass will do with the files it found: ids, contract hashes, files that were loaded before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from ordertrail.model import Contract, FileIdentity, State, Vendor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A complete, fingerprinted file that waits to be staged.
+
+    Attributes:
+        number: Place in the batch, 0 = first; unique in it.
+        delivery_id: As it will be recorded.
+        vendor: Who sent it.
+        path: Below the source folder, surrogate escapes for bytes that are not UTF-8.
+        clean_path: The same as clean text; what the total order compares.
+        identity: Its `stat` before it was fingerprinted.
+        sha256: Of the whole file, hexadecimal.
+        file_key: Milliseconds since 1970.
+        contract_hash: Of the contract and the vendor's profile.
+    """
+
+    number: int
+    delivery_id: str
+    vendor: Vendor
+    path: str
+    clean_path: str
+    identity: FileIdentity
+    sha256: str
+    file_key: int
+    contract_hash: str
+
+    @property
+    def order(self) -> tuple[int, bytes, int]:
+        """Place in the total order among files of one vendor with the same bytes."""
+        return self.file_key, self.clean_path.encode(), self.identity.mtime_ns // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A delivery that is already `loaded`, as far as the rule for duplicate files needs it."""
+
+    delivery_id: str
+    vendor: str
+    sha256: str
+    contract_hash: str
+    file_key: int
+    clean_path: str
+    mtime_ms: int
+    rows_parsed: int
+
+    @property
+    def order(self) -> tuple[int, bytes, int]:
+        """As `Candidate.order`."""
+        return self.file_key, self.clean_path.encode(), self.mtime_ms
+
+
+def contract_hash(contract: Contract, vendor: Vendor) -> str:
+    """A name for all that decides how a file's bytes become rows: the contract and the vendor's profile."""
+    # The glob only decides who takes a file, not what its rows are.
+    profile = asdict(replace(vendor, files=""))
+    text = json.dumps([asdict(contract), profile], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def delivery_id(batch: int, number: int, sha256: str) -> str:
+    """The id of a delivery: unique in the pipeline, the same however often a batch is begun, safe in a file name."""
+    return f"{batch:06d}-{number:05d}-{sha256[:8]}"
+
+
+def delivery_number(delivery_id: str) -> int:
+    """The delivery's place in its batch, as its id has it."""
+    return int(delivery_id.split("-")[1])
+
+
+def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedFile | None:
+    """The delivery that makes this file a duplicate: same vendor, bytes and contract, loaded with an order not lower.
+
+    The same bytes in a later file are no duplicate: they may be the vendor's correction of what came in between.
+    """
+    same = [
+        file
+        for file in loaded
+        if (file.vendor, file.sha256, file.contract_hash)
+        == (candidate.vendor.name, candidate.sha256, candidate.contract_hash)
+        and file.order >= candidate.order
+    ]
+    return max(same, key=lambda file: file.order, default=None)
+
+
+def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Group a batch's files by equal (vendor, bytes, contract), each group from the highest order to the lowest.
+
+    The first of a group is parsed. Only once it is `loaded` are the others its duplicates; when it turns out to be
+    quarantined, or changes while it is read, the next one takes its place.
+    """
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
+    for candidate in candidates:
+        key = (candidate.vendor.name, candidate.sha256, candidate.contract_hash)
+        groups.setdefault(key, []).append(candidate)
+    return [sorted(group, key=lambda c: c.order, reverse=True) for group in groups.values()]
+
+
+def state_of(parsed_rows: int, rejected_rows: int, max_reject_share: float) -> tuple[State, str | None]:
+    """The state of a file that could be read to its end, and why it is not `loaded`.
+
+    Args:
+        parsed_rows: Its data rows.
+        rejected_rows: Of these, rejected.
+        max_reject_share: Above it the whole delivery is quarantined; 0 to 1.
+    """
+    if parsed_rows == 0:
+        return State.EMPTY, "the file has no data rows"
+    if rejected_rows > max_reject_share * parsed_rows:
+        share = f"{rejected_rows} of {parsed_rows} rows are rejected"
+        return State.QUARANTINED, f"{share}, more than the {max_reject_share:.0%} that max_reject_share allows"
+    return State.LOADED, None

@@ -1,0 +1,125 @@
+"""The columns of the five tables, in one place: engines create them, the reference documents them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ordertrail.model import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of one of our tables.
+
+    Attributes:
+        name: As it stands in the table.
+        type: A contract type.
+        help: What it holds, one line.
+        required: Never NULL.
+    """
+
+    name: str
+    type: str
+    help: str
+    required: bool = False
+
+
+AUDIT = (
+    TableColumn("_vendor", "string", "who sent the row"),
+    TableColumn("_delivery_id", "string", "the delivery it came in"),
+    TableColumn("_file_name", "string", "the file's name"),
+    TableColumn("_file_row", "bigint", "record number in the file, 1 = first after the header"),
+    TableColumn("_batch", "bigint", "the batch that wrote this state of the row"),
+    TableColumn("_inserted_at", "timestamp", "clock of the batch that first wrote the key"),
+    TableColumn("_updated_at", "timestamp", "clock of the batch that wrote this state of the row"),
+    TableColumn("_revision", "bigint", "1 when inserted, one more with every update"),
+    TableColumn("_row_hash", "bigint", "hash of the (name, value) pairs of the columns that are not NULL"),
+    TableColumn("_rescued", "string", "JSON of the file's columns that the contract does not know, and of marks"),
+)
+
+_HISTORY = (
+    TableColumn("_outcome", "string", "inserted, updated, unchanged, stale, superseded or duplicate"),
+    TableColumn("_loaded_at", "timestamp", "clock of the batch that accepted the row"),
+)
+
+_STAGE = (
+    TableColumn("_kind", "string", "row, reject or delivery", required=True),
+    TableColumn("_vendor", "string", "who sent it"),
+    TableColumn("_delivery_id", "string", "the delivery it came in"),
+    TableColumn("_file_name", "string", "the file's name"),
+    TableColumn("_file_row", "bigint", "record number in the file; NULL for a delivery"),
+    TableColumn("_raw", "string", "the raw record of a reject"),
+    TableColumn("_errors", "string", "JSON list of {column, value, rule, reason} of a reject"),
+    TableColumn("_manifest", "string", "JSON of all that was decided about a delivery"),
+    TableColumn("_delivery_no", "int", "the delivery's place in the batch, 0 = first"),
+    TableColumn("_rescued", "string", "as in the target"),
+    TableColumn("_row_hash", "bigint", "as in the target"),
+    TableColumn("_event_us", "bigint", "event time, microseconds since 1970"),
+    TableColumn("_status_rank", "int", "place of the status in status_rank, -1 not listed, -2 NULL"),
+    TableColumn("_key_hash", "bigint", "hash of the key; equal keys have equal hashes"),
+)
+
+REJECTS = (
+    TableColumn("vendor", "string", "who sent the row"),
+    TableColumn("delivery_id", "string", "the delivery it came in", required=True),
+    TableColumn("file_name", "string", "the file's name"),
+    TableColumn("file_row", "bigint", "record number, 1 = first after the header; NULL for a whole file"),
+    TableColumn("column", "string", "the contract column; NULL for a whole row or file"),
+    TableColumn("value", "string", "the cell as it stands in the file"),
+    TableColumn("rule", "string", "stable name of the rule that was broken"),
+    TableColumn("reason", "string", "in plain words, with what to do"),
+    TableColumn("raw", "string", "the raw record; NULL for a whole file"),
+    TableColumn("batch", "bigint", "the batch the delivery came in", required=True),
+    TableColumn("rejected_at", "timestamp", "clock of that batch"),
+)
+
+DELIVERIES = (
+    TableColumn("delivery_id", "string", "unique in the pipeline", required=True),
+    TableColumn("vendor", "string", "who sent it"),
+    TableColumn("file_name", "string", "the file's name"),
+    TableColumn("sha256", "string", "of the whole file, hexadecimal"),
+    TableColumn("size_bytes", "bigint", "the file's size"),
+    TableColumn("modified_at", "timestamp", "the file's modification time"),
+    TableColumn("discovered_at", "timestamp", "when a pass first read it"),
+    TableColumn("batch", "bigint", "the batch it came in", required=True),
+    TableColumn("state", "string", "loaded, empty, duplicate, quarantined, held or undone", required=True),
+    TableColumn("reason", "string", "why it is not loaded, in plain words"),
+    TableColumn("rows_parsed", "bigint", "data rows in the file"),
+    TableColumn("rows_inserted", "bigint", "of these, inserted"),
+    TableColumn("rows_updated", "bigint", "of these, updated"),
+    TableColumn("rows_unchanged", "bigint", "of these, with the content that the target has"),
+    TableColumn("rows_stale", "bigint", "of these, older than what the target has"),
+    TableColumn("rows_superseded", "bigint", "of these, lost to a newer row of the same batch"),
+    TableColumn("rows_duplicate", "bigint", "of these, the same row again, or loaded before"),
+    TableColumn("rows_rejected", "bigint", "of these, rejected"),
+    TableColumn("first_error", "string", "the first reject, one line"),
+    TableColumn("archived_to", "string", "where the file is, below the archive folder"),
+    TableColumn("staged_at", "timestamp", "clock of the batch"),
+    TableColumn("loaded_at", "timestamp", "clock of the batch; NULL unless loaded"),
+    TableColumn("path", "string", "the file's path below the source folder, as clean text"),
+    TableColumn("file_key", "bigint", "date in the name, else modification time; milliseconds since 1970"),
+    TableColumn("contract_hash", "string", "of the contract and the vendor's profile"),
+    TableColumn("absent", "string", "JSON list of the contract columns that the file does not carry"),
+)
+
+
+def contract_columns(contract: Contract) -> tuple[TableColumn, ...]:
+    """The contract's columns, as all row tables have them."""
+    return tuple(TableColumn(c.name, c.type, "as the contract says") for c in contract.columns)
+
+
+def target_columns(contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of the target."""
+    must = {*contract.key, contract.order_by}
+    columns = (TableColumn(c.name, c.type, c.help, c.name in must) for c in contract_columns(contract))
+    return (*columns, *AUDIT)
+
+
+def history_columns(contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of the history."""
+    return (*target_columns(contract), *_HISTORY)
+
+
+def stage_columns(contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of the stage."""
+    return (*contract_columns(contract), *_STAGE)

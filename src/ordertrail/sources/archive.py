@@ -1,0 +1,328 @@
+"""Moving a delivery's file into the archive so that no instant of it can lose or overwrite bytes (P6).
+
+```
+ source name ──rename──► claim (hidden, same folder) ──verify──► link, else copy + verify ──► archive name
+      ▲                        │ differs from the manifest              then the claim goes
+      └──── gets its name back ┘
+```
+What stands on the disk is the only state: a repeated call looks at it and goes on. A claim of the same delivery is
+found by its name, which the delivery id gives; a finished archive file by its name, size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from ordertrail.errors import StorageError
+from ordertrail.model import FileIdentity, Manifest, Probe
+from ordertrail.rules.filekey import clean_name
+from ordertrail.sources.base import ArchiveResult, translating
+from ordertrail.sources.names import (
+    NO_LINK_ERRNOS,
+    Entry,
+    FileOps,
+    archive_names,
+    claim_name,
+    copy_name,
+    identity_of,
+    make_folder,
+    open_folder,
+    source_names,
+    split,
+)
+
+TRUST_STAT_BYTES = 64 * 1024 * 1024
+"""From this size on a file that `stat` proves unchanged is not hashed again before it is linked, in bytes."""
+
+RACY_NS = 2_000_000_000
+"""A file changed less than this before it was discovered may change again within one tick of its clock, in ns."""
+
+_CHUNK_BYTES = 1024 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def archive_file(
+    source: Path, archive_root: Path, manifest: Manifest, probe: Probe, ops: FileOps | None = None
+) -> ArchiveResult:
+    """Move a delivery's file to `manifest.archive_path`; see `Source.archive` for the promises.
+
+    Args:
+        source: The source folder.
+        archive_root: The archive folder; made when it is missing.
+        manifest: Of the delivery.
+        probe: Called with `archive.claimed`, `archive.verified`, `archive.copied`, `archive.linked` and
+            `archive.dropped`, each right after its effect; a file that gets its name back is linked and dropped too.
+        ops: How files are linked, renamed and written.
+
+    Raises:
+        SourceError: A folder is missing or a permission is.
+        StorageError: The disk is full, read-only or failing.
+    """
+    ops = ops or FileOps()
+    home_folders, name = split(manifest.path)
+    shelf_folders, archive_name = split(manifest.archive_path)
+    with ExitStack() as stack, translating("archive", manifest.path):
+        home = open_folder(source, home_folders)
+        shelf = make_folder(archive_root, shelf_folders, ops)
+        stack.callback(os.close, shelf)
+        if home is not None:
+            stack.callback(os.close, home)
+        move = _Move(manifest, probe, ops, shelf, archive_name)
+        placed = move.placed()
+        if home is None:
+            return move.vanished() if placed is None else move.result("already", placed)
+        entry, claim = Entry(home, name), Entry(home, claim_name(manifest.delivery_id))
+        return move.begin(entry, claim) if placed is None else move.finish(entry, claim, placed)
+
+
+def unchanged_by_stat(before: FileIdentity, after: FileIdentity, manifest: Manifest) -> bool:
+    """Whether `stat` alone proves that a renamed file is the one that was read, so that it need not be hashed again.
+
+    git's rule against "racily clean" files (git, Documentation/technical/racy-git.txt): equal times prove nothing for
+    a file that changed just before it was looked at, because a second change within the tick leaves them equal. So
+    both times must be older than `RACY_NS` before `discovered_at`.
+
+    Args:
+        before: Directly before the rename.
+        after: Directly after it; a rename moves ctime, so that is left out.
+        manifest: Of the delivery.
+    """
+    noticed_ns = (manifest.discovered_at - _EPOCH) // timedelta(microseconds=1) * 1000
+    return (
+        before == manifest.identity
+        and before.size_bytes >= TRUST_STAT_BYTES
+        and _same_file(before, after)
+        and max(before.mtime_ns, before.ctime_ns) < noticed_ns - RACY_NS
+    )
+
+
+def _same_file(one: FileIdentity, other: FileIdentity) -> bool:
+    """Equal in all but ctime, which a rename or a link moves."""
+    return (one.device, one.inode, one.size_bytes, one.mtime_ns) == (
+        other.device,
+        other.inode,
+        other.size_bytes,
+        other.mtime_ns,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """One delivery on its way: `shelf` is the open folder of the archive where it goes."""
+
+    manifest: Manifest
+    probe: Probe
+    ops: FileOps
+    shelf: int
+    archive_name: str
+
+    def placed(self) -> str | None:
+        """The archive name that already holds the delivery's content, or None."""
+        for name in archive_names(self.archive_name):
+            entry = Entry(self.shelf, name)
+            if self.ops.status(entry) is None:
+                return None
+            if self._holds(entry):
+                return name
+        raise AssertionError("archive_names has no end")
+
+    def begin(self, entry: Entry, claim: Entry) -> ArchiveResult:
+        """Nothing is archived yet: claim the file, verify it, move it."""
+        trusted = False
+        if self.ops.status(claim) is None:
+            before = self._claim(entry, claim)
+            if before is None:
+                return self.vanished()
+            after = self.ops.status(claim)
+            trusted = after is not None and unchanged_by_stat(before, identity_of(after), self.manifest)
+        if not trusted and not self._holds(claim):
+            return self._changed(entry, claim)
+        self.probe("archive.verified")
+        seen = self.ops.status(claim)
+        placed = self._put(claim, self.ops.link)
+        copied = placed is None
+        if placed is None:
+            if not self._copy(claim):
+                return self._changed(entry, claim)
+            placed = self._put_copy()
+        self.ops.sync(self.shelf)
+        self.probe("archive.linked")
+        self._drop_copy()
+        note = self._drop(entry, claim, None if seen is None or not copied else identity_of(seen))
+        return self.result("archived", placed, note)
+
+    def finish(self, entry: Entry, claim: Entry, placed: str) -> ArchiveResult:
+        """The archive holds the content: drop what an interrupted call left in the source."""
+        self.ops.sync(self.shelf)
+        self._drop_copy()
+        if self.ops.status(claim) is None:
+            status = self.ops.status(entry)
+            if status is None or not _same_file(identity_of(status), self.manifest.identity):
+                return self.result("already", placed)
+            if self._claim(entry, claim) is None:
+                return self.result("already", placed)
+        if self._holds(claim):
+            self.ops.unlink(claim)
+            self.probe("archive.dropped")
+            return self.result("already", placed)
+        return self.result("already", placed, self._give_back(entry, claim))
+
+    def result(self, outcome: Literal["archived", "already"], placed: str, note: str | None = None) -> ArchiveResult:
+        """A result of a delivery that is in the archive under the name `placed`."""
+        folder = self.manifest.archive_path.rpartition("/")[0]
+        if placed != self.archive_name:
+            taken = f"another file has the name {clean_name(self.archive_name)}: archived as {clean_name(placed)}"
+            note = taken if note is None else f"{taken}; {note}"
+        archived_to = f"{folder}/{placed}" if folder else placed
+        return ArchiveResult(outcome, archived_to, note)
+
+    def vanished(self) -> ArchiveResult:
+        """Source, claim and archive file are all missing."""
+        note = f"{clean_name(self.manifest.path)} vanished before it was archived; its rows are loaded"
+        return ArchiveResult("vanished", None, note)
+
+    def _claim(self, entry: Entry, claim: Entry) -> FileIdentity | None:
+        """Rename the source to its claim; its identity directly before, or None when there is no regular file."""
+        before = self.ops.status(entry)
+        if before is None or not stat.S_ISREG(before.st_mode):
+            return None
+        try:
+            self.ops.rename_new(entry, claim)
+        except FileNotFoundError:
+            return None
+        self.probe("archive.claimed")
+        return identity_of(before)
+
+    def _holds(self, entry: Entry) -> bool:
+        """Whether the entry is a regular file with the manifest's size and SHA-256, and stood still while hashed."""
+        descriptor = self.ops.open_regular(entry)
+        if descriptor is None:
+            return False
+        with os.fdopen(descriptor, "rb") as file:
+            before = os.fstat(descriptor)
+            if before.st_size != self.manifest.identity.size_bytes:
+                return False
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(descriptor)
+        return digest == self.manifest.sha256 and _same_file(identity_of(before), identity_of(after))
+
+    def _put(self, entry: Entry, put: Callable[[Entry, Entry], None]) -> str | None:
+        """Give the entry the first free name of the archive; that name, or None where `put` does not work."""
+        for name in archive_names(self.archive_name):
+            try:
+                put(entry, Entry(self.shelf, name))
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno in NO_LINK_ERRNOS:
+                    return None
+                raise
+            return name
+        raise AssertionError("archive_names has no end")
+
+    def _put_copy(self) -> str:
+        copy = self._copy_entry()
+        placed = self._put(copy, self.ops.link) or self._put(copy, self.ops.rename_new)
+        if placed is None:
+            raise PermissionError(errno.EPERM, "the archive lets no file be linked or renamed")
+        return placed
+
+    def _copy(self, claim: Entry) -> bool:
+        """Copy the claim beside its archive name and read it back; False when the claim is not the manifest's file."""
+        copy = self._copy_entry()
+        self.ops.unlink(copy)
+        source = self.ops.open_regular(claim)
+        if source is None:
+            return False
+        try:
+            with os.fdopen(source, "rb") as file:
+                self._write_copy(source, file.read, copy)
+            right = self._holds(copy)
+        except OSError:
+            # A full disk gets its room back at once; after a kill the next call begins with the unlink above.
+            self.ops.unlink(copy)
+            raise
+        if right:
+            self.probe("archive.copied")
+            return True
+        self.ops.unlink(copy)
+        if self._holds(claim):
+            message = f"the archived copy of {clean_name(self.manifest.path)} does not read back as it was written"
+            raise StorageError(message, hint="check the archive's disk; the file is still in the source folder")
+        return False
+
+    def _write_copy(self, source: int, read: Callable[[int], bytes], copy: Entry) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        status = os.fstat(source)
+        target = os.open(copy.name, flags, 0o600, dir_fd=copy.folder)
+        try:
+            while chunk := read(_CHUNK_BYTES):
+                self.ops.write(target, chunk)
+            # A share may refuse either; neither is worth a file that is never archived.
+            with suppress(PermissionError, NotImplementedError):
+                os.fchmod(target, stat.S_IMODE(status.st_mode) & 0o777)
+            with suppress(PermissionError, NotImplementedError):
+                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+            self.ops.sync(target)
+            if hasattr(os, "posix_fadvise"):
+                # What is read back should come from the disk, not from the cache that was just written.
+                os.posix_fadvise(target, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(target)
+
+    def _copy_entry(self) -> Entry:
+        return Entry(self.shelf, copy_name(self.manifest.delivery_id))
+
+    def _drop_copy(self) -> None:
+        self.ops.unlink(self._copy_entry())
+
+    def _drop(self, entry: Entry, claim: Entry, seen: FileIdentity | None) -> str | None:
+        """Remove the claim; one that was written to after it was copied (`seen`) gets its name back instead."""
+        if seen is not None:
+            status = self.ops.status(claim)
+            if status is not None and not _same_file(seen, identity_of(status)):
+                return self._give_back(entry, claim)
+        self.ops.unlink(claim)
+        self.probe("archive.dropped")
+        return None
+
+    def _changed(self, entry: Entry, claim: Entry) -> ArchiveResult:
+        self._drop_copy()
+        return ArchiveResult("changed", None, self._give_back(entry, claim))
+
+    def _give_back(self, entry: Entry, claim: Entry) -> str:
+        """The claim gets the source's name back, or a free one beside it; what happened, in one line."""
+        for name in source_names(entry.name):
+            target = Entry(entry.folder, name)
+            try:
+                self._link_or_rename(claim, target)
+            except FileExistsError:
+                if not self._one_file(claim, target):
+                    continue
+            self.probe("archive.linked")
+            self.ops.unlink(claim)
+            self.probe("archive.dropped")
+            return f"the file changed after it was read: it is in the source folder as {clean_name(name)}"
+        raise AssertionError("source_names has no end")
+
+    def _link_or_rename(self, entry: Entry, target: Entry) -> None:
+        try:
+            self.ops.link(entry, target)
+        except OSError as error:
+            if error.errno not in NO_LINK_ERRNOS:
+                raise
+            self.ops.rename_new(entry, target)
+
+    def _one_file(self, one: Entry, other: Entry) -> bool:
+        """Whether two names are of one file: a call was killed between the link and the unlink."""
+        first, second = self.ops.status(one), self.ops.status(other)
+        return first is not None and second is not None and os.path.samestat(first, second)

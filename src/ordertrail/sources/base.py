@@ -1,0 +1,129 @@
+"""The seam between the pipeline and the place where vendors drop their files."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Literal, Protocol
+
+from ordertrail.errors import OrdertrailError, SourceError, StorageError
+from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped
+from ordertrail.rules.filekey import clean_name
+
+_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT})
+_PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM})
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a look at the source found.
+
+    Attributes:
+        files: Complete files that a vendor takes, sorted by the bytes of their paths.
+        skipped: Everything else but hidden names, with the reason, in the same order.
+    """
+
+    files: tuple[FoundFile, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveResult:
+    """What became of one delivery's file.
+
+    Attributes:
+        outcome: `archived` by this call; `already` archived before; `changed`: the file is no longer the one of the
+            manifest, it has its name back and is the next delivery; `vanished`: it is nowhere.
+        archived_to: Where it is, below the archive folder; None when `changed` or `vanished`.
+        note: What a person should know, one line; None when all went as planned.
+    """
+
+    outcome: Literal["archived", "already", "changed", "vanished"]
+    archived_to: str | None
+    note: str | None = None
+
+
+class Source(Protocol):
+    """A place with vendors' files. Paths are below it, `/` between folders, surrogate escapes for odd bytes.
+
+    Every method raises `SourceError` when the source as a whole or a permission is missing and `StorageError` when
+    the storage is full, read-only or failing; never a bare `OSError`.
+    """
+
+    def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
+        """List the complete files. Reads names and `stat` only, changes nothing; repeat at will.
+
+        Args:
+            now: Aware; the settle rule compares with it.
+            complete: Paths that the system told are closed: the settle rule does not hold them back.
+
+        Returns:
+            What was found. A file or folder that cannot be looked at is skipped with its reason, never an error.
+
+        Raises:
+            SourceError: The source itself is missing or cannot be read.
+        """
+
+    def identify(self, path: str) -> FileIdentity:
+        """What `stat` says now; two equal answers mean that nobody wrote in between.
+
+        Raises:
+            FileChangedError: It vanished or is no longer a regular file.
+        """
+
+    def open(self, path: str) -> BinaryIO:
+        """Open for reading, at the first byte. Follows no symbolic link and never waits for a pipe.
+
+        Raises:
+            FileChangedError: It vanished or is no longer a regular file.
+        """
+
+    def sha256(self, path: str) -> str:
+        """SHA-256 of the whole file as it is now, hexadecimal. Memory is constant.
+
+        Raises:
+            FileChangedError: It vanished or is no longer a regular file.
+        """
+
+    def waits(self, manifest: Manifest) -> bool:
+        """Whether a delivery's file is still to be archived: it is untouched under its name, or claimed. Reads only."""
+
+    def archive(self, manifest: Manifest, probe: Probe) -> ArchiveResult:
+        """Move a delivery's file to `manifest.archive_path`.
+
+        Idempotent: after a kill at any instant the same call goes on and ends in the same state. Never overwrites and
+        never deletes the last copy of any bytes. Only for one process at a time.
+
+        Raises:
+            SourceError: A permission is missing. What was begun is finished by the next call.
+            StorageError: The storage is full or failing. What was begun is finished by the next call.
+        """
+
+
+def translated(error: OSError, action: str, path: str) -> OrdertrailError:
+    """The error a user meets for one of the operating system.
+
+    Args:
+        error: As raised.
+        action: What was tried, such as `read`; the message begins with `cannot <action>`.
+        path: What it was tried on; shown as clean text.
+    """
+    message = f"cannot {action} {clean_name(path)}: {error.strerror or error}"
+    if error.errno in _STORAGE_ERRNOS:
+        return StorageError(message, hint="free space or repair the disk; the next pass goes on from here")
+    if error.errno in _PERMISSION_ERRNOS:
+        hint = "give the user that runs ordertrail the right to read, write and rename in the folder and those above"
+        return SourceError(message, hint=hint)
+    return SourceError(message, hint="check that the source and archive folders are there and mounted")
+
+
+@contextmanager
+def translating(action: str, path: str) -> Iterator[None]:
+    """Translate an `OSError` of the body with `translated`."""
+    try:
+        yield
+    except OSError as error:
+        raise translated(error, action, path) from error

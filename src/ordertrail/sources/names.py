@@ -1,0 +1,242 @@
+"""Names in a folder: which ones discovery passes over, which ones the archive chooses, and the operations on them.
+
+An operation names a file by an open folder and a last part, so that nobody can put a symbolic link in between, and
+none follows a link or replaces what is there. `FileOps` is the seam where tests put a disk that is full, a second
+file system, or one without hard links.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from ordertrail.errors import SourceError
+from ordertrail.model import FileIdentity
+from ordertrail.rules.filekey import clean_name, fitted
+
+_TEMPORARY_SUFFIXES = (".part", ".tmp", ".filepart", ".crdownload", ".partial", ".swp", ".temp", "~")
+_TEMPORARY_PREFIXES = ("~$", ".~")
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_RENAME_NOREPLACE = 1
+
+NO_LINK_ERRNOS = _NOT_SUPPORTED | {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK}
+"""What link(2) fails with where a copy or a rename may still do: other file system, no links, file of another user."""
+
+GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What a call on a name fails with when it, or a folder above it, is no longer what it was."""
+
+
+def is_hidden(name: str) -> bool:
+    """A leading dot: passed over in silence, as are the claim names that a crash left."""
+    return name.startswith(".") and not name.startswith(_TEMPORARY_PREFIXES)
+
+
+def is_temporary(name: str) -> bool:
+    """The name of a file that its writer has not finished (`.part`, `.tmp`, a trailing `~` ...), in any case."""
+    return name.lower().endswith(_TEMPORARY_SUFFIXES) or name.startswith(_TEMPORARY_PREFIXES)
+
+
+def claim_name(delivery_id: str) -> str:
+    """The hidden name that holds a delivery's file in its own folder while it is archived."""
+    return f".ordertrail-{delivery_id}.claim"
+
+
+def copy_name(delivery_id: str) -> str:
+    """The hidden name of an unfinished copy, in the folder of the destination."""
+    return f".ordertrail-{delivery_id}.copy"
+
+
+def archive_names(name: str) -> Iterator[str]:
+    """The name, then `<name>.1`, `<name>.2` ... without end, each within 255 bytes."""
+    yield name
+    for number in count(1):
+        yield fitted(name, f".{number}")
+
+
+def source_names(name: str) -> Iterator[str]:
+    """The name, then `<stem>.1<extension>`, `<stem>.2<extension>` ...: names that the same vendor takes."""
+    yield name
+    extension = PurePosixPath(name).suffix
+    for number in count(1):
+        yield fitted(name.removesuffix(extension), f".{number}{extension}")
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """The part of `stat` that tells whether a file was written to."""
+    return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def split(path: str) -> tuple[tuple[str, ...], str]:
+    """A path below a folder as (folders, last part).
+
+    Raises:
+        SourceError: It is absolute or has an empty part, `.` or `..`: it would leave the folder.
+    """
+    *folders, name = path.split("/")
+    if not {"", ".", ".."}.isdisjoint((*folders, name)) or "\0" in path:
+        message = f"{clean_name(path)!r} is not the path of a file below its folder"
+        raise SourceError(message, hint="the manifest was damaged; run `ordertrail verify`")
+    return tuple(folders), name
+
+
+def open_folder(root: Path, folders: tuple[str, ...]) -> int | None:
+    """A descriptor of a folder below `root`; only `root` itself may be a symbolic link.
+
+    Returns:
+        The descriptor, or None when a folder below the root is missing, a symbolic link, or no folder.
+
+    Raises:
+        OSError: Anything else; also when the root itself is missing.
+    """
+    folder = os.open(root, _FOLDER_FLAGS)
+    for part in folders:
+        try:
+            below = os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+        except OSError as error:
+            if error.errno in GONE_ERRNOS:
+                return None
+            raise
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def make_folder(root: Path, folders: tuple[str, ...], ops: FileOps) -> int:
+    """A descriptor of a folder below `root`; what is missing is made, durably. Repeat at will.
+
+    Symbolic links are followed: an archive may spread over disks.
+    """
+    for missing in reversed([folder for folder in (root, *root.parents) if not folder.exists()]):
+        missing.mkdir(exist_ok=True)
+        _sync_path(missing.parent, ops)
+    folder = os.open(root, _FOLDER_FLAGS)
+    for part in folders:
+        try:
+            try:
+                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+                ops.sync(folder)
+                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def _sync_path(folder: Path, ops: FileOps) -> None:
+    descriptor = os.open(folder, _FOLDER_FLAGS)
+    try:
+        ops.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in an open folder.
+
+    Attributes:
+        folder: Descriptor of the folder.
+        name: The last part of the path.
+    """
+
+    folder: int
+    name: str
+
+
+class FileOps:
+    """The operations with effects on names and files, as the operating system does them. All raise `OSError`."""
+
+    def status(self, entry: Entry) -> os.stat_result | None:
+        """`stat` of the entry itself, a symbolic link not followed; None when nothing has that name."""
+        try:
+            return os.stat(entry.name, dir_fd=entry.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open_regular(self, entry: Entry) -> int | None:
+        """A descriptor for reading, or None when the entry is missing or not a regular file."""
+        status = self.status(entry)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        try:
+            descriptor = os.open(entry.name, _FILE_FLAGS, dir_fd=entry.folder)
+        except OSError as error:
+            if error.errno in GONE_ERRNOS | {errno.ENXIO}:
+                return None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def link(self, entry: Entry, target: Entry) -> None:
+        """A second name for the file; atomic; `FileExistsError` when the target is there."""
+        os.link(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder, follow_symlinks=False)
+
+    def rename_new(self, entry: Entry, target: Entry) -> None:
+        """Rename; `FileExistsError` when the target is there.
+
+        Atomic where the kernel and the file system know RENAME_NOREPLACE (renameat2(2)); elsewhere it looks first,
+        which is enough while one pass at a time makes these names.
+        """
+        if self._rename_noreplace(entry, target):
+            return
+        if self.status(target) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
+        os.rename(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder)
+
+    def unlink(self, entry: Entry) -> None:
+        """Remove the name; nothing happens when it is not there."""
+        with suppress(FileNotFoundError):
+            os.unlink(entry.name, dir_fd=entry.folder)
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write all of it."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Make a file or a folder durable. A file system that cannot sync folders says so: that is no fault."""
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise
+
+    def _rename_noreplace(self, entry: Entry, target: Entry) -> bool:
+        call = _renameat2()
+        if call is None:
+            return False
+        names = (entry.folder, os.fsencode(entry.name), target.folder, os.fsencode(target.name))
+        if call(*names, _RENAME_NOREPLACE) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code in _NOT_SUPPORTED:
+            return False
+        raise OSError(code, os.strerror(code), entry.name, None, target.name)
+
+
+@cache
+def _renameat2() -> Callable[..., int] | None:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    call.restype = ctypes.c_int
+    return call

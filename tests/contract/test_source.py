@@ -1,0 +1,381 @@
+"""What every source promises. A new source joins by a harness in `HARNESSES`; two of them are crippled on purpose."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import stat
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ordertrail.errors import FileChangedError, SourceError
+from ordertrail.model import FileIdentity, Manifest, State, Vendor
+from ordertrail.rules.filekey import archive_path, clean_name
+from ordertrail.sources.base import Source
+from ordertrail.sources.directory import CLOCK_SKEW_S, DirectorySource, settled
+from ordertrail.sources.names import Entry, FileOps, claim_name
+
+VENDORS = (Vendor("acme", "acme/*.csv"), Vendor("default", "*.csv"))
+
+
+class NoLinks(FileOps):
+    """A file system without hard links, as some shares are."""
+
+    def link(self, entry: Entry, target: Entry) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+
+class OtherFileSystem(FileOps):
+    """The archive is on another file system than the source."""
+
+    def link(self, entry: Entry, target: Entry) -> None:
+        if entry.folder != target.folder:
+            raise OSError(errno.EXDEV, "cross-device link")
+        super().link(entry, target)
+
+
+@dataclass
+class Harness:
+    """A source of one kind in `folder`, and how a vendor and a person reach it."""
+
+    folder: Path
+    ops: FileOps
+
+    def __post_init__(self) -> None:
+        self.place = self.folder / "source"
+        self.place.mkdir()
+        self.source: Source = self.settling(0)
+
+    def settling(self, settle_s: float) -> Source:
+        return DirectorySource(self.place, self.folder / "archive", VENDORS, settle_s, self.ops)
+
+    def drop(self, path: str, data: bytes = b"a,b\n1,2\n") -> None:
+        file = self.place / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+    def manifest(self, path: str, delivery_id: str = "d1") -> Manifest:
+        identity = self.source.identify(path)
+        name = path.rpartition("/")[2]
+        return Manifest(
+            delivery_id=delivery_id,
+            vendor="acme",
+            path=path,
+            file_name=clean_name(name),
+            identity=identity,
+            sha256=self.source.sha256(path),
+            file_key=0,
+            contract_hash="",
+            state=State.LOADED,
+            reason=None,
+            archive_path=archive_path(delivery_id, name, now(), State.LOADED),
+            absent=(),
+            rows_parsed=0,
+            rows_rejected=0,
+            rows_duplicate=0,
+            first_error=None,
+            discovered_at=now(),
+        )
+
+    def archived(self) -> dict[str, bytes]:
+        root = self.folder / "archive"
+        return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+    def left(self) -> set[str]:
+        return {str(file.relative_to(self.place)) for file in self.place.rglob("*") if not file.is_dir()}
+
+
+HARNESSES = {"directory": FileOps, "directory, no hard links": NoLinks, "directory, two disks": OtherFileSystem}
+
+
+@pytest.fixture(params=list(HARNESSES))
+def feed(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+    return Harness(tmp_path, HARNESSES[request.param]())
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def ignore(_name: str) -> None:
+    """A probe that lets everything live."""
+
+
+def found(feed: Harness) -> list[str]:
+    return [file.path for file in feed.source.discover(now()).files]
+
+
+def skipped(feed: Harness) -> dict[str, str]:
+    return {item.file_name: item.reason for item in feed.source.discover(now()).skipped}
+
+
+ODD_NAMES = [
+    " leading space.csv",
+    "two\nlines.csv",
+    "'quote' \"double\".csv",
+    "\x1b[31mred.csv",
+    "-rf.csv",
+    "$(reboot);`x`|&.csv",
+    "back\\slash.csv",
+    "raw\udcff\udc80.csv",
+    "ünï🚚.csv",
+    "\u202efdp.csv",
+    "n" * 251 + ".csv",
+]
+
+
+def test_files_come_in_the_order_of_their_bytes_with_vendor_and_identity(feed: Harness) -> None:
+    for path in ["z.csv", "acme/b.csv", "B.csv", "é.csv", "acme.csv", "acme/a.csv"]:
+        feed.drop(path)
+    files = feed.source.discover(now()).files
+    assert [file.path for file in files] == ["B.csv", "acme.csv", "acme/a.csv", "acme/b.csv", "z.csv", "é.csv"]
+    assert [file.vendor for file in files] == ["default", "default", "acme", "acme", "default", "default"]
+    assert all(file.identity == feed.source.identify(file.path) for file in files)
+
+
+def test_odd_names_are_found_read_and_archived(feed: Harness) -> None:
+    for name in ODD_NAMES:
+        feed.drop(name, os.fsencode(name))
+    assert sorted(found(feed)) == sorted(ODD_NAMES)
+    for number, name in enumerate(ODD_NAMES):
+        assert feed.source.sha256(name) == hashlib.sha256(os.fsencode(name)).hexdigest()
+        with feed.source.open(name) as file:
+            assert file.read() == os.fsencode(name)
+        result = feed.source.archive(feed.manifest(name, f"d{number}"), ignore)
+        assert result.outcome == "archived"
+        assert result.archived_to is not None
+        assert feed.archived()[result.archived_to] == os.fsencode(name)
+        result.archived_to.encode()
+    assert feed.left() == set()
+
+
+def test_a_file_that_no_vendor_takes_is_reported_and_left_alone(feed: Harness) -> None:
+    feed.drop("acme/readme\n.txt")
+    feed.drop("other/deep/x.csv")
+    assert found(feed) == []
+    assert skipped(feed) == {"acme/readme\\n.txt": "no vendor takes it", "other/deep/x.csv": "no vendor takes it"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.csv.part",
+        "a.tmp",
+        "a.filepart",
+        "a.crdownload",
+        "a.partial",
+        "a.swp",
+        "a.TEMP",
+        "a.csv~",
+        "~$a.csv",
+        ".~a.csv",
+    ],
+)
+def test_a_temporary_name_is_not_complete(feed: Harness, name: str) -> None:
+    feed.drop(name)
+    assert found(feed) == []
+    assert "temporary name" in skipped(feed)[name]
+
+
+def test_hidden_names_and_claims_are_passed_over_in_silence(feed: Harness) -> None:
+    for path in [".a.csv", ".hidden/a.csv", ".~tmp~/a.csv", "acme/" + claim_name("d1")]:
+        feed.drop(path)
+    assert feed.source.discover(now()) == feed.source.discover(now())
+    assert (found(feed), skipped(feed)) == ([], {})
+
+
+def test_what_is_no_regular_file_is_skipped_with_its_kind(feed: Harness) -> None:
+    feed.drop("real.csv")
+    feed.drop("folder.csv/x.txt")
+    (feed.place / "link.csv").symlink_to("real.csv")
+    (feed.place / "dangling.csv").symlink_to("nowhere")
+    (feed.place / "linked").symlink_to(feed.folder)
+    os.mkfifo(feed.place / "pipe.csv")
+    with socket.socket(socket.AF_UNIX) as unix:
+        previous = Path.cwd()
+        os.chdir(feed.place)  # a socket's path has at most 107 bytes
+        try:
+            unix.bind("socket.csv")
+        finally:
+            os.chdir(previous)
+    assert found(feed) == ["real.csv"]
+    assert skipped(feed) == {
+        "dangling.csv": "a symbolic link",
+        "folder.csv/x.txt": "no vendor takes it",
+        "link.csv": "a symbolic link",
+        "linked": "a symbolic link",
+        "pipe.csv": "a named pipe",
+        "socket.csv": "a socket",
+    }
+
+
+@pytest.mark.parametrize("name", ["link.csv", "pipe.csv", "folder.csv", "missing.csv", "linked/real.csv", "real.csv/x"])
+def test_only_a_regular_file_opens_and_nothing_hangs(feed: Harness, name: str) -> None:
+    feed.drop("real.csv")
+    (feed.place / "link.csv").symlink_to("real.csv")
+    (feed.place / "linked").symlink_to(".")
+    (feed.place / "folder.csv").mkdir()
+    os.mkfifo(feed.place / "pipe.csv")
+    for call in (feed.source.open, feed.source.identify, feed.source.sha256):
+        with pytest.raises(FileChangedError, match="no longer a regular file"):
+            call(name)
+
+
+@pytest.mark.parametrize("path", ["../real.csv", "/etc/hostname", "a//b", "./a", "a/..", "", "a\0b"])
+def test_a_path_cannot_leave_the_source(feed: Harness, path: str) -> None:
+    with pytest.raises(SourceError, match="is not the path"):
+        feed.source.open(path)
+
+
+def test_a_missing_source_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "missing", tmp_path / "file"):
+        source = DirectorySource(place, tmp_path / "archive", VENDORS, 0)
+        with pytest.raises(SourceError, match="mounted"):
+            source.discover(now())
+        with pytest.raises(SourceError, match="mounted"):
+            source.open("a.csv")
+
+
+def test_a_folder_that_cannot_be_read_is_skipped_with_its_reason(feed: Harness) -> None:
+    feed.drop("a.csv")
+    previous = Path.cwd()
+    try:
+        os.chdir(feed.place)
+        for _ in range(40):  # deeper than a path may be long
+            Path("d" * 200).mkdir()
+            os.chdir("d" * 200)
+    finally:
+        os.chdir(previous)
+    assert found(feed) == ["a.csv"]
+    assert list(skipped(feed).values()) == ["the folder cannot be read: File name too long"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_without_permission_is_skipped_with_its_reason(feed: Harness) -> None:
+    feed.drop("a.csv")
+    feed.drop("acme/b.csv")
+    (feed.place / "acme").chmod(0)
+    try:
+        assert found(feed) == ["a.csv"]
+        assert skipped(feed) == {"acme": "the folder cannot be read: Permission denied"}
+    finally:
+        (feed.place / "acme").chmod(stat.S_IRWXU)
+
+
+def test_the_archive_is_not_entered_when_it_lies_inside_the_source(tmp_path: Path) -> None:
+    source = DirectorySource(tmp_path, tmp_path / "acme", (Vendor("all", "**"),), 0)
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "archived.csv").write_text("x")
+    (tmp_path / "a.csv").write_text("x")
+    assert [file.path for file in source.discover(now()).files] == ["a.csv"]
+
+
+def test_ten_thousand_files_take_less_than_a_second(feed: Harness) -> None:
+    (feed.place / "acme").mkdir()
+    for number in range(10_000):
+        (feed.place / "acme" / f"{number}.csv").touch()
+    begun = time.perf_counter()
+    files = feed.source.discover(now()).files
+    seconds = time.perf_counter() - begun
+    assert len(files) == 10_000
+    assert seconds < 1
+
+
+def test_a_file_must_be_unchanged_for_the_settle_time(feed: Harness) -> None:
+    feed.drop("a.csv")
+    source = feed.settling(60)
+    early = source.discover(now())
+    assert early.files == ()
+    assert [(item.file_name, item.reason) for item in early.skipped] == [("a.csv", "not settled")]
+    assert [file.path for file in source.discover(now(), frozenset({"a.csv"})).files] == ["a.csv"]
+    assert source.discover(now(), frozenset({"b.csv"})).files == ()
+    assert [file.path for file in source.discover(now() + timedelta(seconds=61)).files] == ["a.csv"]
+
+
+def test_an_old_modification_time_does_not_settle_a_new_file(feed: Harness) -> None:
+    feed.drop("a.csv")
+    os.utime(feed.place / "a.csv", (0, 0))
+    assert feed.settling(60).discover(now()).files == ()
+
+
+def test_a_modification_time_in_the_future_does_not_block_for_ever(feed: Harness) -> None:
+    feed.drop("a.csv")
+    future = time.time() + 10 * 365 * 86_400
+    os.utime(feed.place / "a.csv", (future, future))
+    source = feed.settling(60)
+    assert source.discover(now()).files == ()
+    assert len(source.discover(now() + timedelta(seconds=61)).files) == 1
+
+
+S = 1_000_000_000
+NOW_NS = 1_000_000 * S
+SKEW_NS = round(CLOCK_SKEW_S * S)
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "ctime_ns", "settle_s", "complete"),
+    [
+        (NOW_NS - 2 * S, NOW_NS - 2 * S, 2.0, True),
+        (NOW_NS - 2 * S, NOW_NS - 2 * S + 1, 2.0, False),
+        (NOW_NS - 2 * S + 1, NOW_NS - 9 * S, 2.0, False),
+        (NOW_NS + 9 * S, NOW_NS - 9 * S, 2.0, True),
+        (NOW_NS - 9 * S, NOW_NS + S, 2.0, False),
+        (NOW_NS - 9 * S, NOW_NS + SKEW_NS - 1, 2.0, False),
+        (NOW_NS - 9 * S, NOW_NS + SKEW_NS, 2.0, True),
+        (NOW_NS, NOW_NS, 0.0, True),
+        (NOW_NS, NOW_NS + S, 0.0, True),
+    ],
+)
+def test_the_settle_rule(mtime_ns: int, ctime_ns: int, settle_s: float, complete: bool) -> None:
+    assert settled(FileIdentity(1, 1, 1, mtime_ns, ctime_ns), NOW_NS, settle_s) is complete
+
+
+def test_the_identity_moves_with_every_write(feed: Harness) -> None:
+    feed.drop("a.csv", b"1234")
+    first = feed.source.identify("a.csv")
+    assert first == feed.source.identify("a.csv")
+    stamp = (feed.place / "a.csv").stat()
+    with (feed.place / "a.csv").open("r+b") as file:
+        file.write(b"9")
+    os.utime(feed.place / "a.csv", ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    assert feed.source.identify("a.csv") != first
+
+
+def test_archiving_again_says_already(feed: Harness) -> None:
+    feed.drop("acme/a.csv", b"x")
+    manifest = feed.manifest("acme/a.csv")
+    first = feed.source.archive(manifest, ignore)
+    assert (first.outcome, first.archived_to, first.note) == ("archived", manifest.archive_path, None)
+    again = feed.source.archive(manifest, ignore)
+    assert (again.outcome, again.archived_to, again.note) == ("already", manifest.archive_path, None)
+    assert feed.archived() == {manifest.archive_path: b"x"}
+    assert feed.left() == set()
+
+
+def test_a_vanished_file_is_said_not_raised(feed: Harness) -> None:
+    feed.drop("acme/a.csv")
+    manifest = feed.manifest("acme/a.csv")
+    (feed.place / "acme" / "a.csv").unlink()
+    assert feed.source.archive(manifest, ignore).outcome == "vanished"
+    (feed.place / "acme").rmdir()
+    result = feed.source.archive(manifest, ignore)
+    assert (result.outcome, result.archived_to) == ("vanished", None)
+    assert result.note is not None
+
+
+def test_a_changed_file_keeps_its_name_and_is_found_again(feed: Harness) -> None:
+    feed.drop("acme/a.csv", b"old")
+    manifest = feed.manifest("acme/a.csv")
+    feed.drop("acme/a.csv", b"new")
+    result = feed.source.archive(manifest, ignore)
+    assert (result.outcome, result.archived_to) == ("changed", None)
+    assert (feed.place / "acme" / "a.csv").read_bytes() == b"new"
+    assert found(feed) == ["acme/a.csv"]
+    assert feed.archived() == {}

@@ -1,0 +1,163 @@
+"""The figures of this code base that are worth guarding."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "ordertrail"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_MODULE_LINES = 600
+MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 8
+BROAD_EXCEPTS_A_THOUSAND_LINES = 0.5
+CONFIG_READER = PACKAGE / "config.py"
+MIXING_PLACES = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
+TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
+SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "build", "dist", "data"}
+# Put together, so that this file does not hold what it looks for.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~-])/(?:" + "|".join(["wo" + "rk", "ro" + "ot", "ho" + r"me/\w+", "Us" + r"ers/\w+"]) + r")(?:/|\b)"
+)
+INDEX_HOSTS = re.compile(r"--(?:extra-)?index-url|--find-links|https?://")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=name)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, Function))
+
+
+def code_lines(function: Function) -> int:
+    """Lines of a function without its docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function, clean=False) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1)
+
+
+def public(path: Path) -> Iterator[Function | ast.ClassDef]:
+    """What a module offers: its classes and functions, and the methods and properties of its classes."""
+    for node in tree(path).body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from (m for m in node.body if isinstance(m, Function) and not m.name.startswith("_"))
+
+
+def uses(path: Path) -> set[str]:
+    """Dotted names that a module imports or reads off a module."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Import():
+                found |= {alias.name for alias in node.names}
+            case ast.ImportFrom(module=str(module)):
+                found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+            case ast.Attribute(value=ast.Name(id=owner), attr=attribute):
+                found.add(f"{owner}.{attribute}")
+    return found
+
+
+def text_files() -> list[Path]:
+    """Files of the project: those git knows or would take; without git, all but what a build leaves."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        paths = [ROOT / part.decode("utf-8", "surrogateescape") for part in listed.stdout.split(b"\0") if part]
+    else:
+        paths = [p for p in ROOT.rglob("*") if not SKIPPED_FOLDERS & set(p.relative_to(ROOT).parts)]
+    return sorted(p for p in paths if p.is_file() and not p.is_symlink() and p.suffix in TEXT_SUFFIXES)
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert CONFIG_READER in MODULES
+    assert ROOT / "pyproject.toml" in text_files()
+
+
+@every_module
+def test_modules_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
+
+
+@every_module
+def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
+    for function in functions(path):
+        where = f"{name(path)}:{function.lineno} {function.name}"
+        assert code_lines(function) <= MAX_FUNCTION_LINES, where
+        arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+        assert len([a for a in arguments if a.arg not in ("self", "cls")]) <= MAX_PARAMETERS, where
+
+
+@every_module
+def test_what_is_exported_is_documented(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), f"{name(path)} has no docstring"
+    undocumented = [f"{node.lineno} {node.name}" for node in public(path) if not ast.get_docstring(node)]
+    assert undocumented == []
+
+
+@every_module
+def test_no_module_is_a_place_where_everything_goes(path: Path) -> None:
+    assert not MIXING_PLACES & set(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+@every_module
+def test_only_config_reads_the_environment_and_toml(path: Path) -> None:
+    reads = uses(path) & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "tomllib"}
+    assert not reads or path == CONFIG_READER
+
+
+def test_broad_excepts_are_rare() -> None:
+    handlers = [node for path in MODULES for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)]
+    broad = [h for h in handlers if h.type is None or ast.unparse(h.type) in ("Exception", "BaseException")]
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES)
+    assert len(broad) <= max(1, BROAD_EXCEPTS_A_THOUSAND_LINES * lines / 1000)
+
+
+def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+    found = [
+        f"{name(path)}:{number}: {line.strip()[:80]}"
+        for path in text_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    assert not INDEX_HOSTS.search(text)
+    pins = re.findall(r"(?m)^([a-z0-9][\w.-]*)==.*?(\\?)$", text)
+    assert len(pins) > 10
+    assert all(continued for _, continued in pins), "a pin without hashes"
+
+
+def test_the_two_locks_agree() -> None:
+    core, dev = (
+        set(re.findall(r"(?m)^[a-z0-9][\w.-]*==[^\\]+", (ROOT / lock).read_text(encoding="utf-8")))
+        for lock in ("requirements.lock", "requirements-dev.lock")
+    )
+    assert core <= dev
