@@ -178,16 +178,17 @@ def parse_config(
     return _config(document.pipeline, contract, build_vendors(document.vendors, contract, fail), base, file, fail)
 
 
-def log_level(environ: Mapping[str, str] | None = None) -> str:
-    """The level of `ORDERTRAIL_LOG`, one of `LOG_LEVELS`; `info` when it is not set.
+def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:
+    """The level of `ORDERTRAIL_LOG`, one of `LOG_LEVELS`.
 
     Args:
         environ: The environment; None takes that of the process.
+        default: The level when the variable is not set.
 
     Raises:
         ConfigError: The variable says something else.
     """
-    value = (os.environ if environ is None else environ).get("ORDERTRAIL_LOG", "info")
+    value = (os.environ if environ is None else environ).get("ORDERTRAIL_LOG", default)
     if value.lower() not in LOG_LEVELS:
         raise ConfigError(
             f"environment: ORDERTRAIL_LOG = {value!r}: no such level", hint="use one of " + ", ".join(LOG_LEVELS)

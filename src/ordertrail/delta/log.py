@@ -76,7 +76,7 @@ class DeltaLog:
         commits: list[int] = []
         parts: dict[int, list[tuple[int, Path]]] = {}
         try:
-            names = os.listdir(self.folder)
+            names = [entry.name for entry in os.scandir(self.folder)]
         except FileNotFoundError:
             names = []
         for name in names:

@@ -15,6 +15,7 @@ from ordertrail.errors import TableError, UnsupportedTableError
 
 _READABLE = frozenset({"deletionVectors", "timestampNtz", "variantType", "vacuumProtocolCheck"})
 _WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata"}
+_V2_ONLY = frozenset({"sidecar", "checkpointMetadata"})
 _REFUSED_PROPERTIES = {
     "delta.appendOnly": "true",
     "delta.enableChangeDataFeed": "true",
@@ -159,10 +160,10 @@ class _State:
 
         wanted = {"add", "txn", "metaData", "protocol"}
         with pq.ParquetFile(path) as file:
-            names = set(file.schema_arrow.names)
-            if "sidecar" in names or "checkpointMetadata" in names:
-                raise UnsupportedTableError(f"{path} is a V2 checkpoint", hint="write a classic checkpoint instead")
-            table = file.read(columns=[n for n in file.schema_arrow.names if n in wanted])
+            table = file.read(columns=[n for n in file.schema_arrow.names if n in wanted | _V2_ONLY])
+        # delta-rs gives classic checkpoints these columns too: only a value in them makes a V2 checkpoint.
+        if any(table.column(n).null_count < len(table) for n in _V2_ONLY & set(table.column_names)):
+            raise UnsupportedTableError(f"{path} is a V2 checkpoint", hint="write a classic checkpoint instead")
         for row in table.to_pylist(maps_as_pydicts="strict"):
             self._apply({name: value for name, value in row.items() if value is not None})
 

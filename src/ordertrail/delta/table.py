@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,8 +177,11 @@ class Table:
         if version % CHECKPOINT_EVERY:
             return
         from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
 
-        DeltaTable(self.root, version=version).create_checkpoint()
+        # The commit is done: a full disk must not turn it into a failed pass.
+        with suppress(DeltaError, OSError):
+            DeltaTable(self.root, version=version).create_checkpoint()
 
 
 def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterable[TableColumn]) -> str:
@@ -227,7 +230,7 @@ def _deleted_positions(snapshot: Snapshot) -> pa.Table:
 
 @contextmanager
 def duckdb_errors(doing: str) -> Iterator[None]:
-    """Translate DuckDB's errors into ours.
+    """Translate the errors of DuckDB, and those of the operating system, into ours.
 
     Args:
         doing: What was going on, to begin the message with.
@@ -242,6 +245,10 @@ def duckdb_errors(doing: str) -> Iterator[None]:
         ) from error
     except duckdb.IOException as error:
         raise StorageError(f"{doing}: {_first_line(error)}", hint="see to the disk, then run again") from error
+    except OSError as error:
+        # Arrow raises it for files that it writes itself.
+        reason = error.strerror or _first_line(error)
+        raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
     except duckdb.Error as error:
         raise TableError(f"{doing}: {_first_line(error)}", hint="run ordertrail verify") from error
 

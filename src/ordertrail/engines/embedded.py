@@ -12,21 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ordertrail.config import Config
 from ordertrail.delta.log import LogStore
-from ordertrail.delta.table import Table, duckdb_errors, scan_sql
+from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import amend_deliveries, record_batch
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
-from ordertrail.engines.session import Session, Tables
+from ordertrail.engines.session import Session, tables_of
 from ordertrail.errors import ForeignChangeError, TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.cells import quoted
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
-
-APP_ID = "ordertrail.appId"
-"""Table property with the pipeline's application id, the `appId` of all our `txn` actions."""
+from ordertrail.rules.tables import APP_ID
 
 _RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
@@ -41,18 +38,10 @@ class EmbeddedEngine:
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
-        names, contract = config.tables, config.contract
-        tables = Tables(
-            stage=Table(config.table_path(names.stage), stage_columns(contract), store),
-            target=Table(config.table_path(names.target), target_columns(contract), store),
-            history=Table(config.table_path(names.history), history_columns(contract), store),
-            rejects=Table(config.table_path(names.rejects), REJECTS, store),
-            deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
-        )
         spill = config.warehouse / ".ordertrail-spill"
         con = connect(config.threads, config.memory_limit_mb, spill)
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
-        self._session = Session(config, con, pool, tables, "", probe)
+        self._session = Session(config, con, pool, tables_of(config, store), "", probe)
         self._load: Load | None = None
 
     def open(self) -> Ledger:
@@ -72,18 +61,8 @@ class EmbeddedEngine:
 
     def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
-        session = self._session
-        snapshot = session.tables.deliveries.snapshot()
-        if not snapshot.files or not sha256:
-            return ()
-        listed = ", ".join(map(quoted, sha256))
-        relation = scan_sql(session.con, snapshot, DELIVERIES)
         with duckdb_errors("cannot read the deliveries"):
-            rows = session.con.execute(
-                "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed "
-                f"FROM {relation} WHERE state = 'loaded' AND sha256 IN ({listed})"
-            ).fetchall()
-        return tuple(LoadedFile(*row) for row in rows)
+            return loaded_files(self._session, sha256)
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""

@@ -41,13 +41,14 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
     """
     deliveries = scan_sql(session.con, session.tables.deliveries.snapshot(), DELIVERIES)
     where = "true" if ids is None else f"delivery_id IN ({ids})"
-    parts = [
-        f"SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
+    known = (
+        "SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
         f"{ABSENT} AS absent FROM {deliveries} WHERE {where}"
-    ]
+    )
+    parts = [known]
     if below_batch is not None:
-        parts[0] += f" AND batch < {below_batch}"
-        parts.append("SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent FROM batch_deliveries")
+        new = "SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent FROM batch_deliveries"
+        parts = [f"{known} AND batch < {below_batch}", new]
     session.run(
         "CREATE OR REPLACE TEMP TABLE placed AS SELECT delivery_id, fk, absent, "
         f"dense_rank() OVER (ORDER BY vendor, path, mtime_ms, sha256) AS tb FROM ({' UNION ALL '.join(parts)})"
@@ -68,15 +69,11 @@ def fold(session: Session, history: Snapshot, where: str, absent: tuple[str, ...
     names = (*contract.names, "_rescued")
     cells = ", ".join(f"{name_sql(name)} AS c{i}" for i, name in enumerate(names))
     key = contract_key_sql(contract)
-    rows = [
-        f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM "
-        f"{scan_sql(session.con, history, history_columns(contract))} WHERE {where}"
-    ]
+    past = scan_sql(session.con, history, history_columns(contract))
+    rows = [f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM {past} WHERE {where}"]
     if stage is not None:
-        rows.append(
-            f"SELECT {key} AS k, _event_us AS ev, _status_rank AS rk, _file_row AS fr, _delivery_id AS delivery_id, "
-            f"{cells} FROM {scan_sql(session.con, stage, stage_columns(contract))} WHERE _kind = 'row'"
-        )
+        new = scan_sql(session.con, stage, stage_columns(contract))
+        rows.append(f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM {new} WHERE _kind = 'row'")
     lacks = "".join(f", list_contains(p.absent, '{name}') AS lacks_{i}" for i, name in enumerate(absent))
     columns = tuple(f"c{i}" for i in range(len(names)))
     absent_columns = tuple(f"c{names.index(name)}" for name in absent)

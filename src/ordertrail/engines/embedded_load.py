@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ordertrail.delta.actions import AddFile
+from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, Change, scan_sql
@@ -64,7 +64,6 @@ class Load:
     def run(self) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
         session = self.session
-        self._register_deliveries()
         before = self._target.snapshot()
         if before.txns.get(session.app_id, 0) >= self.batch.number:
             return self._again()
@@ -79,7 +78,8 @@ class Load:
         if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
             return None
         relation = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
-        twice = f"SELECT 1 FROM {relation} WHERE _kind = 'row' GROUP BY _key_hash HAVING count(*) > 1 LIMIT 1"
+        key = contract_key_sql(self.contract)
+        twice = f"SELECT 1 FROM {relation} WHERE _kind = 'row' GROUP BY hash({key}) HAVING count(*) > 1 LIMIT 1"
         if self.session.run(twice) or any(manifest.absent for manifest in self.batch.manifests):
             return None
         counts = {m.delivery_id: self._counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in self.batch.manifests}
@@ -92,14 +92,29 @@ class Load:
 
     # -- some rows meet others: order, compare, replace -----------------------------------------------------
 
-    def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
-        run = self.session.run
+    def weigh(self, before: Snapshot) -> Mapping[str, RowCounts]:
+        """Give every staged row its outcome against a target without this batch; nothing is committed.
+
+        Args:
+            before: The target.
+
+        Returns:
+            Rows by outcome, by delivery id.
+
+        Raises:
+            BalanceError: P3 does not hold.
+        """
+        self._register_deliveries()
         self._prepare(before)
-        run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")
+        self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")
         if self._absent:
             self._refold()
         counts = self._count_outcomes()
         self._check(counts)
+        return counts
+
+    def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
+        counts = self.weigh(before)
         add, remove = self._write(before)
         self.session.probe("load.files")
         self._commit(before, add, remove)
@@ -113,6 +128,7 @@ class Load:
                 f"the commit of batch {self.batch.number} is gone from the log of {self._target.root.name}",
                 hint="restore the log, or restore the target to the version before and run again",
             )
+        self._register_deliveries()
         self._prepare(self._target.snapshot(version))
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
         counts = self._count_outcomes()
@@ -120,23 +136,22 @@ class Load:
         return counts
 
     def _prepare(self, target: Snapshot) -> None:
-        """Fill the relations that the rules read: `staged`, `current`, `recalled`, `loaded`, `codes`, and on them
-        `ranked`, `best` and `suspects`.
-        """
+        """Fill the relations that `rules.outcomes` reads, and make `ranked`, `best` and `suspects` of them."""
         run = self.session.run
-        values = {name: name_sql(name) for name in self.contract.names}
+        # Hashed anew on both sides: a foreign writer, or another DuckDB, may have left `_row_hash` wrong.
+        content = row_hash_sql({name: name_sql(name) for name in (*self.contract.names, "_rescued")})
         key = contract_key_sql(self.contract)
         self._deliveries = scan_sql(self.session.con, self.session.tables.deliveries.snapshot(), DELIVERIES)
         self._absent = self._absent_columns()
         staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         run(
-            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {key} AS k, _delivery_no AS dn, _row_hash AS ch, "
-            f"_event_us AS ev, _status_rank AS rk, _file_row AS fr FROM {staged} WHERE _kind = 'row'"
+            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {key} AS k, _delivery_no AS dn, {content} AS ch, "
+            f"{order_sql(self.contract)} FROM {staged} WHERE _kind = 'row'"
         )
         scan = scan_sql(self.session.con, target, target_columns(self.contract))
         run(
             f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {key} AS k, _pos AS pos, "
-            f"{order_sql(self.contract)}, {row_hash_sql({**values, '_rescued': '_rescued'})} AS ch, _revision AS rv, "
+            f"{order_sql(self.contract)}, {content} AS ch, _revision AS rv, "
             f"_batch AS bn, _inserted_at FROM {scan} WHERE {key} IN (SELECT k FROM staged_rows)"
         )
         self._recall()
@@ -144,7 +159,7 @@ class Load:
         place_deliveries(self.session, ids, self.batch.number)
         run(
             "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, "
-            "p.fk, p.tb FROM staged_rows s JOIN batch_deliveries d ON s.dn = d.dn JOIN placed p USING (delivery_id)"
+            "p.fk, p.tb FROM staged_rows s JOIN placed p USING (delivery_id)"
         )
         for view, table in (("current", "target_before"), ("recalled", "history_rows")):
             run(
@@ -176,9 +191,8 @@ class Load:
         )
         keys = "SELECT k FROM staged_rows" if self._absent else "SELECT k FROM ties"
         if run(f"SELECT count(*) FROM ({keys})")[0][0] == 0:
-            run(
-                "CREATE OR REPLACE TEMP TABLE history_rows AS SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
-            )
+            nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
+            run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
             return
         history = scan_sql(self.session.con, self.session.tables.history.snapshot(), history_columns(self.contract))
         key = contract_key_sql(self.contract)
@@ -259,7 +273,7 @@ class Load:
                 )
 
     def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
-        info = {"run_id": self.batch.run_id, "deliveries": len(self.batch.manifests)}
+        info: dict[str, Json] = {"run_id": self.batch.run_id, "deliveries": len(self.batch.manifests)}
         version = self._target.commit(before, Change(self.session.txn(self.batch), "MERGE", add, remove, info))
         self.session.probe("load.committed")
         self._target.checkpoint_if_due(version)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.delta.actions import AddFile
+from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.base import Staged, StageRequest
@@ -70,7 +70,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     except OSError as error:
         raise storage_error(error, table.root) from error
     session.probe("stage.files")
-    info = {"deliveries": len(manifests), "run_id": batch.run_id}
+    info: dict[str, Json] = {"deliveries": len(manifests), "run_id": batch.run_id}
     change = Change(session.txn(batch), "STAGE", add, list(base.files.values()), info)
     version = table.commit(base, change)
     session.probe("stage.committed")

@@ -10,8 +10,10 @@ import duckdb
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import Txn
+from ordertrail.delta.log import LogStore
 from ordertrail.delta.table import Table
 from ordertrail.model import Batch, Probe
+from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,23 @@ class Tables:
     def all(self) -> tuple[Table, Table, Table, Table, Table]:
         """In the order in which a batch writes them."""
         return self.stage, self.target, self.history, self.rejects, self.deliveries
+
+
+def tables_of(config: Config, store: LogStore | None = None) -> Tables:
+    """The five tables where a config has them; nothing is read or made.
+
+    Args:
+        config: Names, folders and contract.
+        store: Where commits are put; for tests of failing commits.
+    """
+    names, contract = config.tables, config.contract
+    return Tables(
+        stage=Table(config.table_path(names.stage), stage_columns(contract), store),
+        target=Table(config.table_path(names.target), target_columns(contract), store),
+        history=Table(config.table_path(names.history), history_columns(contract), store),
+        rejects=Table(config.table_path(names.rejects), REJECTS, store),
+        deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
+    )
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ taken out of its chunk's Parquet file again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, State
-from ordertrail.parse.kernel import Kernel, KernelFile
+from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.headers import Layout, map_header
 from ordertrail.rules.planning import Candidate, rounds, state_of
@@ -150,8 +150,8 @@ class ParseJob:
             if layout is not None:
                 group = layouts.setdefault((candidate.vendor.name, layout.header), (layout, []))
                 group[1].append(candidate)
-        for layout, group in layouts.values():
-            for chunk in _chunks(group):
+        for layout, members in layouts.values():
+            for chunk in _chunks(members):
                 self._parse_chunk(chunk, layout)
 
     def _layout(self, candidate: Candidate) -> Layout | None:
@@ -200,46 +200,56 @@ class ParseJob:
         header = _header_table(chunk, self._contract)
         failed: dict[int, OrdertrailError] = {}
         files = [KernelFile(c.number, _opener(self._open, c), failed) for c in chunk]
-        path = self._new_path("rows")
-        counts = kernel.write_rows(files, path, self._extra, header)
-        first_errors: dict[int, str] = {}
-        explained = [f for f in files if counts[f.number].rejected and f.number not in failed]
-        if explained:
-            reject_path = self._new_path("rejects")
-            again = kernel.write_rejects(explained, reject_path, header)
-            for file in explained:
-                if again[file.number] != counts[file.number].parsed:
-                    failed.setdefault(file.number, FileChangedError("the file changed while it was read"))
-            first_errors = self._first_errors(reject_path)
-        out: set[int] = set()
+        rows = self._new_path("rows")
+        counts = kernel.write_rows(files, rows, self._extra, header)
+        wrong = [f for f in files if counts[f.number].rejected and f.number not in failed]
+        rejects = self._explain(kernel, wrong, header, counts, failed) if wrong else None
+        first_errors = self._first_errors(rejects) if rejects else {}
         for candidate in chunk:
-            error = failed.get(candidate.number)
-            if isinstance(error, QuarantineError):
-                self._quarantine(candidate, error, layout.header)
-            elif error is not None:
-                self._changed.append(candidate)
+            if error := failed.get(candidate.number):
+                self._give_up(candidate, error, layout.header)
             elif self._still(candidate):
-                found = counts[candidate.number]
-                state, reason = state_of(found.parsed, found.rejected, self._max_reject_share)
-                rejected = found.parsed if state is State.QUARANTINED else found.rejected
-                self._done[candidate.number] = ParsedFile(
-                    candidate,
-                    state,
-                    reason,
-                    layout.absent,
-                    found.parsed,
-                    rejected,
-                    0,
-                    first_errors.get(candidate.number),
-                )
-            done = self._done.get(candidate.number)
-            if done is None or done.state is not State.LOADED:
-                out.add(candidate.number)
-        kept = sum(counts[c.number].good for c in chunk if c.number not in out)
-        self._keep_rows(path, out & {n for n, c in counts.items() if c.good}, kept)
-        if explained:
-            gone = {f.number for f in explained if f.number not in self._done or self._done[f.number].reject}
-            self._keep_rejects(reject_path, gone)
+                first = first_errors.get(candidate.number)
+                self._done[candidate.number] = self._decided(candidate, counts[candidate.number], layout, first)
+        done = {c.number: self._done[c.number] for c in chunk if c.number in self._done}
+        loaded = {number for number, file in done.items() if file.state is State.LOADED and counts[number].good}
+        if loaded:
+            out = {number for number, found in counts.items() if found.good and number not in loaded}
+            kept = sum(counts[number].good for number in loaded)
+            self._rows.append((self._without(rows, "_delivery_no", out, "rows"), kept))
+        else:
+            rows.unlink(missing_ok=True)
+        if rejects:
+            out = {f.number for f in wrong if f.number not in done or done[f.number].reject}
+            self._rejects.append(self._without(rejects, "d", out, "rejects"))
+
+    def _explain(
+        self,
+        kernel: Kernel,
+        files: Sequence[KernelFile],
+        header: pa.Table,
+        counts: Mapping[int, KernelCounts],
+        failed: dict[int, OrdertrailError],
+    ) -> Path:
+        path = self._new_path("rejects")
+        again = kernel.write_rejects(files, path, header)
+        for file in files:
+            if again[file.number] != counts[file.number].parsed:
+                failed.setdefault(file.number, FileChangedError("the file changed while it was read"))
+        return path
+
+    def _give_up(self, candidate: Candidate, error: OrdertrailError, header: tuple[str, ...]) -> None:
+        if isinstance(error, QuarantineError):
+            self._quarantine(candidate, error, header)
+        else:
+            self._changed.append(candidate)
+
+    def _decided(
+        self, candidate: Candidate, counts: KernelCounts, layout: Layout, first_error: str | None
+    ) -> ParsedFile:
+        state, reason = state_of(counts.parsed, counts.rejected, self._max_reject_share)
+        rejected = counts.parsed if state is State.QUARANTINED else counts.rejected
+        return ParsedFile(candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error)
 
     def _first_errors(self, path: Path) -> dict[int, str]:
         rows = self._con.execute(
@@ -247,23 +257,14 @@ class ParseJob:
         ).fetchall()
         return {number: _one_line(row, json.loads(errors)[0]) for number, row, errors in rows}
 
-    def _keep_rows(self, path: Path, out: set[int], kept: int) -> None:
-        if kept:
-            self._rows.append((self._without(path, "_delivery_no", out, "rows"), kept))
-        else:
-            path.unlink(missing_ok=True)
-
-    def _keep_rejects(self, path: Path, out: set[int]) -> None:
-        self._rejects.append(self._without(path, "d", out, "rejects"))
-
     def _without(self, path: Path, column: str, out: set[int], kind: str) -> Path:
+        """The Parquet file without the rows of some files of the job; itself when there are none."""
         if not out:
             return path
         kept = self._new_path(kind)
         numbers = ", ".join(map(str, sorted(out)))
-        self._con.execute(
-            f"COPY (SELECT * FROM read_parquet('{path}') WHERE {column} NOT IN ({numbers})) TO '{kept}' (FORMAT parquet)"
-        ).fetchall()
+        query = f"SELECT * FROM read_parquet('{path}') WHERE {column} NOT IN ({numbers})"
+        self._con.execute(f"COPY ({query}) TO '{kept}' (FORMAT parquet)").fetchall()
         path.unlink()
         return kept
 

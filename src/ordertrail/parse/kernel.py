@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, Vendor
@@ -73,9 +74,15 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
     con.execute(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'").fetchall()
     if threads:
         con.execute(f"SET threads = {threads}").fetchall()
-    options = {"type": "arrow", "null_handling": "special"}
-    con.create_function("to_utc_us", _to_utc_us, ["VARCHAR", "BIGINT"], "BIGINT", **options)
-    con.create_function("is_ambiguous", _is_ambiguous, ["VARCHAR", "BIGINT"], "BOOLEAN", **options)
+    for name, function, result in (("to_utc_us", _to_utc_us, "BIGINT"), ("is_ambiguous", _is_ambiguous, "BOOLEAN")):
+        con.create_function(
+            name,
+            function,
+            ["VARCHAR", "BIGINT"],
+            result,
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
     return con
 
 
@@ -177,8 +184,11 @@ class Kernel:
         self._con.register("cells", reader)
         self._con.register("job_files", header)
         try:
+            # A filter pushed below the typed columns would work them out a second time.
+            self._con.execute("SET disabled_optimizers = 'filter_pushdown'").fetchall()
             result = self._con.execute(f"COPY ({query}) TO '{_escaped(path)}' (FORMAT parquet)").fetchall()
         finally:
+            self._con.execute("RESET disabled_optimizers").fetchall()
             self._con.unregister("cells")
             self._con.unregister("job_files")
         written = int(result[0][0])

@@ -1,6 +1,6 @@
-"""Cut the bytes of a delimited file into records and cells, each record with its number.
+r"""Cut the bytes of a delimited file into records and cells, each record with its number.
 
-The format is RFC 4180 with any one-character delimiter and quote, and `\\n`, `\\r\\n` or `\\r` at the end of a
+The format is RFC 4180 with any one-character delimiter and quote, and `\n`, `\r\n` or `\r` at the end of a
 line. A quote has a meaning only as the first character of a cell; anywhere else it is text. A quoted cell may
 hold delimiters, line ends and doubled quotes.
 
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Reject
-from ordertrail.parse.encoding import utf8_chunks, utf8_text
+from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 
 CHUNK_BYTES = 8 << 20
 """Read size. Blocks are about this long."""
@@ -36,6 +36,9 @@ MAX_CELL_BYTES = 1 << 20
 
 MAX_LINE_BYTES = 64 << 20
 """A line longer than this is not a record of a text file. Must exceed CHUNK_BYTES and MAX_CELL_BYTES."""
+
+Quotes: TypeAlias = "NDArray[np.int64]"
+"""Offsets of the quotes in a text, ascending."""
 
 _AHEAD = 4
 """Blocks cut ahead of the reader; bounds memory to about 3 x _AHEAD x CHUNK_BYTES."""
@@ -121,10 +124,13 @@ class RecordReader:
                 rule="header",
                 hint="send the file again with a well-formed header",
             )
-        self._advance(scan.end)
-        if not scan.cells:
-            return None
-        return tuple(utf8_text(cell or b"", self._line).strip() for cell in scan.cells[0].cells)
+        names: tuple[str, ...] | None = None
+        for record in scan.cells:
+            line = self._line + count_lines(self._buffer[: record.start])
+            names = tuple(utf8_text(cell or b"", line).strip() for cell in record.cells)
+        self._line += count_lines(self._buffer[: scan.end])
+        self._buffer = self._buffer[scan.end :]
+        return names
 
     def blocks(self, width: int) -> Iterator[RecordBlock]:
         """All records after the header.
@@ -137,8 +143,8 @@ class RecordReader:
         """
         base = 0
         waiting: deque[Future[_Cut] | _Cut] = deque()
-        for block, line in self._split():
-            job = (block, width, line, self._raw)
+        for block, quotes, line in self._split():
+            job = (block, quotes, width, line, self._raw)
             waiting.append(self._pool.submit(self._grammar.cut, *job) if self._pool else self._grammar.cut(*job))
             if len(waiting) >= (_AHEAD if self._pool else 1):
                 done = _numbered(waiting.popleft(), base)
@@ -149,12 +155,12 @@ class RecordReader:
             base += done.records
             yield done
 
-    def _split(self) -> Iterator[tuple[bytes, int]]:
-        """Blocks that end where a record ends, each with its first line's number."""
+    def _split(self) -> Iterator[tuple[bytes, Quotes | None, int]]:
+        """Blocks that end where a record ends, each with its quotes if it is plain and its first line's number."""
         while True:
             if not self._ended:
                 self._fill()
-            end = len(self._buffer) if self._ended else self._grammar.last_record_end(self._buffer)
+            end, quotes = self._grammar.last_record_end(self._buffer, ended=self._ended)
             if end == 0 and not self._ended:
                 if len(self._buffer) > MAX_LINE_BYTES:
                     raise QuarantineError(
@@ -164,9 +170,10 @@ class RecordReader:
                     )
                 continue
             block, line = self._buffer[:end], self._line
-            self._advance(end)
+            self._line += count_lines(block)
+            self._buffer = self._buffer[end:]
             if block:
-                yield block, line
+                yield block, quotes, line
             if self._ended:
                 return
 
@@ -176,10 +183,6 @@ class RecordReader:
             self._ended = True
         else:
             self._buffer = self._buffer + chunk if self._buffer else chunk
-
-    def _advance(self, end: int) -> None:
-        self._line += self._buffer.count(b"\n", 0, end)
-        self._buffer = self._buffer[end:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,45 +298,45 @@ class Grammar:
 
     # -- the fast cutter ------------------------------------------------------------------------------------
 
-    def last_record_end(self, data: bytes) -> int:
-        """Offset behind the last whole record, 0 when there is none yet."""
-        quotes = self._quotes(data)
-        if not self._plain_line_ends(data[:-1]):
-            return self.scan(data, ended=False).end
-        end = data.rfind(b"\n") + 1
-        inside = int(np.searchsorted(quotes, end))
-        if inside % 2:
-            end = data.rfind(b"\n", 0, int(quotes[inside - 1])) + 1
-        if not self._well_quoted(data[:end], quotes[: int(np.searchsorted(quotes, end))]):
-            return self.scan(data, ended=False).end
-        return end
+    def last_record_end(self, data: bytes, *, ended: bool) -> tuple[int, Quotes | None]:
+        """Where the last whole record ends, and whether the text up to there is plain.
 
-    def cut(self, block: bytes, width: int, line: int, raw: bool) -> _Cut:
+        Args:
+            data: Begins at the start of a record.
+            ended: Nothing comes after `data`: all of it is whole.
+
+        Returns:
+            The offset behind the record, 0 when there is none yet; the offsets of the quotes before it when the
+            text is plain, else None.
+        """
+        quotes = self._quotes(data)
+        end = len(data) if ended else data.rfind(b"\n") + 1
+        inside = int(np.searchsorted(quotes, end))
+        if inside % 2 and not ended:
+            end = data.rfind(b"\n", 0, int(quotes[inside - 1])) + 1
+            inside = int(np.searchsorted(quotes, end))
+        if end and self._plain_line_ends(data, end) and self._well_quoted(data, quotes[:inside], end):
+            return end, quotes[:inside]
+        return (end if ended else self.scan(data, ended=False).end), None
+
+    def cut(self, block: bytes, quotes: Quotes | None, width: int, line: int, raw: bool) -> _Cut:
         """Cut one block of whole records by the fast way if it is plain, else by the careful one.
 
         Args:
             block: Whole records.
+            quotes: Offsets of its quotes if it is plain, else None.
             width: Cells a record must have.
             line: Number of the block's first line, for messages.
             raw: Also give the text of every record.
         """
-        quotes = self._quotes(block)
-        if self._plain_line_ends(block) and self._well_quoted(block, quotes):
-            cells = self._cut_fast(block, width, line)
-            text = _raw_records(block, quotes) if raw and cells is not None else None
-            if cells is not None and (text is None or len(text) == cells.num_rows):
-                index = np.arange(cells.num_rows, dtype=np.int64)
-                return _Cut(cells, index, text, [], cells.num_rows)
+        cells = None if quotes is None else self._cut_fast(block, width, line)
+        if cells is not None and quotes is not None:
+            text = _raw_records(block, quotes) if raw else None
+            if text is None or len(text) == cells.num_rows:
+                return _Cut(cells, np.arange(cells.num_rows, dtype=np.int64), text, [], cells.num_rows)
         return self._cut_carefully(block, width, line)
 
     def _cut_fast(self, block: bytes, width: int, line: int) -> pa.RecordBatch | None:
-        ragged = False
-
-        def on_ragged(_: object) -> str:
-            nonlocal ragged
-            ragged = True
-            return "skip"
-
         names = _cell_names(width)
         options = pacsv.ParseOptions(
             delimiter=self.delimiter,
@@ -341,19 +344,16 @@ class Grammar:
             double_quote=True,
             newlines_in_values=True,
             ignore_empty_lines=True,
-            invalid_row_handler=on_ragged,
         )
         try:
             table = pacsv.read_csv(
                 pa.BufferReader(pa.py_buffer(block)),
                 read_options=pacsv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
                 parse_options=options,
-                convert_options=_convert_options(names),
+                convert_options=_convert_options(names, check_utf8=not block.isascii()),
             )
         except pa.ArrowInvalid:
             utf8_text(block, line)  # raises where the bytes are at fault; else the careful cutter says what is
-            return None
-        if ragged:
             return None
         batches = table.combine_chunks().to_batches()
         return batches[0] if batches else _empty(names)
@@ -381,16 +381,16 @@ class Grammar:
 
     # -- is a block plain? ----------------------------------------------------------------------------------
 
-    def _quotes(self, data: bytes) -> NDArray[np.int64]:
+    def _quotes(self, data: bytes) -> Quotes:
         if self._q not in data:
             return np.empty(0, dtype=np.int64)
         return np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == self._q[0])
 
     @staticmethod
-    def _plain_line_ends(data: bytes) -> bool:
-        return b"\r" not in data or data.count(b"\r") == data.count(b"\r\n")
+    def _plain_line_ends(data: bytes, end: int) -> bool:
+        return data.find(b"\r", 0, end) < 0 or data.count(b"\r", 0, end) == data.count(b"\r\n", 0, end)
 
-    def _well_quoted(self, data: bytes, quotes: NDArray[np.int64]) -> bool:
+    def _well_quoted(self, data: bytes, quotes: Quotes, end: int) -> bool:
         """Every odd quote opens a cell or doubles the one before; every even one closes or is doubled."""
         if len(quotes) == 0:
             return True
@@ -403,11 +403,11 @@ class Grammar:
         around[list(b"\r\n" + self._d + self._q)] = True
         octets = np.frombuffer(data, dtype=np.uint8)
         before = opening[opening > 0] - 1
-        after = closing[closing < len(data) - 1] + 1
+        after = closing[closing < end - 1] + 1
         return bool(around[octets[before]].all() and around[octets[after]].all())
 
 
-def _raw_records(block: bytes, quotes: NDArray[np.int64]) -> pa.StringArray:
+def _raw_records(block: bytes, quotes: Quotes) -> pa.StringArray:
     """The records of a plain block as text, without a copy: line ends outside quotes part them, blank lines trail."""
     line_ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
     line_ends = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0]
@@ -433,13 +433,13 @@ def _cell_names(width: int) -> list[str]:
     return [f"c{i}" for i in range(width)]
 
 
-def _convert_options(names: list[str]) -> pacsv.ConvertOptions:
+def _convert_options(names: list[str], *, check_utf8: bool) -> pacsv.ConvertOptions:
     return pacsv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
         null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
-        check_utf8=True,
+        check_utf8=check_utf8,
     )
 
 

@@ -60,8 +60,9 @@ class RowSql:
     """The row rules of one contract, vendor and layout.
 
     Attributes:
-        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `t0` ... trimmed text, `l0` ...
-            and `o0` ... times as the wall clock and as an offset of their own give them, `v0` ... typed values.
+        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `l0` ... dates, and times as the
+            wall clock gives them, `o0` ... times as an offset of their own gives them, `v0` ... typed values and
+            `rescued`, which is read twice and may be long.
         checks: All that can be wrong, from the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -110,15 +111,11 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     values = {column.name: f"v{i}" for i, column in enumerate(contract.columns)}
     rescued = _rescued(layout, marks)
     columns = list(values.items())
-    columns.append(("_rescued", rescued))
-    columns.append(("_row_hash", row_hash_sql({**values, "_rescued": rescued})))
-    columns.append(("_event_us", f"epoch_us({values[contract.order_by]})"))
-    columns.append(("_status_rank", rank_sql(contract, values[contract.status] if contract.status else "NULL")))
-    columns.append(("_key_hash", f"CAST(hash({key_sql(contract, values)}) >> 1 AS BIGINT)"))
+    columns.append(("_rescued", "rescued"))
+    columns.append(("_row_hash", row_hash_sql({**values, "_rescued": "rescued"})))
     steps = (
-        tuple((f"t{cell.index}", cell.trimmed()) for cell in cells),
-        tuple(step for cell in cells for step in cell.times()),
-        tuple((f"v{cell.index}", cell.typed()) for cell in cells),
+        tuple(step for cell in cells for step in cell.first()),
+        (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", rescued)),
     )
     return RowSql(steps, tuple(checks), tuple(columns))
 
@@ -172,7 +169,7 @@ class _Cell:
         self.index = index
         self.column = column
         self.kind = column.type.partition("(")[0]
-        self.cell, self.text, self.value = f"c{index}", f"t{index}", f"v{index}"
+        self.cell, self.value = f"c{index}", f"v{index}"
         self.local, self.offset = f"l{index}", f"o{index}"
         self.is_key = column.name in contract.key
         self.is_event = column.name == contract.order_by
@@ -198,20 +195,23 @@ class _Cell:
         """Whether the wall clock never showed this time."""
         return f"({self.offset} IS NULL AND {self.local} IS NOT NULL AND {self.utc} IS NULL)"
 
-    def trimmed(self) -> str:
+    @property
+    def text(self) -> str:
         """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
         if self.kind == "string" and not self.is_key:
             return self.cell
         blanks = ", ".join(map(str, _BLANKS))
         trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
         return (
-            f"CASE WHEN ascii({self.cell}) IN ({blanks}) OR ascii(right({self.cell}, 1)) IN ({blanks})"
-            f" THEN {trimmed} ELSE {self.cell} END"
+            f"(CASE WHEN ascii({self.cell}) IN ({blanks}) OR ascii(right({self.cell}, 1)) IN ({blanks})"
+            f" THEN {trimmed} ELSE {self.cell} END)"
         )
 
-    def times(self) -> Iterator[tuple[str, str]]:
-        """For a timestamp: its microseconds by the wall clock and, unless that is UTC's, by an offset of its own."""
-        if self.kind == "timestamp":
+    def first(self) -> Iterator[tuple[str, str]]:
+        """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
+        if self.kind == "date":
+            yield self.local, self._date()
+        elif self.kind == "timestamp":
             yield self.local, self._local()
             if self.is_local:
                 yield self.offset, self._with_offset()
@@ -225,7 +225,9 @@ class _Cell:
                 micros = f"coalesce({self.offset}, {self.utc})" if self.is_local else self.local
                 return f"make_timestamptz({micros})"
             case "date":
-                return self._date()
+                # A two-digit year read as one of the first century is damage, not a date.
+                plausible = f"{self.local} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31'"
+                return f"CASE WHEN {plausible} THEN {self.local} END"
             case "int" | "bigint":
                 return f"CASE WHEN regexp_full_match({self.text}, '[+-]?\\d+') THEN {self._cast()} END"
             case "double":
@@ -243,17 +245,18 @@ class _Cell:
 
     def checks(self) -> Iterator[Check]:
         """What can be wrong with the cell: no value, no value of its type, none that the column's rules allow."""
-        column = self.column
+        column, text, value = self.column, self.text, self.value
         if column.required or self.is_key or self.is_event:
             what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
-            yield self._check("required", f"{self.text} IS NULL", f"{column.name} is {what} and has no value")
+            reason = f"{column.name} is {what} and has no value"
+            yield self._check("required", f"CASE WHEN {value} IS NULL THEN {text} IS NULL END", reason)
         if self.kind != "string":
-            unreadable = f"{self.text} IS NOT NULL AND {self.value} IS NULL"
+            unreadable = f"{text} IS NOT NULL"
             if self.is_local:
                 unreadable += f" AND NOT {self.gap}"
                 reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
-                yield self._check("dst_gap", self.gap, reason)
-            yield self._check(self.kind, unreadable, self._expected())
+                yield self._check("dst_gap", f"CASE WHEN {value} IS NULL THEN {self.gap} END", reason)
+            yield self._check(self.kind, f"CASE WHEN {value} IS NULL THEN {unreadable} END", self._expected())
         yield from self._value_checks()
 
     def _value_checks(self) -> Iterator[Check]:
@@ -261,7 +264,7 @@ class _Cell:
         kind = sql_type(column.type)
         if column.type == "string" and (column.identifier or self.is_key):
             shape = f"regexp_full_match({value}, {quoted(_SPREADSHEET)})"
-            wrong = f"(contains({value}, 'E+') OR contains({value}, 'e+')) AND {shape}"
+            wrong = f"CASE WHEN contains({value}, '+') THEN {shape} END"
             reason = (
                 "a spreadsheet turned this identifier into a number; its digits are lost: export the column as text"
             )
@@ -294,18 +297,26 @@ class _Cell:
         return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
 
     def _date(self) -> str:
+        quick = f"CASE WHEN {self.cell} LIKE '____-__-__' THEN try_cast({self.cell} AS DATE) END"
         ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
         ways += [f"CAST(try_strptime({self.text}, {quoted(f)}) AS DATE)" for f in self.formats]
-        value = _first_of(ways)
-        # A two-digit year read as one of the first century is damage, not a date.
-        return f"CASE WHEN {value} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31' THEN {value} END"
+        return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
+
+    @property
+    def _quick_time(self) -> str:
+        """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
+        shape = f"{self.cell} LIKE '____-__-__ __:__:__%' AND {self.cell} NOT LIKE '___________24%'"
+        seconds = f"try_cast(substr({self.cell}, 18) AS DOUBLE) < 60"
+        return f"CASE WHEN {shape} AND {seconds} THEN epoch_us(try_cast({self.cell} AS TIMESTAMP)) END"
 
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
         iso = f"regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
         formats = [f for f in self.formats if "%z" not in f or not self.is_local]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
-        return _plausible(_first_of(ways + [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]))
+        ways += [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]
+        slow = f"CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
+        return _plausible(f"coalesce({self._quick_time}, {slow})")
 
     def _with_offset(self) -> str:
         iso = (
@@ -314,7 +325,10 @@ class _Cell:
         )
         formats = [f for f in self.formats if "%z" in f]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
-        return _plausible(_first_of(ways + [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]))
+        ways += [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]
+        return _plausible(
+            f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
+        )
 
     def _decimal_shape(self) -> str:
         scale = int(self.column.type.rstrip(")").rpartition(",")[2])

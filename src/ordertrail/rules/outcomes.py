@@ -83,7 +83,7 @@ LEFT JOIN (
 row before this batch."""
 
 OUTCOMES_AGAIN = """
-SELECT r.k, r.dn, r.fr, b.rv,
+SELECT r.k, r.dn, r.fr, CASE WHEN b.bn = c.batch THEN b.rv - c.first_revision ELSE b.rv END AS rv,
   CASE
     WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
     WHEN r.place > 1 THEN c.superseded

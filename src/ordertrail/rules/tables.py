@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ordertrail.model import Contract
 
+APP_ID = "ordertrail.appId"
+"""Table property with the pipeline's application id, the `appId` of all our `txn` actions."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
@@ -54,9 +57,6 @@ _STAGE = (
     TableColumn("_delivery_no", "int", "the delivery's place in the batch, 0 = first"),
     TableColumn("_rescued", "string", "as in the target"),
     TableColumn("_row_hash", "bigint", "as in the target"),
-    TableColumn("_event_us", "bigint", "event time, microseconds since 1970"),
-    TableColumn("_status_rank", "int", "place of the status in status_rank, -1 not listed, -2 NULL"),
-    TableColumn("_key_hash", "bigint", "hash of the key; equal keys have equal hashes"),
 )
 
 REJECTS = (

@@ -1,0 +1,95 @@
+"""Commands that load files, or say what loading them would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ordertrail.cli.frame import Frame, command
+
+
+@command()
+def run(frame: Frame) -> int:
+    """Load the files that wait: one whole pass.
+
+    They are checked, loaded into the target and archived, in one batch.
+
+    A pass that was cut short is finished first. Nothing waiting is no error.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.pipeline import Pipeline
+
+    pipeline = Pipeline(frame.config())
+    with frame.busy("loading"):
+        report = pipeline.run()
+    return frame.show(report, document.run_report, render.run_report, attention=report.needs_person)
+
+
+@command()
+def stage(frame: Frame) -> int:
+    """The first half of a pass: read and check files.
+
+    `ordertrail load` does the second half. The two are the two tasks of a job; `ordertrail run` does both.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.pipeline import Pipeline
+
+    pipeline = Pipeline(frame.config())
+    with frame.busy("staging"):
+        report = pipeline.stage()
+    return frame.show(report, document.run_report, render.stage_report, attention=report.needs_person)
+
+
+@command()
+def load(frame: Frame) -> int:
+    """The second half: load what is staged, then archive."""
+    from ordertrail.cli import document, render
+    from ordertrail.pipeline import Pipeline
+
+    pipeline = Pipeline(frame.config())
+    with frame.busy("loading"):
+        report = pipeline.load()
+    return frame.show(report, document.run_report, render.run_report, attention=report.needs_person)
+
+
+@command(
+    click.Option(
+        ["--interval", "interval_s"],
+        type=click.FloatRange(min=0.05),
+        metavar="SECONDS",
+        default=5.0,
+        show_default=True,
+        help="Between looks at the source folder when no event tells of a file.",
+    )
+)
+def watch(frame: Frame, interval_s: float) -> int:
+    """Load every file as soon as it is complete.
+
+    A service: it ends on SIGTERM or Ctrl-C, after the pass that runs.
+    The log on stderr has a line for each delivery. With --json stdout has one document a pass, each on one line.
+    """
+    from ordertrail.cli import document
+    from ordertrail.watch import watch as serve
+
+    config = frame.config(log="info")
+    return serve(config, interval_s=interval_s, on_report=lambda report: frame.tell(report, document.run_report))
+
+
+@command(
+    click.Argument(["files"], nargs=-1, required=True, metavar="FILE...", type=click.Path()),
+    click.Option(["--vendor"], metavar="NAME", help="Who sent them; without it, whose glob takes them."),
+)
+def plan(frame: Frame, files: tuple[str, ...], vendor: str | None) -> int:
+    """Say what loading some files would do; writes nothing.
+
+    The files may lie anywhere. Exits with 3 when one of them would be quarantined.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.preview import plan_files
+
+    config = frame.config()
+    with frame.busy("planning"):
+        report = plan_files(config, [Path(file) for file in files], vendor=vendor)
+    bad = any(file.state == "quarantined" for file in report.files)
+    return frame.show(report, document.plan, render.plan, attention=bad)

@@ -1,0 +1,122 @@
+"""Commands that look at the tables."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+
+import click
+
+from ordertrail.cli.errors import put
+from ordertrail.cli.frame import Frame, command, point_in_time
+from ordertrail.cli.screen import on_terminal
+
+_VENDOR = click.Option(["--vendor"], metavar="NAME", help="Only of this vendor.")
+_SINCE = click.Option(
+    ["--since"],
+    callback=point_in_time,
+    metavar="TIME",
+    help="Only from then on: 2026-11-23, 2026-11-23T08:00, 12h, 7d.",
+)
+_LIMIT = click.Option(
+    ["--limit"], type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="At most so many."
+)
+
+
+@command()
+def status(frame: Frame) -> int:
+    """Where the pipeline stands, and what waits."""
+    from ordertrail.cli import document, render
+    from ordertrail.status import Reader
+
+    with Reader(frame.config()) as reader:
+        return frame.show(reader.status(), document.status, render.status)
+
+
+@command(
+    _VENDOR,
+    _SINCE,
+    click.Option(["--state"], metavar="STATE", help="Only these: loaded, empty, duplicate, quarantined."),
+    _LIMIT,
+)
+def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: str | None, limit: int) -> int:
+    """The files that came, newest batch first."""
+    from ordertrail.cli import document, render
+    from ordertrail.status import Reader
+
+    with Reader(frame.config()) as reader:
+        found = reader.deliveries(vendor=vendor, since=since, state=state, limit=limit)
+        return frame.show(found, document.rows, render.deliveries)
+
+
+@command(
+    _VENDOR,
+    _SINCE,
+    click.Option(["--delivery"], metavar="ID", help="Only of this delivery, as `ordertrail deliveries` names it."),
+    click.Option(
+        ["--limit"], type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: 100, with --csv all]"
+    ),
+    click.Option(["--csv", "as_csv"], is_flag=True, help="CSV on stdout, to send back to the vendor."),
+)
+def rejects(
+    frame: Frame, vendor: str | None, since: datetime | None, delivery: str | None, limit: int | None, as_csv: bool
+) -> int:
+    """What was rejected, and why."""
+    from ordertrail.cli import document, render
+    from ordertrail.status import Reader
+
+    if as_csv and frame.as_json:
+        raise click.UsageError("--csv and --json do not go together")
+    with Reader(frame.config()) as reader:
+        limit = limit or (None if as_csv else 100)
+        found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
+    if as_csv:
+        put(render.rejects_csv(found, terminal=on_terminal(sys.stdout)))
+        return 0
+    return frame.show(found, document.rows, render.rejects)
+
+
+@command(click.Argument(["number"], metavar="NUM"))
+def track(frame: Frame, number: str) -> int:
+    """One shipment: what it is now, and how it came to that.
+
+    Every row that ever spoke of it is listed, oldest first, with what became of the row.
+
+    NUM is the key; the parts of a key of several columns are joined by `/`.
+    """
+    from ordertrail.cli import document, timeline
+    from ordertrail.status import Reader
+
+    config = frame.config()
+    with Reader(config) as reader:
+        found = reader.track(number)
+    return frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, config.contract))
+
+
+@command(click.Argument(["sql"], metavar="SQL"))
+def query(frame: Frame, sql: str) -> int:
+    """Run one SQL query over the five tables.
+
+    The SQL is DuckDB's, and can only read. The tables go by their configured names, by default orders_target,
+    orders_history, orders_rejects, orders_deliveries and orders_stage.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.status import Reader
+
+    with Reader(frame.config()) as reader:
+        return frame.show(reader.query(sql), document.rows, render.rows)
+
+
+@command()
+def verify(frame: Frame) -> int:
+    """Prove from the tables that nothing is lost or doubled.
+
+    Exits with 3 when something is wrong, and says what to do.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.verify import verify as prove
+
+    config = frame.config()
+    with frame.busy("verifying") as progress:
+        report = prove(config, progress)
+    return frame.show(report, document.verify, render.verify, attention=not report.ok)

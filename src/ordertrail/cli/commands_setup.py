@@ -1,0 +1,88 @@
+"""Commands to begin with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from ordertrail.cli.frame import Frame, command
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@command(
+    click.Option(["--from", "sample"], type=click.Path(), metavar="FILE", help="Draft the contract from this file."),
+    click.Option(["--encoding"], metavar="NAME", help="Of that file, such as cp1252; without it UTF-8."),
+    click.Option(["--force"], is_flag=True, help="Replace the config file when it is there."),
+)
+def init(frame: Frame, sample: str | None, encoding: str | None, force: bool) -> int:
+    """Write a commented config and make the folders it names.
+
+    With --from the contract is drafted from a sample with a header. What is doubtful stays text: look at it.
+    """
+    from ordertrail.cli import document, welcome
+    from ordertrail.cli.starting import start_pipeline
+
+    file = Path(sample) if sample else None
+    found = start_pipeline(frame.config_file, sample=file, encoding=encoding, force=force)
+    return frame.show(found, document.started, welcome.started)
+
+
+@command(
+    click.Option(
+        ["--dir", "folder"],
+        type=click.Path(),
+        metavar="FOLDER",
+        default="ordertrail-demo",
+        show_default=True,
+        help="Made anew when an earlier demo made it.",
+    ),
+    click.Option(["--force"], is_flag=True, help="Also in a folder that holds other things; nothing is replaced."),
+)
+def demo(frame: Frame, folder: str, force: bool) -> int:
+    """See it work on made-up vendor files.
+
+    Three vendors send messy files for four days. They are loaded day by day into a pipeline in a folder of
+    its own, which is yours to play with.
+    """
+    from ordertrail.cli import document, welcome
+    from ordertrail.cli.showcase import run_demo
+
+    frame.logs()
+    with frame.busy("making the files") as progress:
+        found = run_demo(Path(folder), datetime.now(UTC).date(), force=force, progress=progress)
+    return frame.show(found, document.demo, welcome.demo)
+
+
+@command()
+def doctor(frame: Frame) -> int:
+    """Look whether machine, config and folders are fit.
+
+    Exits with 3 when something is not, and says what to do.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.doctor import examine
+
+    report = examine(frame.config_file)
+    return frame.show(report, document.doctor, render.doctor, attention=not report.ok)
+
+
+@command(click.Argument(["shell"], type=click.Choice(_SHELLS)))
+def completion(frame: Frame, shell: str) -> int:
+    r"""Print the script for a shell's completion.
+
+    \b
+    bash: echo 'eval "$(ordertrail completion bash)"' >> ~/.bashrc
+    zsh:  echo 'eval "$(ordertrail completion zsh)"' >> ~/.zshrc
+    fish: ordertrail completion fish > ~/.config/fish/completions/ordertrail.fish
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    from ordertrail.cli import PROGRAM, cli
+
+    found = get_completion_class(shell) or ShellComplete
+    # The base class's method: bash's own starts bash to look at its version.
+    script = ShellComplete.source(found(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE"))
+    return frame.show(script, lambda text: {"shell": shell, "script": text}, lambda screen, text: screen.verbatim(text))

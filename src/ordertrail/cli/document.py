@@ -1,0 +1,133 @@
+"""The JSON documents: one function a result. Their shape is a contract, see the reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ordertrail.cli.screen import Json
+from ordertrail.rows import Row, Rows, json_value
+
+if TYPE_CHECKING:
+    from ordertrail.cli.showcase import Demo
+    from ordertrail.cli.starting import Started
+    from ordertrail.doctor import DoctorReport, Finding
+    from ordertrail.model import DeliveryReport, RunReport
+    from ordertrail.preview import PlannedFile, PlanReport
+    from ordertrail.status import Status, Track
+    from ordertrail.verify import VerifyReport
+
+
+def run_report(report: RunReport) -> Json:
+    """`run`, `stage`, `load`; a line of `watch`."""
+    return {
+        "pipeline": report.pipeline,
+        "engine": report.engine,
+        "batch": report.batch,
+        "recovered": report.recovered,
+        "rows": asdict(report.rows),
+        "deliveries": [_delivery(one) for one in report.deliveries],
+        "skipped": [asdict(one) for one in report.skipped],
+        "warnings": list(report.warnings),
+        "seconds": dict(report.seconds),
+    }
+
+
+def _delivery(one: DeliveryReport) -> Json:
+    return {
+        "delivery_id": one.delivery_id,
+        "vendor": one.vendor,
+        "file_name": one.file_name,
+        "sha256": one.sha256,
+        "size_bytes": one.size_bytes,
+        "state": str(one.state),
+        "reason": one.reason,
+        "archived_to": one.archived_to,
+        "rows": asdict(one.rows),
+    }
+
+
+def rows(found: Rows) -> Json:
+    """`query`, `deliveries`, `rejects`."""
+    return {"rows": [_row(one) for one in found.dicts()]}
+
+
+def _row(one: Row) -> Json:
+    return {name: json_value(cell) for name, cell in one.items()}
+
+
+def status(found: Status) -> Json:
+    """`status`: the object's own fields."""
+    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at)}
+
+
+def track(found: Track) -> Json:
+    """`track`."""
+    return {
+        "tracking_num": found.key,
+        "current": None if found.current is None else _row(found.current),
+        "history": [_row(one) for one in found.history],
+    }
+
+
+def plan(report: PlanReport) -> Json:
+    """`plan`."""
+    return {
+        "batch": report.batch,
+        "rows": asdict(report.rows),
+        "files": [_planned(one) for one in report.files],
+        "notes": list(report.notes),
+    }
+
+
+def _planned(one: PlannedFile) -> Json:
+    return {
+        "path": one.path,
+        "vendor": one.vendor,
+        "state": None if one.state is None else str(one.state),
+        "reason": one.reason,
+        "rows": asdict(one.rows),
+        "rejects": [asdict(reject) for reject in one.rejects],
+    }
+
+
+def verify(report: VerifyReport) -> Json:
+    """`verify`."""
+    checks: list[Json] = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in report.checks]
+    return {"ok": report.ok, "checks": checks}
+
+
+def doctor(report: DoctorReport) -> Json:
+    """`doctor`."""
+    return {"ok": report.ok, "checks": [_finding(one) for one in report.findings]}
+
+
+def _finding(one: Finding) -> Json:
+    return {"name": one.name, "health": one.health, "detail": one.detail, "hint": one.hint}
+
+
+def started(found: Started) -> Json:
+    """`init`."""
+    config = found.config
+    return {
+        "config": str(found.file),
+        "source": str(config.source),
+        "archive": str(config.archive),
+        "warehouse": str(config.warehouse),
+        "sample": None if found.sample is None else str(found.sample),
+        "key": list(config.contract.key),
+        "order_by": config.contract.order_by,
+        "columns": [{"name": one.name, "type": one.type} for one in config.contract.columns],
+        "notes": list(found.notes),
+    }
+
+
+def demo(found: Demo) -> Json:
+    """`demo`."""
+    return {
+        "folder": str(found.folder),
+        "passes": [run_report(one) for one in found.reports],
+        "deliveries": [_row(one) for one in found.deliveries.dicts()],
+        "rejects": [_row(one) for one in found.rejects.dicts()],
+        "track": track(found.track),
+    }

@@ -1,0 +1,103 @@
+"""The one place where an error becomes two lines, a JSON document and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import click
+
+from ordertrail.cli.screen import json_text, shown
+from ordertrail.errors import OrdertrailError, StorageError, UsageError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+BUG = "E_BUG"
+"""Code of an error that nobody foresaw: never the user's fault."""
+
+
+def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
+    """Run a command.
+
+    Args:
+        call: Gives the exit code; None is 0.
+        words: The command line: whether it asks for JSON or tracebacks must be known even when it is wrong.
+
+    Returns:
+        The exit code. Nothing but `SystemExit` leaves.
+    """
+    options = words[: words.index("--")] if "--" in words else words
+    as_json = "--json" in options
+    try:
+        code = call()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except OrdertrailError as error:
+        return _say(error.code, error.message, error.hint, as_json, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ordertrail"
+        return _say(UsageError.code, error.format_message(), f"see `{place} --help`", as_json, EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        hush()
+        return 0
+    except Exception as error:  # noqa: BLE001 - a traceback never reaches a user
+        if "--debug" in options or _log_says_debug():
+            traceback.print_exc(file=sys.stderr)
+        what = f"this is a mistake in ordertrail: {type(error).__name__}: {error}".partition("\n")[0]
+        hint = "nothing is lost; run it again with --debug and report what that prints"
+        return _say(BUG, what, hint, as_json, EXIT_FAILED)
+
+
+def put(text: str) -> None:
+    """Write to stdout and flush; a reader that went away (`| head`) is no error.
+
+    Raises:
+        StorageError: What stdout is cannot be written to.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hush()
+    except OSError as error:
+        hush()
+        raise StorageError(f"cannot write the output: {error.strerror}", hint="see where stdout goes") from error
+
+
+def hush() -> None:
+    """Let what is still to be written to stdout vanish, so that Python does not complain when it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _say(code: str, message: str, hint: str, as_json: bool, exit_code: int) -> int:
+    if as_json:
+        with suppress(StorageError):
+            put(json_text({"error": {"code": code, "message": message, "hint": hint}}))
+        return exit_code
+    lines = [f"error {code}: {shown(message)}"]
+    if hint:
+        lines.append(f"  what to do: {shown(hint)}")
+    with suppress(OSError):
+        click.echo("\n".join(lines), err=True)
+    return exit_code
+
+
+def _log_says_debug() -> bool:
+    from ordertrail.config import log_level
+
+    try:
+        return log_level() == "debug"
+    except OrdertrailError:
+        return False

@@ -1,0 +1,190 @@
+"""What all commands share: their options, the config, where logs and progress go, how a result is shown."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from ordertrail.cli.errors import put
+from ordertrail.cli.screen import Json, Screen, json_text, on_terminal, shown
+
+if TYPE_CHECKING:
+    from ordertrail.config import Config
+
+EXIT_ATTENTION = 3
+"""Done, but something needs a person."""
+
+_AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One call of a command.
+
+    Attributes:
+        config_file: The config file, which need not exist.
+        as_json: One JSON document on stdout instead of text.
+        debug: Log everything.
+    """
+
+    config_file: Path
+    as_json: bool
+    debug: bool
+
+    def config(self, *, log: str = "warning") -> Config:
+        """Read the config, and let logs go to stderr from here on.
+
+        Args:
+            log: The level where `ORDERTRAIL_LOG` does not say one.
+        """
+        from ordertrail.config import load_config
+
+        self.logs(log)
+        return load_config(self.config_file)
+
+    def logs(self, level: str = "warning") -> None:
+        """Let logs go to stderr, from this level on where `ORDERTRAIL_LOG` does not say one."""
+        from ordertrail.config import log_level
+
+        _log_to_stderr("debug" if self.debug else log_level(default=level))
+
+    def tell(self, result: Result, document: Callable[[Result], Json]) -> None:
+        """Print one document of many, on one line; without --json nothing: the log tells it."""
+        if self.as_json:
+            put(json_text(document(result), indent=None))
+
+    def show(
+        self,
+        result: Result,
+        document: Callable[[Result], Json],
+        text: Callable[[Screen, Result], None],
+        *,
+        attention: bool = False,
+    ) -> int:
+        """Print a result, as JSON or for people.
+
+        Args:
+            result: What both are made of.
+            document: Makes the JSON document.
+            text: Writes it for people.
+            attention: Something in it needs a person.
+
+        Returns:
+            The exit code, 0 or 3.
+        """
+        if self.as_json:
+            put(json_text(document(result)))
+        else:
+            screen = Screen(terminal=on_terminal(sys.stdout))
+            text(screen, result)
+            put(screen.text)
+        return EXIT_ATTENTION if attention else 0
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[Callable[[str], None]]:
+        """Show on a terminal that something is under way; what it gives changes the words."""
+        if not on_terminal(sys.stderr):
+            yield lambda _: None
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status(f"{escape(doing)} …", spinner="line") as status:
+            yield lambda words: status.update(f"{escape(shown(words))} …")
+
+
+Call = Callable[..., int]
+
+
+def command(*params: click.Parameter, name: str | None = None) -> Callable[[Call], click.Command]:
+    """Make a command of a function: it gets a `Frame` and the parameters, and gives the exit code.
+
+    Args:
+        params: The command's own arguments and options; `--config`, `--json` and `--debug` are added.
+        name: None takes the function's.
+    """
+
+    def make(function: Call) -> click.Command:
+        @functools.wraps(function)
+        def call(config_file: str, as_json: bool, debug: bool, **given: object) -> int:
+            return function(Frame(Path(config_file), as_json, debug), **given)
+
+        help_text = inspect.cleandoc(function.__doc__ or "")
+        return click.Command(name or function.__name__, callback=call, params=[*params, *_common()], help=help_text)
+
+    return make
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--config", "config_file"],
+            type=click.Path(),
+            metavar="FILE",
+            default="ordertrail.toml",
+            show_default=True,
+            help="The pipeline's config file.",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on stdout, nothing else."),
+        click.Option(["--debug"], is_flag=True, help="Log everything to stderr; tracebacks for unexpected errors."),
+    ]
+
+
+def point_in_time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """A date, an ISO 8601 time (UTC without an offset), or how long ago: `90m`, `12h`, `7d`, `2w`; aware UTC."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        if ago := _AGO.fullmatch(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        example = "write it such as 2026-11-23, 2026-11-23T08:00, 12h or 7d"
+        raise click.BadParameter(f"{text!r} is no time: {example}") from None
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+class _Stderr:
+    """Writes log lines to what stderr is at that moment: a progress display may have taken its place."""
+
+    def msg(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def _log_to_stderr(level: str) -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _log_line],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Stderr(),
+    )
+
+
+def _log_line(_: object, __: str, event: MutableMapping[str, object]) -> str:
+    """One log line: time, level, what happened, key=value."""
+    fields: Mapping[str, object] = {k: v for k, v in event.items() if k not in ("level", "event", "exception")}
+    words = [f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", f"{event.get('level', ''):<7}", str(event.get("event", ""))]
+    words += [f"{key}={value!r}" if " " in str(value) else f"{key}={value}" for key, value in fields.items()]
+    line = shown(" ".join(words))
+    return f"{line}\n{event['exception']}" if event.get("exception") else line

@@ -1,0 +1,299 @@
+"""Results for people: one function a result, made of the same values as the JSON documents."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ordertrail.cli.screen import Column, Screen, Style, shown
+from ordertrail.model import DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
+from ordertrail.rows import Cell, Row, Rows
+
+if TYPE_CHECKING:
+    from ordertrail.doctor import DoctorReport
+    from ordertrail.preview import PlannedFile, PlanReport
+    from ordertrail.status import Status
+    from ordertrail.verify import VerifyReport
+
+STATE_STYLES: Mapping[str, Style] = {
+    State.LOADED: "green",
+    State.EMPTY: "dim",
+    State.DUPLICATE: "dim",
+    State.QUARANTINED: "red",
+    State.HELD: "yellow",
+    State.UNDONE: "yellow",
+}
+OUTCOME_STYLES: Mapping[str, Style] = {
+    Outcome.INSERTED: "green",
+    Outcome.UPDATED: "green",
+    Outcome.UNCHANGED: "dim",
+    Outcome.STALE: "yellow",
+    Outcome.SUPERSEDED: "dim",
+    Outcome.DUPLICATE: "dim",
+}
+_HEALTH_STYLES: Mapping[str, Style] = {"ok": "green", "warn": "yellow", "fail": "red", "WRONG": "red"}
+_SEND_BACK = ("vendor", "file_name", "file_row", "column", "value", "rule", "reason", "raw")
+
+
+def cell(value: Cell, null: str = "") -> str:
+    """A value of a table as text; times are UTC."""
+    match value:
+        case None:
+            return null
+        case datetime():
+            moment = value.astimezone(UTC)
+            return f"{moment:%Y-%m-%d %H:%M:%S}" + (f".{moment.microsecond:06d}" if moment.microsecond else "")
+        case bool():
+            return "true" if value else "false"
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
+
+
+def outcomes(rows: RowCounts) -> str:
+    """`12 inserted, 3 rejected`: what became of the rows, without those that are none."""
+    return ", ".join(f"{count} {one}" for one in Outcome if (count := asdict(rows)[one])) or "–"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 row`, `2 rows`, `12,000 rows`, `2 deliveries`."""
+    many = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{count:,} {word if count == 1 else many}"
+
+
+# --- a pass ------------------------------------------------------------------------------------------------------
+
+
+def run_report(screen: Screen, report: RunReport) -> None:
+    """`run` and `load`."""
+    _report(screen, report, "loaded")
+
+
+def stage_report(screen: Screen, report: RunReport) -> None:
+    """`stage`."""
+    _report(screen, report, "staged")
+    if report.batch is not None:
+        screen.line("`ordertrail load` loads it into the target.", "dim")
+
+
+def _report(screen: Screen, report: RunReport, done: str) -> None:
+    seconds = report.seconds.get("total", 0.0)
+    if report.batch is None:
+        screen.line(f"{report.pipeline}: nothing was waiting ({seconds:.2f} s)")
+    else:
+        counted = f"{plural(len(report.deliveries), 'delivery')}, {plural(report.rows.parsed, 'row')}"
+        screen.line(f"{report.pipeline}: batch {report.batch} {done}: {counted} in {seconds:.2f} s", "bold")
+    if report.recovered:
+        screen.line("A batch that an earlier pass had begun was finished first.", "yellow")
+    if report.deliveries:
+        delivery_table(screen, map(_of_report, report.deliveries))
+    _left_alone(screen, report.skipped)
+    attention(screen, report.warnings)
+
+
+def _of_report(one: DeliveryReport) -> _Came:
+    return _Came(one.file_name, one.vendor, one.delivery_id, str(one.state), one.reason, one.rows)
+
+
+def _left_alone(screen: Screen, skipped: Sequence[Skipped]) -> None:
+    if skipped:
+        screen.line("Left alone", "bold")
+        screen.table((Column("file"), Column("why")), [(one.file_name, one.reason) for one in skipped])
+
+
+def attention(screen: Screen, warnings: Iterable[str]) -> None:
+    """What a person should look at."""
+    for warning in warnings:
+        screen.line(f"look at this: {warning}", "yellow")
+
+
+def plan(screen: Screen, report: PlanReport) -> None:
+    """`plan`."""
+    screen.line(f"If these files were loaded now, as batch {report.batch}: {outcomes(report.rows)}", "bold")
+    delivery_table(screen, map(_of_plan, report.files), planned=True)
+    rejects = [(one, reject) for one in report.files for reject in one.rejects]
+    if rejects:
+        screen.line("What would be rejected", "bold")
+        found = [
+            (one.path, cell(r.file_row), one.vendor or "", r.column or "", r.value or "", r.rule, r.reason)
+            for one, r in rejects
+        ]
+        screen.table(_REJECT_COLUMNS, found)
+    attention(screen, report.notes)
+    screen.line("Nothing was written.", "dim")
+
+
+def _of_plan(one: PlannedFile) -> _Came:
+    state = "left alone" if one.state is None else str(one.state)
+    return _Came(one.path, one.vendor or "no vendor", "", state, one.reason, one.rows)
+
+
+# --- deliveries and rejects --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """A delivery as a line of a table."""
+
+    file: str
+    vendor: str
+    delivery: str
+    state: str
+    reason: str | None
+    rows: RowCounts
+
+
+_DELIVERY_COLUMNS = (
+    Column("file"),
+    Column("vendor", under=True),
+    Column("delivery", under=True),
+    Column("state"),
+    Column("rows", right=True),
+    Column("what became of them"),
+)
+_REJECT_COLUMNS = (
+    Column("file"),
+    Column("row", under=True),
+    Column("vendor", under=True),
+    Column("column"),
+    Column("value", under=True),
+    Column("rule"),
+    Column("why"),
+)
+
+
+def delivery_table(screen: Screen, came: Iterable[_Came], *, planned: bool = False) -> None:
+    """Deliveries, and below why some were not loaded."""
+    columns = [column for column in _DELIVERY_COLUMNS if not planned or column.name != "delivery"]
+    found = list(came)
+    rows = []
+    for one in found:
+        why = one.reason or "" if one.rows.parsed == 0 or one.state == State.QUARANTINED else outcomes(one.rows)
+        line = (one.file, one.vendor, one.delivery, one.state, f"{one.rows.parsed:,}", why)
+        rows.append([text for text, column in zip(line, _DELIVERY_COLUMNS, strict=True) if column in columns])
+    screen.table(columns, rows, STATE_STYLES)
+
+
+def deliveries(screen: Screen, found: Rows) -> None:
+    """`deliveries`."""
+    if not found.rows:
+        screen.line("No such deliveries.")
+        return
+    delivery_table(screen, map(_of_row, found.dicts()))
+    screen.line(f"{plural(len(found), 'delivery')}; all columns: --json", "dim")
+
+
+def _of_row(row: Row) -> _Came:
+    rows = RowCounts(int(str(row["rows_parsed"] or 0)), *(int(str(row[f"rows_{one}"] or 0)) for one in Outcome))
+    reason = None if row["reason"] is None else str(row["reason"])
+    return _Came(str(row["file_name"]), cell(row["vendor"]), str(row["delivery_id"]), str(row["state"]), reason, rows)
+
+
+def rejects(screen: Screen, found: Rows) -> None:
+    """`rejects`."""
+    if not found.rows:
+        screen.line("No such rejects.")
+        return
+    reject_table(screen, found.dicts())
+    screen.line(f"{plural(len(found), 'reject')}; the raw records: --json, to send back: --csv", "dim")
+
+
+def reject_table(screen: Screen, found: Iterable[Row]) -> None:
+    """Rejects, one a row."""
+    names = ("file_name", "file_row", "vendor", "column", "value", "rule", "reason")
+    rows = []
+    for row in found:
+        line = [cell(row[name]) for name in names]
+        line[1] = f"row {line[1]}" if line[1] and screen.terminal else line[1]
+        rows.append(line)
+    screen.table(_REJECT_COLUMNS, rows)
+
+
+def rejects_csv(found: Rows, *, terminal: bool) -> str:
+    """`rejects --csv`: what the vendor needs to mend its file, as RFC 4180 CSV with a header.
+
+    Args:
+        found: The rejects.
+        terminal: A person's terminal shows it: control characters are escaped.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n" if terminal else "\r\n")
+    writer.writerow(_SEND_BACK)
+    for row in found.dicts():
+        cells = [cell(row[name]) for name in _SEND_BACK]
+        writer.writerow(map(shown, cells) if terminal else cells)
+    return out.getvalue()
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+def rows(screen: Screen, found: Rows) -> None:
+    """`query`."""
+    numbers = [all(isinstance(v, int | float) or v is None for v in values) for values in zip(*found.rows, strict=True)]
+    columns = [
+        Column(name, right=bool(found.rows) and numbers[place] and not isinstance(found.rows[0][place], bool))
+        for place, name in enumerate(found.columns)
+    ]
+    screen.table(columns, [[cell(value, "NULL") for value in row] for row in found.rows])
+    if screen.terminal:
+        screen.line(plural(len(found), "row"), "dim")
+
+
+def status(screen: Screen, found: Status) -> None:
+    """`status`."""
+    screen.line(f"{found.pipeline} ({found.engine})", "bold")
+    came = ", ".join(f"{count:,} {state}" for state, count in found.deliveries.items())
+    last = "none yet" if found.last_batch is None else str(found.last_batch)
+    if found.last_loaded_at is not None:
+        last += f", rows last came {cell(found.last_loaded_at.replace(microsecond=0))} UTC"
+    size = f"{plural(found.target_files, 'file')}, {found.target_bytes / 1e6:,.1f} MB, version {found.target_version}"
+    screen.fields(
+        [
+            ("last batch", last),
+            ("target", f"{plural(found.target_rows, 'row')} in {size}"),
+            ("history", plural(found.history_rows, "row")),
+            ("rejects", plural(found.rejects_rows, "row")),
+            ("deliveries", came or "none yet"),
+            ("waiting", plural(found.waiting_files, "file")),
+        ]
+    )
+    if found.staged_batch_unfinished:
+        screen.line("A batch is staged and not finished: a pass is running, or the next one finishes it.", "yellow")
+    if found.waiting:
+        screen.line("In the source folder", "bold")
+        files = [(one.file_name, one.vendor or "", one.reason) for one in found.waiting]
+        screen.table((Column("file"), Column("vendor"), Column("why")), files)
+    if found.quarantined_recent:
+        screen.line("Quarantined last", "bold")
+        bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]
+        columns = (Column("file"), Column("vendor", under=True), Column("delivery", under=True), Column("why"))
+        screen.table(columns, bad)
+    attention(screen, found.warnings)
+
+
+def verify(screen: Screen, report: VerifyReport) -> None:
+    """`verify`."""
+    lines = [("ok" if c.ok else "WRONG", c.name, c.detail, c.hint) for c in report.checks]
+    _checks(screen, lines)
+    wrong = sum(not check.ok for check in report.checks)
+    if report.ok:
+        screen.line("The tables agree with each other.", "green")
+    else:
+        screen.line(f"{plural(wrong, 'check')} failed.", "red")
+
+
+def doctor(screen: Screen, report: DoctorReport) -> None:
+    """`doctor`."""
+    _checks(screen, [(one.health, one.name, one.detail, one.hint) for one in report.findings])
+
+
+def _checks(screen: Screen, lines: Sequence[tuple[str, str, str, str]]) -> None:
+    columns = (Column(""), Column("check"), Column("found"), Column("what to do", under=True, style="yellow"))
+    screen.table(columns, lines, _HEALTH_STYLES)

@@ -1,0 +1,203 @@
+"""What a person sees: lines and tables, on a terminal with colour and rules, in a pipe as plain columns.
+
+Everything from files and tables goes through `shown`: no control character reaches a terminal, and nothing is read
+as markup.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+"""What a JSON document is made of."""
+
+Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
+
+_GAP = "  "
+# Controls, marks that end a line or turn the writing direction, halves of characters.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def shown(text: str) -> str:
+    r"""Text as one line that a terminal only prints: what it would obey becomes an escape such as `\x1b`."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def json_text(document: Json, *, indent: int | None = 2) -> str:
+    """A JSON document as text with a final newline; printing it to a terminal is safe too.
+
+    Args:
+        document: What to write.
+        indent: None keeps it on one line.
+    """
+    text = json.dumps(document, ensure_ascii=not _prints_unicode(), indent=indent)
+    # What is matched stands inside strings only: json escapes the rest, and breaks lines itself.
+    return re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", _json_escaped, text) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table for people.
+
+    Attributes:
+        name: Its heading.
+        right: Numbers stand right.
+        under: On a terminal its cells stand below those of the column before, to save width.
+        style: Of its cells.
+    """
+
+    name: str
+    right: bool = False
+    under: bool = False
+    style: Style = ""
+
+
+Row = Sequence[str]
+
+
+class Screen:
+    """Collects what a command says; `text` is written in one go.
+
+    Args:
+        terminal: Colour and rules, folded to the width; else plain columns, one line a row.
+        width: Of the terminal, in characters; None finds out.
+        colour: False leaves colours out on a terminal too; None asks `NO_COLOR` and the terminal.
+    """
+
+    def __init__(self, *, terminal: bool, width: int | None = None, colour: bool | None = None) -> None:
+        self._out = io.StringIO()
+        self._console = _console(self._out, width, colour) if terminal else None
+
+    @property
+    def text(self) -> str:
+        """All that was said so far."""
+        return self._out.getvalue()
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person looks at it."""
+        return self._console is not None
+
+    def line(self, text: str = "", style: Style = "") -> None:
+        """One line, or a paragraph that is folded at the width of a terminal."""
+        if self._console is None:
+            self._out.write(shown(text) + "\n")
+        else:
+            self._console.print(_rich_text(text, style))
+
+    def verbatim(self, text: str) -> None:
+        """Text of our own in several lines, as it is."""
+        self._out.write(text)
+
+    def command(self, text: str, about: str) -> None:
+        """A command to copy, and what it is for."""
+        if self._console is None:
+            self._out.write(f"{_GAP}{shown(text):<44}  {shown(about)}".rstrip() + "\n")
+        else:
+            line = _rich_text(f"{_GAP}{text:<44}", "bold").append(f"  {about}", "dim")
+            self._console.print(line, soft_wrap=True)
+
+    def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values, the values below each other."""
+        found = list(pairs)
+        width = max((len(name) for name, _ in found), default=0)
+        for name, value in found:
+            if self._console is None:
+                self._out.write(f"{_GAP}{shown(name):<{width}}{_GAP}{shown(value)}".rstrip() + "\n")
+            else:
+                line = _rich_text(f"{_GAP}{name:<{width}}{_GAP}", "dim").append_text(_rich_text(value))
+                self._console.print(line, soft_wrap=True)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style] | None = None) -> None:
+        """A table; in a pipe one line a row.
+
+        Args:
+            columns: Of the table.
+            rows: As many cells as columns each.
+            styles: By a cell's text, for states and outcomes.
+        """
+        if self._console is None:
+            self._out.write(_plain_table(columns, rows))
+        else:
+            _rich_table(self._console, columns, rows, styles or {})
+
+
+def on_terminal(stream: TextIO) -> bool:
+    """Whether a person looks at this stream."""
+    return not stream.closed and stream.isatty()
+
+
+def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    lines = [[column.name for column in columns], *([shown(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    text = ""
+    for line in lines:
+        cells = zip(columns, line, widths, strict=True)
+        padded = (cell.rjust(width) if column.right else cell.ljust(width) for column, cell, width in cells)
+        text += _GAP.join(padded).rstrip() + "\n"
+    return text
+
+
+def _rich_table(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for column in columns:
+        if not column.under:
+            table.add_column(_rich_text(column.name), justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        cells: list[Text] = []
+        for column, value in zip(columns, row, strict=True):
+            if not column.under:
+                cells.append(_rich_text(value, styles.get(value, column.style)))
+            elif value:
+                cells[-1].append("\n").append(shown(value), column.style or "dim")
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _console(out: TextIO, width: int | None, colour: bool | None) -> Console:
+    from rich.console import Console
+
+    real = Console(file=sys.stdout)
+    return Console(
+        file=out,
+        width=width or real.width,
+        force_terminal=True,
+        no_color=real.no_color if colour is None else not colour,
+        color_system=None if colour is False or real.color_system is None else "standard",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _rich_text(text: str, style: Style = "") -> Text:
+    from rich.text import Text
+
+    return Text(shown(text), style)
+
+
+def _prints_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}")
+
+
+def _json_escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"

@@ -1,0 +1,71 @@
+"""One shipment for people: what it is now, and every row that spoke of it, with what became of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ordertrail.cli.render import OUTCOME_STYLES, cell
+from ordertrail.cli.screen import Column, Screen
+from ordertrail.model import Contract
+from ordertrail.rows import Row
+from ordertrail.status import Track
+
+
+def track(screen: Screen, found: Track, contract: Contract) -> None:
+    """`track`.
+
+    Args:
+        screen: Where to.
+        found: What is known of the key.
+        contract: Names the columns.
+    """
+    if found.current is None and not found.history:
+        screen.line(f"No accepted row ever spoke of {found.key}.")
+        screen.line("It may have been rejected: look with `ordertrail rejects`.", "dim")
+        return
+    screen.line(found.key, "bold")
+    if found.current is not None:
+        row = found.current
+        screen.fields([(name, cell(row[name])) for name in contract.names if name not in contract.key])
+        screen.fields([("says", f"{row['_vendor']}, {row['_file_name']} row {row['_file_row']}")])
+        revision = f"revision {row['_revision']}, batch {row['_batch']}, loaded {cell(row['_updated_at'])[:19]} UTC"
+        screen.fields([("which is", revision)])
+    screen.line()
+    screen.line("Timeline, oldest first by event time (UTC)", "bold")
+    timeline(screen, found, contract)
+
+
+def timeline(screen: Screen, found: Track, contract: Contract) -> None:
+    """Every accepted row of the key, oldest first by the total order; `*` marks the one that the target has."""
+    befores = [None, *(before for before, _ in pairwise(found.history))]
+    rows = [_line(row, before, found, contract) for before, row in zip(befores, found.history, strict=True)]
+    columns = (
+        Column(""),
+        Column("when"),
+        Column(contract.status or "key"),
+        Column("changed", under=True),
+        Column("outcome"),
+        Column("batch", right=True),
+        Column("who said so"),
+        Column("vendor", under=True),
+    )
+    screen.table(columns, rows, OUTCOME_STYLES)
+
+
+def _line(row: Row, before: Row | None, found: Track, contract: Contract) -> Sequence[str]:
+    now = found.current
+    place = ("_delivery_id", "_file_row")
+    is_current = now is not None and all(row[name] == now[name] for name in place)
+    watched = [n for n in contract.names if n not in (*contract.key, contract.order_by, contract.status)]
+    changed = [name for name in watched if before is not None and row[name] != before[name]]
+    return (
+        "*" if is_current else "",
+        cell(row[contract.order_by]),
+        cell(row[contract.status]) if contract.status else found.key,
+        f"other {', '.join(changed)}" if changed else "",
+        cell(row["_outcome"]),
+        cell(row["_batch"]),
+        f"{row['_file_name']} row {row['_file_row']}",
+        cell(row["_vendor"]),
+    )

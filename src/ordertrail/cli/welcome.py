@@ -1,0 +1,105 @@
+"""What `init` and `demo` say: what was made, what came of it, what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ordertrail.cli.render import STATE_STYLES, cell, outcomes, plural, reject_table
+from ordertrail.cli.screen import Column, Screen
+from ordertrail.cli.timeline import timeline
+from ordertrail.model import RowCounts
+
+if TYPE_CHECKING:
+    from ordertrail.cli.showcase import Demo
+    from ordertrail.cli.starting import Started
+
+_QUERY = "SELECT status, count(*) FROM orders_target GROUP BY status"
+
+
+def started(screen: Screen, found: Started) -> None:
+    """`init`."""
+    config = found.config
+    screen.line(f"Wrote {_near(found.file)}", "bold")
+    screen.fields((name, _near(getattr(config, name))) for name in ("source", "archive", "warehouse"))
+    if found.sample is not None:
+        columns = (Column("column"), Column("type"), Column(""))
+        roles = dict.fromkeys(config.contract.key, "key") | {config.contract.order_by: "order_by"}
+        if config.contract.status:
+            roles[config.contract.status] = "status"
+        screen.line(f"The contract, drafted from {found.sample.name}: look it over before the first pass", "bold")
+        screen.table(columns, [(one.name, one.type, roles.get(one.name, "")) for one in config.contract.columns])
+        for note in found.notes:
+            screen.line(f"- {note}")
+    screen.line("Next", "bold")
+    given = "" if found.file.name == "ordertrail.toml" else f" --config {shlex.quote(_near(found.file))}"
+    screen.command(f"ordertrail doctor{given}", "is everything fit?")
+    screen.command(f"ordertrail run{given}", "load what is in the source folder")
+
+
+def demo(screen: Screen, found: Demo) -> None:
+    """`demo`."""
+    reports = found.reports
+    vendors = plural(len(found.config.vendors), "vendor")
+    files = plural(sum(len(report.deliveries) for report in reports), "file")
+    seconds = sum(report.seconds.get("total", 0.0) for report in reports)
+    screen.line(f"{vendors} sent {files}; {len(reports)} passes loaded them in {seconds:.1f} s", "bold")
+    screen.line(f"All of it is in {found.folder}: config, archive and five Delta tables.")
+    screen.line()
+    screen.line("What came", "bold")
+    _what_came(screen, found)
+    screen.line("What was rejected, and why", "bold")
+    reject_table(screen, found.rejects.dicts())
+    _showcase(screen, found)
+    screen.line("Try next", "bold")
+    number = found.track.key
+    screen.command(f"cd {shlex.quote(str(found.folder))}", "")
+    screen.command("ordertrail status", "where the pipeline stands")
+    screen.command(f"ordertrail track {number}", "that shipment, whole")
+    screen.command("ordertrail rejects --vendor acme --csv", "what to send back to a vendor")
+    screen.command("ordertrail verify", "prove that nothing is lost or doubled")
+    screen.command(f"ordertrail query '{_QUERY}'", "")
+
+
+def _what_came(screen: Screen, found: Demo) -> None:
+    columns = (
+        Column("batch", right=True),
+        Column("file"),
+        Column("vendor", under=True),
+        Column("state"),
+        Column("rows", right=True),
+        Column("what became of them"),
+    )
+    rows = [
+        (
+            str(report.batch),
+            one.file_name,
+            one.vendor,
+            str(one.state),
+            str(one.rows.parsed),
+            _became(one.reason, one.rows),
+        )
+        for report in found.reports
+        for one in report.deliveries
+    ]
+    screen.table(columns, rows, STATE_STYLES)
+
+
+def _became(reason: str | None, rows: RowCounts) -> str:
+    return outcomes(rows) if reason is None else reason
+
+
+def _showcase(screen: Screen, found: Demo) -> None:
+    row = found.track.current
+    screen.line(f"One shipment: {found.track.key}", "bold")
+    timeline(screen, found.track, found.config.contract)
+    if row is not None:
+        said = f"{row['_vendor']} said so in {row['_file_name']}, row {row['_file_row']}"
+        screen.line(f"* is what the target has: {cell(row['status'])}, {cell(row['address'])}. {said}.")
+        screen.line()
+
+
+def _near(path: Path) -> str:
+    """A path as a person in the working folder would write it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,344 @@
+"""`ordertrail verify`: prove again, from the tables alone, that nothing is lost, doubled or wrong.
+
+Reads only, and may run beside a pass: it judges the batches with the done mark, and the target as it was before a
+batch that is under way. DuckDB computes and spills, so memory is bounded by `memory_limit_mb`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Table, duckdb_errors, scan_sql
+from ordertrail.engines.embedded_fold import ABSENT, contract_key_sql, fold, place_deliveries
+from ordertrail.engines.session import Session, tables_of
+from ordertrail.errors import StorageError, TableError
+from ordertrail.model import Outcome, no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.planning import contract_hash
+from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
+
+EXAMPLES = 10
+"""How many examples of one fault a check names."""
+
+
+_LOOKS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was proved, or was not.
+
+    Attributes:
+        name: What should hold, in a few words.
+        ok: Whether it does.
+        detail: What was counted, or what is wrong, with up to `EXAMPLES` examples.
+        hint: What to do; empty when it holds.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """All checks, in the order in which they were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return all(check.ok for check in self.checks)
+
+
+def verify(config: Config, progress: Callable[[str], None] = no_probe) -> VerifyReport:
+    """Check the tables of a pipeline.
+
+    Args:
+        config: Of the pipeline.
+        progress: Called with the name of each check before it is made.
+
+    Raises:
+        TableError: No pass has run yet: there is no table.
+    """
+    tables = tables_of(config)
+    if not any(table.log.exists() for table in tables.all):
+        raise TableError(f"there is no Delta table in {tables.target.root}", hint="run a pass first: ordertrail run")
+    progress(_READABLE)
+    spill = config.warehouse / f".ordertrail-verify-{uuid.uuid4().hex}"
+    con = connect(config.threads, config.memory_limit_mb, spill)
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            proof = _Proof(Session(config, con, pool, tables, "", no_probe))
+            checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
+            for name, prove in _CHECKS:
+                progress(name)
+                checks.append(_checked(name, prove, proof))
+    except TableError as error:
+        checks = [Check(_READABLE, False, error.message, error.hint)]
+    finally:
+        con.close()
+    return VerifyReport(tuple(checks))
+
+
+@dataclass(slots=True)
+class _Finding:
+    """What a check found: `counted` when all is well, else `wrong` and what to do."""
+
+    counted: str
+    wrong: list[str] = field(default_factory=list)
+    hint: str = ""
+    more: int = 0
+
+
+class _Proof:
+    """The five tables as of the last batch with the done mark."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.config = session.config
+        tables = session.tables
+        # From the last table that a batch writes to the first: a pass that runs meanwhile is only ahead in the others.
+        # When it has finished a batch meanwhile, look again.
+        for _ in range(_LOOKS):
+            self.snapshots = {table.root.name: table.snapshot() for table in reversed(tables.all)}
+            if tables.deliveries.snapshot().version == self.of(tables.deliveries).version:
+                break
+        deliveries, target = self.of(tables.deliveries), self.of(tables.target)
+        session.app_id = deliveries.metadata.properties.get(APP_ID, "")
+        self.done = deliveries.txns.get(session.app_id, 0)
+        self.target, self.note = target, ""
+        loading = target.txns.get(session.app_id, 0)
+        if loading > self.done and (taken := tables.target.version_of(session.app_id, loading)):
+            self.target = tables.target.snapshot(taken - 1)
+            self.note = f"; batch {loading} is under way, the target is judged as it was before it"
+        contract = self.config.contract
+        self._columns = {
+            tables.deliveries.root.name: DELIVERIES,
+            tables.rejects.root.name: REJECTS,
+            tables.history.root.name: history_columns(contract),
+        }
+
+    def of(self, table: Table) -> Snapshot:
+        return self.snapshots[table.root.name]
+
+    def rows(self, table: Table) -> str:
+        """SQL of a table's rows; not for the target, which is judged at a version of its own."""
+        return scan_sql(self.session.con, self.of(table), self._columns[table.root.name])
+
+    def target_rows(self) -> str:
+        """SQL of the rows of the target."""
+        return scan_sql(self.session.con, self.target, target_columns(self.config.contract))
+
+    def number(self, sql: str) -> int:
+        """The one number that a query gives."""
+        return int(str(self.session.run(sql)[0][0]))
+
+    def texts(self, sql: str) -> tuple[list[str], int]:
+        """The first texts that a query gives, and how many more there are."""
+        rows = self.session.run(f"SELECT wrong, count(*) OVER () FROM ({sql}) q(wrong) ORDER BY wrong LIMIT {EXAMPLES}")
+        return [str(row[0]) for row in rows], int(str(rows[0][1])) - len(rows) if rows else 0
+
+
+def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> Check:
+    try:
+        with duckdb_errors("it cannot be checked"):
+            found = prove(proof)
+    except (TableError, StorageError) as error:
+        hint = "see to the data files first (the check above), then run ordertrail verify again"
+        return Check(name, False, error.message, hint)
+    if not found.wrong:
+        return Check(name, True, found.counted)
+    more = f"; and {found.more} more" if found.more else ""
+    return Check(name, False, "; ".join(found.wrong) + more, found.hint)
+
+
+# -- the checks -------------------------------------------------------------------------------------------------
+
+
+def _files(proof: _Proof) -> _Finding:
+    wrong, count = [], 0
+    for name, snapshot in {**proof.snapshots, proof.target.root.name: proof.target}.items():
+        for file in snapshot.files.values():
+            path = snapshot.path_of(file)
+            count += 1
+            if not path.is_file():
+                wrong.append(f"{name} lacks its data file {path.name}")
+            elif path.stat().st_size != file.size_bytes:
+                wrong.append(
+                    f"{name}: the data file {path.name} has {path.stat().st_size} bytes, not {file.size_bytes}"
+                )
+    hint = "restore these files from a backup, or the table to a version from before them; nobody may delete in there"
+    return _Finding(f"{count} data files", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+
+
+def _batches(proof: _Proof) -> _Finding:
+    tables, ledger = proof.session.tables.all, proof.config.tables.deliveries
+    wrong: list[str] = []
+    app_id = proof.session.app_id
+    standing = [(table.root.name, proof.of(table).txns.get(app_id, 0)) for table in tables]
+    wrong += [
+        f"{table.root.name} belongs to another pipeline, or was replaced"
+        for table in tables
+        if proof.of(table).metadata.properties.get(APP_ID) != app_id or not app_id
+    ]
+    for (first, ahead), (second, behind) in pairwise(standing):
+        if ahead < behind:
+            wrong.append(f"{first} stands at batch {ahead}, but {second}, which is written after it, at batch {behind}")
+    staged = standing[0][1]
+    if staged > proof.done + 1:
+        wrong.append(f"batch {staged} is staged, but the last one with the done mark is {proof.done}")
+    numbers = f"SELECT batch FROM {proof.rows(proof.session.tables.deliveries)}"
+    gaps, more = proof.texts(
+        f"SELECT format('{ledger} has no delivery of batch {{}}', n) FROM range(1, {proof.done} + 1) r(n) "
+        f"WHERE n NOT IN ({numbers}) UNION ALL SELECT DISTINCT format('{ledger} has a delivery of batch {{}}, "
+        f"which has no done mark', batch) FROM ({numbers}) WHERE batch > {proof.done}"
+    )
+    note = f"; batch {staged} is staged and not finished, the next pass finishes it" if staged > proof.done else ""
+    hint = "restore the table that is behind to its newest version, or all five from one backup"
+    return _Finding(f"{proof.done} batches{note}", [*wrong, *gaps], hint, more)
+
+
+def _balance(proof: _Proof) -> _Finding:
+    deliveries = proof.rows(proof.session.tables.deliveries)
+    outcomes = " + ".join(f"coalesce(rows_{outcome}, 0)" for outcome in Outcome)
+    wrong, more = proof.texts(
+        f"SELECT format('delivery {{}}: {{}} rows parsed, {{}} rows with an outcome', delivery_id, rows_parsed, n) "
+        f"FROM (SELECT *, CAST({outcomes} AS BIGINT) AS n FROM {deliveries}) WHERE rows_parsed IS DISTINCT FROM n"
+    )
+    total = proof.session.run(f"SELECT count(*), coalesce(sum(rows_parsed), 0) FROM {deliveries}")[0]
+    hint = f"restore {proof.config.tables.deliveries} to the version before somebody changed it"
+    return _Finding(f"{total[0]} deliveries, {total[1]} rows", wrong, hint, more)
+
+
+def _history(proof: _Proof) -> _Finding:
+    tables, names = proof.session.tables, proof.config.tables
+    history = f"SELECT * FROM {proof.rows(tables.history)} WHERE coalesce(_batch, 0) <= {proof.done}"
+    kept = [outcome for outcome in Outcome if outcome is not Outcome.REJECTED]
+    wanted = " UNION ALL ".join(
+        f"SELECT delivery_id AS id, '{outcome}' AS outcome, CASE WHEN state = 'loaded' THEN rows_{outcome} ELSE 0 END "
+        f"AS n FROM {proof.rows(tables.deliveries)}"
+        for outcome in kept
+    )
+    wrong, more = proof.texts(
+        f"SELECT format('delivery {{}}: {{}} {{}} rows in {names.history}, {{}} by {names.deliveries}', id, "
+        f"coalesce(h.n, 0), outcome, coalesce(w.n, 0)) FROM ({wanted}) w FULL JOIN "
+        f"(SELECT coalesce(_delivery_id, '?') AS id, coalesce(_outcome, '?') AS outcome, count(*) AS n FROM ({history}) GROUP BY ALL) h USING (id, outcome) "
+        "WHERE coalesce(w.n, 0) <> coalesce(h.n, 0)"
+    )
+    hint = f"{names.history} is append only: restore it to the version before somebody changed it"
+    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({history})')} rows", wrong, hint, more)
+
+
+def _rejects(proof: _Proof) -> _Finding:
+    tables, names = proof.session.tables, proof.config.tables
+    rejects = f"SELECT * FROM {proof.rows(tables.rejects)} WHERE batch <= {proof.done}"
+    wrong, more = proof.texts(
+        f"SELECT format('delivery {{}}: {{}} rows in {names.rejects}, {{}} rejected by {names.deliveries}', id, "
+        "coalesce(r.n, 0), coalesce(CAST(w.n AS VARCHAR), 'unknown')) FROM "
+        f"(SELECT delivery_id AS id, state, rows_rejected AS n FROM {proof.rows(tables.deliveries)}) w "
+        f"FULL JOIN (SELECT delivery_id AS id, count(DISTINCT file_row) AS n FROM ({rejects}) GROUP BY ALL) r "
+        "USING (id) WHERE state IS NULL OR (state = 'loaded' AND coalesce(r.n, 0) <> w.n)"
+    )
+    hint = f"{names.rejects} is append only: restore it to the version before somebody changed it"
+    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rejects})')} rejects", wrong, hint, more)
+
+
+def _keys(proof: _Proof) -> _Finding:
+    key = contract_key_sql(proof.config.contract)
+    wrong, more = proof.texts(
+        f"SELECT format('key {{}} stands {{}} times', coalesce(k, 'NULL'), n) FROM (SELECT {key} AS k, count(*) AS n "
+        f"FROM {proof.target_rows()} GROUP BY ALL) WHERE n > 1 OR k IS NULL"
+    )
+    hint = f"somebody else wrote to the target: {_restore_hint(proof)}; a newer row of the key also cures it"
+    return _Finding(f"{proof.number(f'SELECT count(*) FROM {proof.target_rows()}')} rows", wrong, hint, more)
+
+
+def _fold(proof: _Proof) -> _Finding:
+    session, contract = proof.session, proof.config.contract
+    deliveries = proof.rows(session.tables.deliveries)
+    lacking = session.run(f"SELECT DISTINCT unnest({ABSENT}) FROM {deliveries} WHERE state = 'loaded' ORDER BY 1")
+    absent = tuple(name for (name,) in lacking if isinstance(name, str) and name in contract.names)
+    place_deliveries(session, None, None)
+    fold(session, proof.of(session.tables.history), f"coalesce(_batch, 0) <= {proof.done}", absent, None)
+    names = [name_sql(name) for name in (*contract.names, "_rescued")]
+    differs = ", ".join(f"CASE WHEN t.{name} IS DISTINCT FROM f.{name} THEN {_says(name)} END" for name in names)
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE differences AS SELECT * FROM (SELECT coalesce(t.k, f.k, 'NULL') AS k, CASE WHEN "
+        "t.here IS NULL THEN 'missing' WHEN f.here IS NULL THEN 'extra' ELSE 'different' END AS kind, "
+        f"CASE WHEN t.here AND f.here THEN list_filter([{differs}], lambda x: x IS NOT NULL) END AS columns "
+        f"FROM (SELECT *, {contract_key_sql(contract)} AS k, true AS here FROM {proof.target_rows()}) t "
+        "FULL JOIN (SELECT *, true AS here FROM folded) f ON t.k = f.k) WHERE kind <> 'different' OR len(columns) > 0"
+    )
+    wrong, more = proof.texts(
+        "SELECT format('key {}: {}', k, CASE kind WHEN 'missing' THEN 'it is missing from the target' "
+        "WHEN 'extra' THEN 'the history does not know it' ELSE array_to_string(columns, ', ') END) FROM differences"
+    )
+    count = proof.number("SELECT count(*) FROM folded")
+    return _Finding(f"{count} keys folded from the history, equal in every column", wrong, _fold_hint(proof), more)
+
+
+def _says(name: str) -> str:
+    """SQL of how a cell differs; `name` is quoted."""
+    label = name.strip('"').replace("'", "''")
+    shown = [f"coalesce('\"' || CAST({side}.{name} AS VARCHAR) || '\"', 'NULL')" for side in ("t", "f")]
+    return f"'{label} is ' || {shown[0]} || ', by the history ' || {shown[1]}"
+
+
+def _archived(proof: _Proof) -> _Finding:
+    """Never wrong: people clear archives. But say so."""
+    rows: Sequence[tuple[object, ...]] = proof.session.run(
+        "SELECT file_name, archived_to, size_bytes FROM "
+        f"{proof.rows(proof.session.tables.deliveries)} WHERE state = 'loaded' ORDER BY batch, delivery_id"
+    )
+    missing = []
+    for file_name, archived_to, size_bytes in rows:
+        # The table has the path as clean text, where every backslash is doubled; nothing else in it was escaped.
+        path = proof.config.archive / str(archived_to).replace("\\\\", "\\")
+        if archived_to is None or not path.is_file() or path.stat().st_size != size_bytes:
+            missing.append(str(file_name if archived_to is None else archived_to))
+    if not missing:
+        return _Finding(f"{len(rows)} files")
+    more = f" and {len(missing) - EXAMPLES} more" if len(missing) > EXAMPLES else ""
+    listed = ", ".join(missing[:EXAMPLES])
+    return _Finding(f"{len(rows)} files, of which {len(missing)} are not there (any more): {listed}{more}")
+
+
+def _fold_hint(proof: _Proof) -> str:
+    vendors = {vendor.name: contract_hash(proof.config.contract, vendor) for vendor in proof.config.vendors}
+    known = proof.session.run(
+        f"SELECT DISTINCT vendor, contract_hash FROM {proof.rows(proof.session.tables.deliveries)} "
+        "WHERE state = 'loaded' ORDER BY ALL"
+    )
+    changed = sorted({str(name) for name, hashed in known if vendors.get(str(name), hashed) != hashed})
+    hint = f"if somebody else wrote to the target: {_restore_hint(proof)}"
+    if changed:
+        hint += f"; the contract or the profile of {', '.join(changed)} was changed since, which may be why"
+    return hint
+
+
+def _restore_hint(proof: _Proof) -> str:
+    version = proof.session.tables.target.version_of(proof.session.app_id, proof.done)
+    return "restore it to a version of ordertrail's own" + ("" if version is None else f", the last is {version}")
+
+
+_READABLE = "the five tables can be read"
+_CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
+    ("every data file is there, with its size", _files),
+    ("the batches follow each other without a gap", _batches),
+    ("every parsed row has one outcome", _balance),
+    ("the history has every accepted row", _history),
+    ("the rejects have every rejected row", _rejects),
+    ("each key stands once in the target", _keys),
+    ("the target is the fold of the history", _fold),
+    ("the archived files are in their place", _archived),
+)

@@ -1,0 +1,433 @@
+"""The service: a pass whenever a file is complete, over and over, until it is told to stop.
+
+One thread decides. It sleeps on a mailbox into which everything else puts messages: the folder's events, the signals,
+the thread that runs a pass. `Schedule` says when the next pass is due; it is a plain state machine without a clock.
+
+A file is complete when the system tells that it was closed or moved in (`ordertrail.watch_events`), or, where no event
+comes, when it is settled. The folder is looked at every `interval_s` in any case: on a network share, with events lost
+or unavailable, that is what finds files.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Literal, Protocol, assert_never
+
+import structlog
+
+from ordertrail.config import Config
+from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
+from ordertrail.model import RunReport, Skipped
+from ordertrail.rules.filekey import clean_name
+from ordertrail.sources.base import Discovery
+from ordertrail.sources.directory import DirectorySource, settled
+from ordertrail.watch_heartbeat import Heartbeat, heartbeat_path
+from ordertrail.watch_schedule import Schedule
+
+STOP_GRACE_S = 4.0
+"""How long a pass may go on after SIGTERM before it is abandoned; below the 5 s that are promised, in seconds."""
+
+HOLD_S = 60.0
+"""A file that is known to be open for writing counts as complete only when unchanged for this long, in seconds."""
+
+_log = structlog.get_logger("ordertrail")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSource(DirectorySource):
+    """The source folder, where the system also tells which files are still open for writing.
+
+    Such a file may pause for longer than `settle_s` and still be incomplete. It is held back until it is closed, or
+    unchanged for `HOLD_S`: the word of its closing can be lost.
+
+    Attributes:
+        still_open: Gives the paths of the files that were made and not closed since.
+    """
+
+    still_open: Callable[[], frozenset[str]] = frozenset
+
+    def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
+        """List the complete files; see `Source.discover`."""
+        found = DirectorySource.discover(self, now, complete)
+        still_open = self.still_open() - complete
+        now_ns = int(now.timestamp() * 1e9)
+        held = [f for f in found.files if f.path in still_open and not settled(f.identity, now_ns, HOLD_S)]
+        if not held:
+            return found
+        skipped = (*found.skipped, *(Skipped(clean_name(f.path), "still open for writing") for f in held))
+        return Discovery(tuple(f for f in found.files if f not in held), skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderEvent:
+    """Something happened to a path below the source folder; see `ordertrail.watch_events.Post`."""
+
+    kind: Literal["closed", "opened", "touched"]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A pass ended: with its report, or with what went wrong."""
+
+    result: RunReport | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The service is to end."""
+
+
+Message = FolderEvent | Ended | Stop
+
+
+class Mailbox(Protocol):
+    """Where the service sleeps. `queue.SimpleQueue` is one: a signal handler may put into it at any point."""
+
+    def put(self, message: Message, /) -> None:
+        """Add a message, from any thread; never blocks."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Message:
+        """The next message; `queue.Empty` after `timeout` seconds."""
+
+
+class Listener(Protocol):
+    """Who tells about files in the source folder."""
+
+    def ensure(self) -> None:
+        """Listen to the folder as it is now. Repeat at will. Raises `OSError` when that cannot be."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service works with; tests put fakes here.
+
+    Attributes:
+        run: One pass. Gets the paths that are complete and a function that gives those still open for writing.
+        listener: Tells about the folder; None where the system has no such events.
+        heartbeat: Told what goes on.
+        mailbox: Everything arrives here.
+        clock: Monotonic, in seconds.
+        random: Gives numbers from 0 to below 1.
+        start: Starts a pass in another thread.
+    """
+
+    run: Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
+    listener: Listener | None
+    heartbeat: Heartbeat
+    mailbox: Mailbox
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    start: Callable[[Callable[[], None]], None] = lambda work: threading.Thread(
+        target=work, name="ordertrail-pass", daemon=True
+    ).start()
+
+
+class Service:
+    """The loop. It ends when `Stop` arrives, or with an error that the config is to blame for, at the first pass.
+
+    Args:
+        config: Of the pipeline.
+        parts: What it works with.
+        interval_s: Between looks when nothing happens.
+        on_report: Called after each pass that had something to tell.
+    """
+
+    def __init__(
+        self, config: Config, parts: Parts, *, interval_s: float, on_report: Callable[[RunReport], None]
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._interval_s = interval_s
+        self._on_report = on_report
+        self._schedule = Schedule(
+            interval_s=interval_s, settle_s=config.settle_s, random=parts.random, now_s=parts.clock()
+        )
+        self._complete: set[str] = set()
+        self._handed: frozenset[str] = frozenset()
+        self._open: set[str] = set()
+        self._running = False
+        self._began = False
+        self._stop_by_s: float | None = None
+        self._deaf: str | None = None
+        self._told: frozenset[tuple[str, str]] = frozenset()
+        self._trouble: tuple[str, str] | None = None
+
+    def serve(self) -> bool:
+        """Run passes until `Stop` arrives.
+
+        Returns:
+            Whether the last pass ended; False when it was still running at the end of its grace.
+
+        Raises:
+            ConfigError: From the first pass: nothing will get better by itself.
+        """
+        while True:
+            now_s = self._parts.clock()
+            if self._stop_by_s is not None:
+                if not self._running:
+                    return True
+                if now_s >= self._stop_by_s:
+                    return False
+                timeout_s: float | None = self._stop_by_s - now_s
+            elif self._running:
+                timeout_s = None
+            elif self._schedule.due_s <= now_s:
+                self._start()
+                continue
+            else:
+                timeout_s = self._schedule.due_s - now_s
+            with suppress(queue.Empty):
+                self._take(self._parts.mailbox.get(timeout=timeout_s))
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case FolderEvent(kind, path):
+                self._note(kind, path)
+            case Ended(result):
+                self._end(result)
+            case Stop():
+                if self._stop_by_s is None:
+                    _log.info("stopping", running=self._running)
+                    self._stop_by_s = self._parts.clock() + STOP_GRACE_S
+                    self._parts.heartbeat.state("stopping")
+            case _:
+                assert_never(message)
+
+    def _note(self, kind: Literal["closed", "opened", "touched"], path: str) -> None:
+        now_s = self._parts.clock()
+        if kind == "opened":
+            self._open.add(path)
+            self._complete.discard(path)
+            return
+        self._open.discard(path)
+        if kind == "closed":
+            self._complete.add(path)
+            self._schedule.closed(now_s)
+        else:
+            self._schedule.touched(now_s)
+
+    def _start(self) -> None:
+        self._listen()
+        self._schedule.started()
+        self._handed, self._complete = frozenset(self._complete), set()
+        self._running = True
+        self._parts.heartbeat.state("running")
+        handed = self._handed
+
+        def work() -> None:
+            try:
+                result: RunReport | Exception = self._parts.run(handed, lambda: frozenset(self._open))
+            except Exception as error:  # noqa: BLE001 - a service does not die of a bad pass: it records and goes on
+                result = error
+            self._parts.mailbox.put(Ended(result))
+
+        self._parts.start(work)
+
+    def _listen(self) -> None:
+        """Events are a help, not a need: without them the looks at every interval find the files."""
+        if self._parts.listener is None:
+            return
+        try:
+            self._parts.listener.ensure()
+        except FileNotFoundError:
+            # The pass says that the folder is missing.
+            self._parts.listener.close()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if reason != self._deaf:
+                hint = f"looking every {self._interval_s:g} s instead; see sysctl fs.inotify"
+                _log.warning("no events from the source folder", reason=reason, hint=hint)
+            self._deaf = reason
+        else:
+            self._deaf = None
+
+    def _end(self, result: RunReport | Exception) -> None:
+        self._running = False
+        now_s = self._parts.clock()
+        match result:
+            case RunReport():
+                reasons = {item.reason for item in result.skipped}
+                self._schedule.done(
+                    now_s, unsettled=not reasons.isdisjoint(("not settled", "changed while it was read"))
+                )
+                self._open = {path for path in self._open if os.path.lexists(self._config.source / path)}
+                self._succeeded(result)
+            case PassRunningError():
+                self._complete |= self._handed - self._open
+                self._schedule.blocked(now_s)
+                _log.debug("waiting for another pass to end")
+            case ConfigError() | UsageError() if not self._began:
+                raise result
+            case _:
+                self._complete |= self._handed - self._open
+                self._schedule.failed(now_s, transient=isinstance(result, OrdertrailError) and result.transient)
+                self._failed(result, self._schedule.due_s - now_s)
+        self._began = True
+        if self._stop_by_s is None:
+            self._parts.heartbeat.state("backing_off" if self._schedule.backing_off else "idle")
+
+    def _succeeded(self, report: RunReport) -> None:
+        if self._trouble is not None:
+            _log.info("passes succeed again", after=self._trouble[0])
+        self._trouble = None
+        self._parts.heartbeat.passed(report.batch)
+        told = frozenset(
+            {(item.file_name, item.reason) for item in report.skipped} | {("", w) for w in report.warnings}
+        )
+        news, self._told = told - self._told, told
+        for file, text in sorted(news):
+            if file:
+                _log.info("left alone", file=file, reason=text)
+            else:
+                _log.warning(text)
+        if news or report.deliveries:
+            self._on_report(report)
+
+    def _failed(self, error: Exception, wait_s: float) -> None:
+        ours = isinstance(error, OrdertrailError)
+        code = error.code if isinstance(error, OrdertrailError) else OrdertrailError.code
+        message = str(error) if ours else f"{type(error).__name__}: {error}"
+        self._parts.heartbeat.failed(code, message)
+        retry = f"{wait_s:.1f} s"
+        if not (isinstance(error, OrdertrailError) and error.transient):
+            _log.error("the pass failed and needs somebody", code=code, reason=message, retry_in=retry)
+        elif (code, message) != self._trouble:
+            _log.warning("the pass failed, trying again", code=code, reason=message, retry_in=retry)
+        else:
+            _log.debug("the pass failed again", code=code, retry_in=retry)
+        _log.debug("traceback", exc_info=error)
+        self._trouble = code, message
+
+
+def _no_report(_: RunReport) -> None:
+    """Nobody asked."""
+
+
+def watch(
+    config: Config,
+    *,
+    interval_s: float = 5.0,
+    on_report: Callable[[RunReport], None] = _no_report,
+    stop: threading.Event | None = None,
+) -> int:
+    """Watch the source folder and load what arrives, until SIGTERM or SIGINT.
+
+    A pass that runs when the service is told to stop has `STOP_GRACE_S` to end. Then it is abandoned, which is as safe
+    as any kill (P1): the next pass finishes what is staged. A thread cannot be ended from outside, so the process ends
+    at once; a second signal does the same. With `stop` the process is the caller's: then an abandoned pass is left to
+    its daemon thread, and signals are left to the caller.
+
+    Args:
+        config: From `load_config`.
+        interval_s: Seconds between looks at the folder when no event tells of a file.
+        on_report: Called in this thread after each pass that loaded something, or left something alone or warned of
+            something that the pass before had not.
+        stop: Ends the service when set, in place of the signals.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        ConfigError: Something in the config makes every pass impossible.
+        UsageError: `interval_s` is not above 0.
+    """
+    if not interval_s > 0:
+        raise UsageError(f"an interval of {interval_s:g} s makes no sense", hint="give seconds above 0")
+    mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    with _signals(mailbox) if stop is None else _stopping(mailbox, stop):
+        heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC))
+        listener = _listener(config, mailbox)
+        parts = Parts(_passes(config), listener, heartbeat, mailbox)
+        _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
+        heartbeat.start()
+        try:
+            ended = Service(config, parts, interval_s=interval_s, on_report=on_report).serve()
+        finally:
+            heartbeat.stop()
+        if not ended:
+            _log.warning("the pass was abandoned; the next one finishes it")
+            if stop is None:
+                _leave()
+        if listener is not None:
+            listener.close()
+        _log.info("stopped")
+    return 0
+
+
+def _passes(config: Config) -> Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]:
+    """What runs one pass. Imported here, when signals are already taken care of: the engine takes its time."""
+    from ordertrail.pipeline import Pipeline
+
+    def run(complete: frozenset[str], still_open: Callable[[], frozenset[str]]) -> RunReport:
+        source = WatchedSource(config.source, config.archive, config.vendors, config.settle_s, still_open=still_open)
+        return Pipeline(config, source=source).run(complete)
+
+    return run
+
+
+def _listener(config: Config, mailbox: Mailbox) -> Listener | None:
+    try:
+        from ordertrail.watch_events import FolderEvents
+    except ImportError:
+        return None
+    return FolderEvents(config.source, lambda kind, path: mailbox.put(FolderEvent(kind, path)))
+
+
+@contextmanager
+def _signals(mailbox: Mailbox) -> Iterator[None]:
+    """SIGTERM and SIGINT put `Stop` into the mailbox; a second one ends the process at once."""
+    seen: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if seen:
+            os._exit(0)
+        seen.append(number)
+        mailbox.put(Stop())
+
+    # Only the main thread may take signals over; elsewhere they are the caller's business.
+    takes = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT) if takes}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
+    """The caller's event puts `Stop` into the mailbox."""
+
+    def wait() -> None:
+        stop.wait()
+        mailbox.put(Stop())
+
+    threading.Thread(target=wait, name="ordertrail-stop", daemon=True).start()
+    yield
+
+
+def _leave() -> None:
+    """End the process without waiting for the pass."""
+    # Should the pass hold the lock of an output stream, flushing would wait for it: this ends the process then.
+    watchdog = threading.Timer(0.5, os._exit, (0,))
+    watchdog.daemon = True
+    watchdog.start()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)

@@ -1,0 +1,129 @@
+"""The sign of life of the service."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from ordertrail.config import Config
+
+BEAT_S = 10.0
+"""How often the heartbeat file is written at the least, in seconds."""
+
+State = Literal["idle", "running", "backing_off", "stopping"]
+"""What the service is doing."""
+
+_log = structlog.get_logger("ordertrail")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the heartbeat file says. Times are aware UTC; `last_error` is cleared by a pass that ends well."""
+
+    started_at: datetime
+    last_pass_at: datetime | None = None
+    last_batch: int | None = None
+    state: State = "idle"
+    last_error: tuple[str, str] | None = None
+
+    def document(self, pid: int, now: datetime) -> dict[str, object]:
+        """The file's content, for JSON."""
+        return {
+            "pid": pid,
+            "started_at": self.started_at.isoformat(),
+            "beat_at": now.isoformat(),
+            "last_pass_at": self.last_pass_at.isoformat() if self.last_pass_at else None,
+            "last_batch": self.last_batch,
+            "state": self.state,
+            "last_error": dict(zip(("code", "message"), self.last_error, strict=True)) if self.last_error else None,
+        }
+
+
+def heartbeat_path(config: Config) -> Path:
+    """Where the service of a pipeline keeps its heartbeat."""
+    return config.warehouse / f".ordertrail-{config.name}.heartbeat"
+
+
+class Heartbeat:
+    """A small JSON file that is fresh while the service lives: a supervisor alarms when `beat_at` is old.
+
+    A thread of its own writes it, so that a long pass does not look like a dead service. The file appears by renaming:
+    nobody reads half of it. A disk that does not take it is no reason to stop.
+
+    Args:
+        path: The file; its folder is made.
+        now: The wall clock, aware UTC.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
+        self._path = path
+        self._now = now
+        self._beat = Beat(now())
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failed = False
+
+    def start(self) -> None:
+        """Write the file now and then every `BEAT_S`."""
+        self._write()
+        self._thread = threading.Thread(target=self._run, name="ordertrail-heartbeat", daemon=True)
+        self._thread.start()
+
+    def state(self, state: State) -> None:
+        """Say what the service is doing."""
+        self._write(lambda beat: replace(beat, state=state))
+
+    def passed(self, batch: int | None) -> None:
+        """A pass ended well; `batch` is None when nothing was waiting."""
+        now = self._now()
+        self._write(
+            lambda beat: replace(
+                beat, last_pass_at=now, last_batch=beat.last_batch if batch is None else batch, last_error=None
+            )
+        )
+
+    def failed(self, code: str, message: str) -> None:
+        """A pass failed."""
+        now = self._now()
+        self._write(lambda beat: replace(beat, last_pass_at=now, last_error=(code, message)))
+
+    def stop(self) -> None:
+        """Remove the file: the service ended in good order."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=0.5)
+        with self._lock, suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            self._write()
+            _log.debug("heartbeat", state=self._beat.state, last_batch=self._beat.last_batch)
+
+    def _write(self, change: Callable[[Beat], Beat] = lambda beat: beat) -> None:
+        with self._lock:
+            self._beat = change(self._beat)
+            if self._ended.is_set():
+                return
+            text = json.dumps(self._beat.document(os.getpid(), self._now()), ensure_ascii=True)
+            temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.replace(self._path)
+            except OSError as error:
+                if not self._failed:
+                    _log.warning("cannot write the heartbeat", reason=error.strerror or str(error))
+                self._failed = True
+            else:
+                self._failed = False

@@ -1,0 +1,193 @@
+"""P1 and P4: killed -9 at every effect, during recovery too, and at any time; the next run ends as if undisturbed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fault.world import ABSENT_CONFIG, BATCHES, PLAIN_CONFIG, Driver, State, World, file, row
+from tests.feeds import FeedFile, csv_bytes
+
+pytestmark = pytest.mark.fault
+
+FLAVOURS: dict[str, tuple[str, dict[str, object]]] = {
+    "plain": (PLAIN_CONFIG, {}),
+    # Files that lack a column: the target row is a fold of several.
+    "absent": (ABSENT_CONFIG, {}),
+    # The stage's own files become files of target and history; and each commit is followed by a checkpoint.
+    "shared": (PLAIN_CONFIG, {"share_rows": 1, "checkpoint_every": 1}),
+}
+UNIQUE = (
+    file("acme/order_tracking_2026_11_20.csv", row("001", 8), row("002", 8)),
+    file("acme/order_tracking_2026_11_21.csv", row("003", 8), row("004", 8), ("short",)),
+)
+
+
+def batches_of(flavour: str) -> tuple[tuple[FeedFile, ...], ...]:
+    """The batches; such that those of `shared` share, and that some of `absent` lack the column."""
+    first, second, third = BATCHES
+    if flavour == "shared":
+        return UNIQUE, second, third
+    if flavour == "absent":
+        lacking = b"\n".join(b",".join(line.split(b",")[i] for i in (0, 1, 2, 3, 4, 6)) for line in lines_of_blue())
+        second = (*second[:2], FeedFile(second[2].path, lacking + b"\n", second[2].mtime_ns))
+    return first, second, third
+
+
+def lines_of_blue() -> list[bytes]:
+    """As in the second batch, but later: its rows update, and take the address from the row before."""
+    return csv_bytes([row("004", 11, address="Z"), row("006", 8)]).splitlines()
+
+
+@dataclass(slots=True)
+class Story:
+    """Three batches of a flavour: the worlds before each, the undisturbed end of each, and its effects."""
+
+    driver: Driver
+    batches: tuple[tuple[FeedFile, ...], ...]
+    before: list[World]
+    after: list[State]
+    effects: list[list[str]]
+    scratch: Path
+    made: int = 0
+
+    def world(self, batch: int) -> World:
+        """A new world, just before a batch (from 0), with the batch's files waiting."""
+        self.made += 1
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        world = self.before[batch].copy(self.scratch / str(self.made))
+        world.put(self.batches[batch])
+        return world
+
+    def ends_right(self, world: World, batch: int, place: object) -> None:
+        """One plain run must give what the undisturbed run gave after a batch; one more changes nothing."""
+        self.driver.effects(world)
+        assert world.state() == self.after[batch], f"killed at {place}"
+        world.check([file for files in self.batches[: batch + 1] for file in files])
+        world.check_versions(self.batches[: batch + 1])
+
+
+@pytest.fixture(scope="module", params=list(FLAVOURS))
+def story(request: pytest.FixtureRequest, driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    flavour: str = request.param
+    text, settings = FLAVOURS[flavour]
+    folder = tmp_path_factory.mktemp(f"story-{flavour}")
+    world = World.make(folder / "undisturbed", text, **settings)
+    result = Story(driver, batches_of(flavour), [], [], [], folder / "scratch")
+    for number, files in enumerate(result.batches):
+        result.before.append(world.copy(folder / f"before-{number}"))
+        world.put(files)
+        result.effects.append(driver.effects(world))
+        result.after.append(world.state())
+        world.check([file for files in result.batches[: number + 1] for file in files])
+    world.check_versions(result.batches)
+    linked = [path for path in world.table("orders_target").glob("*.parquet") if path.stat().st_nlink > 1]
+    assert bool(linked) == (flavour == "shared")
+    return result
+
+
+def killed(story: Story, world: World, place: int) -> bool:
+    """Run a pass that is killed at an effect; False when it had fewer effects."""
+    ended = story.driver.run(world, kill_at=place)
+    assert ended.get("signal") == 9 or "batch" in ended, ended
+    return "signal" in ended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [0, 1], ids=["first batch", "with updates"])
+def test_killed_at_every_effect(story: Story, batch: int) -> None:
+    for place, name in enumerate(story.effects[batch]):
+        world = story.world(batch)
+        assert killed(story, world, place)
+        story.ends_right(world, batch, f"{place} {name}")
+
+
+def test_killed_at_some_effects(story: Story) -> None:
+    """The quick form of the same: around each commit, and while files move."""
+    names = story.effects[1]
+    wanted = [n for n in names if n.startswith("after put")] + ["plan.decided", "load.files"]
+    wanted += ["archive.claimed", "archive.linked", "archive.dropped"]
+    for name in wanted:
+        world = story.world(1)
+        assert killed(story, world, names.index(name))
+        story.ends_right(world, 1, name)
+
+
+def test_the_effects_are_there(story: Story) -> None:
+    """The kill points are those that really happen; this fails when a step loses its probe."""
+    steps = ("stage", "load", "history", "rejects", "deliveries")
+    for effects in story.effects:
+        assert {"plan.decided", "archive.claimed", "archive.verified", "archive.linked", "archive.dropped"} <= {*effects}
+        assert {f"{step}.{what}" for step in steps for what in ("files", "committed")} <= {*effects}
+        assert sum(name.startswith("before put") for name in effects) >= len(steps)
+        done = effects.index("deliveries.committed")
+        assert all(not name.startswith("archive.") for name in effects[:done]), "archived before the done mark"
+
+
+@pytest.mark.slow
+def test_killed_while_it_recovers_and_goes_on(story: Story) -> None:
+    """A pass finishes a batch that was killed after staging and goes on with the next one: killed at every effect."""
+    names = recovering_effects(story)
+    for place in range(0, len(names), 2):
+        world = begun(story)
+        assert killed(story, world, place)
+        story.ends_right(world, 2, f"{place} {names[place]} of the recovering pass")
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(story: Story) -> None:
+    """Each of the passes that recover is killed at another effect; a sample of the sequences."""
+    chance = random.Random(7)
+    names = recovering_effects(story)
+    for _ in range(12):
+        world = begun(story)
+        places = [chance.randrange(len(names)) for _ in range(3)]
+        for place in places:
+            killed(story, world, place)
+        story.ends_right(world, 2, places)
+
+
+def begun(story: Story) -> World:
+    """The second batch is staged, the pass is dead, and the third batch's files are there too."""
+    world = story.world(1)
+    assert killed(story, world, story.effects[1].index("stage.committed"))
+    world.put(story.batches[2])
+    return world
+
+
+def recovering_effects(story: Story) -> list[str]:
+    names = story.driver.effects(begun(story))
+    assert names.count("deliveries.committed") == 2
+    return names
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(driver: Driver, tmp_path: Path) -> None:
+    """One warehouse that grows while its passes are killed by the clock, at no boundary in particular."""
+    chance = random.Random(11)
+    world = World.make(tmp_path / "world", ABSENT_CONFIG, checkpoint_every=3)
+    sent: list[FeedFile] = []
+    kills = 0
+    for files in growing_feed(chance, rounds=35):
+        world.put(files)
+        sent += files
+        kills += "signal" in driver.run(world, kill_after_s=chance.uniform(0.0, 0.5))
+    assert kills >= 5, "the passes are too quick for the clock"
+    driver.effects(world)
+    world.check(sent)
+
+
+def growing_feed(chance: random.Random, rounds: int) -> Iterator[list[FeedFile]]:
+    for number in range(rounds):
+        rows = [row(f"{chance.randrange(20):03d}", chance.randrange(24), address=f"A{number}") for _ in range(8)]
+        files = [file(f"acme/part_{number:03d}_2026_11_{chance.randrange(20, 24)}.csv", *rows, hour=number)]
+        if number % 3 == 0:
+            text = b"order_num,tracking_num,pck_recieved_date,package_deliver_date,status,last_update_timestamp\n"
+            text += b"O1,%03d,,,DELIVERED,2026-11-20 %02d:30:00\n" % (chance.randrange(20), chance.randrange(24))
+            files.append(FeedFile(f"blue/part_{number:03d}_2026_11_20.csv", text, files[0].mtime_ns))
+        yield files

@@ -1,0 +1,107 @@
+"""P2: the same set of files, in any order, any batching, with any repeats, gives the same target rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.feeds import (
+    FEED_MAX_REJECT_SHARE,
+    FEED_VENDORS,
+    LAYOUTS,
+    TIE_TIME,
+    Batches,
+    FeedFile,
+    batchings,
+    cells,
+    csv_bytes,
+    dated,
+    feeds,
+)
+from tests.harness import NOON_NS, House, check_books, open_house, without_fsync
+from tests.oracle import Key, Row, RowOrder, default_contract, judge, judge_file
+
+pytestmark = [pytest.mark.property, pytest.mark.slow]
+
+EXTRA = next(layout.extra for layout in LAYOUTS if layout.extra is not None)
+Arrival = tuple[tuple[FeedFile, ...], Batches]
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, *, absent: bool = False) -> Arrival:
+    """A feed, and a way for it to arrive."""
+    files = draw(feeds(absent=absent))
+    return files, draw(batchings(files))
+
+
+def load(root: Path, batches: Batches) -> House:
+    """A house where the batches came one after the other."""
+    house = open_house(root, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    for files in batches:
+        house.drop_all(files)
+        house.run()
+    return house
+
+
+def expected_target(files: Sequence[FeedFile]) -> dict[Key, Row]:
+    """The oracle's target, with `_rescued` of each key's newest row."""
+    newest: dict[Key, tuple[RowOrder, str | None]] = {}
+    for file in files:
+        verdict, rows = judge_file(file, default_contract(), FEED_VENDORS, FEED_MAX_REJECT_SHARE)
+        if verdict.state != "loaded":
+            continue
+        header = next(csv.reader([file.content.decode().splitlines()[0]]))
+        rescued = json.dumps({EXTRA: EXTRA}, separators=(",", ":")) if EXTRA in header else None
+        for row in rows:
+            key = (row.values["tracking_num"],)
+            if key not in newest or newest[key][0] < row.order:
+                newest[key] = row.order, rescued
+    target = judge(files, None, FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE).target
+    return {key: {**row, "_rescued": newest[key][1]} for key, row in target.items()}
+
+
+def check_order(files: Sequence[FeedFile], batches: Batches) -> None:
+    with tempfile.TemporaryDirectory() as folder, without_fsync():
+        house = load(Path(folder), batches)
+        target = house.target()
+        for row in house.rows("target"):
+            target[(row["tracking_num"],)]["_rescued"] = row["_rescued"]
+        assert target == expected_target(files)
+        assert house.left() == []
+        check_books(house)
+
+
+@given(arrivals())
+@settings(max_examples=100)
+def test_any_arrival_gives_the_target_that_the_oracle_gives(arrival: Arrival) -> None:
+    """P2: order, batches and repeats do not matter."""
+    check_order(*arrival)
+
+
+@given(arrivals(absent=True))
+@settings(max_examples=100)
+def test_any_arrival_gives_that_target_when_a_vendor_lacks_a_column(arrival: Arrival) -> None:
+    """P2 and section 6: a column that a file does not carry keeps what the newest file that has it says."""
+    check_order(*arrival)
+
+
+X, Y = csv_bytes([cells("007", TIE_TIME, address="X")]), csv_bytes([cells("007", TIE_TIME, address="Y")])
+X_AND_MORE = csv_bytes([cells("007", TIE_TIME, address="X"), cells("Z", TIE_TIME)])
+
+
+@pytest.mark.parametrize("last", [X, X_AND_MORE], ids=["the same bytes again", "other bytes"])
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=lambda order: "".join(map(str, order)))
+def test_there_and_back_again_in_every_order(tmp_path: Path, order: tuple[int, ...], last: bytes) -> None:
+    """P2: file 1 says X, file 2 says Y, file 3 says X again, all of one time: X in any order, one file a batch."""
+    files = [FeedFile(f"acme/{dated(20 + n)}", content, NOON_NS) for n, content in enumerate((X, Y, last))]
+    house = load(tmp_path, tuple((files[n],) for n in order))
+    assert house.target()["007",]["address"] == "X"
+    check_books(house)

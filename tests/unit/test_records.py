@@ -1,0 +1,208 @@
+"""Cutting records and cells: RFC 4180 and what files do instead."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ordertrail.errors import QuarantineError
+from ordertrail.parse import records
+from ordertrail.parse.records import RecordReader
+
+
+def cut(
+    data: bytes, *, delimiter: str = ",", quote: str = '"', encoding: str | None = None
+) -> tuple[tuple[str, ...] | None, dict[int, tuple[str | None, ...]], dict[int, tuple[str, str]], int]:
+    """The header, the rows by number, (rule, raw) of the broken ones by number, and how many records there are."""
+    reader = RecordReader(io.BytesIO(data), delimiter=delimiter, quote=quote, encoding=encoding, raw=True)
+    header = reader.header()
+    if header is None:
+        return None, {}, {}, 0
+    rows: dict[int, tuple[str | None, ...]] = {}
+    broken: dict[int, tuple[str, str]] = {}
+    count = 0
+    for block in reader.blocks(len(header)):
+        count += block.records
+        for index, number in enumerate(block.rows.tolist()):
+            rows[number] = tuple(column[index].as_py() for column in block.cells.columns)
+        broken |= {reject.file_row or 0: (reject.rule, reject.raw or "") for reject in block.broken}
+    return header, rows, broken, count
+
+
+def rows_of(body: str, **options: str) -> list[tuple[str | None, ...]]:
+    """The rows below a header of two cells; none is broken."""
+    header, rows, broken, count = cut(b"h,i\n" + body.encode(), **options)
+    assert header == ("h", "i")
+    assert not broken
+    assert list(rows) == list(range(1, count + 1))
+    return list(rows.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("a,b\n", [("a", "b")]),
+        ("a,b", [("a", "b")]),
+        ("a,b\r\nc,d\r\n", [("a", "b"), ("c", "d")]),
+        ("a,b\rc,d\r", [("a", "b"), ("c", "d")]),
+        ("a,b\r\nc,d\re,f\ng,h", [("a", "b"), ("c", "d"), ("e", "f"), ("g", "h")]),
+        ("\n\na,b\n\r\n\r\n\nc,d\n\n", [("a", "b"), ("c", "d")]),
+        ("   \na,b\n\t\n", [("a", "b")]),
+        (",\n", [(None, None)]),
+        (" , \n", [(" ", " ")]),
+        ('"",""\n', [(None, None)]),
+        ('"a,b","c\nd"\n', [("a,b", "c\nd")]),
+        ('"a\r\nb","c\rd"\r\n', [("a\r\nb", "c\rd")]),
+        ('"a ""b"" c",""""\n', [('a "b" c', '"')]),
+        ('12" pipe,say "hi"\n', [('12" pipe', 'say "hi"')]),
+        (' "a",b\n', [(' "a"', "b")]),
+        ("a\\,b\n", [("a\\", "b")]),
+        ("a'b,'c\n", [("a'b", "'c")]),
+        ("Zoë,📦\n", [("Zoë", "📦")]),
+        ("a\u2028b,c\x0bd\x1ce\x85f\n", [("a\u2028b", "c\x0bd\x1ce\x85f")]),
+        ('a,"b"', [("a", "b")]),
+        ("NULL,NA\n", [("NULL", "NA")]),
+        ("", []),
+    ],
+)
+def test_rows(body: str, expected: list[tuple[str | None, ...]]) -> None:
+    assert rows_of(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", None),
+        (b"\n\r\n  \n", None),
+        (b"\xef\xbb\xbf", None),
+        (b"a", ("a",)),
+        (b"\xef\xbb\xbfa,b\n", ("a", "b")),
+        (b"\n\n a ,\tb\r\n", ("a", "b")),
+        (b'"a","b ""c""","d\ne"', ("a", 'b "c"', "d\ne")),
+        (b"a,,b,\n", ("a", "", "b", "")),
+        (b"a\rb", ("a",)),
+        ("ü;ß".encode(), ("ü;ß",)),
+    ],
+)
+def test_header(data: bytes, expected: tuple[str, ...] | None) -> None:
+    assert cut(data)[0] == expected
+
+
+@pytest.mark.parametrize("data", [b'"a,b\nc,d\n', b'"a"b,c\n', b'a,"b"c"\n', b"\n\n" + b'"'])
+def test_a_header_that_cannot_be_read_is_a_quarantine(data: bytes) -> None:
+    with pytest.raises(QuarantineError, match="header in line") as caught:
+        cut(data)
+    assert caught.value.rule == "header"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("a", "ragged"),
+        ("a,b,c", "ragged"),
+        ("a,b,", "ragged"),
+        (",,,,", "ragged"),
+        ('"a"b,c', "quote"),
+        ('a,"b" ', "quote"),
+        ('"a""b,c', "quote"),
+        ('a,"', "quote"),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_broken_record_breaks_one_line_only(line: str, rule: str, line_end: str) -> None:
+    text = line_end.join(["h,i", "1,2", line, "3,4", "5,6", ""])
+    _, rows, broken, count = cut(text.encode())
+    assert rows == {1: ("1", "2"), 3: ("3", "4"), 4: ("5", "6")}
+    assert broken == {2: (rule, line)}
+    assert count == 4
+
+
+def test_reasons_say_what_is_wrong() -> None:
+    reader = RecordReader(io.BytesIO(b'h,i\n"a"b,c\n"d,e\nf\n'))
+    assert reader.header() == ("h", "i")
+    reasons = [reject.reason for block in reader.blocks(2) for reject in block.broken]
+    assert reasons == [
+        "text or a stray quote follows a quoted cell: close it or double it",
+        "a quoted cell is never closed: close it or double it",
+        "the row has 1 cells, the header has 2",
+    ]
+
+
+def test_an_open_quote_takes_no_good_line_with_it_when_one_closes_it_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_CELL_BYTES", 16)
+    body = 'a,"b\n' + "c,d\n" * 10 + 'e,"f"\n'
+    _, rows, broken, count = cut(b"h,i\n" + body.encode())
+    assert count == 12
+    assert broken == {1: ("quote", 'a,"b')}
+    assert rows[2] == ("c", "d")
+    assert rows[12] == ("e", "f")
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 16, 64, 1 << 20])
+@pytest.mark.parametrize("length", [13, 14, 15, 16, 17, 18])
+def test_the_longest_quoted_cell_is_the_same_for_every_chunk_size(
+    monkeypatch: pytest.MonkeyPatch, length: int, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(records, "MAX_CELL_BYTES", 16)
+    monkeypatch.setattr(records, "CHUNK_BYTES", chunk_bytes)
+    cell = "x" * (length - 2)
+    _, rows, broken, count = cut(f'h,i\n"{cell}",1\n2,3\n'.encode())
+    assert count == 2
+    assert rows[2] == ("2", "3")
+    # The opening and the closing quote lie less than MAX_CELL_BYTES apart.
+    assert (1 in rows) == (length <= 16), (rows, broken)
+
+
+def test_an_unquoted_cell_may_be_long() -> None:
+    cell = "x" * (2 * records.MAX_CELL_BYTES)
+    assert rows_of(f"{cell},1\n") == [(cell, "1")]
+
+
+def test_a_line_without_an_end_is_a_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CHUNK_BYTES", 64), ("MAX_CELL_BYTES", 32), ("MAX_LINE_BYTES", 1024)):
+        monkeypatch.setattr(records, name, value)
+    with pytest.raises(QuarantineError, match="line 3 is longer") as caught:
+        cut(b"h,i\na,b\n" + b"x" * 5000)
+    assert caught.value.rule == "line_length"
+
+
+def test_a_carriage_return_at_the_end_of_a_chunk_may_be_half_a_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for chunk_bytes in range(1, 12):
+        monkeypatch.setattr(records, "CHUNK_BYTES", chunk_bytes)
+        assert rows_of("a,b\r\n\r\nc,d\r\n") == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize(("delimiter", "quote"), [(";", '"'), ("\t", "'"), ("|", "'"), (":", "`"), ("^", "$"), (".", "*")])
+def test_other_delimiters_and_quotes(delimiter: str, quote: str) -> None:
+    text = f"h{delimiter}i\n{quote}a{delimiter}{quote}{quote}b{quote}{delimiter}c,d\ne{delimiter}f\n"
+    header, rows, broken, _ = cut(text.encode(), delimiter=delimiter, quote=quote)
+    assert header == ("h", "i")
+    assert rows == {1: (f"a{delimiter}{quote}b", "c,d"), 2: ("e", "f")}
+    assert broken == {}
+
+
+def test_bad_bytes_are_named_by_line_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for chunk_bytes in (5, 1 << 20):
+        monkeypatch.setattr(records, "CHUNK_BYTES", chunk_bytes)
+        for data in (b"h,i\na,b\nc,\xe9\n", b"h,i\na,b\n\xff\n", b"h,i\n\n\xff,1,2,3\n"):
+            with pytest.raises(QuarantineError, match="line 3 is not utf-8: byte 0x") as caught:
+                cut(data)
+            assert caught.value.rule == "encoding"
+        with pytest.raises(QuarantineError, match="line 1 is not utf-8"):
+            cut(b"h,\xe9\na,b\n")
+
+
+def test_records_cut_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "CHUNK_BYTES", 50)
+    data = b"h,i\n" + b"".join(b"%d,x\n" % n if n % 7 else b"%d\n" % n for n in range(1, 500))
+    with ThreadPoolExecutor(3) as pool:
+        reader = RecordReader(io.BytesIO(data), pool=pool)
+        assert reader.header() == ("h", "i")
+        found: dict[int, str] = {}
+        for block in reader.blocks(2):
+            found |= dict(zip(block.rows.tolist(), block.cells.column(0).to_pylist(), strict=True))
+            found |= {b.file_row or 0: b.raw or "" for b in block.broken}
+    assert found == {n: str(n) for n in range(1, 500)}
