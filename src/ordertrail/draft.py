@@ -58,7 +58,7 @@ _ISO_TIME = re.compile(
 )  # fmt: skip
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 # Fifteen digits are what a double holds exactly.
-_NUMBER = re.compile(r"(?=(?:\D*\d){1,15}\D*$)-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"(?!-0(\.0*)?$)(?=(?:\D*\d){1,15}\D*$)-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
 _FIRST_YEAR = 1900
 
 

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-import structlog
 from filelock import FileLock, Timeout
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.embedded import EmbeddedEngine
 from ordertrail.errors import CommitConflictError, FileChangedError, PassRunningError, SourceError, StorageError
+from ordertrail.log import Log
 from ordertrail.model import (
     Batch,
     DeliveryReport,
@@ -44,7 +44,7 @@ from ordertrail.sources.directory import DirectorySource
 LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
 
-_log = structlog.get_logger("ordertrail")
+_log = Log()
 
 
 class Pipeline:
@@ -253,7 +253,7 @@ class _Pass:
         for manifest in manifests:
             result = self._source.archive(manifest, self._probe)
             archived[manifest.delivery_id] = result.archived_to
-            if result.archived_to != clean_name(manifest.archive_path):
+            if result.archived_to != manifest.archive_path:
                 amended[manifest.delivery_id] = result.archived_to
             if result.outcome == "vanished":
                 self._warnings.append(f"{manifest.file_name} vanished before it was archived; its rows are loaded")

@@ -8,6 +8,7 @@ keeps DuckDB out, because it must answer at once.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -201,16 +202,19 @@ class Reader:
         )
 
     def _deliveries_summary(self) -> tuple[dict[str, int], datetime | None, tuple[Quarantined, ...]]:
-        import pyarrow.compute as pc
-
+        # Plain Python: importing Arrow's compute functions takes longer than counting some thousand deliveries.
         table = self._deliveries_table()
-        found = {str(item["values"]): int(item["counts"]) for item in pc.value_counts(table["state"]).to_pylist()}
-        counts = {str(state): found[state] for state in State if state in found}
-        loaded_at = pc.max(table["loaded_at"]).as_py()
-        rows = table.filter(pc.equal(table["state"], str(State.QUARANTINED))).to_pylist()
-        rows.sort(key=lambda row: str(row["delivery_id"]), reverse=True)
+        states: list[str] = table["state"].to_pylist()
+        batches: list[int] = table["batch"].to_pylist()
+        found = Counter(states)
+        loaded = [i for i, state in enumerate(states) if state == State.LOADED]
+        quarantined = [i for i, state in enumerate(states) if state == State.QUARANTINED]
+        last = max(loaded, key=lambda i: batches[i], default=None)
+        loaded_at = None if last is None else table["loaded_at"][last].as_py()
+        newest = sorted(quarantined, key=lambda i: str(table["delivery_id"][i].as_py()), reverse=True)[:RECENT]
         names = [name for name in _SUMMARY if name not in ("state", "loaded_at")]
-        recent = tuple(Quarantined(**{name: row[name] for name in names}) for row in rows[:RECENT])
+        recent = tuple(Quarantined(**{name: table[name][i].as_py() for name in names}) for i in newest)
+        counts = {str(state): found[state] for state in State if state in found}
         return counts, None if loaded_at is None else loaded_at.astimezone(UTC), recent
 
     def _deliveries_table(self) -> pa.Table:

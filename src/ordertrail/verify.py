@@ -167,7 +167,9 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
 
 def _files(proof: _Proof) -> _Finding:
     wrong, count = [], 0
-    for name, snapshot in {**proof.snapshots, proof.target.root.name: proof.target}.items():
+    others = [s for s in proof.snapshots.values() if s.root != proof.target.root or s.version != proof.target.version]
+    for snapshot in (*others, proof.target):
+        name = snapshot.root.name
         for file in snapshot.files.values():
             path = snapshot.path_of(file)
             count += 1
@@ -232,7 +234,8 @@ def _history(proof: _Proof) -> _Finding:
     wrong, more = proof.texts(
         f"SELECT format('delivery {{}}: {{}} {{}} rows in {names.history}, {{}} by {names.deliveries}', id, "
         f"coalesce(h.n, 0), outcome, coalesce(w.n, 0)) FROM ({wanted}) w FULL JOIN "
-        f"(SELECT coalesce(_delivery_id, '?') AS id, coalesce(_outcome, '?') AS outcome, count(*) AS n FROM ({history}) GROUP BY ALL) h USING (id, outcome) "
+        "(SELECT coalesce(_delivery_id, '?') AS id, coalesce(_outcome, '?') AS outcome, count(*) AS n "
+        f"FROM ({history}) GROUP BY ALL) h USING (id, outcome) "
         "WHERE coalesce(w.n, 0) <> coalesce(h.n, 0)"
     )
     hint = f"{names.history} is append only: restore it to the version before somebody changed it"
@@ -302,8 +305,7 @@ def _archived(proof: _Proof) -> _Finding:
     )
     missing = []
     for file_name, archived_to, size_bytes in rows:
-        # The table has the path as clean text, where every backslash is doubled; nothing else in it was escaped.
-        path = proof.config.archive / str(archived_to).replace("\\\\", "\\")
+        path = proof.config.archive / str(archived_to)
         if archived_to is None or not path.is_file() or path.stat().st_size != size_bytes:
             missing.append(str(file_name if archived_to is None else archived_to))
     if not missing:

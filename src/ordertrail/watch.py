@@ -24,10 +24,9 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Literal, Protocol, assert_never
 
-import structlog
-
 from ordertrail.config import Config
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
+from ordertrail.log import Log
 from ordertrail.model import RunReport, Skipped
 from ordertrail.rules.filekey import clean_name
 from ordertrail.sources.base import Discovery
@@ -41,7 +40,7 @@ STOP_GRACE_S = 4.0
 HOLD_S = 60.0
 """A file that is known to be open for writing counts as complete only when unchanged for this long, in seconds."""
 
-_log = structlog.get_logger("ordertrail")
+_log = Log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,21 +177,19 @@ class Service:
         """
         while True:
             now_s = self._parts.clock()
+            timeout_s: float | None
             if self._stop_by_s is not None:
-                if not self._running:
-                    return True
-                if now_s >= self._stop_by_s:
-                    return False
-                timeout_s: float | None = self._stop_by_s - now_s
-            elif self._running:
-                timeout_s = None
-            elif self._schedule.due_s <= now_s:
-                self._start()
-                continue
+                if not self._running or now_s >= self._stop_by_s:
+                    return not self._running
+                timeout_s = self._stop_by_s - now_s
             else:
-                timeout_s = self._schedule.due_s - now_s
-            with suppress(queue.Empty):
+                timeout_s = None if self._running else max(0.0, self._schedule.due_s - now_s)
+            try:
                 self._take(self._parts.mailbox.get(timeout=timeout_s))
+            except queue.Empty:
+                # A pass starts only when the mailbox is empty: all that was announced before is part of it.
+                if not self._running and self._stop_by_s is None and self._schedule.due_s <= self._parts.clock():
+                    self._start()
 
     def _take(self, message: Message) -> None:
         match message:

@@ -12,9 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from ordertrail.config import Config
+from ordertrail.log import Log
 
 BEAT_S = 10.0
 """How often the heartbeat file is written at the least, in seconds."""
@@ -22,7 +21,7 @@ BEAT_S = 10.0
 State = Literal["idle", "running", "backing_off", "stopping"]
 """What the service is doing."""
 
-_log = structlog.get_logger("ordertrail")
+_log = Log()
 
 
 @dataclass(frozen=True, slots=True)

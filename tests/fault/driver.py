@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,7 @@ class Children:
             finally:
                 sys.stderr.flush()
                 if code:
-                    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                    traceback.print_exc()
                 os._exit(code)
         os.close(writer)
         self.pids.append(pid)

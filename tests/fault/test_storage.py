@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,11 @@ from tests.fault.world import BATCHES, State, World
 
 pytestmark = pytest.mark.fault
 
-MAX_PUTS = 40
+PUTS = (10, 5)
+"""Log entries that the first pass, which makes the tables, and a later one put."""
+
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def error_of(code: int) -> OSError:
@@ -43,115 +50,109 @@ class FailingStore:
             LocalLogStore().put_if_absent(path, data)
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[World], list[State]]:
+@dataclass(frozen=True, slots=True)
+class Before:
     """The worlds before the first and the second batch, and what an undisturbed run ends in."""
+
+    worlds: list[World]
+    states: list[State]
+
+    def world(self, batch: int, base: Path) -> World:
+        """A new one, the files of the batch waiting."""
+        world = self.worlds[batch].copy(base)
+        world.put(BATCHES[batch])
+        return world
+
+    def is_right(self, world: World, batch: int, where: object) -> None:
+        assert world.state() == self.states[batch], f"after a fault at {where}"
+        world.check([file for files in BATCHES[: batch + 1] for file in files])
+
+    def ends_right(self, world: World, batch: int, where: object) -> None:
+        world.run()
+        self.is_right(world, batch, where)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Before:
     folder = tmp_path_factory.mktemp("storage")
     world = World.make(folder / "undisturbed")
-    worlds, states = [], []
+    found = Before([], [])
     for number, files in enumerate(BATCHES[:2]):
-        worlds.append(world.copy(folder / f"before-{number}"))
+        found.worlds.append(world.copy(folder / f"before-{number}"))
         world.put(files)
         world.run()
-        states.append(world.state())
-    return worlds, states
+        found.states.append(world.state())
+    return found
 
 
-@pytest.fixture(params=[0, 1], ids=["first batch", "second batch"])
+@pytest.fixture(params=[pytest.param(0, marks=pytest.mark.slow), 1], ids=["first batch", "second batch"])
 def batch(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def worlds(before: tuple[list[World], list[State]], batch: int, folder: Path) -> Iterator[World]:
-    """Fresh worlds without end, the files of the batch waiting."""
-    for number in range(MAX_PUTS):
-        world = before[0][batch].copy(folder / str(number))
-        world.put(BATCHES[batch])
-        yield world
+def attempt(world: World, store: FailingStore | None = None) -> OrdertrailError | None:
+    """Run a pass; the error it ends with. One that is none of ours fails the test."""
+    try:
+        world.run(store=store)
+    except OrdertrailError as error:
+        return error
+    return None
 
 
-def ends_right(world: World, state: State, batch: int, where: object) -> None:
-    world.run()
-    assert world.state() == state, f"after a fault at {where}"
-    world.check([file for files in BATCHES[: batch + 1] for file in files])
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
-def test_a_put_that_fails(before: tuple[list[World], list[State]], batch: int, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [errno.ENOSPC, slow(errno.EIO)], ids=errno.errorcode.get)
+def test_a_put_that_fails(before: Before, batch: int, code: int, tmp_path: Path) -> None:
     """Nothing was written: the pass ends with StorageError and a hint, and the next one ends as if undisturbed."""
 
     def fail(path: Path, data: bytes) -> None:
         raise error_of(code)
 
-    failures = 0
-    for at, world in enumerate(worlds(before, batch, tmp_path)):
+    for at in range(PUTS[batch]):
+        world = before.world(batch, tmp_path / str(at))
         store = FailingStore(at, fail)
-        try:
-            world.run(store=store)
-        except StorageError as error:
-            failures += 1
-            assert error.hint
-            assert error.transient
-        else:
-            assert store.failed is None
-            break
-        ends_right(world, before[1][batch], batch, store.failed)
-    assert failures == (10, 5)[batch]
+        error = attempt(world, store)
+        assert isinstance(error, StorageError), store.failed
+        assert error.hint
+        assert error.transient
+        before.ends_right(world, batch, store.failed)
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ETIMEDOUT, errno.EEXIST], ids=["EIO", "ETIMEDOUT", "EEXIST"])
-def test_a_reply_that_is_lost(before: tuple[list[World], list[State]], batch: int, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [errno.EIO, slow(errno.ETIMEDOUT), slow(errno.EEXIST)], ids=errno.errorcode.get)
+def test_a_reply_that_is_lost(before: Before, batch: int, code: int, tmp_path: Path) -> None:
     """The entry was written, but the store says otherwise (a retried request: it exists): read back, go on as done."""
 
     def lose(path: Path, data: bytes) -> None:
         LocalLogStore().put_if_absent(path, data)
         raise error_of(code)
 
-    for at, world in enumerate(worlds(before, batch, tmp_path)):
+    for at in range(PUTS[batch]):
+        world = before.world(batch, tmp_path / str(at))
         store = FailingStore(at, lose)
-        world.run(store=store)
-        assert world.state() == before[1][batch], f"after a lost reply at {store.failed}"
-        world.check([file for files in BATCHES[: batch + 1] for file in files])
-        if store.failed is None:
-            break
-    assert at == (10, 5)[batch]
+        assert attempt(world, store) is None, store.failed
+        assert store.puts == PUTS[batch]
+        before.is_right(world, batch, store.failed)
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["written", "not written"])
-def test_a_reply_that_is_lost_for_good(
-    before: tuple[list[World], list[State]], batch: int, written: bool, tmp_path: Path
-) -> None:
+def test_a_reply_that_is_lost_for_good(before: Before, batch: int, written: bool, tmp_path: Path) -> None:
     """Reading back fails as well: CommitUnknownError, nothing is cleaned up, the next pass settles it."""
+    for at in range(PUTS[batch]):
+        kept: list[bytes] = []
 
-    def lose(path: Path, data: bytes) -> None:
-        path.mkdir()  # stands for a name that nobody can read now
-        raise error_of(errno.EIO)
+        def lose(path: Path, data: bytes, kept: list[bytes] = kept) -> None:
+            kept.append(data)
+            path.mkdir()  # stands for a name that nobody can read now
+            raise error_of(errno.EIO)
 
-    def heal(path: Path) -> None:
-        path.rmdir()
-        if written:
-            LocalLogStore().put_if_absent(path, kept[path])
-
-    kept: dict[Path, bytes] = {}
-
-    def keep(path: Path, data: bytes) -> None:
-        kept[path] = data
-        lose(path, data)
-
-    unknown = 0
-    for at, world in enumerate(worlds(before, batch, tmp_path)):
-        store = FailingStore(at, keep)
-        try:
-            world.run(store=store)
-        except CommitUnknownError as error:
-            unknown += 1
-            assert error.hint
-        else:
-            break
+        world = before.world(batch, tmp_path / str(at))
+        store = FailingStore(at, lose)
+        error = attempt(world, store)
+        assert isinstance(error, CommitUnknownError), store.failed
+        assert error.hint
         assert store.failed is not None
-        heal(store.failed)
-        ends_right(world, before[1][batch], batch, store.failed)
-    assert unknown == (10, 5)[batch]
+        store.failed.rmdir()
+        if written:
+            LocalLogStore().put_if_absent(store.failed, kept[0])
+        before.ends_right(world, batch, store.failed)
 
 
 @contextmanager
@@ -180,37 +181,26 @@ def fill(disk: Path, free_kb: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize(("start_kb", "checkpoints"), [(0, False), (2, True)], ids=["plain", "with checkpoints"])
-def test_a_full_disk(start_kb: int, checkpoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoints", [False, True], ids=["plain", "with checkpoints"])
+def test_a_full_disk(checkpoints: bool, before: Before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills at another place in every round; with space again, a plain run ends as if undisturbed."""
     if checkpoints:
         monkeypatch.setattr(table, "CHECKPOINT_EVERY", 1)
-    undisturbed = World.make(tmp_path / "undisturbed")
-    for files in BATCHES[:2]:
-        undisturbed.put(files)
-        undisturbed.run()
-    full: list[str] = []
-    with small_disk(tmp_path / "disk", 2048) as disk:
-        for number, free_kb in enumerate(range(start_kb, 250, 8)):
-            world = World.make(disk / str(number))
-            world.put(BATCHES[0])
-            world.run()
-            world.put(BATCHES[1])
+    errors: list[OrdertrailError | None] = []
+    with small_disk(tmp_path / "disk", 4096) as disk:
+        for free_kb in range(4 * checkpoints, 400, 12):
+            world = before.world(1, disk / str(free_kb))
             ballast = fill(disk, free_kb)
-            try:
-                world.run()
-            except OrdertrailError as error:
-                assert isinstance(error, StorageError), f"{free_kb} KB free: {error!r}"
-                assert error.hint
-                full.append(str(error))
-            else:
-                number = -1
+            errors.append(attempt(world))
             ballast.unlink()
-            world.run()
-            assert world.state() == undisturbed.state(), f"with {free_kb} KB free"
-            world.check([file for files in BATCHES[:2] for file in files])
-            subprocess.run(["rm", "-r", str(world.base)], check=True)
-            if number < 0:
+            before.ends_right(world, 1, f"{free_kb} KB free: {errors[-1]}")
+            shutil.rmtree(world.base)
+            if errors[-1] is None:
                 break
-    assert len(full) >= 5, "the disk was never full"
-    assert number < 0, "the disk was always full"
+    *failed, last = errors
+    assert last is None, "the disk was always full"
+    assert len(failed) >= 4, "the disk was hardly ever full"
+    for error in failed:
+        assert isinstance(error, StorageError), repr(error)
+        assert error.hint

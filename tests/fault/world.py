@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from ordertrail.engines.embedded import EmbeddedEngine
 from ordertrail.model import Probe, RunReport, Vendor, no_probe
 from ordertrail.pipeline import Pipeline
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
-from tests.oracle import PlainFile, judge, keyed
+from tests.oracle import judge, keyed
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("orders_stage", "orders_target", "orders_history", "orders_rejects", "orders_deliveries")
@@ -73,7 +73,15 @@ _DAY_21 = (row("002", 9, "DELIVERED"), row("004", 8), row("003", 6, "PICKED_UP")
 BATCHES: tuple[tuple[FeedFile, ...], ...] = (
     (
         # A reject, a row twice, rows that the second file supersedes; and a file that is quarantined.
-        file("acme/order_tracking_2026_11_20.csv", row("001", 8), row("002", 8), row("003", 8), row("001", 8), _BAD),
+        file(
+            "acme/order_tracking_2026_11_20.csv",
+            row("001", 8),
+            row("002", 8),
+            row("003", 8),
+            row("001", 8),
+            _BAD,
+            row("010", 8),
+        ),
         file("acme/order_tracking_2026_11_21.csv", *_DAY_21),
         FeedFile("blue/broken_2026_11_20.csv", b"order_num,status\n1,X\n", MTIME_NS),
     ),
@@ -176,8 +184,14 @@ class World:
         def shown(name: str, rows: list[Row]) -> list[str]:
             return sorted(repr(_comparable(name, entry, clocks)) for entry in rows)
 
-        tables = [shown(name, self.rows(name)) for name in TABLES[1:4]]
-        return State(*tables, shown("orders_deliveries", deliveries), self.archived(), self.waiting())
+        return State(
+            target=shown("orders_target", self.rows("orders_target")),
+            history=shown("orders_history", self.rows("orders_history")),
+            rejects=shown("orders_rejects", self.rows("orders_rejects")),
+            deliveries=shown("orders_deliveries", deliveries),
+            archive=self.archived(),
+            waiting=self.waiting(),
+        )
 
     def archived(self) -> dict[str, str]:
         """SHA-256 of the archive's files by path, hidden ones too; the day does not count."""
@@ -241,8 +255,17 @@ class World:
             assert keyed(self.rows("orders_target", version)) == verdict.target, f"version {version}"
 
 
-def plain_files(files: Sequence[FeedFile]) -> list[PlainFile]:
-    return [PlainFile(file.path, file.content, file.mtime_ns) for file in files]
+def distinct(effects: Sequence[str]) -> list[int]:
+    """Places of the effects, without those that nothing lies between: a kill at either is the same."""
+    places = []
+    for place, name in enumerate(effects):
+        before = effects[place - 1] if place else ""
+        after = effects[place + 1] if place + 1 < len(effects) else ""
+        committed = name.startswith("after put") and (after.endswith(".committed") or after.startswith("before put"))
+        written = name.startswith("before put") and before.endswith(".files")
+        if not committed and not written:
+            places.append(place)
+    return places
 
 
 def _no_day(path: str | None) -> str:
@@ -315,6 +338,3 @@ class Driver:
         answer: Json = json.loads(self._process.stdout.readline())
         assert "crashed" not in answer, "a pass ended with an error that is none of ours; see stderr"
         return answer
-
-
-NewWorld = Callable[..., World]

@@ -195,7 +195,7 @@ def _bad(make: _Maker) -> Iterator[NastyFile]:
         b"twice": HEADER + ",Tracking Num", b"no key": HEADER.replace("tracking_num", "parcel"), b"other delimiter": HEADER.replace(",", ";"),
         b"one column": "tracking_num", b"only quotes": '""' * 40, b"open quote": '"' + HEADER, b"only delimiters": "," * 50,
         b"numbers": "1,2,3,4,5,6,7", b"stray quote": '"order_num"x,' + HEADER, b"10000 columns": ",".join(f"c{i}" for i in range(10_000)),
-        b"nul": HEADER + "\0", b"spaces": " ,  ,\t", b"same": "a,a,a,a,a,a,a",
+        b"10000 more columns": HEADER + "," + ",".join(f"c{i}" for i in range(10_000)), b"nul": HEADER + "\0", b"spaces": " ,  ,\t", b"same": "a,a,a,a,a,a,a",
     }  # fmt: skip
     for name, header in headers.items():
         rows, _ = make.rows(2)

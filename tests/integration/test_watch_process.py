@@ -35,7 +35,8 @@ from ordertrail import watch, watch_heartbeat
 base, settle_s, interval_s, switches = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:]
 watch_heartbeat.BEAT_S = 0.1
 text = '[pipeline]\\nname = "orders"\\nsource = "in"\\narchive = "archive"\\nwarehouse = "tables"\\n'
-config = parse_config(text + f'settle_s = {settle_s}\\n[[vendors]]\\nname = "all"\\nfiles = "**/*.csv"\\n', base=base, environ={})
+text += f'settle_s = {settle_s}\\n[[vendors]]\\nname = "all"\\nfiles = "**/*.csv"\\n'
+config = parse_config(text, base=base, environ={})
 if "deaf" in switches:
     from ordertrail.watch_events import FolderEvents
     def limit(self):
@@ -67,7 +68,8 @@ class World:
         self.source = base / "in"
         self.source.mkdir()
         self.services: list[subprocess.Popen[str]] = []
-        text = '[pipeline]\nname = "orders"\nsource = "in"\narchive = "archive"\nwarehouse = "tables"\nsettle_s = 0\n[[vendors]]\nname = "all"\nfiles = "**/*.csv"\n'
+        text = '[pipeline]\nname = "orders"\nsource = "in"\narchive = "archive"\nwarehouse = "tables"\n'
+        text += 'settle_s = 0\n[[vendors]]\nname = "all"\nfiles = "**/*.csv"\n'
         self.config: Config = parse_config(text, base=base, environ={})
 
     def start(self, *switches: str, settle_s: float = 30.0, interval_s: float = 30.0) -> subprocess.Popen[str]:

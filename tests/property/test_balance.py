@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ordertrail.model import Outcome, RowCounts, RunReport
 from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, FeedFile
@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.property, pytest.mark.slow]
 
 
 @given(arrivals(absent=True))
-@settings(max_examples=100)
 def test_every_row_of_every_delivery_is_accounted_for(arrival: Arrival) -> None:
     """P3: counts balance, and are those of the oracle; history holds every accepted row, rejects every other."""
     with tempfile.TemporaryDirectory() as folder, without_fsync():

@@ -10,7 +10,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feeds import (
@@ -80,14 +80,12 @@ def check_order(files: Sequence[FeedFile], batches: Batches) -> None:
 
 
 @given(arrivals())
-@settings(max_examples=100)
 def test_any_arrival_gives_the_target_that_the_oracle_gives(arrival: Arrival) -> None:
     """P2: order, batches and repeats do not matter."""
     check_order(*arrival)
 
 
 @given(arrivals(absent=True))
-@settings(max_examples=100)
 def test_any_arrival_gives_that_target_when_a_vendor_lacks_a_column(arrival: Arrival) -> None:
     """P2 and section 6: a column that a file does not carry keeps what the newest file that has it says."""
     check_order(*arrival)

@@ -64,10 +64,10 @@ class _Root(click.Group):
         """Run one command and exit with its code; no error leaves as a traceback."""
         words = extra.pop("args", None) if not args else args[0]
         words = sys.argv[1:] if words is None else list(words)
-        name = extra.pop("prog_name", None) or PROGRAM
-        extra["standalone_mode"] = False
+        # Always by its own name, also when started as `python -m ordertrail`.
+        extra |= {"prog_name": PROGRAM, "standalone_mode": False}
         # `super()` needs its arguments inside the lambda.
-        sys.exit(guarded(lambda: super(_Root, self).main(words, name, **extra), words))
+        sys.exit(guarded(lambda: super(_Root, self).main(words, **extra), words))
 
 
 def _nearest(word: str) -> str:
@@ -92,5 +92,4 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    # Always by its own name: also when started with `python -m ordertrail`.
-    cli.main(prog_name=PROGRAM)
+    cli.main()

@@ -50,7 +50,7 @@ def load(frame: Frame) -> int:
     pipeline = Pipeline(frame.config())
     with frame.busy("loading"):
         report = pipeline.load()
-    return frame.show(report, document.run_report, render.run_report, attention=report.needs_person)
+    return frame.show(report, document.run_report, render.load_report, attention=report.needs_person)
 
 
 @command(

@@ -29,7 +29,7 @@ def status(frame: Frame) -> int:
     from ordertrail.cli import document, render
     from ordertrail.status import Reader
 
-    with Reader(frame.config()) as reader:
+    with Reader(frame.config(log=None)) as reader:
         return frame.show(reader.status(), document.status, render.status)
 
 
@@ -44,7 +44,7 @@ def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: 
     from ordertrail.cli import document, render
     from ordertrail.status import Reader
 
-    with Reader(frame.config()) as reader:
+    with Reader(frame.config(log=None)) as reader:
         found = reader.deliveries(vendor=vendor, since=since, state=state, limit=limit)
         return frame.show(found, document.rows, render.deliveries)
 
@@ -67,7 +67,7 @@ def rejects(
 
     if as_csv and frame.as_json:
         raise click.UsageError("--csv and --json do not go together")
-    with Reader(frame.config()) as reader:
+    with Reader(frame.config(log=None)) as reader:
         limit = limit or (None if as_csv else 100)
         found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
     if as_csv:
@@ -87,7 +87,7 @@ def track(frame: Frame, number: str) -> int:
     from ordertrail.cli import document, timeline
     from ordertrail.status import Reader
 
-    config = frame.config()
+    config = frame.config(log=None)
     with Reader(config) as reader:
         found = reader.track(number)
     return frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, config.contract))
@@ -103,7 +103,7 @@ def query(frame: Frame, sql: str) -> int:
     from ordertrail.cli import document, render
     from ordertrail.status import Reader
 
-    with Reader(frame.config()) as reader:
+    with Reader(frame.config(log=None)) as reader:
         return frame.show(reader.query(sql), document.rows, render.rows)
 
 

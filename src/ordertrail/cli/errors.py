@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -32,6 +33,10 @@ def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
     """
     options = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in options
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding does not have is shown as an escape.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = call()
         sys.stdout.flush()
@@ -86,7 +91,8 @@ def _say(code: str, message: str, hint: str, as_json: bool, exit_code: int) -> i
         with suppress(StorageError):
             put(json_text({"error": {"code": code, "message": message, "hint": hint}}))
         return exit_code
-    lines = [f"error {code}: {shown(message)}"]
+    first, *more = [shown(line) for line in message.splitlines() if line.strip()] or [""]
+    lines = [f"error {code}: {first}", *(f"  {line}" for line in more)]
     if hint:
         lines.append(f"  what to do: {shown(hint)}")
     with suppress(OSError):

@@ -44,15 +44,17 @@ class Frame:
     as_json: bool
     debug: bool
 
-    def config(self, *, log: str = "warning") -> Config:
+    def config(self, *, log: str | None = "warning") -> Config:
         """Read the config, and let logs go to stderr from here on.
 
         Args:
-            log: The level where `ORDERTRAIL_LOG` does not say one.
+            log: The level where `ORDERTRAIL_LOG` does not say one; None for a command that only reads tables: what
+                it calls logs nothing, and it must answer at once.
         """
         from ordertrail.config import load_config
 
-        self.logs(log)
+        if log is not None:
+            self.logs(log)
         return load_config(self.config_file)
 
     def logs(self, level: str = "warning") -> None:

@@ -71,21 +71,26 @@ def plural(count: int, word: str) -> str:
 
 
 def run_report(screen: Screen, report: RunReport) -> None:
-    """`run` and `load`."""
-    _report(screen, report, "loaded")
+    """`run`."""
+    _report(screen, report, "loaded", "waiting")
+
+
+def load_report(screen: Screen, report: RunReport) -> None:
+    """`load`."""
+    _report(screen, report, "loaded", "staged")
 
 
 def stage_report(screen: Screen, report: RunReport) -> None:
     """`stage`."""
-    _report(screen, report, "staged")
+    _report(screen, report, "staged", "waiting")
     if report.batch is not None:
         screen.line("`ordertrail load` loads it into the target.", "dim")
 
 
-def _report(screen: Screen, report: RunReport, done: str) -> None:
+def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
     seconds = report.seconds.get("total", 0.0)
     if report.batch is None:
-        screen.line(f"{report.pipeline}: nothing was waiting ({seconds:.2f} s)")
+        screen.line(f"{report.pipeline}: nothing was {before} ({seconds:.2f} s)")
     else:
         counted = f"{plural(len(report.deliveries), 'delivery')}, {plural(report.rows.parsed, 'row')}"
         screen.line(f"{report.pipeline}: batch {report.batch} {done}: {counted} in {seconds:.2f} s", "bold")
@@ -103,7 +108,7 @@ def _of_report(one: DeliveryReport) -> _Came:
 
 def _left_alone(screen: Screen, skipped: Sequence[Skipped]) -> None:
     if skipped:
-        screen.line("Left alone", "bold")
+        screen.heading("Left alone")
         screen.table((Column("file"), Column("why")), [(one.file_name, one.reason) for one in skipped])
 
 
@@ -116,15 +121,15 @@ def attention(screen: Screen, warnings: Iterable[str]) -> None:
 def plan(screen: Screen, report: PlanReport) -> None:
     """`plan`."""
     screen.line(f"If these files were loaded now, as batch {report.batch}: {outcomes(report.rows)}", "bold")
-    delivery_table(screen, map(_of_plan, report.files), planned=True)
+    delivery_table(screen, map(_of_plan, report.files))
     rejects = [(one, reject) for one in report.files for reject in one.rejects]
     if rejects:
-        screen.line("What would be rejected", "bold")
+        screen.heading("What would be rejected")
         found = [
-            (one.path, cell(r.file_row), one.vendor or "", r.column or "", r.value or "", r.rule, r.reason)
+            (one.path, cell(r.file_row), r.column or "", r.rule, one.vendor or "", _quoted(r.value), r.reason)
             for one, r in rejects
         ]
-        screen.table(_REJECT_COLUMNS, found)
+        screen.table(REJECT_COLUMNS, found)
     attention(screen, report.notes)
     screen.line("Nothing was written.", "dim")
 
@@ -147,36 +152,40 @@ class _Came:
     state: str
     reason: str | None
     rows: RowCounts
+    at: str = ""
 
 
+_CAME = "came (UTC)"
 _DELIVERY_COLUMNS = (
     Column("file"),
-    Column("vendor", under=True),
-    Column("delivery", under=True),
     Column("state"),
     Column("rows", right=True),
-    Column("what became of them"),
+    Column(_CAME),
+    Column("vendor", detail=True),
+    Column("delivery", detail=True),
+    Column("what became of them", detail=True),
 )
-_REJECT_COLUMNS = (
+REJECT_COLUMNS = (
     Column("file"),
-    Column("row", under=True),
-    Column("vendor", under=True),
+    Column("row", right=True),
     Column("column"),
-    Column("value", under=True),
     Column("rule"),
-    Column("why"),
+    Column("vendor", detail=True),
+    Column("value", detail=True),
+    Column("why", detail=True),
 )
 
 
-def delivery_table(screen: Screen, came: Iterable[_Came], *, planned: bool = False) -> None:
+def delivery_table(screen: Screen, given: Iterable[_Came]) -> None:
     """Deliveries, and below why some were not loaded."""
-    columns = [column for column in _DELIVERY_COLUMNS if not planned or column.name != "delivery"]
-    found = list(came)
+    found = list(given)
+    dated = any(one.at for one in found)
+    columns = [column for column in _DELIVERY_COLUMNS if dated or column.name != _CAME]
     rows = []
     for one in found:
-        why = one.reason or "" if one.rows.parsed == 0 or one.state == State.QUARANTINED else outcomes(one.rows)
-        line = (one.file, one.vendor, one.delivery, one.state, f"{one.rows.parsed:,}", why)
-        rows.append([text for text, column in zip(line, _DELIVERY_COLUMNS, strict=True) if column in columns])
+        came = [one.at] if dated else []
+        why = one.reason or outcomes(one.rows)
+        rows.append([one.file, one.state, f"{one.rows.parsed:,}", *came, one.vendor, one.delivery, why])
     screen.table(columns, rows, STATE_STYLES)
 
 
@@ -192,7 +201,9 @@ def deliveries(screen: Screen, found: Rows) -> None:
 def _of_row(row: Row) -> _Came:
     rows = RowCounts(int(str(row["rows_parsed"] or 0)), *(int(str(row[f"rows_{one}"] or 0)) for one in Outcome))
     reason = None if row["reason"] is None else str(row["reason"])
-    return _Came(str(row["file_name"]), cell(row["vendor"]), str(row["delivery_id"]), str(row["state"]), reason, rows)
+    at = cell(row["discovered_at"])[:16]
+    file, delivery, state = (str(row[name]) for name in ("file_name", "delivery_id", "state"))
+    return _Came(file, cell(row["vendor"]), delivery, state, reason, rows, at)
 
 
 def rejects(screen: Screen, found: Rows) -> None:
@@ -206,13 +217,14 @@ def rejects(screen: Screen, found: Rows) -> None:
 
 def reject_table(screen: Screen, found: Iterable[Row]) -> None:
     """Rejects, one a row."""
-    names = ("file_name", "file_row", "vendor", "column", "value", "rule", "reason")
-    rows = []
-    for row in found:
-        line = [cell(row[name]) for name in names]
-        line[1] = f"row {line[1]}" if line[1] and screen.terminal else line[1]
-        rows.append(line)
-    screen.table(_REJECT_COLUMNS, rows)
+    names = ("file_name", "file_row", "column", "rule", "vendor")
+    rows = [(*(cell(row[name]) for name in names), _quoted(row["value"]), cell(row["reason"])) for row in found]
+    screen.table(REJECT_COLUMNS, rows)
+
+
+def _quoted(value: Cell) -> str:
+    """A cell as it stands in the file, told from the words around it."""
+    return "" if value is None else f"'{value}'"
 
 
 def rejects_csv(found: Rows, *, terminal: bool) -> str:
@@ -253,7 +265,7 @@ def status(screen: Screen, found: Status) -> None:
     last = "none yet" if found.last_batch is None else str(found.last_batch)
     if found.last_loaded_at is not None:
         last += f", rows last came {cell(found.last_loaded_at.replace(microsecond=0))} UTC"
-    size = f"{plural(found.target_files, 'file')}, {found.target_bytes / 1e6:,.1f} MB, version {found.target_version}"
+    size = f"{plural(found.target_files, 'file')}, {_size(found.target_bytes)}, version {found.target_version}"
     screen.fields(
         [
             ("last batch", last),
@@ -267,15 +279,22 @@ def status(screen: Screen, found: Status) -> None:
     if found.staged_batch_unfinished:
         screen.line("A batch is staged and not finished: a pass is running, or the next one finishes it.", "yellow")
     if found.waiting:
-        screen.line("In the source folder", "bold")
+        screen.heading("In the source folder")
         files = [(one.file_name, one.vendor or "", one.reason) for one in found.waiting]
         screen.table((Column("file"), Column("vendor"), Column("why")), files)
     if found.quarantined_recent:
-        screen.line("Quarantined last", "bold")
+        screen.heading("Quarantined last")
         bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]
-        columns = (Column("file"), Column("vendor", under=True), Column("delivery", under=True), Column("why"))
+        columns = (Column("file"), Column("vendor"), Column("delivery"), Column("why", detail=True))
         screen.table(columns, bad)
     attention(screen, found.warnings)
+
+
+def _size(size_bytes: int) -> str:
+    for unit, limit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= limit:
+            return f"{size_bytes / limit:,.1f} {unit}"
+    return f"{size_bytes} bytes"
 
 
 def verify(screen: Screen, report: VerifyReport) -> None:
@@ -295,5 +314,5 @@ def doctor(screen: Screen, report: DoctorReport) -> None:
 
 
 def _checks(screen: Screen, lines: Sequence[tuple[str, str, str, str]]) -> None:
-    columns = (Column(""), Column("check"), Column("found"), Column("what to do", under=True, style="yellow"))
+    columns = (Column(""), Column("check"), Column("found"), Column("what to do", detail=True))
     screen.table(columns, lines, _HEALTH_STYLES)

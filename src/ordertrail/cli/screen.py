@@ -24,6 +24,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 
 _GAP = "  "
+_INDENT = "    "
+_MIN_COLUMN_WIDTH = 13  # below it a folded cell is no longer readable
 # Controls, marks that end a line or turn the writing direction, halves of characters.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -53,14 +55,12 @@ class Column:
     Attributes:
         name: Its heading.
         right: Numbers stand right.
-        under: On a terminal its cells stand below those of the column before, to save width.
-        style: Of its cells.
+        detail: On a terminal its cells stand in a line of their own below the row, without heading, to save width.
     """
 
     name: str
     right: bool = False
-    under: bool = False
-    style: Style = ""
+    detail: bool = False
 
 
 Row = Sequence[str]
@@ -108,6 +108,12 @@ class Screen:
             line = _rich_text(f"{_GAP}{text:<44}", "bold").append(f"  {about}", "dim")
             self._console.print(line, soft_wrap=True)
 
+    def heading(self, text: str) -> None:
+        """A line above what follows, apart from what came before."""
+        if self.text:
+            self.line()
+        self.line(text, "bold")
+
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, the values below each other."""
         found = list(pairs)
@@ -139,7 +145,7 @@ def on_terminal(stream: TextIO) -> bool:
 
 
 def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    lines = [[column.name for column in columns], *([shown(cell) for cell in row] for row in rows)]
+    lines = [[shown(cell) for cell in line] for line in ([column.name for column in columns], *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     text = ""
     for line in lines:
@@ -150,22 +156,72 @@ def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def _rich_table(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    main = [place for place, column in enumerate(columns) if not column.detail]
+    widths = [_width([columns[place].name, *(row[place] for row in rows)]) for place in main]
+    if sum(widths) + len(_GAP) * (len(main) - 1) > console.width:
+        if console.width < len(main) * _MIN_COLUMN_WIDTH:
+            _records(console, columns, rows, styles)
+        else:
+            _folded_table(console, columns, rows, styles)
+        return
+    lines = [[(columns[place].name, "bold") for place in main]]
+    lines += [[(row[place], styles.get(row[place], "")) for place in main] for row in rows]
+    for number, line in enumerate(lines):
+        text = _rich_text("")
+        for (value, style), place, width in zip(line, main, widths, strict=True):
+            space = " " * (width - _width([value]))
+            text.append(space if columns[place].right else "").append(shown(value), style)
+            text.append(_GAP if columns[place].right else space + _GAP)
+        text.rstrip()
+        console.print(text)
+        if number == 0:
+            console.print(_rich_text("─" * (sum(widths) + len(_GAP) * (len(main) - 1)), "dim"))
+        elif details := _details(columns, rows[number - 1]):
+            for part in _rich_text(details, "dim").wrap(console, max(console.width - len(_INDENT), 20)):
+                part.rstrip()
+                console.print(_rich_text(_INDENT).append_text(part))
+
+
+def _folded_table(
+    console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]
+) -> None:
+    """Too wide for the terminal: cells are folded, and a row's details stand below its first cell."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
-    for column in columns:
-        if not column.under:
-            table.add_column(_rich_text(column.name), justify="right" if column.right else "left", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    main = [place for place, column in enumerate(columns) if not column.detail]
+    for place in main:
+        justify: Literal["left", "right"] = "right" if columns[place].right else "left"
+        table.add_column(_rich_text(columns[place].name), justify=justify, overflow="fold")
     for row in rows:
-        cells: list[Text] = []
-        for column, value in zip(columns, row, strict=True):
-            if not column.under:
-                cells.append(_rich_text(value, styles.get(value, column.style)))
-            elif value:
-                cells[-1].append("\n").append(shown(value), column.style or "dim")
+        cells = [_rich_text(row[place], styles.get(row[place], "")) for place in main]
+        if details := _details(columns, row):
+            cells[0].append("\n").append(shown(details), "dim")
         table.add_row(*cells)
     console.print(table)
+
+
+def _records(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    """Too many columns for the terminal: a line for each cell."""
+    width = _width(column.name for column in columns)
+    for number, row in enumerate(rows, 1):
+        console.print(_rich_text(f"row {number}", "bold"))
+        for column, value in zip(columns, row, strict=True):
+            space = " " * (width - _width([column.name]))
+            line = _rich_text(f"{_GAP}{column.name}{space}{_GAP}", "dim")
+            console.print(line.append(shown(value), styles.get(value, "")), soft_wrap=True)
+
+
+def _details(columns: Sequence[Column], row: Row) -> str:
+    return " · ".join(value for column, value in zip(columns, row, strict=True) if column.detail and value)
+
+
+def _width(texts: Iterable[str]) -> int:
+    """Of the widest text, in the terminal's characters."""
+    from rich.cells import cell_len
+
+    return max(cell_len(shown(text)) for text in texts)
 
 
 def _console(out: TextIO, width: int | None, colour: bool | None) -> Console:

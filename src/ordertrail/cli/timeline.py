@@ -27,12 +27,15 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
     screen.line(found.key, "bold")
     if found.current is not None:
         row = found.current
-        screen.fields([(name, cell(row[name])) for name in contract.names if name not in contract.key])
-        screen.fields([("says", f"{row['_vendor']}, {row['_file_name']} row {row['_file_row']}")])
         revision = f"revision {row['_revision']}, batch {row['_batch']}, loaded {cell(row['_updated_at'])[:19]} UTC"
-        screen.fields([("which is", revision)])
-    screen.line()
-    screen.line("Timeline, oldest first by event time (UTC)", "bold")
+        screen.fields(
+            [
+                *((name, cell(row[name])) for name in contract.names if name not in contract.key),
+                ("said by", f"{row['_vendor']}, {row['_file_name']} row {row['_file_row']}"),
+                ("which is", revision),
+            ]
+        )
+    screen.heading("Timeline, oldest first by event time (UTC)")
     timeline(screen, found, contract)
 
 
@@ -44,11 +47,11 @@ def timeline(screen: Screen, found: Track, contract: Contract) -> None:
         Column(""),
         Column("when"),
         Column(contract.status or "key"),
-        Column("changed", under=True),
         Column("outcome"),
         Column("batch", right=True),
-        Column("who said so"),
-        Column("vendor", under=True),
+        Column("vendor", detail=True),
+        Column("who said so", detail=True),
+        Column("changed", detail=True),
     )
     screen.table(columns, rows, OUTCOME_STYLES)
 
@@ -63,9 +66,9 @@ def _line(row: Row, before: Row | None, found: Track, contract: Contract) -> Seq
         "*" if is_current else "",
         cell(row[contract.order_by]),
         cell(row[contract.status]) if contract.status else found.key,
-        f"other {', '.join(changed)}" if changed else "",
         cell(row["_outcome"]),
         cell(row["_batch"]),
-        f"{row['_file_name']} row {row['_file_row']}",
         cell(row["_vendor"]),
+        f"{row['_file_name']} row {row['_file_row']}",
+        f"changes {', '.join(changed)}" if changed else "",
     )

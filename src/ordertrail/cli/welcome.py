@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ordertrail.cli.render import STATE_STYLES, cell, outcomes, plural, reject_table
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.cli.timeline import timeline
-from ordertrail.model import RowCounts
+from ordertrail.model import DeliveryReport
 
 if TYPE_CHECKING:
     from ordertrail.cli.showcase import Demo
@@ -28,11 +28,11 @@ def started(screen: Screen, found: Started) -> None:
         roles = dict.fromkeys(config.contract.key, "key") | {config.contract.order_by: "order_by"}
         if config.contract.status:
             roles[config.contract.status] = "status"
-        screen.line(f"The contract, drafted from {found.sample.name}: look it over before the first pass", "bold")
+        screen.heading(f"The contract, drafted from {found.sample.name}: look it over before the first pass")
         screen.table(columns, [(one.name, one.type, roles.get(one.name, "")) for one in config.contract.columns])
         for note in found.notes:
             screen.line(f"- {note}")
-    screen.line("Next", "bold")
+    screen.heading("Next")
     given = "" if found.file.name == "ordertrail.toml" else f" --config {shlex.quote(_near(found.file))}"
     screen.command(f"ordertrail doctor{given}", "is everything fit?")
     screen.command(f"ordertrail run{given}", "load what is in the source folder")
@@ -46,19 +46,18 @@ def demo(screen: Screen, found: Demo) -> None:
     seconds = sum(report.seconds.get("total", 0.0) for report in reports)
     screen.line(f"{vendors} sent {files}; {len(reports)} passes loaded them in {seconds:.1f} s", "bold")
     screen.line(f"All of it is in {found.folder}: config, archive and five Delta tables.")
-    screen.line()
-    screen.line("What came", "bold")
+    screen.heading("What came")
     _what_came(screen, found)
-    screen.line("What was rejected, and why", "bold")
+    screen.heading("What was rejected, and why")
     reject_table(screen, found.rejects.dicts())
     _showcase(screen, found)
-    screen.line("Try next", "bold")
+    screen.heading("Try next")
     number = found.track.key
     screen.command(f"cd {shlex.quote(str(found.folder))}", "")
     screen.command("ordertrail status", "where the pipeline stands")
     screen.command(f"ordertrail track {number}", "that shipment, whole")
     screen.command("ordertrail rejects --vendor acme --csv", "what to send back to a vendor")
-    screen.command("ordertrail verify", "prove that nothing is lost or doubled")
+    screen.command("ordertrail verify", "nothing lost, nothing doubled?")
     screen.command(f"ordertrail query '{_QUERY}'", "")
 
 
@@ -66,38 +65,30 @@ def _what_came(screen: Screen, found: Demo) -> None:
     columns = (
         Column("batch", right=True),
         Column("file"),
-        Column("vendor", under=True),
         Column("state"),
         Column("rows", right=True),
-        Column("what became of them"),
+        Column("vendor", detail=True),
+        Column("what became of them", detail=True),
     )
     rows = [
-        (
-            str(report.batch),
-            one.file_name,
-            one.vendor,
-            str(one.state),
-            str(one.rows.parsed),
-            _became(one.reason, one.rows),
-        )
+        (str(report.batch), one.file_name, str(one.state), str(one.rows.parsed), one.vendor, _became(one))
         for report in found.reports
         for one in report.deliveries
     ]
     screen.table(columns, rows, STATE_STYLES)
 
 
-def _became(reason: str | None, rows: RowCounts) -> str:
-    return outcomes(rows) if reason is None else reason
+def _became(one: DeliveryReport) -> str:
+    return one.reason or outcomes(one.rows)
 
 
 def _showcase(screen: Screen, found: Demo) -> None:
     row = found.track.current
-    screen.line(f"One shipment: {found.track.key}", "bold")
+    screen.heading(f"One shipment: {found.track.key}")
     timeline(screen, found.track, found.config.contract)
     if row is not None:
         said = f"{row['_vendor']} said so in {row['_file_name']}, row {row['_file_row']}"
         screen.line(f"* is what the target has: {cell(row['status'])}, {cell(row['address'])}. {said}.")
-        screen.line()
 
 
 def _near(path: Path) -> str:

@@ -77,8 +77,12 @@ class DeltaLog:
         parts: dict[int, list[tuple[int, Path]]] = {}
         try:
             names = [entry.name for entry in os.scandir(self.folder)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             names = []
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.folder}: {error.strerror}", hint="see that the folder can be read, then run again"
+            ) from error
         for name in names:
             if match := _COMMIT.fullmatch(name):
                 commits.append(int(match[1]))
@@ -102,7 +106,7 @@ class DeltaLog:
         path = self._path(version)
         try:
             return [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or not even UTF-8
             raise TableError(
                 f"the log entry {path} is damaged: {error}", hint="restore the file from a backup"
             ) from None

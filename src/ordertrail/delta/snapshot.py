@@ -11,7 +11,7 @@ from typing import Any
 
 from ordertrail.delta.actions import AddFile, Metadata, ProtocolVersions
 from ordertrail.delta.log import DeltaLog
-from ordertrail.errors import TableError, UnsupportedTableError
+from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
 _READABLE = frozenset({"deletionVectors", "timestampNtz", "variantType", "vacuumProtocolCheck"})
 _WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata"}
@@ -115,8 +115,24 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
         version: As of this version; None takes the newest.
 
     Raises:
-        TableError: There is no table, or its log has a hole.
+        TableError: There is no table, or its log is damaged or has a hole.
+        StorageError: The log cannot be read.
     """
+    try:
+        return _read(log, version)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # What JSON or Parquet could be read, but is no Delta log; Arrow's errors are ValueErrors.
+        raise TableError(
+            f"the log of {log.root} is damaged: {type(error).__name__}: {error}",
+            hint="restore the files of its _delta_log from a backup",
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot read the log of {log.root}: {error}", hint="see to the disk, then run again"
+        ) from error
+
+
+def _read(log: DeltaLog, version: int | None) -> Snapshot:
     commits, checkpoints = log.entries()
     newest = max(commits[-1:] + list(checkpoints), default=None)
     if newest is None:

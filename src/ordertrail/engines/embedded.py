@@ -47,9 +47,11 @@ class EmbeddedEngine:
     def open(self) -> Ledger:
         """See `Engine.open`."""
         tables = self._session.tables
-        app_id = self._app_id()
+        name = self._session.config.name
+        tables.stage.create({APP_ID: self._app_id(), "ordertrail.pipeline": name})
+        app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now
         for table in tables.all:
-            table.create({APP_ID: app_id, "ordertrail.pipeline": self._session.config.name})
+            table.create({APP_ID: app_id, "ordertrail.pipeline": name})
         self._session.app_id = app_id
         versions = []
         for table in tables.all:

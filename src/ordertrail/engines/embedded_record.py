@@ -160,7 +160,7 @@ def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str
         "rows_parsed": rows.parsed,
         **counts,
         "first_error": manifest.first_error,
-        "archived_to": clean_name(manifest.archive_path),
+        "archived_to": manifest.archive_path,
         "staged_at": batch.clock,
         "loaded_at": batch.clock if manifest.state is State.LOADED else None,
         "path": clean_name(manifest.path),

@@ -14,7 +14,7 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.session import Session, clock_sql
-from ordertrail.errors import TableError
+from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch, Manifest, State
 from ordertrail.parse.job import ParsedFile, ParseJob
 from ordertrail.rules.filekey import archive_path
@@ -35,6 +35,11 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     """See `Engine.stage`."""
     table, batch = session.tables.stage, request.batch
     base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        # Where no lock reaches: the plan was made before the other pass staged; put-if-absent covers the time after.
+        raise CommitConflictError(
+            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+        )
     prefix = f"b{batch.number:06d}"
     written: list[Path] = []
 
@@ -95,7 +100,7 @@ def _extra_columns(batch: Batch) -> list[tuple[str, str]]:
     """Columns of every staged row beside the kernel's: where it is from, and its audit columns if it is inserted."""
     clock = clock_sql(batch.clock)
     return [
-        ("_kind", "'row'"),
+        ("_kind", "CAST('row' AS ENUM('row'))"),
         ("_vendor", "vendor"),
         ("_delivery_id", "delivery_id"),
         ("_file_name", "file_name"),
@@ -103,7 +108,7 @@ def _extra_columns(batch: Batch) -> list[tuple[str, str]]:
         ("_inserted_at", clock),
         ("_updated_at", clock),
         ("_revision", "CAST(1 AS BIGINT)"),
-        ("_outcome", "'inserted'"),
+        ("_outcome", "CAST('inserted' AS ENUM('inserted'))"),
         ("_loaded_at", clock),
     ]
 

@@ -24,7 +24,7 @@ from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, Vendor
 from ordertrail.parse.records import RecordReader
 from ordertrail.parse.zones import zone
-from ordertrail.rules.cells import RowSql, name_sql, reject_json, row_sql
+from ordertrail.rules.cells import RowSql, name_sql, quoted, reject_json, row_sql
 from ordertrail.rules.headers import Layout
 
 BATCH_ROWS = 1 << 16
@@ -182,15 +182,16 @@ class Kernel:
     ) -> int:
         reader = pa.RecordBatchReader.from_batches(self._schema, self._batches(files, parsed, explain=explain))
         self._con.register("cells", reader)
-        self._con.register("job_files", header)
+        self._con.register("job_header", header)
         try:
+            self._con.execute(f"CREATE OR REPLACE TEMP TABLE job_files AS {_enums_sql(header)}").fetchall()
             # A filter pushed below the typed columns would work them out a second time.
             self._con.execute("SET disabled_optimizers = 'filter_pushdown'").fetchall()
             result = self._con.execute(f"COPY ({query}) TO '{_escaped(path)}' (FORMAT parquet)").fetchall()
         finally:
             self._con.execute("RESET disabled_optimizers").fetchall()
             self._con.unregister("cells")
-            self._con.unregister("job_files")
+            self._con.unregister("job_header")
         written = int(result[0][0])
         if not written:
             path.unlink(missing_ok=True)
@@ -259,6 +260,18 @@ class Kernel:
         raw = pa.array([reject.raw for reject in broken], pa.string())
         errors = pa.array([reject_json(reject.rule, reject.reason) for reject in broken], pa.string())
         return self._batch(number, rows, raw, errors, None, [None] * (len(self._schema) - 4))
+
+
+def _enums_sql(header: pa.Table) -> str:
+    """SQL of `job_header` with its texts as enums, which the Parquet writer takes for a dictionary as they are."""
+    columns = []
+    for name in header.column_names:
+        column = name_sql(name)
+        if pa.types.is_string(header.schema.field(name).type):
+            values = ", ".join(quoted(value) for value in dict.fromkeys(header.column(name).to_pylist()))
+            column = f"CAST({column} AS ENUM({values})) AS {column}"
+        columns.append(column)
+    return f"SELECT {', '.join(columns)} FROM job_header"
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

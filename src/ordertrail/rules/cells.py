@@ -19,10 +19,12 @@ from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.headers import Layout
 
 _BLANKS = (9, 10, 11, 12, 13, 32, 160)
+# ISO 8601 in its extended form, with seconds, fraction and offset as they come.
 _ISO_TIMESTAMP = (
-    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?)?"  # ISO 8601, extended
+    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
 )
 _HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
+_POSSIBLE_OFFSET = r"(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)$"
 _SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _SQL_TYPES = {
@@ -60,9 +62,9 @@ class RowSql:
     """The row rules of one contract, vendor and layout.
 
     Attributes:
-        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `l0` ... dates, and times as the
-            wall clock gives them, `o0` ... times as an offset of their own gives them, `v0` ... typed values and
-            `rescued`, which is read twice and may be long.
+        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `unknown` JSON of the file's other
+            columns; `l0` ... dates, and times as the wall clock gives them, `o0` ... times as an offset of their own
+            gives them; `v0` ... typed values and `rescued`.
         checks: All that can be wrong, from the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -109,13 +111,14 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     checks = [check for cell in present for check in cell.checks()]
     marks = [f"CASE WHEN {cell.ambiguous} THEN {quoted(cell.column.name)} END" for cell in present if cell.is_local]
     values = {column.name: f"v{i}" for i, column in enumerate(contract.columns)}
-    rescued = _rescued(layout, marks)
     columns = list(values.items())
     columns.append(("_rescued", "rescued"))
     columns.append(("_row_hash", row_hash_sql({**values, "_rescued": "rescued"})))
     steps = (
+        # A round of its own: beside it, every `CASE` would hold buffers for each of hundreds of unknown columns.
+        (("unknown", _unknown(layout)),),
         tuple(step for cell in cells for step in cell.first()),
-        (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", rescued)),
+        (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),
     )
     return RowSql(steps, tuple(checks), tuple(columns))
 
@@ -132,7 +135,8 @@ def row_hash_sql(values: dict[str, str]) -> str:
     """
     total = "CAST(0 AS UBIGINT)"
     for name, value in sorted(values.items()):
-        total = f"xor({total}, CASE WHEN ({value}) IS NULL THEN 0 ELSE hash({quoted(name)}, {value}) END)"
+        # DuckDB's hash of two values is linear in theirs: without the outer one, two columns could swap their values.
+        total = f"xor({total}, CASE WHEN ({value}) IS NULL THEN 0 ELSE hash(hash({quoted(name)}, {value})) END)"
     return f"CAST({total} >> 1 AS BIGINT)"
 
 
@@ -151,15 +155,22 @@ def key_sql(contract: Contract, values: dict[str, str]) -> str:
     return " || ".join(f"CAST(length({t}) AS VARCHAR) || ':' || {t}" for t in texts)
 
 
-def _rescued(layout: Layout, marks: list[str]) -> str:
-    """SQL of `_rescued`: a JSON object of the unknown columns that are not empty, and of ambiguous local times."""
-    parts = [f"{quoted(name)}, u{i}" for i, (name, _) in enumerate(layout.unknown)]
-    if marks:
-        parts.append(f"'_ambiguous_time', nullif(list_filter([{', '.join(marks)}], lambda e: e IS NOT NULL), [])")
-    if not parts:
+def _unknown(layout: Layout) -> str:
+    """SQL of a JSON object of the unknown columns that are not empty, NULL when all are."""
+    if not layout.unknown:
         return "CAST(NULL AS VARCHAR)"
+    parts = ", ".join(f"{quoted(name)}, u{i}" for i, (name, _) in enumerate(layout.unknown))
     # A merge patch (RFC 7396) drops the members that are null.
-    return f"nullif(CAST(json_merge_patch('{{}}', json_object({', '.join(parts)})) AS VARCHAR), '{{}}')"
+    return f"nullif(CAST(json_merge_patch('{{}}', json_object({parts})) AS VARCHAR), '{{}}')"
+
+
+def _rescued(marks: list[str]) -> str:
+    """SQL of `_rescued`: the unknown columns, and the names of the columns with an ambiguous local time."""
+    if not marks:
+        return "unknown"
+    patch = f"json_object('_ambiguous_time', list_filter([{', '.join(marks)}], lambda e: e IS NOT NULL))"
+    marked = f"CAST(json_merge_patch(coalesce(unknown, '{{}}'), {patch}) AS VARCHAR)"
+    return f"CASE WHEN coalesce({', '.join(marks)}) IS NULL THEN unknown ELSE {marked} END"
 
 
 class _Cell:
@@ -200,12 +211,11 @@ class _Cell:
         """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
         if self.kind == "string" and not self.is_key:
             return self.cell
-        blanks = ", ".join(map(str, _BLANKS))
+        ends = (f"ascii({self.cell})", f"ascii(right({self.cell}, 1))")
+        # Compared one by one: DuckDB makes a join of a longer IN list.
+        blank = " OR ".join(f"{end} <= 32 OR {end} = 160" for end in ends)
         trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
-        return (
-            f"(CASE WHEN ascii({self.cell}) IN ({blanks}) OR ascii(right({self.cell}, 1)) IN ({blanks})"
-            f" THEN {trimmed} ELSE {self.cell} END)"
-        )
+        return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
 
     def first(self) -> Iterator[tuple[str, str]]:
         """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
@@ -297,7 +307,9 @@ class _Cell:
         return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
 
     def _date(self) -> str:
-        quick = f"CASE WHEN {self.cell} LIKE '____-__-__' THEN try_cast({self.cell} AS DATE) END"
+        # DuckDB also reads `2026-11-2` with a blank behind it.
+        shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
+        quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
         ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
         ways += [f"CAST(try_strptime({self.text}, {quoted(f)}) AS DATE)" for f in self.formats]
         return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
@@ -305,16 +317,17 @@ class _Cell:
     @property
     def _quick_time(self) -> str:
         """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
-        shape = f"{self.cell} LIKE '____-__-__ __:__:__%' AND {self.cell} NOT LIKE '___________24%'"
-        seconds = f"try_cast(substr({self.cell}, 18) AS DOUBLE) < 60"
-        return f"CASE WHEN {shape} AND {seconds} THEN epoch_us(try_cast({self.cell} AS TIMESTAMP)) END"
+        time = f"try_cast({self.cell} AS TIMESTAMP)"
+        # DuckDB also reads `24:00:00`, `08:00: 1` and the like: only what it would write itself is read quickly.
+        shape = f"length({self.cell}) >= {len('2026-11-23 14:05:00')} AND CAST({time} AS VARCHAR) = {self.cell}"
+        return f"CASE WHEN {shape} THEN epoch_us({time}) END"
 
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
         iso = f"regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
         formats = [f for f in self.formats if "%z" not in f or not self.is_local]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
-        ways += [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]
+        ways += [self._by_format(f) for f in formats]
         slow = f"CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
         return _plausible(f"coalesce({self._quick_time}, {slow})")
 
@@ -325,10 +338,16 @@ class _Cell:
         )
         formats = [f for f in self.formats if "%z" in f]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
-        ways += [f"epoch_us(try_strptime({self.text}, {quoted(f)}))" for f in formats]
+        ways += [self._by_format(f) for f in formats]
         return _plausible(
             f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
         )
+
+    def _by_format(self, pattern: str) -> str:
+        time = f"epoch_us(try_strptime({self.text}, {quoted(pattern)}))"
+        # DuckDB also reads offsets such as `+99:99`.
+        possible = f"regexp_matches({self.text}, {quoted(_POSSIBLE_OFFSET)})"
+        return f"CASE WHEN {possible} THEN {time} END" if pattern.endswith("%z") else time
 
     def _decimal_shape(self) -> str:
         scale = int(self.column.type.rstrip(")").rpartition(",")[2])

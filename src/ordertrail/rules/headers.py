@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 
+MAX_UNKNOWN_COLUMNS = 1000
+"""A file with more other columns is no feed of shipments; each costs the row kernel memory on every thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -67,6 +70,12 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             rule="missing_column",
             column=missing[0],
             hint="add an alias for the vendor, or list the column as absent, then replay the delivery",
+        )
+    if len(unknown) > MAX_UNKNOWN_COLUMNS:
+        raise QuarantineError(
+            f"the file has {len(unknown)} columns that the contract does not know, more than {MAX_UNKNOWN_COLUMNS}",
+            rule="unknown_column",
+            hint="see whether the delimiter is right; else ask the vendor to leave columns out",
         )
     named = [name for name, place in unknown.items() if header[place]]
     if named and contract.unknown_columns == "strict":

@@ -221,7 +221,9 @@ class _Move:
             try:
                 put(entry, Entry(self.shelf, name))
             except FileExistsError:
-                continue
+                if not self._holds(Entry(self.shelf, name)):
+                    continue
+                # Where no lock reaches, another pass may have archived it since `placed` looked.
             except OSError as error:
                 if error.errno in NO_LINK_ERRNOS:
                     return None

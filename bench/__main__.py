@@ -1,0 +1,11 @@
+"""`python -m bench`: all measurements, one after the other, each against its peer in the same run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PARTS = ("bench.first_load", "bench.day_files", "bench.watch")
+
+for part in PARTS:
+    subprocess.run([sys.executable, "-m", part], check=True)

@@ -1,0 +1,84 @@
+"""What every measurement shares: the machine it ran on, processes timed from outside, results as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One process, from start to end.
+
+    Attributes:
+        wall_s: Seconds on the clock.
+        cpu_s: Seconds of processor time, all threads.
+        peak_mb: The most resident memory it had, in MB (10^6 bytes).
+        output: What it printed.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    output: str
+
+
+def timed(code: str, arguments: Sequence[str]) -> Timed:
+    """Run Python code in a process of its own.
+
+    Raises:
+        RuntimeError: The process failed.
+    """
+    command = [sys.executable, "-c", code, *arguments]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"the process ended with {process.returncode}")
+    return Timed(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, output)
+
+
+def summary(runs: Sequence[Timed]) -> dict[str, object]:
+    """Medians of some runs, and the runs."""
+    return {
+        "median_wall_s": round(statistics.median(run.wall_s for run in runs), 2),
+        "median_cpu_s": round(statistics.median(run.cpu_s for run in runs), 2),
+        "peak_mb": round(max(run.peak_mb for run in runs)),
+        "wall_s": [round(run.wall_s, 2) for run in runs],
+    }
+
+
+def save(name: str, figures: dict[str, object]) -> None:
+    """Write `bench/results/<name>.json` and print the figures."""
+    document = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **figures}
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(document, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def machine() -> dict[str, object]:
+    """Cores, and the versions that matter."""
+    packages = ("duckdb", "deltalake", "pyarrow", "numpy")
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average_1_min": round(os.getloadavg()[0], 1),
+        **{package: version(package) for package in packages},
+    }

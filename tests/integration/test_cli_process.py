@@ -1,0 +1,183 @@
+"""The command line as a process: streams, signals, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CSV = (
+    "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
+    "0001,1Z1,2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n"
+)
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+HEAVY = {"duckdb", "pyarrow", "pydantic", "rich", "deltalake", "structlog", "numpy", "ordertrail.config"}
+
+
+def environment(**more: str) -> dict[str, str]:
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERTRAIL_", "NO_COLOR"))}
+    return keep | {"PYTHONPATH": str(SOURCES), "ORDERTRAIL_PIPELINE_SETTLE_S": "0", **more}
+
+
+def ordertrail(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ordertrail", *words],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert ordertrail(tmp_path, "init").returncode == 0
+    (tmp_path / "data/source/a.csv").write_text(CSV)
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"], ["completion", "bash"]])
+def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['ordertrail', *{words!r}]\n"
+        "import ordertrail.cli\n"
+        "try:\n    ordertrail.cli.main()\nexcept SystemExit:\n    pass\n"
+        f"print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_public_package_imports_nothing(tmp_path: Path) -> None:
+    code = f"import ordertrail, sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_json_is_alone_on_stdout_and_logs_are_on_stderr(folder: Path) -> None:
+    done = ordertrail(folder, "run", "--json", ORDERTRAIL_LOG="info")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["rows"]["inserted"] == 1
+    assert "delivery" in done.stderr
+    assert "\x1b" not in done.stderr
+    quiet = ordertrail(folder, "run", "--json")
+    assert quiet.stderr == ""
+    status = ordertrail(folder, "status", "--json", "--debug")
+    assert json.loads(status.stdout)["target_rows"] == 1
+
+
+def test_a_bad_log_level_is_a_config_error(folder: Path) -> None:
+    done = ordertrail(folder, "run", ORDERTRAIL_LOG="loud")
+    assert done.returncode == 2
+    assert "ORDERTRAIL_LOG" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
+    ordertrail(folder, "run")
+    for words in (["query", "SELECT repeat('x', 100) FROM range(20000)"], ["rejects", "--csv"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [sys.executable, "-m", "ordertrail", *words],
+            cwd=folder, env=environment(), stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60,
+        )  # fmt: skip
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, b""), words
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_said(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ordertrail", "run"],
+            cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error E_STORAGE")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_output_that_is_not_utf_8_does_not_fail(folder: Path) -> None:
+    (folder / "data/source/Müller.csv").write_text(CSV.replace("1 Elm St", "Königstraße"))
+    done = ordertrail(folder, "run", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    done = ordertrail(folder, "deliveries", "--json", PYTHONIOENCODING="ascii")
+    assert "Müller.csv" in {row["file_name"] for row in json.loads(done.stdout)["rows"]}
+
+
+def test_ctrl_c_ends_quietly(folder: Path) -> None:
+    code = (
+        "import signal, os\n"
+        "import ordertrail.pipeline as p\n"
+        "p.Pipeline.run = lambda self: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from ordertrail.cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run"], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.strip() == ""
+
+
+def test_on_a_terminal_there_is_colour_and_it_can_be_turned_off(folder: Path) -> None:
+    ordertrail(folder, "run")
+    assert "\x1b[32m" in on_terminal(folder, "deliveries", TERM="xterm")
+    plain = on_terminal(folder, "deliveries", TERM="xterm", NO_COLOR="1")
+    assert "a.csv" in plain
+    assert "\x1b[32m" not in plain
+
+
+def on_terminal(folder: Path, *words: str, **more: str) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ordertrail", *words],
+        cwd=folder, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        text += part
+    os.close(ours)
+    assert process.wait(60) == 0
+    return text.decode()
+
+
+def test_watch_loads_what_comes_and_stops_when_told(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ordertrail", "watch", "--interval", "0.2", "--json"],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            first = json.loads(process.stdout.readline())
+            (folder / "data/source/b.csv").write_text(CSV.replace("1Z1", "1Z2"))
+            second = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGTERM)
+            log = process.stderr.read()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [d["file_name"] for d in (*first["deliveries"], *second["deliveries"])] == ["a.csv", "b.csv"]
+    assert log.count("delivery ") == 2

@@ -1,0 +1,298 @@
+"""What the text of a cell means, type by type and rule by rule: nothing is nulled, rounded or guessed (P5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from ordertrail.model import Column, Vendor
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.cells import rank_sql
+from tests.kernels import Parsed, contract_of, csv_of, parse
+
+EVENT = "2026-11-20 08:00:00"
+REJECT = object()
+Cells = Callable[..., Parsed]
+
+
+@pytest.fixture(scope="module")
+def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    con = connect(2, 512, tmp_path_factory.mktemp("spill"))
+    yield con
+    con.close()
+
+
+@pytest.fixture
+def read(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Cells:
+    """Read texts as the cells of one column `x`, a row each."""
+
+    def cells(texts: list[str], column: Column, vendor: Vendor | None = None, **options: Any) -> Parsed:
+        data = csv_of(("k", "e", "x"), *(("K", EVENT, text) for text in texts))
+        return parse(con, tmp_path, data, contract_of(column, **options), vendor)
+
+    return cells
+
+
+def check(read: Cells, column: Column, cases: list[tuple[str, object]], rule: str, vendor: Vendor | None = None) -> None:
+    texts = [text for text, _ in cases]
+    parsed = read(texts, column, vendor)
+    got = {text: parsed.rows[n]["x"] if n in parsed.rows else REJECT for n, text in enumerate(texts, 1)}
+    assert got == dict(cases)
+    for n, errors in parsed.errors.items():
+        assert [(e["column"], e["value"], e["rule"]) for e in errors] == [("x", texts[n - 1], rule)]
+        assert len(errors[0]["reason"]) > 20
+
+
+def test_strings_are_left_alone(read: Cells) -> None:
+    texts = ["007", " padded ", "NULL", "nan", "1.23E+11", "a\nb", 'say "x"', "📦", "\x1b[0m", "0" * 5000, "\u202e", "\\N", "-"]
+    check(read, Column("x", "string"), [(t, t) for t in texts] + [("", None)], "")
+
+
+INTEGERS: list[tuple[str, object]] = [
+    ("0", 0), ("-0", 0), ("+7", 7), ("007", 7), (" 12 ", 12), ("\u00a012\t", 12), ("-2147483648", -(2**31)),
+    ("2147483647", 2**31 - 1), ("", None), ("   ", None), ("1.5", REJECT), ("1.0", REJECT), ("1e3", REJECT), ("1,000", REJECT),
+    ("1 000", REJECT), ("0x1F", REJECT), ("0b1", REJECT), ("1_000", REJECT), ("--1", REJECT), ("+", REJECT), ("٣", REJECT), ("１", REJECT),
+    ("nan", REJECT), ("inf", REJECT), ("true", REJECT), ("1\n2", REJECT), ("½", REJECT), ("9" * 400, REJECT), ("1-", REJECT),
+]  # fmt: skip
+
+
+def test_int(read: Cells) -> None:
+    more: list[tuple[str, object]] = [("2147483648", REJECT), ("-2147483649", REJECT)]
+    check(read, Column("x", "int"), INTEGERS + more, "int")
+
+
+def test_bigint(read: Cells) -> None:
+    edge = 2**63
+    more = [(str(edge - 1), edge - 1), (str(-edge), -edge), (str(edge), REJECT), (str(-edge - 1), REJECT)]
+    check(read, Column("x", "bigint"), INTEGERS + more, "bigint")
+
+
+def test_double(read: Cells) -> None:
+    cases: list[tuple[str, object]] = [
+        ("1.5", 1.5), ("-12", -12.0), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("1.2E-3", 0.0012), (" 2 ", 2.0), ("", None), ("0", 0.0),
+        ("1e308", 1e308), ("1e309", REJECT), ("nan", REJECT), ("NaN", REJECT), ("inf", REJECT), ("-Infinity", REJECT), ("1,5", REJECT),
+        ("1.2.3", REJECT), ("0x1p3", REJECT), ("1_0", REJECT), ("e3", REJECT), (".", REJECT), ("1e", REJECT), ("٣.٥", REJECT), ("€5", REJECT),
+    ]  # fmt: skip
+    check(read, Column("x", "double"), cases, "double")
+
+
+def test_decimals_are_never_rounded(read: Cells) -> None:
+    cases: list[tuple[str, object]] = [
+        ("1.25", Decimal("1.25")), ("-0.01", Decimal("-0.01")), ("1.250", Decimal("1.25")), ("1.2500000", Decimal("1.25")), ("5.", Decimal(5)),
+        (".5", Decimal("0.50")), (" 3 ", Decimal(3)), ("+1", Decimal(1)), ("999.99", Decimal("999.99")), ("", None), ("000001", Decimal(1)),
+        ("1.255", REJECT), ("1.2501", REJECT), ("999.995", REJECT), ("1000", REJECT), ("-1000.00", REJECT), ("1e2", REJECT), ("nan", REJECT),
+        ("1,25", REJECT), ("1.2.3", REJECT), (".", REJECT), ("٣", REJECT), ("0.001", REJECT), ("$1", REJECT),
+    ]  # fmt: skip
+    check(read, Column("x", "decimal(5,2)"), cases, "decimal")
+
+
+def test_wide_and_whole_decimals(read: Cells) -> None:
+    big = "12345678901234567890123456789012345678"
+    check(read, Column("x", "decimal(38,0)"), [(big, Decimal(big)), (big + "9", REJECT), ("1.0", Decimal(1)), ("1.5", REJECT)], "decimal")
+    tiny = "0.12345678901234567890123456789012345678"
+    check(read, Column("x", "decimal(38,38)"), [(tiny, Decimal(tiny)), ("1", REJECT), (tiny + "1", REJECT)], "decimal")
+
+
+def test_boolean_words(read: Cells) -> None:
+    true: list[tuple[str, object]] = [(t, True) for t in ("true", "TRUE", "t", "T", "yes", "Y", "1", " True ")]
+    false: list[tuple[str, object]] = [(t, False) for t in ("false", "False", "f", "no", "N", "0")]
+    wrong: list[tuple[str, object]] = [(t, REJECT) for t in ("2", "ja", "on", "off", "truee", "-1", "1.0", "✓", "null")]
+    check(read, Column("x", "boolean"), [*true, *false, *wrong, ("", None)], "boolean")
+
+
+DAY = date(2026, 11, 20)
+
+
+def test_dates(read: Cells) -> None:
+    cases: list[tuple[str, object]] = [
+        ("2026-11-20", DAY), (" 2026-11-20 ", DAY), ("2024-02-29", date(2024, 2, 29)), ("1900-01-01", date(1900, 1, 1)),
+        ("9999-12-31", date(9999, 12, 31)), ("", None), ("  ", None), ("2026-02-30", REJECT), ("2023-02-29", REJECT), ("2026-13-01", REJECT),
+        ("2026-00-01", REJECT), ("2026-11-00", REJECT), ("1899-12-31", REJECT), ("0026-11-20", REJECT), ("26-11-20", REJECT), ("10000-01-01", REJECT),
+        ("2026-11-20 08:00:00", REJECT), ("2026-11-20T00:00:00", REJECT), ("2026-11-20Z", REJECT), ("2026/11/20", REJECT), ("20.11.2026", REJECT),
+        ("20261120", REJECT), ("2026-11", REJECT), ("2026-1-2", REJECT), ("2026-11-20x", REJECT), ("infinity", REJECT), ("-infinity", REJECT), ("epoch", REJECT),
+        ("today", REJECT), ("now", REJECT), ("٢٠٢٦-١١-٢٠", REJECT), ("2026–11–20", REJECT), ("0000-00-00", REJECT), ("2026-11-20 (BC)", REJECT),
+        ("46346", REJECT), ("NULL", REJECT), ("N/A", REJECT), ("2026- 1- 2", REJECT), ("2026-1--2", REJECT), ("1    -1-1 ", REJECT), ("-026-11-20", REJECT),
+        ("+026-11-20", REJECT), ("2026-11-2 ", REJECT), ("999-11-020", REJECT),
+    ]  # fmt: skip
+    check(read, Column("x", "date"), cases, "date")
+
+
+def test_date_formats_come_after_iso_and_in_their_order(read: Cells) -> None:
+    column = Column("x", "date", formats=("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%b %d, %Y"))
+    cases: list[tuple[str, object]] = [
+        ("2026-11-20", DAY), ("20/11/2026", DAY), ("11/20/2026", DAY), ("02/03/2026", date(2026, 3, 2)), ("20.11.26", DAY), ("Nov 20, 2026", DAY),
+        ("20/11/26", REJECT), ("32/11/2026", REJECT), ("20/11/2026 08:00", REJECT), ("20/11/0026", REJECT), ("xx", REJECT), ("29/02/2026", REJECT),
+    ]  # fmt: skip
+    check(read, column, cases, "date")
+
+
+def test_a_vendors_formats_take_the_place_of_the_contracts(read: Cells) -> None:
+    vendor = Vendor("acme", formats=(("x", ("%Y%m%d",)),))
+    column = Column("x", "date", formats=("%d/%m/%Y",))
+    check(read, column, [("20261120", DAY), ("20/11/2026", REJECT), ("2026-11-20", DAY)], "date", vendor)
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type, misc]
+
+
+EIGHT = utc(2026, 11, 20, 8)
+TIMES: list[tuple[str, object]] = [
+    ("2026-11-20 08:00:00", EIGHT), ("2026-11-20T08:00:00", EIGHT), ("2026-11-20T08:00:00Z", EIGHT), ("2026-11-20 08:00", EIGHT),
+    ("2026-11-20 09:00:00+01:00", EIGHT), ("2026-11-20 09:00:00+0100", EIGHT), ("2026-11-20T03:30:00-04:30", EIGHT), ("2026-11-20 09:00:00+01", EIGHT),
+    ("2026-11-20", utc(2026, 11, 20)), ("2026-11-20 08:00:00.5", utc(2026, 11, 20, 8, 0, 0, 500_000)), ("  2026-11-20 08:00:00 ", EIGHT),
+    ("2026-11-20 08:00:00.123456", utc(2026, 11, 20, 8, 0, 0, 123_456)), ("1900-01-01 00:00:00", utc(1900, 1, 1)),
+    ("9999-12-31 23:59:59.999999", utc(9999, 12, 31, 23, 59, 59, 999_999)), ("2026-11-20 23:59:59", utc(2026, 11, 20, 23, 59, 59)),
+    ("2026-11-20T08:00:00.000+00:00", EIGHT), ("2026-11-20 00:00:00", utc(2026, 11, 20)), ("", None), ("  ", None),
+]  # fmt: skip
+NO_TIMES = [
+    "2026-11-20 24:00:00", "2026-11-20 24:00", "2026-11-20T24:00:00Z", "2026-11-20 08:60:00", "2026-11-20 08:00:60", "2026-11-20 23:59:60", "2026-02-30 08:00:00",
+    "2026-11-20 25:00:00", "1899-12-31 23:59:59", "0026-11-20 08:00:00", "26-11-20 08:00:00", "10000-01-01 00:00:00", "infinity", "-infinity",
+    "epoch", "now", "today", "nan", "1763625600", "1763625600000", "20261120T080000", "2026-11-20 08:00:00 UTC", "2026-11-20 08:00:00 Europe/Berlin",
+    "2026-11-20 08:00:00 PM", "2026-11-20 8:00:00", "2026-11-20  8:00:00", "2026-11-20 08:00:00+99:99x", "2026-11-20 08:00:00Zx", "٢٠٢٦-١١-٢٠ ٠٨:٠٠:٠٠", "2026-11-20 08",
+    "08:00:00", "2026-11-20 08:00:00,5", "2026-11-20 08:00:0x", "2026-11-20 08:00: 1", "2026-11-20 08:00:-1", "2026-11-20 08:00:1e1", "2026-11-20 08:00:+1", "2026-11-20 08: 0:00",
+    "2026-11-20 0 :00:00", "2026- 1- 2 08:00:00", "+026-11-20 08:00:00", "2026-11-20 -8:00:00", "2026-11-20_08:00:00", "2026-11-20 08:00:00 (BC)", "2026-11-20 08:00:00 BC",
+    "2026-11-20 08:00:00.", "2026-11-20 08:00:1", "2026-11-20 08:00:001", "2026-11-20 08:00:nan", "2026-11-20 08:00:inf", "46346.333", "2026-11-20 24:00:00.5", "2026-11-2 08:00:00",
+    "2026-11-20 08:00:0.1", "2026-11-20 08:00:00\n", "2026-11-20 08:00:00\nx", "99999-11-20 08:00:00", "2026-W47-5", "2026-324",
+    "2026-11-20T08:00:00+99:99", "2026-11-20 08:00:00+16:00", "2026-11-20 08:00:00+01:60", "2026-11-20 08:00:00-24", "2026-11-20 08:00:00+1", "2026-11-20 08:00:00 +01:00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Etc/UTC"])
+def test_timestamps(read: Cells, timezone: str) -> None:
+    no_times = [t for t in NO_TIMES if not t.endswith("\n")]
+    cases = TIMES + [(text, REJECT) for text in no_times]
+    check(read, Column("x", "timestamp"), cases, "timestamp", Vendor("acme", timezone=timezone))
+
+
+def test_digits_beyond_the_microsecond_are_cut_the_same_way_in_every_zone(read: Cells) -> None:
+    texts = ["2026-11-20 08:00:00.1234567", "2026-11-20 08:00:00.123456789", "2026-11-20 08:00:00.9999999"]
+    utc_rows = read(texts, Column("x", "timestamp"))
+    local_rows = read(texts, Column("x", "timestamp"), Vendor("acme", timezone="Etc/UTC"))
+    assert [r["x"] for r in utc_rows.rows.values()] == [r["x"] for r in local_rows.rows.values()]
+    assert len(utc_rows.rows) + len(utc_rows.errors) == 3
+
+
+def test_timestamp_formats(read: Cells) -> None:
+    column = Column("x", "timestamp", formats=("%d.%m.%Y %H:%M", "%m/%d/%y %I:%M %p", "%d.%m.%Y %H:%M %z"))
+    cases: list[tuple[str, object]] = [
+        ("20.11.2026 08:00", EIGHT), ("11/20/26 08:00 AM", EIGHT), ("11/20/26 08:00 PM", utc(2026, 11, 20, 20)), ("20.11.2026 09:00 +01:00", EIGHT),
+        ("20.11.2026 09:00 +0100", EIGHT), ("2026-11-20 08:00:00", EIGHT), ("20.11.2026", REJECT), ("31.02.2026 08:00", REJECT), ("20.11.0026 08:00", REJECT),
+        ("20.11.2026 24:00", REJECT), ("20.11.2026 08:00 x", REJECT),
+        ("20.11.2026 08:00 +99:99", REJECT), ("20.11.2026 08:00 +1", REJECT),
+    ]  # fmt: skip
+    check(read, column, cases, "timestamp")
+
+
+def test_offsets_and_formats_in_a_local_zone(read: Cells) -> None:
+    vendor = Vendor("acme", timezone="America/Chicago")
+    column = Column("x", "timestamp", formats=("%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M %z"))
+    cases: list[tuple[str, object]] = [
+        ("2026-11-20 08:00:00", utc(2026, 11, 20, 14)), ("2026-07-20 08:00:00", utc(2026, 7, 20, 13)), ("2026-11-20 08:00:00Z", EIGHT),
+        ("2026-11-20T09:00:00+01:00", EIGHT), ("20.11.2026 08:00", utc(2026, 11, 20, 14)), ("20.11.2026 09:00 +01:00", EIGHT), ("2026-11-20", utc(2026, 11, 20, 6)),
+        ("2026-03-08 02:30:00Z", utc(2026, 3, 8, 2, 30)), ("nonsense", REJECT), ("", None), ("2026-11-20 08:00", utc(2026, 11, 20, 14)),
+    ]  # fmt: skip
+    check(read, column, cases, "timestamp", vendor)
+
+
+def test_a_local_time_that_does_not_exist_is_a_reject_that_says_so(read: Cells) -> None:
+    vendor = Vendor("acme", timezone="America/Chicago")
+    parsed = read(["2026-03-08 02:30:00", "2026-03-08 03:00:00"], Column("x", "timestamp"), vendor)
+    assert parsed.rows[2]["x"] == utc(2026, 3, 8, 8)
+    [error] = parsed.errors[1]
+    assert (error["rule"], error["value"]) == ("dst_gap", "2026-03-08 02:30:00")
+    assert "America/Chicago" in error["reason"]
+
+
+def test_an_ambiguous_local_time_is_the_earlier_one_and_marked(read: Cells) -> None:
+    vendor = Vendor("acme", timezone="America/Chicago")
+    texts = ["2026-11-01 01:30:00", "2026-11-01 01:30:00-06:00", "2026-11-01 02:00:00"]
+    rows = read(texts, Column("x", "timestamp"), vendor).rows
+    assert [row["x"] for row in rows.values()] == [utc(2026, 11, 1, 6, 30), utc(2026, 11, 1, 7, 30), utc(2026, 11, 1, 8)]
+    assert [row["_rescued"] for row in rows.values()] == ['{"_ambiguous_time":["x"]}', None, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        (Column("x", "string", pattern=r"[A-Z]{2}\d+"), ["AB1"], ["ab1", "AB", "AB1 ", "xAB1", "AB1\n"]),
+        (Column("x", "int", min="0", max="10"), ["0", "10"], ["-1", "11"]),
+        (Column("x", "bigint", min="-5"), ["-5", "9223372036854775807"], ["-6"]),
+        (Column("x", "decimal(5,2)", max="1.50"), ["1.5", "-9"], ["1.51"]),
+        (Column("x", "double", min="0.5"), ["0.5", "1e9"], ["0.49"]),
+        (Column("x", "date", min="2026-01-01", max="2026-12-31"), ["2026-01-01", "2026-12-31"], ["2025-12-31", "2027-01-01"]),
+        (Column("x", "timestamp", min="2026-01-01T00:00:00Z"), ["2026-01-01 00:00:00"], ["2025-12-31 23:59:59"]),
+        (Column("x", "string", allowed=("a", "it's")), ["a", "it's"], ["A", "b", " a"]),
+        (Column("x", "int", allowed=("1", "2")), ["1", "02"], ["3"]),
+    ],
+)
+def test_rules_on_values(read: Cells, column: Column, good: list[str], bad: list[str]) -> None:
+    rule = "pattern" if column.pattern else "allowed" if column.allowed else None
+    parsed = read([*good, *bad, ""], column)
+    assert sorted(parsed.rows) == [*range(1, len(good) + 1), len(good) + len(bad) + 1]
+    for n, errors in parsed.errors.items():
+        [error] = errors
+        assert error["rule"] in ((rule,) if rule else ("min", "max"))
+        assert error["value"] == bad[n - len(good) - 1]
+        wanted = [column.pattern] if rule == "pattern" else column.allowed if rule else [column.min or "", column.max or ""]
+        assert any(w and w in error["reason"] for w in wanted)
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_required(read: Cells, text: str | None) -> None:
+    parsed = read(["a", text or ""], Column("x", "string", required=True))
+    assert list(parsed.rows) == [1]
+    [error] = parsed.errors[2]
+    assert (error["column"], error["value"], error["rule"]) == ("x", None, "required")
+    assert "x is a required column and has no value" in error["reason"]
+
+
+def test_blank_is_no_value_for_a_required_number(read: Cells) -> None:
+    [error] = read(["  "], Column("x", "int", required=True)).errors[1]
+    assert (error["rule"], error["value"]) == ("required", "  ")
+
+
+def test_spreadsheet_damage_is_found_in_identifiers_only(read: Cells) -> None:
+    bad = ["1.23E+11", "1E+5", "1.2e+07", "-1.5E+3", "+1E+1"]
+    good = ["1.23E-11", "E+5", "12E+5", "1.23E+11x", "ABC+E+1", "007"]
+    parsed = read([*bad, *good], Column("x", "string", identifier=True))
+    assert [parsed.rows[n]["x"] for n in sorted(parsed.rows)] == good
+    for n in range(1, len(bad) + 1):
+        [error] = parsed.errors[n]
+        assert (error["rule"], error["value"]) == ("spreadsheet", bad[n - 1])
+        assert "export the column as text" in error["reason"]
+
+
+def test_status_map(read: Cells) -> None:
+    vendor = Vendor("acme", status_map=(("Delivered - it's done", "DELIVERED"), ("", "X")))
+    texts = ["PICKED_UP", "Delivered - it's done", "DELIVERED", "delivered", ""]
+    parsed = read(texts, Column("x", "string"), vendor, status="x")
+    assert [r["x"] for r in parsed.rows.values()] == ["PICKED_UP", "DELIVERED", "DELIVERED", "delivered", None]
+
+
+@pytest.mark.parametrize(("status", "rank"), [("'PICKED_UP'", 0), ("'it''s'", 1), ("'picked_up'", -1), ("''", -1), ("NULL", -2)])
+def test_status_rank(con: duckdb.DuckDBPyConnection, status: str, rank: int) -> None:
+    contract = contract_of(Column("x", "string"), status="x", status_rank=("PICKED_UP", "it's"))
+    assert con.execute(f"SELECT {rank_sql(contract, status)}").fetchall() == [(rank,)]
+    nothing_listed = contract_of(Column("x", "string"), status="x")
+    assert con.execute(f"SELECT {rank_sql(nothing_listed, status)}").fetchall() == [(min(rank, -1),)]
+
+
+def test_allowed_looks_at_the_mapped_status(read: Cells) -> None:
+    vendor = Vendor("acme", status_map=(("done", "DELIVERED"),))
+    column = Column("x", "string", allowed=("DELIVERED",))
+    parsed = read(["done", "open"], column, vendor, status="x")
+    assert list(parsed.rows) == [1]
+    assert parsed.errors[2][0]["value"] == "open"
+
+
+def test_very_long_cells_and_signs_that_json_must_escape(read: Cells) -> None:
+    texts = ["x" * 1_000_000, 'a"b\\c\n\t\x01\x1b\u2028', "📦'"]
+    parsed = read(texts, Column("x", "int"))
+    assert [parsed.errors[n][0]["value"] for n in (1, 2, 3)] == texts

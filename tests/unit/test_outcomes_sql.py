@@ -1,0 +1,257 @@
+"""The order rules as SQL, on relations made by hand; and the text itself, which every engine must read alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ordertrail.model import Outcome
+from ordertrail.rules import outcomes
+from ordertrail.rules.outcomes import BEST, CODES, ORDER, OUTCOMES, OUTCOMES_AGAIN, RANKED, SUSPECTS, fold_sql, later
+
+Order = tuple[int, int, int, int, int]
+STAGED = ("k", "dn", "ch", *ORDER)
+CURRENT = ("k", "pos", "ch", "rv", "bn", *ORDER)
+RECALLED = ("k", *ORDER)
+NAMES = {number: str(outcome) for outcome, number in CODES.items()}
+BATCH = 9
+
+
+@pytest.fixture(scope="module")
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    con = duckdb.connect()
+    yield con
+    con.close()
+
+
+def fill(con: duckdb.DuckDBPyConnection, name: str, columns: Iterable[str], rows: Iterable[tuple[object, ...]]) -> None:
+    types = ", ".join(f"{column} {'VARCHAR' if column == 'k' else 'BIGINT'}" for column in columns)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({types})").fetchall()
+    for row in rows:
+        con.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", list(row)).fetchall()
+
+
+def prepare(
+    con: duckdb.DuckDBPyConnection,
+    staged: Iterable[tuple[object, ...]],
+    current: Iterable[tuple[object, ...]] = (),
+    recalled: Iterable[tuple[object, ...]] = (),
+    loaded: Iterable[int] = (),
+) -> None:
+    fill(con, "staged", STAGED, staged)
+    fill(con, "current", CURRENT, current)
+    fill(con, "recalled", RECALLED, recalled)
+    fill(con, "loaded", ("fk",), [(fk,) for fk in loaded])
+    fill(con, "codes", [*CODES, "batch", "first_revision"], [(*CODES.values(), BATCH, 1)])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {RANKED}").fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE best AS {BEST}").fetchall()
+
+
+def judged(con: duckdb.DuckDBPyConnection, sql: str = OUTCOMES) -> dict[tuple[int, int], str]:
+    """Outcome by (delivery number, file row)."""
+    rows = con.execute(f"SELECT dn, fr, outcome FROM ({sql})").fetchall()
+    assert len({(dn, fr) for dn, fr, _ in rows}) == len(rows)
+    return {(dn, fr): NAMES[outcome] for dn, fr, outcome in rows}
+
+
+def row(key: str, content: int, order: Order, delivery: int = 0) -> tuple[object, ...]:
+    return (key, delivery, content, *order)
+
+
+def target(key: str, content: int, order: Order, pos: int = 0, batch: int = 3, revision: int = 1) -> tuple[object, ...]:
+    return (key, pos, content, revision, batch, *order)
+
+
+OLD, MIDDLE, NEW = (10, 1, 0, 1, 1), (20, 1, 0, 1, 1), (30, 1, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("current", "expected"),
+    [
+        (None, "inserted"),
+        (target("A", 1, OLD), "updated"),
+        (target("A", 1, NEW), "stale"),
+        (target("A", 7, OLD), "unchanged"),
+        (target("A", 7, NEW), "unchanged"),
+        (target("B", 7, NEW), "inserted"),
+        *((target("A", 1, (*MIDDLE[:i], MIDDLE[i] - 1, *MIDDLE[i + 1 :])), "updated") for i in range(5)),  # type: ignore[arg-type]
+        *((target("A", 1, (*MIDDLE[:i], MIDDLE[i] + 1, *MIDDLE[i + 1 :])), "stale") for i in range(5)),  # type: ignore[arg-type]
+    ],
+)
+def test_one_row_against_the_target(
+    con: duckdb.DuckDBPyConnection, current: tuple[object, ...] | None, expected: str
+) -> None:
+    prepare(con, [row("A", 7, MIDDLE)], [current] if current else [])
+    assert judged(con) == {(0, 1): expected}
+
+
+def test_several_rows_of_a_key_in_one_batch(con: duckdb.DuckDBPyConnection) -> None:
+    staged = [
+        row("A", 1, (10, 1, 0, 1, 1)), row("A", 2, (20, 1, 0, 1, 2)), row("A", 2, (15, 1, 0, 1, 3)), row("A", 1, (10, 1, 0, 1, 4)),
+        row("A", 2, (20, 1, 0, 2, 5), 1), row("B", 2, (5, 1, 0, 1, 6)),
+    ]  # fmt: skip
+    prepare(con, staged)
+    assert judged(con) == {
+        (0, 1): "duplicate", (0, 2): "duplicate", (0, 3): "duplicate", (0, 4): "superseded", (1, 5): "inserted", (0, 6): "inserted",
+    }  # fmt: skip
+    prepare(con, staged, [target("A", 2, OLD)])
+    assert judged(con)[1, 5] == "unchanged"
+
+
+def test_a_key_that_stands_twice_in_the_target_counts_once(con: duckdb.DuckDBPyConnection) -> None:
+    prepare(con, [row("A", 7, MIDDLE)], [target("A", 7, OLD, pos=1), target("A", 1, NEW, pos=2)])
+    assert judged(con) == {(0, 1): "stale"}
+    found = con.execute("SELECT pos, place, copies FROM best ORDER BY pos").fetchall()
+    assert found == [(1, 2, 2), (2, 1, 2)]
+
+
+def test_x_y_x_again_asks_history_only_where_it_must(con: duckdb.DuckDBPyConnection) -> None:
+    tie, higher = (20, 3, 0, 3, 1), (20, 2, 0, 2, 1)
+    base = target("A", 1, (20, 1, 0, 1, 1))
+    staged = [row("A", 2, higher)]
+
+    def suspects() -> list[tuple[object, ...]]:
+        return con.execute(SUSPECTS).fetchall()
+
+    prepare(con, staged, [base], loaded=[1, 3])
+    assert suspects() == [("A",)]
+    assert judged(con) == {(0, 1): "updated"}
+    prepare(con, staged, [base], recalled=[("A", *tie)], loaded=[1, 3])
+    assert judged(con) == {(0, 1): "stale"}
+    for recalled in (("A", *OLD), ("A", *higher), ("A", 30, 3, 0, 3, 1), ("B", *tie)):
+        prepare(con, staged, [base], recalled=[recalled], loaded=[1, 3])
+        assert judged(con) == {(0, 1): "updated"}, recalled
+    prepare(con, staged, [base], loaded=[1])  # nothing with a file key as high was loaded
+    assert suspects() == []
+    prepare(con, staged, [target("A", 2, (20, 1, 0, 1, 1))], loaded=[3])  # same content
+    assert suspects() == []
+    prepare(con, staged, [target("A", 1, OLD)], loaded=[3])  # no tie
+    assert suspects() == []
+    prepare(con, staged, [target("A", 1, tie)], loaded=[3])  # the target outranks it
+    assert suspects() == []
+
+
+def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnection) -> None:
+    staged = [
+        row("new", 1, (20, 1, 0, 1, 1)), row("upd", 2, (20, 1, 0, 1, 2)), row("same", 3, (20, 1, 0, 1, 3)), row("late", 4, (20, 1, 0, 1, 4)),
+        row("new", 9, (10, 1, 0, 1, 5)), row("upd", 2, (20, 1, 0, 0, 6), 1), row("tie", 5, (20, 2, 0, 2, 7)),
+    ]  # fmt: skip
+    kept = [target("same", 3, OLD, 1, 4, 2), target("late", 8, NEW, 2, 5, 1), target("tie", 6, (20, 1, 0, 1, 1), 3, 6, 3)]
+    prepare(con, staged, [target("upd", 1, OLD, 0, 3, 7), *kept], recalled=[("tie", 20, 3, 0, 3, 1)], loaded=[3])
+    before = judged(con)
+    assert before == {
+        (0, 1): "inserted", (0, 2): "updated", (0, 3): "unchanged", (0, 4): "stale", (0, 5): "superseded", (1, 6): "duplicate", (0, 7): "stale",
+    }  # fmt: skip
+    written = [target("new", 1, (20, 1, 0, 1, 1), 10, BATCH, 1), target("upd", 2, (20, 1, 0, 1, 2), 11, BATCH, 8)]
+    prepare(con, staged, [*written, *kept])
+    assert judged(con, OUTCOMES_AGAIN) == before
+
+
+orders = st.tuples(*(st.integers(-2, 2) for _ in ORDER))
+
+
+@given(orders, orders)
+def test_later_is_the_order_of_tuples(con: duckdb.DuckDBPyConnection, left: Order, right: Order) -> None:
+    names = ", ".join(ORDER)
+    values = [f"(SELECT * FROM (VALUES {side}) v({names})) {name}" for name, side in (("a", left), ("b", right))]
+    sql = f"SELECT {later('a', 'b')} FROM {' CROSS JOIN '.join(values)}"
+    assert con.execute(sql).fetchall() == [(left > right,)]
+
+
+contents = st.tuples(st.sampled_from("AB"), st.integers(1, 2), orders)
+
+
+@given(st.lists(contents, max_size=8, unique_by=lambda c: c[2]))
+def test_ranked_agrees_with_a_plain_sort(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, int, Order]]) -> None:
+    prepare(con, [row(key, content, order, n) for n, (key, content, order) in enumerate(rows)])
+    found = {dn: (place, repeat) for dn, place, repeat in con.execute("SELECT dn, place, repeat FROM ranked").fetchall()}
+    for n, (key, content, order) in enumerate(rows):
+        place = 1 + sum(k == key and o > order for k, _, o in rows)
+        repeat = 1 + sum((k, c) == (key, content) and o > order for k, c, o in rows)
+        assert found[n] == (place, repeat)
+
+
+# -- the fold -------------------------------------------------------------------------------------------------------
+
+
+def folded(
+    con: duckdb.DuckDBPyConnection, rows: list[tuple[object, ...]], absent: tuple[str, ...] = ()
+) -> dict[str, tuple[object, ...]]:
+    fill(con, "accepted", ("k", *ORDER, "x", "y", *(f"lacks_{i}" for i in range(len(absent)))), rows)
+    for i in range(len(absent)):
+        con.execute(f"ALTER TABLE accepted ALTER lacks_{i} TYPE BOOLEAN").fetchall()
+    return {k: rest for k, *rest in map(list, con.execute(fold_sql(("x", "y"), absent)).fetchall()) for rest in [tuple(rest)]}
+
+
+def test_the_fold_takes_the_newest_row_whole_with_its_nulls(con: duckdb.DuckDBPyConnection) -> None:
+    rows = [("A", *OLD, 1, 2), ("A", *NEW, None, 3), ("A", *MIDDLE, 9, 9), ("B", *OLD, 5, None)]
+    assert folded(con, rows) == {"A": (None, 3), "B": (5, None)}
+
+
+def test_the_fold_takes_an_absent_column_from_the_newest_row_that_carries_it(con: duckdb.DuckDBPyConnection) -> None:
+    rows = [("A", *OLD, 1, 2, 0), ("A", *NEW, 3, None, 1), ("A", *MIDDLE, 4, 6, 0), ("B", *OLD, 5, None, 1)]
+    assert folded(con, rows, ("y",)) == {"A": (3, 6), "B": (5, None)}
+    rows = [("A", *OLD, 1, 2, 0), ("A", *NEW, 3, None, 0)]
+    assert folded(con, rows, ("y",)) == {"A": (3, None)}
+
+
+# -- the text -------------------------------------------------------------------------------------------------------
+
+TEXTS = {
+    "RANKED": RANKED, "BEST": BEST, "SUSPECTS": SUSPECTS, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
+    "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
+}  # fmt: skip
+KEYWORDS = set(
+    "SELECT DISTINCT FROM JOIN LEFT CROSS ON WHERE GROUP BY ORDER PARTITION OVER AS AND OR NOT IS NULL NULLS FIRST LAST DESC CASE WHEN THEN ELSE END EXISTS".split()
+)
+FUNCTIONS = {"row_number", "count", "max"}
+TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|\d+|<>|<=|>=|[(),.*=<>+]|-(?!-)")
+
+
+def tokens(text: str) -> list[str]:
+    found, at = [], 0
+    while at < len(text):
+        match = TOKEN.match(text, at)
+        assert match, f"not a token that all dialects read alike: {text[at : at + 20]!r}"
+        found.append(match[0])
+        at = match.end()
+    return [token for token in found if not token.isspace()]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_has_no_literals_quotes_casts_or_other_functions(name: str) -> None:
+    found = tokens(TEXTS[name])
+    for token, following in zip(found, [*found[1:], ""], strict=True):
+        if token.isdigit():
+            assert token == "1"  # a place, and EXISTS (SELECT 1)
+        elif token.isidentifier() and token.upper() == token and len(token) > 1:
+            assert token in KEYWORDS
+        elif token.isidentifier() and following == "(":
+            assert token in FUNCTIONS
+        elif token.isidentifier():
+            assert token == token.lower()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_order_by_says_where_nulls_go(name: str) -> None:
+    text = TEXTS[name]
+    for inside in re.findall(r"ORDER BY ([^)]*)\)", text):
+        assert all(part.strip().endswith("DESC NULLS LAST") for part in inside.split(","))
+
+
+@pytest.mark.parametrize("bad", ['SELECT "x"', "SELECT 'x'", "SELECT 1.5e3::INT", "SELECT a || b", "SELECT -- x", "SELECT `a`", "SELECT a;"])
+def test_the_tokenizer_refuses_what_dialects_read_in_two_ways(bad: str) -> None:
+    with pytest.raises(AssertionError):
+        tokens(bad)
+
+
+def test_every_outcome_has_its_own_number() -> None:
+    assert set(CODES) == set(Outcome)
+    assert len(set(CODES.values())) == len(Outcome)
+    assert set(re.findall(r"c\.(\w+)", OUTCOMES)) <= {str(outcome) for outcome in Outcome}
+    assert outcomes.ORDER == ("ev", "fk", "rk", "tb", "fr")
