@@ -151,7 +151,7 @@ def open_house(root: Path, toml: str = "", engine: str = "embedded", **changes: 
 @contextmanager
 def without_fsync() -> Iterator[None]:
     """Let `fsync` do nothing, for tests of what is computed and not of what survives; halves the time of a pass."""
-    with mock.patch("os.fsync", lambda descriptor: None):
+    with mock.patch("os.fsync", return_value=None):
         yield
 
 

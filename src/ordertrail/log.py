@@ -35,7 +35,7 @@ def _logger() -> structlog.typing.FilteringBoundLogger:
     if structlog.is_configured():
         configured: structlog.typing.FilteringBoundLogger = structlog.get_logger("ordertrail")
         return configured
-    processors = [
+    processors: list[structlog.typing.Processor] = [
         structlog.stdlib.filter_by_level,
         structlog.processors.format_exc_info,
         structlog.processors.KeyValueRenderer(key_order=["event"]),

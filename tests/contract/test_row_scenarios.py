@@ -133,7 +133,10 @@ def test_ragged_rows_are_rejects_and_their_neighbours_load(house: House) -> None
     lines = [GOOD.format(key=key) for key in "ABCDEFGHIJ"]
     house.drop(dated(20), HEAD + lines[0] + "O,SHORT\n" + "".join(lines[1:]) + GOOD.format(key="LONG")[:-1] + ",more\n")
     house.run()
-    assert [(row, column, rule) for row, column, _, rule in rejects(house)] == [(12, None, "ragged"), (2, None, "ragged")]
+    assert {(row, column, rule) for row, column, _, rule in rejects(house)} == {
+        (2, None, "ragged"),
+        (12, None, "ragged"),
+    }
     assert sorted(house.target()) == [(key,) for key in "ABCDEFGHIJ"]
 
 
@@ -343,12 +346,12 @@ def test_a_quarantined_file_sent_again_is_no_duplicate(house: House) -> None:
 def test_unknown_columns_are_rescued(house: House) -> None:
     """P5: a column that nobody knows is kept, as JSON in `_rescued`; a change of it alone is an update."""
     head = HEAD.replace("status", "Weight,status").strip() + ",Note é\n"
-    house.drop(dated(20), f"{head}O1,A,,,12.5,S,X,{EARLY},\"a, b\"\nO1,B,,,,S,X,{EARLY},\n")
+    house.drop(dated(20), f'{head}O1,A,,,12.5,S,X,{EARLY},"a, b"\nO1,B,,,,S,X,{EARLY},\n')
     house.run()
     rescued = {row["tracking_num"]: row["_rescued"] for row in house.rows("target")}
     assert json.loads(str(rescued["A"])) == {"Weight": "12.5", "Note é": "a, b"}
     assert rescued["B"] is None
-    house.drop(dated(21), f"{head}O1,A,,,13,S,X,{EARLY},\"a, b\"\n")
+    house.drop(dated(21), f'{head}O1,A,,,13,S,X,{EARLY},"a, b"\n')
     assert house.run().rows.updated == 1
     assert json.loads(str(next(r["_rescued"] for r in house.rows("target") if r["tracking_num"] == "A"))) == {
         "Weight": "13",

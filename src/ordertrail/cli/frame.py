@@ -124,7 +124,8 @@ def command(*params: click.Parameter, name: str | None = None) -> Callable[[Call
         def call(config_file: str, as_json: bool, debug: bool, **given: object) -> int:
             return function(Frame(Path(config_file), as_json, debug), **given)
 
-        help_text = inspect.cleandoc(function.__doc__ or "")
+        # click's mark for lines to leave as they are; in a raw docstring it is two characters.
+        help_text = inspect.cleandoc(function.__doc__ or "").replace("\\b\n", "\b\n")
         return click.Command(name or function.__name__, callback=call, params=[*params, *_common()], help=help_text)
 
     return make

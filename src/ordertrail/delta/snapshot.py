@@ -85,8 +85,6 @@ class Snapshot:
             UnsupportedTableError: Naming the feature or the property; the table was not touched.
         """
         self.require_readable()
-        if self.protocol.writer not in (1, 2, 7):
-            raise self._refusal(f"writer version {self.protocol.writer}")
         for feature in self.protocol.writer_features:
             if feature not in _WRITABLE:
                 raise self._refusal(feature)
@@ -99,6 +97,9 @@ class Snapshot:
             raise self._refusal(f"partitions by {', '.join(self.metadata.partition_columns)}")
         if '"delta.invariants"' in self.metadata.schema_string:
             raise self._refusal("column invariants")
+        # Last: a property that calls for a higher version says more than the version.
+        if self.protocol.writer not in (1, 2, 7):
+            raise self._refusal(f"writer version {self.protocol.writer}")
 
     def _refusal(self, feature: str) -> UnsupportedTableError:
         return UnsupportedTableError(
@@ -166,7 +167,7 @@ class _State:
 
     def commit(self, actions: list[dict[str, Any]]) -> None:
         for action in actions:
-            if remove := action.get("remove"):
+            if (remove := action.get("remove")) is not None:
                 self.files.pop(remove["path"], None)
         for action in actions:
             self._apply(action)
@@ -184,7 +185,7 @@ class _State:
             self._apply({name: value for name, value in row.items() if value is not None})
 
     def _apply(self, action: dict[str, Any]) -> None:
-        if add := action.get("add"):
+        if (add := action.get("add")) is not None:
             vector = add.get("deletionVector")
             self.files[add["path"]] = AddFile(
                 add["path"],
@@ -194,9 +195,9 @@ class _State:
                 json.dumps({k: v for k, v in vector.items() if v is not None}) if vector else None,
                 add.get("tags") or {},
             )
-        elif txn := action.get("txn"):
+        elif (txn := action.get("txn")) is not None:
             self.txns[txn["appId"]] = int(txn["version"])
-        elif meta := action.get("metaData"):
+        elif (meta := action.get("metaData")) is not None:
             self.metadata = Metadata(
                 meta["id"],
                 meta["schemaString"],
@@ -204,7 +205,7 @@ class _State:
                 meta.get("configuration") or {},
                 meta.get("createdTime"),
             )
-        elif protocol := action.get("protocol"):
+        elif (protocol := action.get("protocol")) is not None:
             self.protocol = ProtocolVersions(
                 int(protocol["minReaderVersion"]),
                 int(protocol["minWriterVersion"]),

@@ -23,7 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_HINT = "declare the vendor's encoding in the config, for example encoding = 'cp1252', then replay the delivery"
+_HINT = "declare the vendor's encoding in the config, for example encoding = 'cp1252', then drop the file in again"
 
 
 def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Iterator[bytes]:

@@ -1,0 +1,463 @@
+"""Write docs/reference from the code: `python -m docs.generate`. tests/docs fails when a page is out of date.
+
+Nothing here says what a setting, column, error or option means: the code does, and this prints it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+import ordertrail
+from ordertrail.cli import COMMANDS, PROGRAM, cli, document
+from ordertrail.cli.errors import BUG, EXIT_FAILED
+from ordertrail.cli.showcase import Demo
+from ordertrail.cli.starting import Started
+from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
+from ordertrail.config_template import SECTIONS, toml_value
+from ordertrail.doctor import DoctorReport, Finding
+from ordertrail.errors import OrdertrailError
+from ordertrail.model import (
+    Column,
+    Contract,
+    DeliveryReport,
+    Outcome,
+    Reject,
+    RowCounts,
+    RunReport,
+    Skipped,
+    State,
+    Vendor,
+)
+from ordertrail.preview import PlannedFile, PlanReport
+from ordertrail.rows import Rows
+from ordertrail.rules.cells import row_sql
+from ordertrail.rules.headers import map_header
+from ordertrail.rules.tables import (
+    AUDIT,
+    DELIVERIES,
+    REJECTS,
+    TableColumn,
+    contract_columns,
+    history_columns,
+    stage_columns,
+    target_columns,
+)
+from ordertrail.status import Status, Track, Waiting
+from ordertrail.verify import Check, VerifyReport
+
+DOCS = Path(__file__).resolve().parent
+REFERENCE = DOCS / "reference"
+NOTICE = "<!-- Written by `python -m docs.generate` from the code. Do not edit. -->"
+
+EXIT_CODES = (
+    (0, "done; nothing to do is done too"),
+    (1, "failed; it is safe to run again"),
+    (2, "wrong usage or config"),
+    (3, "done, but something needs a person: a quarantined delivery, a warning, a check that failed"),
+    (4, "another pass of this pipeline is running; nothing was done"),
+    (130, "interrupted by Ctrl-C"),
+)
+
+OUTCOMES = {
+    Outcome.INSERTED: "the key was not in the target: the row is its first",
+    Outcome.UPDATED: "it comes after the target's row in the total order and differs: it is the target's row now",
+    Outcome.UNCHANGED: "its content is what the target has: nothing is written",
+    Outcome.STALE: "it comes before the target's row in the total order: it is kept in the history only",
+    Outcome.SUPERSEDED: "it lost to a newer row of the same key in its own batch",
+    Outcome.DUPLICATE: "the same row again in its batch, or a row of a file whose bytes were loaded before",
+    Outcome.REJECTED: "it breaks a rule: it is in the rejects, and nowhere else",
+}
+
+STATES = {
+    State.LOADED: "its good rows have been weighed against the target",
+    State.EMPTY: "it has no data rows",
+    State.DUPLICATE: "the same vendor, bytes and contract are loaded already, with an order not lower",
+    State.QUARANTINED: "nothing of it landed; the file is below `quarantine/` in the archive",
+    State.HELD: "reserved: no command of this version makes it",
+    State.UNDONE: "reserved: no command of this version makes it",
+}
+
+FILE_RULES = {
+    "header": "the header cannot be read, or two of its columns mean the same contract column",
+    "missing_column": "the file lacks a column of the contract that the vendor does not list as `absent`",
+    "unknown_column": 'a column nobody knows, with `unknown_columns = "strict"`; or more of them than are sensible',
+    "encoding": "the bytes are not of the declared encoding, or not UTF-8 where none is declared",
+    "binary": "the file holds NUL bytes: it is no text",
+    "line_length": "a line is longer than a line of a text file can be",
+}
+"""Rules that quarantine a whole file."""
+
+ROW_RULES = {
+    "ragged": "the row has more or fewer cells than the header",
+    "quote": "a quote is opened and never closed, or text follows a closing quote",
+}
+"""Rules that reject a row as a whole."""
+
+
+def pages() -> dict[str, str]:
+    """The text of every reference page, by its file name."""
+    bodies = {
+        "settings.md": _settings(),
+        "commands.md": _commands(),
+        "tables.md": _tables(),
+        "rejects.md": _rejects(),
+        "errors.md": _errors(),
+        "json.md": _json(),
+        "api.md": _api(),
+    }
+    return {name: "\n".join([NOTICE, "", *lines]).rstrip() + "\n" for name, lines in bodies.items()}
+
+
+def main() -> None:
+    """Write the pages."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+        print(f"docs/reference/{name}")
+
+
+# --- markdown ----------------------------------------------------------------------------------------------------
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |"
+    yield ""
+
+
+def _code(text: str, language: str = "") -> Iterator[str]:
+    yield f"```{language}"
+    yield from text.rstrip().splitlines()
+    yield "```"
+    yield ""
+
+
+def _first(text: str | None) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Name and meaning of what a docstring lists under `Attributes:`."""
+    section = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    found = re.split(r"(?m)^    (\w+): ", section)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(found[::2], found[1::2], strict=True)}
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def _settings() -> list[str]:
+    lines = ["# Settings", ""]
+    lines += [
+        "All settings of `ordertrail.toml`. An unknown key is an error that names the nearest right one. Folders are",
+        "relative to the folder of the file. `ordertrail init` writes a file with all of them and their defaults.",
+        "",
+    ]
+    for section, model in SECTIONS.items():
+        header = f"[[{section}]]" if section in ("contract.columns", "vendors") else f"[{section}]"
+        lines += [f"## `{header}`", "", _first(model.__doc__).partition(": ")[2].capitalize(), ""]
+        rows = []
+        for one in SETTINGS:
+            if one.section == section:
+                default = "must be given" if one.required else "–" if one.default is None else toml_value(one.default)
+                shown = default if one.required or one.default is None else f"`{default}`"
+                rows.append((f"`{one.name}`", one.type, shown, one.help))
+        lines += _table(("setting", "takes", "default", "what it does"), rows)
+    lines += ["## Environment", ""]
+    overrides = [(f"`{one.environment}`", f"`{one.key}`") for one in SETTINGS if one.environment]
+    lines += _table(("variable", "overrides"), overrides)
+    levels = ", ".join(f"`{level}`" for level in LOG_LEVELS)
+    lines += [f"`ORDERTRAIL_LOG` sets the level of the log on stderr: {levels}.", ""]
+    lines += ["## The default contract", "", "Without `[[contract.columns]]` the columns are:", ""]
+    columns = [(f"`{c.name}`", c.type, "required" if c.required else "") for c in DEFAULT_CONTRACT.columns]
+    return lines + list(_table(("column", "type", ""), columns))
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def _commands() -> list[str]:
+    lines = ["# Commands", "", "Every command takes the options of the first table beside its own.", ""]
+    root = click.Context(cli, info_name=PROGRAM)
+    found = [(name, _command(root, name)) for name in COMMANDS]
+    common = found[0][1].params[-3:]
+    lines += _option_table(common)
+    lines += ["`-h`, `--help` shows a command's help; `ordertrail --version` the version.", ""]
+    for name, command in found:
+        lines += [f"## `{PROGRAM} {name}`", ""]
+        pieces = [p.make_metavar(root) for p in command.params if isinstance(p, click.Argument)]
+        lines += _code(" ".join([PROGRAM, name, "[OPTIONS]", *pieces]), "text")
+        lines += _prose(command.help or "")
+        own = [p for p in command.params if isinstance(p, click.Option) and p.name not in {c.name for c in common}]
+        if own:
+            lines += _option_table(own)
+    lines += ["## Exit codes", ""]
+    return lines + list(_table(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES]))
+
+
+def _command(root: click.Context, name: str) -> click.Command:
+    command = cli.get_command(root, name)
+    if command is None:
+        raise LookupError(name)
+    return command
+
+
+def _prose(text: str) -> Iterator[str]:
+    """A command's help; what click is told to leave as it is becomes code."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            yield from _code(paragraph[2:], "text")
+        else:
+            yield from (paragraph, "")
+
+
+def _option_table(options: Iterable[click.Parameter]) -> Iterator[str]:
+    rows = []
+    for one in options:
+        if isinstance(one, click.Option):
+            name = f"{one.opts[0]} {one.metavar}" if one.metavar else one.opts[0]
+            default = f"`{one.default}`" if one.show_default else "–"
+            rows.append((f"`{name}`", default, " ".join((one.help or "").split())))
+    return _table(("option", "default", "what it does"), rows)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def _tables() -> list[str]:
+    lines = ["# Tables", ""]
+    lines += [
+        "Five Delta tables in `<warehouse>/<catalog>/<schema>/<table>`. Times are UTC. Contract columns have the types",
+        "that the contract gives them; the default contract is shown. All five carry the batch number as a `txn`.",
+        "",
+    ]
+    contract = contract_columns(DEFAULT_CONTRACT)
+    audit, target = {c.name for c in AUDIT}, {c.name for c in contract}
+    texts: tuple[tuple[str, str, Sequence[TableColumn], set[str]], ...] = (
+        ("orders_target", "A row is a shipment's latest state.", target_columns(DEFAULT_CONTRACT), set()),
+        (
+            "orders_history",
+            "An accepted row of a delivery, whatever became of it. Append only. It has the target's columns, and:",
+            history_columns(DEFAULT_CONTRACT),
+            audit | target,
+        ),
+        ("orders_rejects", "A row is a rejected cell, row or file. Append only.", REJECTS, set()),
+        ("orders_deliveries", "A row is a file that came. Its commit is the batch's done mark.", DELIVERIES, set()),
+        (
+            "orders_stage",
+            "A row is a row, a reject or a delivery of the current batch. It has the contract's columns, and:",
+            stage_columns(DEFAULT_CONTRACT),
+            target,
+        ),
+    )
+    for name, text, columns, left_out in texts:
+        lines += [f"## `{name}`", "", text, ""]
+        shown = [c for c in columns if c.name not in left_out]
+        rows = [(f"`{c.name}`", c.type, "no" if c.required else "", c.help) for c in shown]
+        lines += _table(("column", "type", "NULL", "what it holds"), rows)
+        if name == "orders_history":
+            lines += [
+                "`_inserted_at`, `_updated_at` and `_revision` are NULL where the row did not go into the target.",
+                "",
+            ]
+    lines += ["## Outcomes", "", f"{_first(Outcome.__doc__)} For every delivery", ""]
+    lines += _code("parsed = " + " + ".join(Outcome), "text")
+    lines += _table(("outcome", "meaning"), [(f"`{one}`", OUTCOMES[one]) for one in Outcome])
+    lines += ["## States", "", _first(State.__doc__), ""]
+    return lines + list(_table(("state", "meaning"), [(f"`{one}`", STATES[one]) for one in State]))
+
+
+# --- reject rules ------------------------------------------------------------------------------------------------
+
+
+def rules_in_code() -> set[str]:
+    """The rules of whole files and rows, as the package's source names them."""
+    found: set[str] = set()
+    for path in Path(ordertrail.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            named = [k.value for k in node.keywords if k.arg == "rule"]
+            if isinstance(node.func, ast.Name) and node.func.id == "_broken":
+                named += node.args[:1]
+            found |= {str(one.value) for one in named if isinstance(one, ast.Constant)}
+    return found
+
+
+def cell_rules() -> dict[str, list[str]]:
+    """The rules of cells, with the reasons that the row kernel gives, from a contract that has all of them."""
+    columns = (
+        Column("key", "string", required=True, identifier=True),
+        Column("at", "timestamp", required=True),
+        *(Column(f"a_{kind}", kind) for kind in ("date", "int", "bigint", "double", "boolean")),
+        Column("a_decimal", "decimal(10,2)", min="0", max="99"),
+        Column("code", "string", required=True, pattern="[A-Z]{2}", allowed=("AB", "CD")),
+    )
+    contract = Contract(columns, ("key",), "at", None, ())
+    vendor = Vendor("acme", timezone="America/Chicago")
+    found: dict[str, list[str]] = {}
+    for check in row_sql(contract, vendor, map_header(contract.names, contract, vendor)).checks:
+        found.setdefault(check.rule, []).append(check.reason)
+    return found
+
+
+def _rejects() -> list[str]:
+    if rules_in_code() != {*FILE_RULES, *ROW_RULES}:
+        raise LookupError(f"describe these rules in docs/generate.py: {rules_in_code() ^ {*FILE_RULES, *ROW_RULES}}")
+    lines = ["# Reject rules", ""]
+    lines += [
+        "`orders_rejects.rule` has one of these names. They are stable. A row with several bad cells has a reject for",
+        "each. A delivery with more rejected rows than `max_reject_share` allows is quarantined as a whole; its",
+        "rejects keep the rules of their cells.",
+        "",
+        "## A cell",
+        "",
+    ]
+    rows = [(f"`{rule}`", "<br>".join(dict.fromkeys(reasons))) for rule, reasons in cell_rules().items()]
+    lines += _table(("rule", "reason, for example"), rows)
+    lines += ["## A row", "", *_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in ROW_RULES.items()])]
+    lines += ["## A whole file, which is quarantined", ""]
+    return lines + list(_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in FILE_RULES.items()]))
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+def errors() -> Iterator[type[OrdertrailError]]:
+    """Every error class, the base first."""
+    waiting: list[type[OrdertrailError]] = [OrdertrailError]
+    while waiting:
+        one = waiting.pop(0)
+        yield one
+        waiting = [*one.__subclasses__(), *waiting]
+
+
+def _errors() -> list[str]:
+    lines = ["# Error codes", ""]
+    lines += [
+        "A failed command prints `error CODE: what happened` and what to do on stderr; with `--json` one document",
+        '`{"error": {"code", "message", "hint"}}` on stdout. A transient error may go away by itself: `watch` retries',
+        "it soon, any other more slowly.",
+        "",
+    ]
+    rows = [
+        (f"`{e.code}`", f"`{e.__name__}`", "yes" if e.transient else "no", str(e.exit_code), _first(e.__doc__))
+        for e in errors()
+    ]
+    rows.append((f"`{BUG}`", "–", "no", str(EXIT_FAILED), "A mistake in ordertrail; please report it."))
+    return lines + list(_table(("code", "class", "transient", "exit code", "meaning"), rows))
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+_CLOCK = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+_COUNTS = RowCounts(parsed=5, inserted=1, updated=1, unchanged=1, stale=1, superseded=1)
+_DELIVERY = DeliveryReport(
+    "000012-00000-13de8d60",
+    "acme",
+    "order_tracking_2026_11_23.csv",
+    "13de8d60" + "0" * 56,
+    436,
+    State.LOADED,
+    None,
+    "2026/11/23/000012-00000-13de8d60-order_tracking_2026_11_23.csv",
+    _COUNTS,
+)
+_REPORT = RunReport(
+    "orders",
+    "embedded",
+    12,
+    False,
+    _COUNTS,
+    (_DELIVERY,),
+    (Skipped("acme/new.csv", "not settled"),),
+    (),
+    {"discover": 0.01, "stage": 0.1, "load": 0.1, "archive": 0.0, "total": 0.21},
+)
+_ROW: dict[str, object] = {"tracking_num": "0045001", "status": "DELIVERED", "_file_row": 1, "_batch": 12}
+
+
+def _json() -> list[str]:
+    lines = ["# JSON documents", ""]
+    lines += [
+        "With `--json` a command prints one document on stdout and nothing else; logs go to stderr. Names and types",
+        "are a contract; new members may be added. Times are ISO 8601 in UTC, decimals are text. The examples are made",
+        "by the code.",
+        "",
+    ]
+    status = Status(
+        "orders", "embedded", 12, _CLOCK, False, 12, 5, 1, 3192, 9, 1, {"loaded": 2}, (), 1,
+        (Waiting("acme/new.csv", "acme", "not settled"),),
+    )  # fmt: skip
+    row = dict(_ROW)
+    track = Track("0045001", row, ({**row, "_outcome": "updated"},))  # type: ignore[dict-item,arg-type]
+    reject = Reject(5, "pck_recieved_date", "2026-02-30", "date", "not a date: …", "1005,0045005,2026-02-30,…")
+    plan = PlanReport(13, (PlannedFile("new.csv", "acme", State.LOADED, None, _COUNTS, (reject,)),), _COUNTS)
+    checks = VerifyReport((Check("each key stands once in the target", True, "5 rows"),))
+    findings = DoctorReport((Finding("python", "ok", "3.11.7 on Linux x86_64"),))
+    config = parse_config(template(), base=Path("/srv/orders"), environ={})
+    config = replace(config, contract=replace(config.contract, columns=config.contract.columns[:2]))
+    started = Started(config, Path("/srv/orders/ordertrail.toml"), None, ())
+    nothing = Rows((), ())
+    demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
+    table = Rows(tuple(row), (tuple(row.values()),))  # type: ignore[arg-type]
+    sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
+        ("run`, `stage`, `load", "`watch --json` prints one a pass, each on one line.", RunReport,
+         lambda: document.run_report(_REPORT)),
+        ("status", "", Status, lambda: document.status(status)),
+        ("deliveries`, `rejects`, `query", "`rows` holds the table's columns, or those of the query.", None,
+         lambda: document.rows(table)),
+        ("track", "`history` is oldest first by the total order; rows have all columns of the tables.", Track,
+         lambda: document.track(track)),
+        ("plan", "", PlanReport, lambda: document.plan(plan)),
+        ("verify", "", Check, lambda: document.verify(checks)),
+        ("doctor", "", Finding, lambda: document.doctor(findings)),
+        ("init", "", Started, lambda: document.started(started)),
+        ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
+        ("completion", "", None, lambda: {"shell": "bash", "script": "…"}),
+        ("an error", "", None, lambda: {"error": {"code": "E_CONFIG", "message": "…", "hint": "…"}}),
+    )  # fmt: skip
+    for title, text, kind, make in sections:
+        lines += [f"## `{title}`" if title != "an error" else "## An error", ""]
+        lines += [text, ""] if text else []
+        made = make()
+        lines += _code(json.dumps(made, indent=2, ensure_ascii=False), "json")
+        members = set(made) if isinstance(made, dict) else set()
+        told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}
+        if told:
+            lines += _table(("member", "meaning"), [(f"`{name}`", help_) for name, help_ in told.items()])
+    return lines
+
+
+# --- the public API ----------------------------------------------------------------------------------------------
+
+
+def _api() -> list[str]:
+    lines = ["# Python API", ""]
+    lines += _code(inspect.cleandoc(ordertrail.__doc__ or "").split("```python\n")[1].partition("```")[0], "python")
+    rows = []
+    for name in ordertrail.__all__:
+        thing = getattr(ordertrail, name)
+        text = f"`{thing}`" if isinstance(thing, str) else _first(thing.__doc__)
+        rows.append((f"`{name}`", text))
+    lines += _table(("name", "what it is"), rows)
+    lines += ["## `Pipeline`", ""]
+    pipeline = ordertrail.Pipeline
+    methods = [(n, m) for n, m in inspect.getmembers(pipeline, inspect.isfunction) if not n.startswith("_")]
+    return lines + list(_table(("method", "what it does"), [(f"`{n}()`", _first(m.__doc__)) for n, m in methods]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Columns are found by name, never by position (P5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ordertrail.errors import QuarantineError
+from ordertrail.model import Column, Contract, UnknownColumns, Vendor
+from ordertrail.rules.headers import MAX_UNKNOWN_COLUMNS, folded, map_header
+
+
+def contract(unknown_columns: UnknownColumns = "rescue") -> Contract:
+    columns = (Column("order_num", "string"), Column("tracking_num", "string"), Column("at", "timestamp"))
+    return Contract(columns, ("tracking_num",), "at", None, (), unknown_columns)
+
+
+PLAIN = Vendor("acme")
+
+
+@pytest.mark.parametrize("name", ["tracking_num", "Tracking Num", "TRACKINGNUM", "tracking  num", "_tracking_num_", "trackıng_num".replace("ı", "i")])
+def test_case_spaces_and_underscores_do_not_matter(name: str) -> None:
+    assert folded(name) == "trackingnum"
+    assert map_header(("at", "Order Num", name), contract(), PLAIN).cells == (1, 2, 0)
+
+
+@pytest.mark.parametrize("name", ["tracking-num", "tracking.num", "trackingnumber", "trackıng_num", "tracking_num2"])
+def test_other_names_do_not_match(name: str) -> None:
+    with pytest.raises(QuarantineError) as caught:
+        map_header(("order_num", name, "at"), contract(), PLAIN)
+    assert (caught.value.rule, caught.value.column) == ("missing_column", "tracking_num")
+    assert repr(name) in caught.value.message
+    assert "alias" in caught.value.hint
+
+
+def test_aliases_stand_beside_the_name() -> None:
+    vendor = Vendor("acme", aliases=(("tracking_num", ("Sendungs-Nr.", "parcel")), ("at", ("Zeit",))))
+    for name in ("sendungs-nr.", "PARCEL", "Tracking Num"):
+        assert map_header((name, "zeit", "order_num"), contract(), vendor).cells == (2, 0, 1)
+
+
+@pytest.mark.parametrize("second", ["Tracking_Num", "parcel", "tracking_num"])
+def test_two_columns_that_claim_one_are_a_quarantine(second: str) -> None:
+    vendor = Vendor("acme", aliases=(("tracking_num", ("parcel",)),))
+    with pytest.raises(QuarantineError, match="two columns of the file are tracking_num") as caught:
+        map_header(("order_num", "tracking_num", "at", second), contract(), vendor)
+    assert caught.value.rule == "header"
+    assert repr(second) in caught.value.message
+
+
+def test_absent_columns_may_be_missing_but_count_when_they_come() -> None:
+    vendor = Vendor("acme", absent=("order_num",))
+    layout = map_header(("tracking_num", "at"), contract(), vendor)
+    assert (layout.cells, layout.absent) == ((None, 0, 1), ("order_num",))
+    layout = map_header(("tracking_num", "order_num", "at"), contract(), vendor)
+    assert (layout.cells, layout.absent) == ((1, 0, 2), ())
+
+
+def test_unknown_columns_are_kept_under_names_of_their_own() -> None:
+    header = ("z", "tracking_num", "", "order_num", "z", "at", "Z", "")
+    layout = map_header(header, contract(), PLAIN)
+    assert layout.unknown == (("Z", 6), ("column 3", 2), ("column 8", 7), ("z", 0), ("z (2)", 4))
+    assert layout.header == header
+
+
+def test_strict_refuses_unknown_columns_but_not_empty_names() -> None:
+    map_header(("tracking_num", "order_num", "at", ""), contract("strict"), PLAIN)
+    with pytest.raises(QuarantineError, match="'note', 'x'") as caught:
+        map_header(("tracking_num", "note", "order_num", "at", "x"), contract("strict"), PLAIN)
+    assert caught.value.rule == "unknown_column"
+
+
+def test_far_too_many_columns_are_a_quarantine() -> None:
+    extra = tuple(f"x{n}" for n in range(MAX_UNKNOWN_COLUMNS + 1))
+    known = ("tracking_num", "order_num", "at")
+    assert len(map_header(known + extra[1:], contract(), PLAIN).unknown) == MAX_UNKNOWN_COLUMNS
+    with pytest.raises(QuarantineError, match="1001 columns") as caught:
+        map_header(known + extra, contract(), PLAIN)
+    assert caught.value.rule == "unknown_column"
+
+
+def test_a_long_header_is_shown_in_part() -> None:
+    with pytest.raises(QuarantineError) as caught:
+        map_header(tuple(f"x{n}" for n in range(5000)), contract(), PLAIN)
+    assert len(caught.value.message) < 600
+    assert "and 4980 more" in caught.value.message

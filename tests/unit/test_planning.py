@@ -1,0 +1,112 @@
+"""What a pass decides before it reads: ids, contract hashes, duplicate files, states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from ordertrail.model import FileIdentity, State, Vendor
+from ordertrail.rules.filekey import MAX_NAME_BYTES, archive_path
+from ordertrail.rules.planning import (
+    Candidate,
+    LoadedFile,
+    contract_hash,
+    delivery_id,
+    delivery_number,
+    loaded_before,
+    rounds,
+    state_of,
+)
+from tests.oracle import default_contract
+
+ACME = Vendor("acme")
+CANDIDATE = Candidate(0, "000001-00000-aa", ACME, "a/b.csv", "a/b.csv", FileIdentity(1, 2, 3, 5_999_999, 5), "aa", 100, "h")
+LOADED = LoadedFile("000000-00000-aa", "acme", "aa", "h", 100, "a/b.csv", 5, 7)
+
+
+def test_ids() -> None:
+    assert delivery_id(12, 3, "0123456789abcdef") == "000012-00003-01234567"
+    assert delivery_number("000012-00003-01234567") == 3
+    assert delivery_number(delivery_id(10**7, 123_456, "ab" * 32)) == 123_456
+    path = archive_path(delivery_id(10**7, 10**6, "ab" * 32), "n" * 250 + ".csv", datetime(2026, 1, 1, tzinfo=UTC), State.LOADED)
+    assert len(path.rpartition("/")[2].encode()) <= MAX_NAME_BYTES
+
+
+def test_the_contract_hash_covers_all_that_makes_rows_of_bytes() -> None:
+    contract = default_contract()
+    base = contract_hash(contract, ACME)
+    assert base == contract_hash(default_contract(), Vendor("acme"))
+    assert base == contract_hash(contract, replace(ACME, files="other/*.csv"))
+    changed = [
+        contract_hash(contract, vendor)
+        for vendor in (
+            replace(ACME, delimiter=";"), replace(ACME, quote="'"), replace(ACME, encoding="cp1252"), replace(ACME, timezone="Europe/Berlin"),
+            replace(ACME, aliases=(("status", ("s",)),)), replace(ACME, status_map=(("a", "b"),)), replace(ACME, absent=("status",)),
+            replace(ACME, formats=(("pck_recieved_date", ("%d",)),)), replace(ACME, name="blue"), replace(ACME, file_date="%Y"),
+        )
+    ]  # fmt: skip
+    changed += [
+        contract_hash(replace(contract, **change), ACME)  # type: ignore[arg-type]
+        for change in (
+            {"columns": contract.columns[::-1]}, {"key": ("order_num",)}, {"status": None}, {"status_rank": ("X",)}, {"unknown_columns": "strict"}, {"max_future_s": 1},
+        )
+    ]  # fmt: skip
+    assert len({base, *changed}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("loaded", "duplicate"),
+    [
+        (LOADED, True),
+        (replace(LOADED, file_key=101), True),
+        (replace(LOADED, file_key=99), False),
+        (replace(LOADED, clean_path="a/c.csv"), True),
+        (replace(LOADED, clean_path="a/a.csv"), False),
+        (replace(LOADED, mtime_ms=6), True),
+        (replace(LOADED, mtime_ms=4), False),
+        (replace(LOADED, file_key=101, clean_path="a", mtime_ms=0), True),
+        (replace(LOADED, sha256="bb"), False),
+        (replace(LOADED, vendor="blue"), False),
+        (replace(LOADED, contract_hash="other"), False),
+    ],
+)
+def test_a_file_is_a_duplicate_only_of_the_same_bytes_loaded_with_an_order_not_lower(loaded: LoadedFile, duplicate: bool) -> None:
+    assert loaded_before(CANDIDATE, [loaded]) == (loaded if duplicate else None)
+
+
+def test_of_several_the_highest_is_named() -> None:
+    low, high = LOADED, replace(LOADED, file_key=500)
+    assert loaded_before(CANDIDATE, [low, high, replace(LOADED, file_key=1)]) == high
+    assert loaded_before(CANDIDATE, []) is None
+
+
+def test_rounds_put_the_highest_of_equal_files_first() -> None:
+    second = replace(CANDIDATE, number=1, file_key=200)
+    third = replace(CANDIDATE, number=2, clean_path="z.csv")
+    other = replace(CANDIDATE, number=3, sha256="bb")
+    vendor = replace(CANDIDATE, number=4, vendor=Vendor("blue"))
+    found = rounds([CANDIDATE, second, third, other, vendor])
+    assert [[c.number for c in group] for group in found] == [[1, 2, 0], [3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("parsed", "rejected", "share", "state"),
+    [
+        (0, 0, 0.2, State.EMPTY),
+        (10, 0, 0.0, State.LOADED),
+        (10, 1, 0.0, State.QUARANTINED),
+        (10, 2, 0.2, State.LOADED),
+        (10, 3, 0.2, State.QUARANTINED),
+        (10, 10, 1.0, State.LOADED),
+        (10, 10, 0.99, State.QUARANTINED),
+        (5, 1, 0.2, State.LOADED),
+    ],
+)
+def test_states(parsed: int, rejected: int, share: float, state: State) -> None:
+    found, reason = state_of(parsed, rejected, share)
+    assert found is state
+    assert (reason is None) == (state is State.LOADED)
+    if state is State.QUARANTINED:
+        assert f"{rejected} of {parsed} rows" in str(reason)

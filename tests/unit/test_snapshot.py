@@ -1,0 +1,351 @@
+"""Replaying a log: compared with delta-rs on random histories, and refusing what we would read or write wrong."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.errors import TableError, UnsupportedTableError
+from ordertrail.rules.tables import TableColumn
+
+COLUMNS = (TableColumn("n", "bigint", ""), TableColumn("t", "string", ""))
+SCHEMA = pa.schema([("n", pa.int64()), ("t", pa.string())])
+SCHEMA_STRING = schema_string([("n", "long", True), ("t", "string", True)])
+METADATA = Metadata("id", SCHEMA_STRING, (), {}, 1)
+START: list[dict[str, Json]] = [{"commitInfo": {}}, ProtocolVersions(1, 2).action(), METADATA.action()]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> DeltaLog:
+    log = DeltaLog(tmp_path / "t")
+    log.folder.mkdir(parents=True)
+    return log
+
+
+def add(path: str, **more: Json) -> dict[str, Json]:
+    body = AddFile(path, 1, 2, '{"numRecords":1}').add()["add"]
+    assert isinstance(body, dict)
+    return {"add": {**body, **more}}
+
+
+def remove(path: str) -> dict[str, Json]:
+    return AddFile(path, 1, 2).remove(3)
+
+
+def commits(log: DeltaLog, *actions: Iterable[dict[str, Json]]) -> None:
+    log.commit(0, START)
+    for version, these in enumerate(actions, 1):
+        log.commit(version, [{"commitInfo": {"id": version}}, *these])
+
+
+# -- reconciliation -------------------------------------------------------------------------------------------------
+
+
+def test_adds_removes_and_txns_in_order(log: DeltaLog) -> None:
+    commits(
+        log,
+        [add("a"), add("b"), Txn("x", 1, 1).action()],
+        [remove("a"), add("c"), Txn("y", 9, 1).action(), Txn("x", 2, 1).action()],
+        [add("a"), remove("c")],
+        [add("b", size=7), remove("b")],
+    )
+    snapshot = read_snapshot(log)
+    assert snapshot.version == 4
+    assert set(snapshot.files) == {"a", "b"}
+    assert snapshot.files["b"].size_bytes == 7
+    assert snapshot.txns == {"x": 2, "y": 9}
+    assert set(read_snapshot(log, 1).files) == {"a", "b"}
+    assert set(read_snapshot(log, 2).files) == {"b", "c"}
+    assert read_snapshot(log, 0).files == {}
+
+
+def test_the_newest_metadata_and_protocol_count_and_unknown_actions_do_not(log: DeltaLog) -> None:
+    other = Metadata("id2", SCHEMA_STRING, (), {"k": "v"}, 2)
+    commits(log, [other.action(), ProtocolVersions(2, 5).action()], [{"domainMetadata": {"domain": "d"}}, {"cdc": {"path": "p"}}, {"new": {}}])
+    snapshot = read_snapshot(log)
+    assert (snapshot.metadata, snapshot.protocol) == (other, ProtocolVersions(2, 5))
+    assert snapshot.files == {}
+
+
+def test_tags_statistics_and_paths(log: DeltaLog) -> None:
+    commits(log, [add("a%20b.parquet", tags={"k": "v"}, stats=None), add("x.parquet", tags=None)])
+    snapshot = read_snapshot(log)
+    assert snapshot.files["a%20b.parquet"].tags == {"k": "v"}
+    assert snapshot.files["a%20b.parquet"].rows is None
+    assert snapshot.paths == [log.root / "a b.parquet", log.root / "x.parquet"]
+    assert not snapshot.has_deletion_vectors
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/a.parquet", "file:///elsewhere/a.parquet", "s3://bucket/a.parquet"])
+def test_a_file_of_another_table_is_refused(log: DeltaLog, path: str) -> None:
+    commits(log, [add(path)])
+    with pytest.raises(UnsupportedTableError, match="outside its folder"):
+        _ = read_snapshot(log).paths
+
+
+# -- damage ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no Delta table") as caught:
+        read_snapshot(DeltaLog(tmp_path))
+    assert caught.value.hint
+
+
+def test_a_hole_in_the_log(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")], [add("c")])
+    (log.folder / f"{2:020d}.json").unlink()
+    with pytest.raises(TableError, match="lacks version 2"):
+        read_snapshot(log)
+    assert set(read_snapshot(log, 1).files) == {"a"}
+    log.commit(2, [add("b")])
+    with pytest.raises(TableError, match="lacks version 4"):
+        read_snapshot(log, 9)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{", b"null\n", b"[1]\n", b'{"add":{}}\n', b'{"add":{"path":"a","size":"x","modificationTime":1}}\n', b'{"remove":{}}\n', b"7\n", b'{"add":5}\n',
+        b'{"txn":{"appId":"a"}}\n', b'{"protocol":{}}\n', b'{"metaData":{}}\n', b"\xff\n",
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_is_a_table_error(log: DeltaLog, data: bytes) -> None:
+    commits(log)
+    (log.folder / f"{1:020d}.json").write_bytes(data)
+    with pytest.raises(TableError, match="damaged"):
+        read_snapshot(log)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_log_without_schema_or_protocol(log: DeltaLog, missing: int) -> None:
+    log.commit(0, [action for n, action in enumerate(START) if n != missing])
+    with pytest.raises(TableError, match="no schema"):
+        read_snapshot(log)
+
+
+def test_a_damaged_checkpoint_is_a_table_error(log: DeltaLog) -> None:
+    commits(log, [add("a")])
+    (log.folder / f"{1:020d}.checkpoint.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(TableError, match="damaged"):
+        read_snapshot(log)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def split_checkpoint(log: DeltaLog, version: int, parts: int) -> None:
+    """Cut a checkpoint of one file into one of several, as Spark writes large ones."""
+    path = log.folder / f"{version:020d}.checkpoint.parquet"
+    whole = pq.read_table(path)
+    path.unlink()
+    for part in range(parts):
+        rows = whole.take(list(range(part, whole.num_rows, parts)))
+        pq.write_table(rows, log.folder / f"{version:020d}.checkpoint.{part + 1:010d}.{parts:010d}.parquet")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_checkpoints_of_one_or_many_parts(log: DeltaLog, parts: int) -> None:
+    commits(log, [add(f"f{n}", tags={"n": str(n)}) for n in range(5)], [remove("f0"), Txn("x", 4, 1).action()])
+    before = read_snapshot(log)
+    DeltaTable(log.root).create_checkpoint()
+    if parts > 1:
+        split_checkpoint(log, 2, parts)
+    log.commit(3, [{"commitInfo": {}}, add("later"), remove("f1")])
+    for version in range(3):
+        (log.folder / f"{version:020d}.json").unlink()
+    after = read_snapshot(log)
+    assert set(after.files) == {"f2", "f3", "f4", "later"}
+    assert after.files["f2"] == before.files["f2"]
+    assert after.txns == {"x": 4}
+    assert after.metadata.table_id == before.metadata.table_id
+    assert set(read_snapshot(log, 2).files) == {"f1", "f2", "f3", "f4"}
+    with pytest.raises(TableError, match="lacks version"):
+        read_snapshot(log, 1)
+
+
+def test_a_checkpoint_that_lacks_a_part_does_not_count(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")])
+    DeltaTable(log.root).create_checkpoint()
+    split_checkpoint(log, 2, 2)
+    (log.folder / f"{2:020d}.checkpoint.{1:010d}.{2:010d}.parquet").unlink()
+    assert set(read_snapshot(log).files) == {"a", "b"}
+    (log.folder / f"{0:020d}.json").unlink()
+    with pytest.raises(TableError, match="lacks version 0"):
+        read_snapshot(log)
+
+
+def test_a_v2_checkpoint_with_sidecars_is_refused(log: DeltaLog) -> None:
+    commits(log)
+    sidecar = pa.struct([("path", pa.string())])
+    rows = pa.table({"sidecar": pa.array([{"path": "s.parquet"}], sidecar)})
+    pq.write_table(rows, log.folder / f"{0:020d}.checkpoint.parquet")
+    with pytest.raises(UnsupportedTableError, match="V2 checkpoint"):
+        read_snapshot(log)
+
+
+# -- what we do not write to ----------------------------------------------------------------------------------------
+
+
+def snapshot_with(root: Path, protocol: ProtocolVersions, **metadata: object) -> Snapshot:
+    parts = {"schema_string": SCHEMA_STRING, "partition_columns": (), "properties": {}, **metadata}
+    return Snapshot(root, 0, {}, {}, Metadata("id", created_ms=1, **parts), protocol)  # type: ignore[arg-type]
+
+
+WRITER_FEATURES = [
+    "allowColumnDefaults", "changeDataFeed", "checkConstraints", "clustering", "columnMapping", "generatedColumns", "icebergCompatV1", "icebergCompatV2",
+    "identityColumns", "inCommitTimestamp", "rowTracking", "typeWidening", "typeWidening-preview", "v2Checkpoint", "catalogManaged",
+    "collations-preview", "checkpointProtection", "materializePartitionColumns", "somethingNew",
+]  # fmt: skip
+READER_FEATURES = ["columnMapping", "typeWidening", "v2Checkpoint", "catalogManaged", "variantShredding-preview", "somethingNew"]
+WRITABLE = ["appendOnly", "deletionVectors", "domainMetadata", "invariants", "timestampNtz", "vacuumProtocolCheck", "variantType"]
+
+
+@pytest.mark.parametrize("feature", WRITER_FEATURES)
+def test_a_writer_feature_is_refused_by_name(tmp_path: Path, feature: str) -> None:
+    snapshot = snapshot_with(tmp_path, ProtocolVersions(3, 7, (), (feature,)))
+    snapshot.require_readable()
+    with pytest.raises(UnsupportedTableError, match=feature) as caught:
+        snapshot.require_writable()
+    assert "not touched" in caught.value.message
+
+
+@pytest.mark.parametrize("feature", READER_FEATURES)
+def test_a_reader_feature_is_refused_by_name(tmp_path: Path, feature: str) -> None:
+    snapshot = snapshot_with(tmp_path, ProtocolVersions(3, 7, (feature,), (feature,)))
+    for method in (snapshot.require_readable, snapshot.require_writable):
+        with pytest.raises(UnsupportedTableError, match=feature):
+            method()
+
+
+@pytest.mark.parametrize("feature", WRITABLE)
+def test_harmless_features_are_taken(tmp_path: Path, feature: str) -> None:
+    snapshot_with(tmp_path, ProtocolVersions(3, 7, (), (feature,))).require_writable()
+
+
+@pytest.mark.parametrize(("reader", "writer", "good"), [(1, 1, True), (1, 2, True), (1, 3, False), (2, 5, False), (1, 6, False), (3, 7, True), (4, 8, False)])
+def test_protocol_versions(tmp_path: Path, reader: int, writer: int, good: bool) -> None:
+    snapshot = snapshot_with(tmp_path, ProtocolVersions(reader, writer))
+    if good:
+        snapshot.require_writable()
+    else:
+        with pytest.raises(UnsupportedTableError):
+            snapshot.require_writable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "good"),
+    [
+        ("delta.appendOnly", "true", False), ("delta.appendOnly", "TRUE", False), ("delta.appendOnly", "false", True),
+        ("delta.enableChangeDataFeed", "true", False), ("delta.enableRowTracking", "true", False), ("delta.columnMapping.mode", "name", False),
+        ("delta.columnMapping.mode", "id", False), ("delta.columnMapping.mode", "none", True), ("delta.constraints.positive", "n > 0", False),
+        ("delta.setTransactionRetentionDuration", "interval 1 day", False), ("delta.enableDeletionVectors", "true", True),
+        ("ordertrail.appId", "x", True), ("delta.checkpointInterval", "5", True),
+    ],
+)  # fmt: skip
+def test_properties(tmp_path: Path, name: str, value: str, good: bool) -> None:
+    snapshot = snapshot_with(tmp_path, ProtocolVersions(1, 2), properties={name: value})
+    if good:
+        snapshot.require_writable()
+    else:
+        with pytest.raises(UnsupportedTableError, match=name.rpartition(".")[2] if "Mapping" not in name else "column mapping"):
+            snapshot.require_writable()
+
+
+def test_partitions_and_invariants_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedTableError, match="partitions by n"):
+        snapshot_with(tmp_path, ProtocolVersions(1, 2), partition_columns=("n",)).require_writable()
+    schema = json.loads(SCHEMA_STRING)
+    schema["fields"][0]["metadata"] = {"delta.invariants": '{"expression":{"expression":"n > 3"}}'}
+    with pytest.raises(UnsupportedTableError, match="invariants"):
+        snapshot_with(tmp_path, ProtocolVersions(1, 2), schema_string=json.dumps(schema)).require_writable()
+
+
+def test_the_first_table_feature_that_delta_rs_sets_is_seen_in_its_log(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "t", pa.table({"n": [1]}), configuration={"delta.enableChangeDataFeed": "true"})
+    with pytest.raises(UnsupportedTableError):
+        read_snapshot(DeltaLog(tmp_path / "t")).require_writable()
+
+
+# -- random histories, ours and theirs ------------------------------------------------------------------------------
+
+STEPS = ("ours adds", "ours replaces", "ours removes", "append", "delete", "optimize", "checkpoint", "overwrite", "cut")
+
+
+class History:
+    """One table, written by us and by delta-rs in turn."""
+
+    def __init__(self, root: Path) -> None:
+        self.table = Table(root, COLUMNS)
+        self.table.create({})
+        self.next = 0
+
+    def rows(self, count: int = 3) -> pa.Table:
+        self.next += count
+        return pa.table({"n": list(range(self.next - count, self.next)), "t": ["x"] * count}, schema=SCHEMA)
+
+    def ours(self, *, removing: int, adding: bool) -> None:
+        base = self.table.snapshot()
+        added = []
+        if adding:
+            path = self.table.root / f"ours-{uuid.uuid4().hex}.parquet"
+            pq.write_table(self.rows(), path)
+            added = [self.table.added(path, 3)]
+        gone = list(base.files.values())[:removing]
+        self.table.commit(base, Change(Txn("ours", base.version, 1), "LOAD", added, gone))
+
+    def step(self, name: str) -> None:
+        root = self.table.root
+        match name:
+            case "ours adds":
+                self.ours(removing=0, adding=True)
+            case "ours replaces":
+                self.ours(removing=99, adding=True)
+            case "ours removes":
+                self.ours(removing=1, adding=False)
+            case "append":
+                txn = CommitProperties(app_transactions=[Transaction("theirs", self.next)])
+                write_deltalake(root, self.rows(), mode="append", commit_properties=txn)
+            case "overwrite":
+                write_deltalake(root, self.rows(), mode="overwrite")
+            case "delete":
+                DeltaTable(root).delete(f"n % 3 = 0 AND n < {self.next - 2}")
+            case "optimize":
+                DeltaTable(root).optimize.compact()
+            case "checkpoint":
+                DeltaTable(root).create_checkpoint()
+            case "cut":
+                _, checkpoints = self.table.log.entries()
+                for version in range(max(checkpoints, default=0)):
+                    (self.table.log.folder / f"{version:020d}.json").unlink(missing_ok=True)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=8))
+def test_the_same_files_and_rows_as_delta_rs_sees(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    history = History(tmp_path_factory.mktemp("history") / "t")
+    with duckdb.connect() as con:
+        for step in steps:
+            history.step(step)
+            snapshot, theirs = history.table.snapshot(), DeltaTable(history.table.root)
+            assert snapshot.version == theirs.version()
+            assert {path.name for path in snapshot.paths} == {urllib.parse.unquote(uri).rpartition("/")[2] for uri in theirs.file_uris()}
+            for app in ("ours", "theirs"):
+                assert snapshot.txns.get(app) == theirs.transaction_version(app)
+            found = con.execute(f"SELECT n FROM {scan_sql(con, snapshot, COLUMNS)} ORDER BY n").fetchall()
+            assert [n for (n,) in found] == sorted(theirs.to_pyarrow_table().column("n").to_pylist())
