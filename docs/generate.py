@@ -9,10 +9,11 @@ import ast
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import click
 
@@ -362,6 +363,8 @@ def _errors() -> list[str]:
 
 # --- JSON --------------------------------------------------------------------------------------------------------
 
+Document: TypeAlias = Mapping[str, Any]
+
 _CLOCK = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 _COUNTS = RowCounts(parsed=5, inserted=1, updated=1, unchanged=1, stale=1, superseded=1)
 _DELIVERY = DeliveryReport(
@@ -424,7 +427,7 @@ def _json() -> list[str]:
         ("plan", "", PlanReport, lambda: document.plan(plan)),
         ("verify", "", Check, lambda: document.verify(checks)),
         ("doctor", "", Finding, lambda: document.doctor(findings)),
-        ("init", "", Started, lambda: document.started(started)),
+        ("init", "", None, lambda: document.started(started)),
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
         ("completion", "", None, lambda: {"shell": "bash", "script": "…"}),
         ("an error", "", None, lambda: {"error": {"code": "E_CONFIG", "message": "…", "hint": "…"}}),
@@ -432,9 +435,9 @@ def _json() -> list[str]:
     for title, text, kind, make in sections:
         lines += [f"## `{title}`" if title != "an error" else "## An error", ""]
         lines += [text, ""] if text else []
-        made = make()
+        made = cast(Document, make())
         lines += _code(json.dumps(made, indent=2, ensure_ascii=False), "json")
-        members = set(made) if isinstance(made, dict) else set()
+        members = {*made, *(made["checks"][0] if "checks" in made else ())}
         told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}
         if told:
             lines += _table(("member", "meaning"), [(f"`{name}`", help_) for name, help_ in told.items()])

@@ -136,11 +136,9 @@ class _Pass:
             _log.info("finishing the staged batch", batch=batch.number)
             self._recovered = recovery
             self.finish(batch)
-        elif self._ledger.staged:
-            batch = self._engine.staged()
+        elif self._ledger.staged > self._ledger.archived:
             with self._timed("archive"):
-                waiting = [m for m in batch.manifests if self._source.waits(m)]
-                self._archive(batch, waiting)
+                self._archive(self._engine.staged())
 
     def stage_next(self, complete: frozenset[str]) -> Batch | None:
         """Discover, decide and stage the next batch; None when nothing is waiting."""
@@ -169,7 +167,7 @@ class _Pass:
             self._engine.record(batch, counts)
         self._batch = batch.number
         with self._timed("archive"):
-            archived = self._archive(batch, batch.manifests)
+            archived = self._archive(batch)
         for manifest in batch.manifests:
             report = _delivery_report(manifest, counts[manifest.delivery_id], archived[manifest.delivery_id])
             self._deliveries.append(report)
@@ -246,23 +244,20 @@ class _Pass:
                 _log.warning("the target was written by somebody else, computing again", reason=error.message)
         return self._engine.load(batch)
 
-    def _archive(self, batch: Batch, manifests: Sequence[Manifest]) -> dict[str, str | None]:
+    def _archive(self, batch: Batch) -> dict[str, str | None]:
         """Archive after the done mark; the tables are corrected where a file ended elsewhere than was planned."""
         archived: dict[str, str | None] = {}
-        amended: dict[str, str | None] = {}
-        for manifest in manifests:
+        elsewhere: dict[str, str | None] = {}
+        for manifest in batch.manifests:
             result = self._source.archive(manifest, self._probe)
             archived[manifest.delivery_id] = result.archived_to
             if result.archived_to != manifest.archive_path:
-                amended[manifest.delivery_id] = result.archived_to
-            if result.outcome == "vanished":
-                self._warnings.append(f"{manifest.file_name} vanished before it was archived; its rows are loaded")
-            elif result.outcome == "changed":
+                elsewhere[manifest.delivery_id] = result.archived_to
+            if result.outcome == "changed":
                 self._skipped.append(Skipped(manifest.file_name, "changed after it was read; it is the next delivery"))
             if result.note:
                 self._warnings.append(f"{manifest.file_name}: {result.note}")
-        if amended:
-            self._engine.amend(batch, amended)
+        self._engine.archived(batch, elsewhere)
         return archived
 
     @contextmanager

@@ -185,7 +185,6 @@ def take_the_file(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="a kill between the archive and `amend` leaves `archived_to` as it was planned", strict=True)
 @pytest.mark.parametrize("spoil", [take_the_name, take_the_file])
 def test_killed_while_the_archive_is_not_as_planned(
     driver: Driver, tmp_path: Path, spoil: Callable[[World], None]

@@ -21,7 +21,7 @@ from tests.fault.world import BATCHES, State, World
 
 pytestmark = pytest.mark.fault
 
-PUTS = (10, 5)
+PUTS = (11, 6)
 """Log entries that the first pass, which makes the tables, and a later one put."""
 
 

@@ -170,7 +170,16 @@ def _good(make: _Maker) -> Iterator[NastyFile]:
 def _bad(make: _Maker) -> Iterator[NastyFile]:
     """Whole files that cannot be loaded."""
     text = make.text()
-    nothing = [b"", b"\xef\xbb\xbf", b"\n", b"\r\n\r\n", b"   \n \t \n", codecs.BOM_UTF16_LE, codecs.BOM_UTF32_BE, b"\n" * 5000]
+    nothing = [
+        b"",
+        b"\xef\xbb\xbf",
+        b"\n",
+        b"\r\n\r\n",
+        b"   \n \t \n",
+        codecs.BOM_UTF16_LE,
+        codecs.BOM_UTF32_BE,
+        b"\n" * 5000,
+    ]
     for number, content in enumerate(nothing):
         yield NastyFile(b"nothing %d.csv" % number, content, (EMPTY, QUARANTINED))
     for number, end in enumerate(("", "\n", "\r\n", "\r", "\n\n\n")):
@@ -208,7 +217,9 @@ def _bad(make: _Maker) -> Iterator[NastyFile]:
     yield NastyFile(b"late garbage.csv", text.encode() * 3 + b"\xff\xfe\xfd", (QUARANTINED,))
     yield NastyFile(b"late nul.csv", make.text(50).encode() + b"\0", (QUARANTINED,))
     yield NastyFile(b"odd utf-16.csv", codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"x", (QUARANTINED,))
-    yield NastyFile(b"lone surrogate.csv", codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\x00\xd8\x41\x00", (QUARANTINED,))
+    yield NastyFile(
+        b"lone surrogate.csv", codecs.BOM_UTF16_LE + text.encode("utf-16-le") + b"\x00\xd8\x41\x00", (QUARANTINED,)
+    )
     yield NastyFile(b"western/undefined.csv", text.encode() + b"\x81", (QUARANTINED,))
     yield NastyFile(b"wide/odd.csv", text.encode() + b"x", ANY)
 

@@ -35,6 +35,7 @@ def make_config(base: Path) -> Config:
         '[pipeline]\nsource = "source"\narchive = "archive"\nwarehouse = "warehouse"\nsettle_s = 0\n'
         "threads = 2\nmemory_limit_mb = 1024\n[contract]\nmax_future_h = 1000000\n" + VENDORS_TOML
     )
+    base.mkdir()
     return parse_config(text, base=base, environ={})
 
 
@@ -182,13 +183,13 @@ class Outcome:
 
 
 def test_all_in_one_pass(tmp_path: Path) -> None:
-    config = make_config(tmp_path)
+    config = make_config(tmp_path / "it's here")
     put(config, FILES)
     Outcome(config, [Pipeline(config).run()]).check(FILES)
 
 
 def test_links_folders_and_pipes_named_like_files_are_left_alone(tmp_path: Path) -> None:
-    config = make_config(tmp_path)
+    config = make_config(tmp_path / "it's here")
     good = next(file for file in FILES if file.path == b"crlf.csv")
     put(config, [good])
     secret = tmp_path / "secret.csv"
@@ -207,7 +208,7 @@ def test_links_folders_and_pipes_named_like_files_are_left_alone(tmp_path: Path)
 @pytest.mark.slow
 def test_in_many_passes(tmp_path: Path) -> None:
     """One after the other, and a last pass that finds all that is left."""
-    config = make_config(tmp_path)
+    config = make_config(tmp_path / "it's here")
     shuffled = random.Random(7).sample(FILES, len(FILES))
     reports = []
     for start in range(PASSES):

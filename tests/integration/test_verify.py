@@ -303,4 +303,4 @@ def test_an_archived_file_with_an_odd_name_is_found(tmp_path: Path) -> None:
     house.run()
     assert {row["archived_to"] for row in house.rows("deliveries")} == set(house.archived())
     assert verify(house.config).checks[-1].detail == "2 files"
-    assert house.version("deliveries") == 1  # nothing was amended: the file is where it was planned to be
+    assert house.version("deliveries") == 2  # the done mark, and the mark that the file is archived

@@ -16,7 +16,24 @@ from ordertrail.parse.records import Grammar, RecordReader
 
 pytestmark = pytest.mark.property
 
-TOKENS = ("a", "1", ",", ",", "\n", "\n", '"', '""', "\r\n", "\r", " ", "é", "x,y\n", '"q,\n",z\n', '"a"",b",2\n', "5\" ")
+TOKENS = (
+    "a",
+    "1",
+    ",",
+    ",",
+    "\n",
+    "\n",
+    '"',
+    '""',
+    "\r\n",
+    "\r",
+    " ",
+    "é",
+    "x,y\n",
+    '"q,\n",z\n',
+    '"a"",b",2\n',
+    '5" ',
+)
 texts = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 # Cells that any writer of CSV can write; an empty row of one cell is a blank line, so there are always two.
 cells = st.text(st.sampled_from('ab ,;"\n\r\té'), max_size=6)

@@ -8,7 +8,13 @@ import pytest
 
 from ordertrail.delta.actions import AddFile, Metadata, ProtocolVersions, Txn, schema_string
 
-VECTOR = {"storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 4, "sizeInBytes": 40, "cardinality": 6}
+VECTOR = {
+    "storageType": "u",
+    "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^",
+    "offset": 4,
+    "sizeInBytes": 40,
+    "cardinality": 6,
+}
 
 
 def test_add() -> None:
@@ -32,7 +38,9 @@ def test_a_remove_repeats_the_whole_identity_of_the_add() -> None:
     assert marked["deletionVector"] == VECTOR
 
 
-@pytest.mark.parametrize(("stats", "rows"), [(None, None), ("", None), ("{}", None), ('{"numRecords":0}', 0), ('{"numRecords":7}', 7)])
+@pytest.mark.parametrize(
+    ("stats", "rows"), [(None, None), ("", None), ("{}", None), ('{"numRecords":0}', 0), ('{"numRecords":7}', 7)]
+)
 def test_rows_by_the_statistics(stats: str | None, rows: int | None) -> None:
     assert AddFile("p", 1, 2, stats).rows == rows
 
@@ -50,4 +58,9 @@ def test_protocol_and_metadata() -> None:
     body = metadata.action()["metaData"]
     assert isinstance(body, dict)
     assert body["format"] == {"provider": "parquet", "options": {}}
-    assert (body["id"], body["configuration"], body["createdTime"], body["partitionColumns"]) == ("id", {"x": "y"}, 5, [])
+    assert (body["id"], body["configuration"], body["createdTime"], body["partitionColumns"]) == (
+        "id",
+        {"x": "y"},
+        5,
+        [],
+    )

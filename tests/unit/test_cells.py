@@ -39,7 +39,9 @@ def read(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Cells:
     return cells
 
 
-def check(read: Cells, column: Column, cases: list[tuple[str, object]], rule: str, vendor: Vendor | None = None) -> None:
+def check(
+    read: Cells, column: Column, cases: list[tuple[str, object]], rule: str, vendor: Vendor | None = None
+) -> None:
     texts = [text for text, _ in cases]
     parsed = read(texts, column, vendor)
     got = {text: parsed.rows[n]["x"] if n in parsed.rows else REJECT for n, text in enumerate(texts, 1)}
@@ -50,7 +52,21 @@ def check(read: Cells, column: Column, cases: list[tuple[str, object]], rule: st
 
 
 def test_strings_are_left_alone(read: Cells) -> None:
-    texts = ["007", " padded ", "NULL", "nan", "1.23E+11", "a\nb", 'say "x"', "📦", "\x1b[0m", "0" * 5000, "\u202e", "\\N", "-"]
+    texts = [
+        "007",
+        " padded ",
+        "NULL",
+        "nan",
+        "1.23E+11",
+        "a\nb",
+        'say "x"',
+        "📦",
+        "\x1b[0m",
+        "0" * 5000,
+        "\u202e",
+        "\\N",
+        "-",
+    ]
     check(read, Column("x", "string"), [(t, t) for t in texts] + [("", None)], "")
 
 
@@ -94,7 +110,12 @@ def test_decimals_are_never_rounded(read: Cells) -> None:
 
 def test_wide_and_whole_decimals(read: Cells) -> None:
     big = "12345678901234567890123456789012345678"
-    check(read, Column("x", "decimal(38,0)"), [(big, Decimal(big)), (big + "9", REJECT), ("1.0", Decimal(1)), ("1.5", REJECT)], "decimal")
+    check(
+        read,
+        Column("x", "decimal(38,0)"),
+        [(big, Decimal(big)), (big + "9", REJECT), ("1.0", Decimal(1)), ("1.5", REJECT)],
+        "decimal",
+    )
     tiny = "0.12345678901234567890123456789012345678"
     check(read, Column("x", "decimal(38,38)"), [(tiny, Decimal(tiny)), ("1", REJECT), (tiny + "1", REJECT)], "decimal")
 
@@ -214,7 +235,11 @@ def test_an_ambiguous_local_time_is_the_earlier_one_and_marked(read: Cells) -> N
     vendor = Vendor("acme", timezone="America/Chicago")
     texts = ["2026-11-01 01:30:00", "2026-11-01 01:30:00-06:00", "2026-11-01 02:00:00"]
     rows = read(texts, Column("x", "timestamp"), vendor).rows
-    assert [row["x"] for row in rows.values()] == [utc(2026, 11, 1, 6, 30), utc(2026, 11, 1, 7, 30), utc(2026, 11, 1, 8)]
+    assert [row["x"] for row in rows.values()] == [
+        utc(2026, 11, 1, 6, 30),
+        utc(2026, 11, 1, 7, 30),
+        utc(2026, 11, 1, 8),
+    ]
     assert [row["_rescued"] for row in rows.values()] == ['{"_ambiguous_time":["x"]}', None, None]
 
 
@@ -226,7 +251,11 @@ def test_an_ambiguous_local_time_is_the_earlier_one_and_marked(read: Cells) -> N
         (Column("x", "bigint", min="-5"), ["-5", "9223372036854775807"], ["-6"]),
         (Column("x", "decimal(5,2)", max="1.50"), ["1.5", "-9"], ["1.51"]),
         (Column("x", "double", min="0.5"), ["0.5", "1e9"], ["0.49"]),
-        (Column("x", "date", min="2026-01-01", max="2026-12-31"), ["2026-01-01", "2026-12-31"], ["2025-12-31", "2027-01-01"]),
+        (
+            Column("x", "date", min="2026-01-01", max="2026-12-31"),
+            ["2026-01-01", "2026-12-31"],
+            ["2025-12-31", "2027-01-01"],
+        ),
         (Column("x", "timestamp", min="2026-01-01T00:00:00Z"), ["2026-01-01 00:00:00"], ["2025-12-31 23:59:59"]),
         (Column("x", "string", allowed=("a", "it's")), ["a", "it's"], ["A", "b", " a"]),
         (Column("x", "int", allowed=("1", "2")), ["1", "02"], ["3"]),
@@ -240,7 +269,9 @@ def test_rules_on_values(read: Cells, column: Column, good: list[str], bad: list
         [error] = errors
         assert error["rule"] in ((rule,) if rule else ("min", "max"))
         assert error["value"] == bad[n - len(good) - 1]
-        wanted = [column.pattern] if rule == "pattern" else column.allowed if rule else [column.min or "", column.max or ""]
+        wanted = (
+            [column.pattern] if rule == "pattern" else column.allowed if rule else [column.min or "", column.max or ""]
+        )
         assert any(w and w in error["reason"] for w in wanted)
 
 
@@ -276,7 +307,9 @@ def test_status_map(read: Cells) -> None:
     assert [r["x"] for r in parsed.rows.values()] == ["PICKED_UP", "DELIVERED", "DELIVERED", "delivered", None]
 
 
-@pytest.mark.parametrize(("status", "rank"), [("'PICKED_UP'", 0), ("'it''s'", 1), ("'picked_up'", -1), ("''", -1), ("NULL", -2)])
+@pytest.mark.parametrize(
+    ("status", "rank"), [("'PICKED_UP'", 0), ("'it''s'", 1), ("'picked_up'", -1), ("''", -1), ("NULL", -2)]
+)
 def test_status_rank(con: duckdb.DuckDBPyConnection, status: str, rank: int) -> None:
     contract = contract_of(Column("x", "string"), status="x", status_rank=("PICKED_UP", "it's"))
     assert con.execute(f"SELECT {rank_sql(contract, status)}").fetchall() == [(rank,)]

@@ -25,13 +25,17 @@ def test_a_byte_order_mark_decides(codec: str, chunk_bytes: int) -> None:
 
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF32_LE])
 def test_both_byte_orders(mark: bytes) -> None:
-    codec = {2: "utf-16", 4: "utf-32"}[len(mark)] + ("-be" if mark in (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE) else "-le")
+    codec = {2: "utf-16", 4: "utf-32"}[len(mark)] + (
+        "-be" if mark in (codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE) else "-le"
+    )
     assert decoded(mark + TEXT.encode(codec)) == TEXT
     assert decoded(mark + TEXT.encode(codec), codec) == TEXT
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 1 << 20])
-@pytest.mark.parametrize("codec", ["cp1252", "iso-8859-15", "utf-16-le", "utf-16-be", "utf-32-le", "utf-8", "utf_8_sig"])
+@pytest.mark.parametrize(
+    "codec", ["cp1252", "iso-8859-15", "utf-16-le", "utf-16-be", "utf-32-le", "utf-8", "utf_8_sig"]
+)
 def test_a_declared_encoding(codec: str, chunk_bytes: int) -> None:
     text = TEXT.replace("📦 ", "")
     assert decoded(text.encode(codec), codec, chunk_bytes) == text

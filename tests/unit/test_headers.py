@@ -17,7 +17,17 @@ def contract(unknown_columns: UnknownColumns = "rescue") -> Contract:
 PLAIN = Vendor("acme")
 
 
-@pytest.mark.parametrize("name", ["tracking_num", "Tracking Num", "TRACKINGNUM", "tracking  num", "_tracking_num_", "trackıng_num".replace("ı", "i")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tracking_num",
+        "Tracking Num",
+        "TRACKINGNUM",
+        "tracking  num",
+        "_tracking_num_",
+        "trackıng_num".replace("ı", "i"),
+    ],
+)
 def test_case_spaces_and_underscores_do_not_matter(name: str) -> None:
     assert folded(name) == "trackingnum"
     assert map_header(("at", "Order Num", name), contract(), PLAIN).cells == (1, 2, 0)

@@ -147,7 +147,9 @@ def test_parsed_is_good_plus_rejected_whatever_comes(
 # -- several files --------------------------------------------------------------------------------------------------
 
 
-def write(con: duckdb.DuckDBPyConnection, folder: Path, contents: dict[int, bytes]) -> tuple[list[KernelFile], Kernel, pa.Table]:
+def write(
+    con: duckdb.DuckDBPyConnection, folder: Path, contents: dict[int, bytes]
+) -> tuple[list[KernelFile], Kernel, pa.Table]:
     contract, vendor = default_contract(), Vendor("acme")
     kernel = Kernel(con, contract, vendor, map_header(HEADER, contract, vendor))
     failed: dict[int, OrdertrailError] = {}
@@ -166,7 +168,9 @@ def test_many_files_in_one_go_each_with_its_own_counts(
     files, kernel, header = write(con, tmp_path, contents)
     path = tmp_path / "it's rows.parquet"
     counts = kernel.write_rows(files, path, [("_name", "name")], header)
-    assert {n: (c.parsed, c.good, c.rejected) for n, c in counts.items()} == {n: (n + n % 3, n, n % 3) for n in range(12)}
+    assert {n: (c.parsed, c.good, c.rejected) for n, c in counts.items()} == {
+        n: (n + n % 3, n, n % 3) for n in range(12)
+    }
     found = pq.read_table(path).to_pylist()
     assert all(row["_name"] == f"file {row['_delivery_no']}" for row in found)
     assert len(found) == sum(range(12))
@@ -178,7 +182,11 @@ def test_a_file_that_fails_takes_no_other_with_it(con: duckdb.DuckDBPyConnection
     files, kernel, header = write(con, tmp_path, contents)
     counts = kernel.write_rows(files, tmp_path / "rows.parquet", [], header)
     failed = files[0].failed
-    assert {n: type(error) for n, error in failed.items()} == {2: QuarantineError, 3: FileChangedError, 5: QuarantineError}
+    assert {n: type(error) for n, error in failed.items()} == {
+        2: QuarantineError,
+        3: FileChangedError,
+        5: QuarantineError,
+    }
     assert (counts[1].good, counts[4].good) == (1, 1)
 
 
@@ -238,16 +246,18 @@ def test_equal_rows_have_equal_hashes_in_any_column_order(con: duckdb.DuckDBPyCo
 
 
 def test_a_composite_key_is_never_ambiguous(con: duckdb.DuckDBPyConnection) -> None:
-    contract = Contract((Column("a", "string"), Column("b", "string"), Column("e", "timestamp")), ("a", "b"), "e", None, ())
+    contract = Contract(
+        (Column("a", "string"), Column("b", "string"), Column("e", "timestamp")), ("a", "b"), "e", None, ()
+    )
     pairs = [("1", "23"), ("12", "3"), ("1:", "23"), ("1", ":23"), ("2:12", "3"), ("", "x"), ("x", "")]
-    keys = [
-        con.execute(f"SELECT {key_sql(contract, {'a': '$1', 'b': '$2'})}", pair).fetchall()[0][0] for pair in pairs
-    ]
+    keys = [con.execute(f"SELECT {key_sql(contract, {'a': '$1', 'b': '$2'})}", pair).fetchall()[0][0] for pair in pairs]
     assert len(set(keys)) == len(pairs)
 
 
 def test_a_composite_key_needs_all_its_parts(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    contract = Contract((Column("a", "string"), Column("b", "int"), Column("e", "timestamp")), ("a", "b"), "e", None, ())
+    contract = Contract(
+        (Column("a", "string"), Column("b", "int"), Column("e", "timestamp")), ("a", "b"), "e", None, ()
+    )
     data = csv_of(("a", "b", "e"), ("x", "1", "2026-11-20"), ("x", " ", "2026-11-20"), ("", "1", "2026-11-20"))
     parsed = parse(con, tmp_path, data, contract)
     assert list(parsed.rows) == [1]
@@ -255,4 +265,3 @@ def test_a_composite_key_needs_all_its_parts(con: duckdb.DuckDBPyConnection, tmp
         2: [("b", "required")],
         3: [("a", "required")],
     }
-

@@ -14,7 +14,10 @@ from ordertrail.delta.actions import Json
 from ordertrail.delta.log import DeltaLog, LocalLogStore, storage_error
 from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
 
-ACTIONS: list[dict[str, Json]] = [{"commitInfo": {"txnId": "ours", "text": "é\n\u2028"}}, {"txn": {"appId": "a", "version": 1}}]
+ACTIONS: list[dict[str, Json]] = [
+    {"commitInfo": {"txnId": "ours", "text": "é\n\u2028"}},
+    {"txn": {"appId": "a", "version": 1}},
+]
 FOREIGN = b'{"commitInfo":{"txnId":"theirs"}}\n'
 
 
@@ -147,7 +150,15 @@ def test_entries_take_names_apart(root: Path) -> None:
     parts = [f"{20:020d}.checkpoint.{p:010d}.0000000003.parquet" for p in (3, 1, 2)]
     incomplete = [f"{10:020d}.checkpoint.{p:010d}.0000000002.parquet" for p in (2,)]
     single = f"{5:020d}.checkpoint.parquet"
-    others = ["_last_checkpoint", f".{n}.json.x.tmp", f"{n}.crc", f"{n}.json.bak", f"{n}.checkpoint.a-b.parquet", "1.json", f"{n}.compacted.json"]
+    others = [
+        "_last_checkpoint",
+        f".{n}.json.x.tmp",
+        f"{n}.crc",
+        f"{n}.json.bak",
+        f"{n}.checkpoint.a-b.parquet",
+        "1.json",
+        f"{n}.compacted.json",
+    ]
     for name in (f"{9:020d}.json", f"{10:020d}.json", *parts, *incomplete, single, *others):
         (log.folder / name).touch()
     commits, checkpoints = log.entries()

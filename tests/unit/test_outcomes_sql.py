@@ -141,7 +141,11 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
         row("new", 1, (20, 1, 0, 1, 1)), row("upd", 2, (20, 1, 0, 1, 2)), row("same", 3, (20, 1, 0, 1, 3)), row("late", 4, (20, 1, 0, 1, 4)),
         row("new", 9, (10, 1, 0, 1, 5)), row("upd", 2, (20, 1, 0, 0, 6), 1), row("tie", 5, (20, 2, 0, 2, 7)),
     ]  # fmt: skip
-    kept = [target("same", 3, OLD, 1, 4, 2), target("late", 8, NEW, 2, 5, 1), target("tie", 6, (20, 1, 0, 1, 1), 3, 6, 3)]
+    kept = [
+        target("same", 3, OLD, 1, 4, 2),
+        target("late", 8, NEW, 2, 5, 1),
+        target("tie", 6, (20, 1, 0, 1, 1), 3, 6, 3),
+    ]
     prepare(con, staged, [target("upd", 1, OLD, 0, 3, 7), *kept], recalled=[("tie", 20, 3, 0, 3, 1)], loaded=[3])
     before = judged(con)
     assert before == {
@@ -169,7 +173,9 @@ contents = st.tuples(st.sampled_from("AB"), st.integers(1, 2), orders)
 @given(st.lists(contents, max_size=8, unique_by=lambda c: c[2]))
 def test_ranked_agrees_with_a_plain_sort(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, int, Order]]) -> None:
     prepare(con, [row(key, content, order, n) for n, (key, content, order) in enumerate(rows)])
-    found = {dn: (place, repeat) for dn, place, repeat in con.execute("SELECT dn, place, repeat FROM ranked").fetchall()}
+    found = {
+        dn: (place, repeat) for dn, place, repeat in con.execute("SELECT dn, place, repeat FROM ranked").fetchall()
+    }
     for n, (key, content, order) in enumerate(rows):
         place = 1 + sum(k == key and o > order for k, _, o in rows)
         repeat = 1 + sum((k, c) == (key, content) and o > order for k, c, o in rows)
@@ -185,7 +191,11 @@ def folded(
     fill(con, "accepted", ("k", *ORDER, "x", "y", *(f"lacks_{i}" for i in range(len(absent)))), rows)
     for i in range(len(absent)):
         con.execute(f"ALTER TABLE accepted ALTER lacks_{i} TYPE BOOLEAN").fetchall()
-    return {k: rest for k, *rest in map(list, con.execute(fold_sql(("x", "y"), absent)).fetchall()) for rest in [tuple(rest)]}
+    return {
+        k: rest
+        for k, *rest in map(list, con.execute(fold_sql(("x", "y"), absent)).fetchall())
+        for rest in [tuple(rest)]
+    }
 
 
 def test_the_fold_takes_the_newest_row_whole_with_its_nulls(con: duckdb.DuckDBPyConnection) -> None:
@@ -244,7 +254,9 @@ def test_every_order_by_says_where_nulls_go(name: str) -> None:
         assert all(part.strip().endswith("DESC NULLS LAST") for part in inside.split(","))
 
 
-@pytest.mark.parametrize("bad", ['SELECT "x"', "SELECT 'x'", "SELECT 1.5e3::INT", "SELECT a || b", "SELECT -- x", "SELECT `a`", "SELECT a;"])
+@pytest.mark.parametrize(
+    "bad", ['SELECT "x"', "SELECT 'x'", "SELECT 1.5e3::INT", "SELECT a || b", "SELECT -- x", "SELECT `a`", "SELECT a;"]
+)
 def test_the_tokenizer_refuses_what_dialects_read_in_two_ways(bad: str) -> None:
     with pytest.raises(AssertionError):
         tokens(bad)

@@ -22,7 +22,9 @@ from ordertrail.rules.planning import (
 from tests.oracle import default_contract
 
 ACME = Vendor("acme")
-CANDIDATE = Candidate(0, "000001-00000-aa", ACME, "a/b.csv", "a/b.csv", FileIdentity(1, 2, 3, 5_999_999, 5), "aa", 100, "h")
+CANDIDATE = Candidate(
+    0, "000001-00000-aa", ACME, "a/b.csv", "a/b.csv", FileIdentity(1, 2, 3, 5_999_999, 5), "aa", 100, "h"
+)
 LOADED = LoadedFile("000000-00000-aa", "acme", "aa", "h", 100, "a/b.csv", 5, 7)
 
 
@@ -30,7 +32,9 @@ def test_ids() -> None:
     assert delivery_id(12, 3, "0123456789abcdef") == "000012-00003-01234567"
     assert delivery_number("000012-00003-01234567") == 3
     assert delivery_number(delivery_id(10**7, 123_456, "ab" * 32)) == 123_456
-    path = archive_path(delivery_id(10**7, 10**6, "ab" * 32), "n" * 250 + ".csv", datetime(2026, 1, 1, tzinfo=UTC), State.LOADED)
+    path = archive_path(
+        delivery_id(10**7, 10**6, "ab" * 32), "n" * 250 + ".csv", datetime(2026, 1, 1, tzinfo=UTC), State.LOADED
+    )
     assert len(path.rpartition("/")[2].encode()) <= MAX_NAME_BYTES
 
 
@@ -72,7 +76,9 @@ def test_the_contract_hash_covers_all_that_makes_rows_of_bytes() -> None:
         (replace(LOADED, contract_hash="other"), False),
     ],
 )
-def test_a_file_is_a_duplicate_only_of_the_same_bytes_loaded_with_an_order_not_lower(loaded: LoadedFile, duplicate: bool) -> None:
+def test_a_file_is_a_duplicate_only_of_the_same_bytes_loaded_with_an_order_not_lower(
+    loaded: LoadedFile, duplicate: bool
+) -> None:
     assert loaded_before(CANDIDATE, [loaded]) == (loaded if duplicate else None)
 
 

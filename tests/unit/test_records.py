@@ -175,7 +175,9 @@ def test_a_carriage_return_at_the_end_of_a_chunk_may_be_half_a_line_end(monkeypa
         assert rows_of("a,b\r\n\r\nc,d\r\n") == [("a", "b"), ("c", "d")]
 
 
-@pytest.mark.parametrize(("delimiter", "quote"), [(";", '"'), ("\t", "'"), ("|", "'"), (":", "`"), ("^", "$"), (".", "*")])
+@pytest.mark.parametrize(
+    ("delimiter", "quote"), [(";", '"'), ("\t", "'"), ("|", "'"), (":", "`"), ("^", "$"), (".", "*")]
+)
 def test_other_delimiters_and_quotes(delimiter: str, quote: str) -> None:
     text = f"h{delimiter}i\n{quote}a{delimiter}{quote}{quote}b{quote}{delimiter}c,d\ne{delimiter}f\n"
     header, rows, broken, _ = cut(text.encode(), delimiter=delimiter, quote=quote)

@@ -76,7 +76,11 @@ def test_adds_removes_and_txns_in_order(log: DeltaLog) -> None:
 
 def test_the_newest_metadata_and_protocol_count_and_unknown_actions_do_not(log: DeltaLog) -> None:
     other = Metadata("id2", SCHEMA_STRING, (), {"k": "v"}, 2)
-    commits(log, [other.action(), ProtocolVersions(2, 5).action()], [{"domainMetadata": {"domain": "d"}}, {"cdc": {"path": "p"}}, {"new": {}}])
+    commits(
+        log,
+        [other.action(), ProtocolVersions(2, 5).action()],
+        [{"domainMetadata": {"domain": "d"}}, {"cdc": {"path": "p"}}, {"new": {}}],
+    )
     snapshot = read_snapshot(log)
     assert (snapshot.metadata, snapshot.protocol) == (other, ProtocolVersions(2, 5))
     assert snapshot.files == {}
@@ -212,8 +216,23 @@ WRITER_FEATURES = [
     "identityColumns", "inCommitTimestamp", "rowTracking", "typeWidening", "typeWidening-preview", "v2Checkpoint", "catalogManaged",
     "collations-preview", "checkpointProtection", "materializePartitionColumns", "somethingNew",
 ]  # fmt: skip
-READER_FEATURES = ["columnMapping", "typeWidening", "v2Checkpoint", "catalogManaged", "variantShredding-preview", "somethingNew"]
-WRITABLE = ["appendOnly", "deletionVectors", "domainMetadata", "invariants", "timestampNtz", "vacuumProtocolCheck", "variantType"]
+READER_FEATURES = [
+    "columnMapping",
+    "typeWidening",
+    "v2Checkpoint",
+    "catalogManaged",
+    "variantShredding-preview",
+    "somethingNew",
+]
+WRITABLE = [
+    "appendOnly",
+    "deletionVectors",
+    "domainMetadata",
+    "invariants",
+    "timestampNtz",
+    "vacuumProtocolCheck",
+    "variantType",
+]
 
 
 @pytest.mark.parametrize("feature", WRITER_FEATURES)
@@ -238,7 +257,10 @@ def test_harmless_features_are_taken(tmp_path: Path, feature: str) -> None:
     snapshot_with(tmp_path, ProtocolVersions(3, 7, (), (feature,))).require_writable()
 
 
-@pytest.mark.parametrize(("reader", "writer", "good"), [(1, 1, True), (1, 2, True), (1, 3, False), (2, 5, False), (1, 6, False), (3, 7, True), (4, 8, False)])
+@pytest.mark.parametrize(
+    ("reader", "writer", "good"),
+    [(1, 1, True), (1, 2, True), (1, 3, False), (2, 5, False), (1, 6, False), (3, 7, True), (4, 8, False)],
+)
 def test_protocol_versions(tmp_path: Path, reader: int, writer: int, good: bool) -> None:
     snapshot = snapshot_with(tmp_path, ProtocolVersions(reader, writer))
     if good:
@@ -263,7 +285,9 @@ def test_properties(tmp_path: Path, name: str, value: str, good: bool) -> None:
     if good:
         snapshot.require_writable()
     else:
-        with pytest.raises(UnsupportedTableError, match=name.rpartition(".")[2] if "Mapping" not in name else "column mapping"):
+        with pytest.raises(
+            UnsupportedTableError, match=name.rpartition(".")[2] if "Mapping" not in name else "column mapping"
+        ):
             snapshot.require_writable()
 
 
@@ -344,7 +368,9 @@ def test_the_same_files_and_rows_as_delta_rs_sees(tmp_path_factory: pytest.TempP
             history.step(step)
             snapshot, theirs = history.table.snapshot(), DeltaTable(history.table.root)
             assert snapshot.version == theirs.version()
-            assert {path.name for path in snapshot.paths} == {urllib.parse.unquote(uri).rpartition("/")[2] for uri in theirs.file_uris()}
+            assert {path.name for path in snapshot.paths} == {
+                urllib.parse.unquote(uri).rpartition("/")[2] for uri in theirs.file_uris()
+            }
             for app in ("ours", "theirs"):
                 assert snapshot.txns.get(app) == theirs.transaction_version(app)
             found = con.execute(f"SELECT n FROM {scan_sql(con, snapshot, COLUMNS)} ORDER BY n").fetchall()

@@ -21,7 +21,11 @@ from ordertrail.errors import CommitConflictError, QueryError, StorageError, Tab
 from ordertrail.rules.tables import TableColumn
 from tests.vectors import file_vector, inline_vector
 
-COLUMNS = (TableColumn("n", "bigint", "", required=True), TableColumn("t", "string", ""), TableColumn("m", "decimal(5,2)", ""))
+COLUMNS = (
+    TableColumn("n", "bigint", "", required=True),
+    TableColumn("t", "string", ""),
+    TableColumn("m", "decimal(5,2)", ""),
+)
 SCHEMA = pa.schema([("n", pa.int64()), ("t", pa.string()), ("m", pa.decimal128(5, 2))])
 
 
@@ -62,7 +66,14 @@ def mark(table: Table, file: AddFile, vector: Mapping[str, Json]) -> None:
     if not base.has_deletion_vectors:
         features: Json = ["deletionVectors"]
         actions.append(
-            {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}}
+            {
+                "protocol": {
+                    "minReaderVersion": 3,
+                    "minWriterVersion": 7,
+                    "readerFeatures": features,
+                    "writerFeatures": features,
+                }
+            }
         )
     table.log.commit(base.version + 1, [*actions, base.files[file.path].remove(1), add])
 
@@ -136,7 +147,9 @@ def test_a_change_is_one_commit_with_its_txn(table: Table, con: duckdb.DuckDBPyC
 
 
 def ours_at(con: duckdb.DuckDBPyConnection, table: Table, version: int) -> list[int]:
-    return sorted(n for (n,) in con.execute(f"SELECT n FROM {scan_sql(con, table.snapshot(version), COLUMNS)}").fetchall())
+    return sorted(
+        n for (n,) in con.execute(f"SELECT n FROM {scan_sql(con, table.snapshot(version), COLUMNS)}").fetchall()
+    )
 
 
 def test_a_txn_only_commit(table: Table) -> None:
@@ -191,11 +204,30 @@ def test_a_file_that_is_gone_cannot_be_added(table: Table) -> None:
 def test_no_files_at_all(table: Table, con: duckdb.DuckDBPyConnection) -> None:
     assert all_readers(con, table) == []
     described = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(con, table.snapshot(), COLUMNS)}").fetchall()
-    assert [(name, kind) for name, kind, *_ in described] == [("n", "BIGINT"), ("t", "VARCHAR"), ("m", "DECIMAL(5,2)"), ("_pos", "BIGINT")]
+    assert [(name, kind) for name, kind, *_ in described] == [
+        ("n", "BIGINT"),
+        ("t", "VARCHAR"),
+        ("m", "DECIMAL(5,2)"),
+        ("_pos", "BIGINT"),
+    ]
 
 
 @pytest.mark.parametrize(
-    "folder", ["it's", "two words", "100%", "%20", "a#b?c", 'say "x"', "[a-z]", "star*", "{a,b}", "semi;colon", "é📦", "back\\slash"]
+    "folder",
+    [
+        "it's",
+        "two words",
+        "100%",
+        "%20",
+        "a#b?c",
+        'say "x"',
+        "[a-z]",
+        "star*",
+        "{a,b}",
+        "semi;colon",
+        "é📦",
+        "back\\slash",
+    ],
 )
 def test_folders_with_odd_names(tmp_path: Path, con: duckdb.DuckDBPyConnection, folder: str) -> None:
     table = Table(tmp_path / folder / "t", COLUMNS)
@@ -216,7 +248,11 @@ def test_columns_are_found_by_name_and_missing_ones_are_null(table: Table, con: 
     only = pa.schema([("n", pa.int32())])
     commit(table, [data_file(table, [1], turned), data_file(table, [2], only), data_file(table, [3])])
     scan = scan_sql(con, table.snapshot(), COLUMNS)
-    assert con.execute(f"SELECT n, t, m FROM {scan} ORDER BY n").fetchall() == [(1, "it's 1", None), (2, None, None), (3, "it's 3", None)]
+    assert con.execute(f"SELECT n, t, m FROM {scan} ORDER BY n").fetchall() == [
+        (1, "it's 1", None),
+        (2, None, None),
+        (3, "it's 3", None),
+    ]
     new = (*COLUMNS, TableColumn('odd "name"', "timestamp", ""))
     rows = con.execute(f"SELECT * FROM {scan_sql(con, table.snapshot(), new)} ORDER BY n").fetchall()
     assert [row[3] for row in rows] == [None] * 3

@@ -22,12 +22,14 @@ class Ledger:
     Attributes:
         staged: Number of the last batch staged, 0 for none.
         done: Number of the last batch with the done mark, 0 for none.
+        archived: Number of the last batch whose files are all archived, 0 for none.
         highest: The highest batch number in any table's `txn`; the next batch is one more.
         warnings: What somebody else did to the tables and a person should know.
     """
 
     staged: int
     done: int
+    archived: int
     highest: int
     warnings: tuple[str, ...] = ()
 
@@ -105,8 +107,13 @@ class Engine(Protocol):
         """Write history, rejects and, last, deliveries: the done mark. Each has `txn n`; idempotent. After `load`."""
         ...
 
-    def amend(self, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
-        """Correct `archived_to` of some deliveries of a batch, by delivery id, in one commit. Idempotent."""
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """Note that a batch's files are archived, in one commit; idempotent. After `record` and the last move.
+
+        Args:
+            batch: As it was recorded.
+            elsewhere: By delivery id, `archived_to` of the files that did not end where it was planned.
+        """
         ...
 
     def close(self) -> None:

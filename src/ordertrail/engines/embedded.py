@@ -16,9 +16,9 @@ from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
-from ordertrail.engines.embedded_record import amend_deliveries, record_batch
+from ordertrail.engines.embedded_record import mark_archived, record_batch
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
-from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.session import Session, archive_id, tables_of
 from ordertrail.errors import ForeignChangeError, TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
@@ -53,13 +53,13 @@ class EmbeddedEngine:
         for table in tables.all:
             table.create({APP_ID: app_id, "ordertrail.pipeline": name})
         self._session.app_id = app_id
-        versions = []
-        for table in tables.all:
-            snapshot = table.snapshot()
+        snapshots = [table.snapshot() for table in tables.all]
+        for snapshot in snapshots:
             snapshot.require_writable()
-            versions.append(snapshot.txns.get(app_id, 0))
+        versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
         staged, target, *_, done = versions
-        return Ledger(staged, done, max(versions), self._foreign_resets(app_id, target, done))
+        archived = snapshots[-1].txns.get(archive_id(app_id), 0)
+        return Ledger(staged, done, archived, max(versions), self._foreign_resets(app_id, target, done))
 
     def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
@@ -89,10 +89,10 @@ class EmbeddedEngine:
         with duckdb_errors(f"cannot record batch {batch.number}"):
             record_batch(self._session, self._load, counts)
 
-    def amend(self, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
-        """See `Engine.amend`."""
-        with duckdb_errors("cannot amend the deliveries"):
-            amend_deliveries(self._session, batch, archived_to)
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """See `Engine.archived`."""
+        with duckdb_errors("cannot note what is archived"):
+            mark_archived(self._session, batch, elsewhere)
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -120,7 +120,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
     tables = own
     if all(table.log.exists() for table in real.all):
         tables = replace(real, stage=own.stage, rejects=own.rejects)
-    app_id, ledger = _NEW_APP_ID, Ledger(0, 0, 0)
+    app_id, ledger = _NEW_APP_ID, Ledger(0, 0, 0, 0)
     if tables is not own:
         snapshots = [table.snapshot() for table in real.all]
         for snapshot in snapshots:
@@ -133,7 +133,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
             )
         app_id = properties[APP_ID]
         versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
-        ledger = Ledger(versions[0], versions[-1], max(versions))
+        ledger = Ledger(versions[0], versions[-1], versions[-1], max(versions))
     for table in tables.all if tables is own else (own.stage, own.rejects):
         table.create({APP_ID: app_id})
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")

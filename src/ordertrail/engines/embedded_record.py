@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ordertrail.delta.actions import AddFile
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.embedded_load import Load, share_file
 from ordertrail.engines.session import Session, clock_sql
@@ -16,6 +17,7 @@ from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.cells import quoted
 from ordertrail.rules.tables import DELIVERIES, stage_columns
 
 COMPACT_FILES = 50
@@ -31,32 +33,43 @@ def record_batch(session: Session, load: Load, counts: Mapping[str, RowCounts]) 
     _deliveries(session, load.batch, counts)
 
 
-def amend_deliveries(session: Session, batch: Batch, archived_to: Mapping[str, str | None]) -> None:
-    """See `Engine.amend`."""
+def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+    """See `Engine.archived`. The mark is a `txn` of the deliveries table under an application id of its own."""
     table = session.tables.deliveries
     base = table.snapshot()
-    session.con.register(
-        "amended",
-        pa.table(
-            {
-                "delivery_id": pa.array(list(archived_to), pa.string()),
-                "archived_to": pa.array(list(archived_to.values()), pa.string()),
-            }
-        ),
-    )
+    txn = session.archive_txn(batch)
+    if base.txns.get(txn.app_id, 0) >= batch.number:
+        return
+    add: list[AddFile] = []
+    remove: list[AddFile] = []
+    if elsewhere:
+        add, remove = [_amended(session, batch, base, elsewhere)], list(base.files.values())
+    version = table.commit(base, Change(txn, "ARCHIVE", add, remove))
+    session.probe("archived.committed")
+    table.checkpoint_if_due(version)
+
+
+def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[str, str | None]) -> AddFile:
+    """The deliveries again, with another `archived_to` for some."""
+    table = session.tables.deliveries
+    moved = {
+        "delivery_id": pa.array(list(elsewhere), pa.string()),
+        "archived_to": pa.array(list(elsewhere.values()), pa.string()),
+    }
     names = ", ".join(
         "CASE WHEN a.delivery_id IS NULL THEN d.archived_to ELSE a.archived_to END AS archived_to"
         if column.name == "archived_to"
         else f"d.{name_sql(column.name)}"
         for column in DELIVERIES
     )
+    before = scan_sql(session.con, base, DELIVERIES)
     path = table.new_path(f"b{batch.number:06d}")
-    rows = session.copy(
-        f"SELECT {names} FROM {scan_sql(session.con, base, DELIVERIES)} d LEFT JOIN amended a USING (delivery_id)", path
-    )
-    session.con.unregister("amended")
-    change = Change(session.txn(batch), "AMEND", [table.added(path, rows)], list(base.files.values()))
-    table.commit(base, change)
+    session.con.register("moved", pa.table(moved))
+    try:
+        rows = session.copy(f"SELECT {names} FROM {before} d LEFT JOIN moved a USING (delivery_id)", path)
+    finally:
+        session.con.unregister("moved")
+    return table.added(path, rows)
 
 
 def _append(session: Session, table: Table, batch: Batch, name: str, write: Callable[[], list[AddFile]]) -> None:
@@ -134,7 +147,8 @@ def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts])
         remove = list(base.files.values())
         path, small = table.new_path(f"b{batch.number:06d}"), path
         before = scan_sql(session.con, base, DELIVERIES)
-        session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM read_parquet('{small}')", path)
+        added = f"read_parquet({quoted(str(small))})"
+        session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
         small.unlink()
     total = len(rows) + sum(file.rows or 0 for file in remove)
     session.probe("deliveries.files")

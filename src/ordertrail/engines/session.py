@@ -73,6 +73,10 @@ class Session:
         """The `txn` of a batch's commits."""
         return Txn(self.app_id, batch.number, int(batch.clock.timestamp() * 1000))
 
+    def archive_txn(self, batch: Batch) -> Txn:
+        """The `txn` that says that a batch's files are archived."""
+        return Txn(archive_id(self.app_id), batch.number, int(batch.clock.timestamp() * 1000))
+
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run one statement to its end and give its rows."""
         return self.con.execute(sql).fetchall()
@@ -81,6 +85,11 @@ class Session:
         """Write a query's rows to a new Parquet file; gives their number."""
         text = str(path).replace("'", "''")
         return int(str(self.run(f"COPY ({query}) TO '{text}' (FORMAT parquet)")[0][0]))
+
+
+def archive_id(app_id: str) -> str:
+    """The application id, in the deliveries table, of the mark that a batch's files are archived."""
+    return f"{app_id}.archive"
 
 
 def clock_sql(clock: datetime) -> str:

@@ -21,6 +21,7 @@ from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, State
 from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
+from ordertrail.rules.cells import quoted
 from ordertrail.rules.headers import Layout, map_header
 from ordertrail.rules.planning import Candidate, rounds, state_of
 
@@ -253,7 +254,7 @@ class ParseJob:
 
     def _first_errors(self, path: Path) -> dict[int, str]:
         rows = self._con.execute(
-            f"SELECT d, min(_file_row), arg_min(_errors, _file_row) FROM read_parquet('{path}') GROUP BY d"
+            f"SELECT d, min(_file_row), arg_min(_errors, _file_row) FROM read_parquet({quoted(str(path))}) GROUP BY d"
         ).fetchall()
         return {number: _one_line(row, json.loads(errors)[0]) for number, row, errors in rows}
 
@@ -263,8 +264,8 @@ class ParseJob:
             return path
         kept = self._new_path(kind)
         numbers = ", ".join(map(str, sorted(out)))
-        query = f"SELECT * FROM read_parquet('{path}') WHERE {column} NOT IN ({numbers})"
-        self._con.execute(f"COPY ({query}) TO '{kept}' (FORMAT parquet)").fetchall()
+        query = f"SELECT * FROM read_parquet({quoted(str(path))}) WHERE {column} NOT IN ({numbers})"
+        self._con.execute(f"COPY ({query}) TO {quoted(str(kept))} (FORMAT parquet)").fetchall()
         path.unlink()
         return kept
 

@@ -88,9 +88,6 @@ class Source(Protocol):
             FileChangedError: It vanished or is no longer a regular file.
         """
 
-    def waits(self, manifest: Manifest) -> bool:
-        """Whether a delivery's file is still to be archived: it is untouched under its name, or claimed. Reads only."""
-
     def archive(self, manifest: Manifest, probe: Probe) -> ArchiveResult:
         """Move a delivery's file to `manifest.archive_path`.
 

@@ -22,7 +22,6 @@ from ordertrail.sources.names import (
     GONE_ERRNOS,
     Entry,
     FileOps,
-    claim_name,
     identity_of,
     is_hidden,
     is_temporary,
@@ -116,18 +115,6 @@ class DirectorySource:
         """Move a delivery's file into the archive; see `Source.archive`."""
         return archive_file(self.source, self.archive_root, manifest, probe, self.ops)
 
-    def waits(self, manifest: Manifest) -> bool:
-        """Whether a delivery's file is still to be archived; see `Source.waits`."""
-        return self._is(manifest.path, manifest.identity) or self._is(_claim_path(manifest), None)
-
-    def _is(self, path: str, identity: FileIdentity | None) -> bool:
-        """Whether there is a regular file, and the one with that identity if one is given."""
-        try:
-            found = self.identify(path)
-        except FileChangedError:
-            return False
-        return identity is None or found == identity
-
     def _open(self, path: str) -> BufferedReader:
         with self._entry(path, "open") as entry:
             descriptor = self.ops.open_regular(entry)
@@ -146,11 +133,6 @@ class DirectorySource:
                 yield Entry(folder, name)
             finally:
                 os.close(folder)
-
-
-def _claim_path(manifest: Manifest) -> str:
-    folder, slash, _ = manifest.path.rpartition("/")
-    return folder + slash + claim_name(manifest.delivery_id)
 
 
 class _Look:
