@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --gen
 TYPED := src $(wildcard tests/typing)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test bench format lock clean
+.PHONY: help demo check lint test bench docs format lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: lint ## the fast tests, then the slow ones
 
 bench: $(VENV)/.dev ## measure, against peers in the same run
 	$(BIN)/python -m bench
+
+docs: $(VENV)/.dev ## write docs/reference again, from the code
+	$(BIN)/python -m docs.generate
 
 format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
 import pytest
 
-from docs.generate import REFERENCE, cell_rules, errors, pages, rules_in_code
+from docs import generate
+from docs.generate import REFERENCE, cell_rules, errors, rules_in_code
 from ordertrail.cli import COMMANDS, PROGRAM, cli
 from ordertrail.config import DEFAULT_CONTRACT, SETTINGS
 from ordertrail.model import Outcome, State
@@ -22,6 +24,9 @@ WRITTEN = [path for path in DOCS if path.parent != REFERENCE]
 READ_FIRST = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+pages = cache(generate.pages)
 
 
 def text_of(path: Path) -> str:

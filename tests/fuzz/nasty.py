@@ -96,14 +96,17 @@ def nasty_files() -> list[NastyFile]:
 def _names(make: _Maker) -> Iterator[NastyFile]:
     """Good files with names that hurt."""
     names = [
-        b"two words.csv", b" leading.csv", b"trailing .csv", b"new\nline.csv", b"\n.csv", b"tab\there.csv", b"cr\rcr.csv",
+        b"two words.csv", b" leading.csv", b"trailing .csv", b"new\nline.csv", b"\n.csv", b"tab\there.csv",
+        b"cr\rcr.csv",
         b"it's.csv", b'say "hi".csv', b"back`tick`.csv", b"$(touch x).csv", b"${HOME}.csv", b"esc\x1b[31mred.csv",
         b"\x1b]0;title\x07.csv", b"bell\x07.csv", b"del\x7f.csv", b"-rf.csv", b"--help.csv", b"-.csv", b"~.csv",
-        b"'; DROP TABLE orders_target; --.csv", b"' OR 1=1 --.csv", b"%20.csv", b"100%.csv", b"%2e%2e%2f.csv", b"a#b.csv",
+        b"'; DROP TABLE orders_target; --.csv", b"' OR 1=1 --.csv", b"%20.csv", b"100%.csv", b"%2e%2e%2f.csv",
+        b"a#b.csv",
         b"what?.csv", b"star*.csv", b"[a-z].csv", b"{x,y}.csv", b"back\\slash.csv", b"colon:port.csv", b"c:\\nul.csv",
         b"semi;colon.csv", b"amp&ersand.csv", b"pipe|.csv", b"less<more>.csv", b"equals=1.csv", b"comma,comma.csv",
         b"latin\xe9.csv", b"\xff\xfe.csv", b"half\xc3.csv", b"\xed\xa0\x80surrogate.csv", b"a" * 251 + b".csv",
-        "é".encode() * 125 + b".csv", "日本語.csv".encode(), "📦🚚.csv".encode(), "e\u0301.csv".encode(), "é.csv".encode(),
+        "é".encode() * 125 + b".csv", "日本語.csv".encode(), "📦🚚.csv".encode(), "e\u0301.csv".encode(),
+        "é.csv".encode(),
         "rtl\u202egnp.csv".encode(), "\u200f.csv".encode(), "\u2028line.csv".encode(), "\ufeffbom.csv".encode(),
         "\u0085nel.csv".encode(), b"NUL.csv", b"CON.csv", b"a.csv.csv", b"dots...csv", b"order_tracking_2026_11_20.csv",
         b"order_tracking_2026_13_45.csv", b"order_tracking_9999_12_31.csv", b"0000-00-00.csv", b"20261120.csv",
@@ -189,7 +192,8 @@ def _bad(make: _Maker) -> Iterator[NastyFile]:
     with zipfile.ZipFile(archive, "w") as box:
         box.writestr(zipfile.ZipInfo("a.csv"), text)
     binary = {
-        b"zip": archive.getvalue(), b"gzip": gzip.compress(text.encode(), mtime=0), b"parquet": b"PAR1" + bytes(range(256)) + b"PAR1",
+        b"zip": archive.getvalue(), b"gzip": gzip.compress(text.encode(), mtime=0),
+        b"parquet": b"PAR1" + bytes(range(256)) + b"PAR1",
         b"xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), b"pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
         b"elf": b"\x7fELF" + bytes(60), b"png": b"\x89PNG\r\n\x1a\n" + bytes(30), b"nuls": bytes(10_000), b"nul": b"\0",
         b"ff": b"\xff" * 1000, b"all bytes": bytes(range(256)) * 8, b"html": b"<html><body>404 not found</body></html>",
@@ -201,10 +205,14 @@ def _bad(make: _Maker) -> Iterator[NastyFile]:
         yield NastyFile(codec.encode() + b" without a mark.csv", text.encode(codec), (QUARANTINED,))
     yield NastyFile(b"utf-7.csv", text.encode("utf-7").replace(b"Main", b"+AGE-\xe9"), (QUARANTINED,))
     headers = {
-        b"twice": HEADER + ",Tracking Num", b"no key": HEADER.replace("tracking_num", "parcel"), b"other delimiter": HEADER.replace(",", ";"),
-        b"one column": "tracking_num", b"only quotes": '""' * 40, b"open quote": '"' + HEADER, b"only delimiters": "," * 50,
-        b"numbers": "1,2,3,4,5,6,7", b"stray quote": '"order_num"x,' + HEADER, b"10000 columns": ",".join(f"c{i}" for i in range(10_000)),
-        b"10000 more columns": HEADER + "," + ",".join(f"c{i}" for i in range(10_000)), b"nul": HEADER + "\0", b"spaces": " ,  ,\t", b"same": "a,a,a,a,a,a,a",
+        b"twice": HEADER + ",Tracking Num", b"no key": HEADER.replace("tracking_num", "parcel"),
+        b"other delimiter": HEADER.replace(",", ";"),
+        b"one column": "tracking_num", b"only quotes": '""' * 40, b"open quote": '"' + HEADER,
+        b"only delimiters": "," * 50,
+        b"numbers": "1,2,3,4,5,6,7", b"stray quote": '"order_num"x,' + HEADER,
+        b"10000 columns": ",".join(f"c{i}" for i in range(10_000)),
+        b"10000 more columns": HEADER + "," + ",".join(f"c{i}" for i in range(10_000)), b"nul": HEADER + "\0",
+        b"spaces": " ,  ,\t", b"same": "a,a,a,a,a,a,a",
     }  # fmt: skip
     for name, header in headers.items():
         rows, _ = make.rows(2)
@@ -228,12 +236,17 @@ def _cells(make: _Maker) -> Iterator[NastyFile]:
     """One bad row among nine good ones: the good ones land, the bad one is a reject."""
     bad = [
         "{k},,,,,,2026-11-20 08:00:00", "{k},   ,,,,,2026-11-20 08:00:00", "1,1.2E+11,,,,,2026-11-20 08:00:00",
-        "1,{k},2026-02-30,,,,2026-11-20 08:00:00", "1,{k},20/11/2026,,,,2026-11-20 08:00:00", "1,{k},,,,,", "1,{k},,,,,now",
+        "1,{k},2026-02-30,,,,2026-11-20 08:00:00", "1,{k},20/11/2026,,,,2026-11-20 08:00:00", "1,{k},,,,,",
+        "1,{k},,,,,now",
         "1,{k},,,,,infinity", "1,{k},,,,,epoch", "1,{k},,,,,2026-11-20 24:00:00", "1,{k},,,,,2026-11-20 23:59:60",
-        "1,{k},,,,,9999-12-31 23:59:59", "1,{k},,,,,0001-01-01", "1,{k},,,,,٢٠٢٦-١١-٢٠", "1,{k}", "1,{k},,,,,2026-11-20,x,y",
-        '"1,{k},,,,,2026-11-20', '"1"x,{k},,,,,2026-11-20', '1,{k},"a"b,,,,2026-11-20', "1,{k},,,,,-infinity", ",,,,,,", "x",
-        "1,{k},0000-00-00,,,,2026-11-20", "1,{k},99999999999999999999-01-01,,,,2026-11-20", "1,{k},-2026-11-20,,,,2026-11-20",
-        "1,{k},,,,,20261120", "1,{k},,,,,1763625600", "1,{k},,,,,2026-11-20T08:00:00+99:99", "1,{k},,,,,26-11-20", "\ufeff1,{k}",
+        "1,{k},,,,,9999-12-31 23:59:59", "1,{k},,,,,0001-01-01", "1,{k},,,,,٢٠٢٦-١١-٢٠", "1,{k}",
+        "1,{k},,,,,2026-11-20,x,y",
+        '"1,{k},,,,,2026-11-20', '"1"x,{k},,,,,2026-11-20', '1,{k},"a"b,,,,2026-11-20', "1,{k},,,,,-infinity",
+        ",,,,,,", "x",
+        "1,{k},0000-00-00,,,,2026-11-20", "1,{k},99999999999999999999-01-01,,,,2026-11-20",
+        "1,{k},-2026-11-20,,,,2026-11-20",
+        "1,{k},,,,,20261120", "1,{k},,,,,1763625600", "1,{k},,,,,2026-11-20T08:00:00+99:99", "1,{k},,,,,26-11-20",
+        "\ufeff1,{k}",
     ]  # fmt: skip
     for number, row in enumerate(bad):
         rows, keys = make.rows(9)

@@ -35,7 +35,7 @@ def make_config(base: Path) -> Config:
         '[pipeline]\nsource = "source"\narchive = "archive"\nwarehouse = "warehouse"\nsettle_s = 0\n'
         "threads = 2\nmemory_limit_mb = 1024\n[contract]\nmax_future_h = 1000000\n" + VENDORS_TOML
     )
-    base.mkdir()
+    base.mkdir(exist_ok=True)
     return parse_config(text, base=base, environ={})
 
 
@@ -183,13 +183,13 @@ class Outcome:
 
 
 def test_all_in_one_pass(tmp_path: Path) -> None:
-    config = make_config(tmp_path / "it's here")
+    config = make_config(tmp_path)
     put(config, FILES)
     Outcome(config, [Pipeline(config).run()]).check(FILES)
 
 
 def test_links_folders_and_pipes_named_like_files_are_left_alone(tmp_path: Path) -> None:
-    config = make_config(tmp_path / "it's here")
+    config = make_config(tmp_path)
     good = next(file for file in FILES if file.path == b"crlf.csv")
     put(config, [good])
     secret = tmp_path / "secret.csv"
@@ -208,10 +208,26 @@ def test_links_folders_and_pipes_named_like_files_are_left_alone(tmp_path: Path)
 @pytest.mark.slow
 def test_in_many_passes(tmp_path: Path) -> None:
     """One after the other, and a last pass that finds all that is left."""
-    config = make_config(tmp_path / "it's here")
+    config = make_config(tmp_path)
     shuffled = random.Random(7).sample(FILES, len(FILES))
     reports = []
     for start in range(PASSES):
         put(config, shuffled[start::PASSES])
         reports.append(Pipeline(config).run())
     Outcome(config, reports).check(shuffled)
+
+
+@pytest.mark.parametrize("folder", ["it's here", "100% [a-z]", "two\nlines", "'; DROP TABLE x; --"])
+def test_in_a_folder_with_a_nasty_name(tmp_path: Path, folder: str) -> None:
+    config = make_config(tmp_path / folder)
+    some = [file for file in FILES if file.path.startswith((b"bad cell 0", b"first of", b"noise 0", b"zip"))]
+    for half in (some[::2], some[1::2]):
+        put(config, half)
+        report = Pipeline(config).run()
+        assert len(report.deliveries) == len(half)
+        assert report.warnings == ()
+    with duckdb.connect() as con:
+        columns = target_columns(config.contract)
+        scan = scan_sql(con, Table(config.table_path(config.tables.target), columns).snapshot(), columns)
+        found = {key for (key,) in con.execute(f"SELECT tracking_num FROM {scan}").fetchall()}
+    assert found >= {key for file in some for key in file.keys}

@@ -81,6 +81,6 @@ def test_utf_16_without_a_mark_says_what_to_do() -> None:
     "data", [b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xf4\x90\x80\x80", b"caf\xe9"]
 )
 def test_utf_8_is_strict(data: bytes) -> None:
-    with pytest.raises(QuarantineError, match="line 12 is not utf-8: byte 0x[0-9A-F]{2}"):
+    with pytest.raises(QuarantineError, match=r"line 12 is not utf-8: byte 0x[0-9A-F]{2}"):
         utf8_text(b"a\nb\n" + data, 10)
     assert utf8_text(memoryview("é".encode()), 1) == "é"

@@ -18,6 +18,7 @@ import pytest
 from ordertrail.errors import FileChangedError
 from ordertrail.model import FileIdentity, State, Vendor
 from ordertrail.parse import job as job_module
+from ordertrail.parse import records
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import Candidate
@@ -194,6 +195,17 @@ def test_a_file_that_cannot_be_read_is_a_reject_as_a_whole(
 
 def test_garbage_behind_bad_rows_leaves_neither_rows_nor_rejects(run: Run) -> None:
     files = Files({0: [csv_of(HEADER, GOOD, BAD) + b"\xff"], 1: [csv_of(HEADER, GOOD, BAD)]})
+    result = run(files)
+    assert result.file(0).state is State.QUARANTINED
+    assert (result.rows, result.rejects) == ([1], [1])
+
+
+def test_garbage_that_only_the_second_reading_meets_takes_the_rejects_out_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "CHUNK_BYTES", 16)  # so that the bad row stands in a block before the garbage
+    content = csv_of(HEADER, GOOD, BAD)
+    files = Files({0: [content, content, content + b"\n\xff"], 1: [content + b"\n"]})
     result = run(files)
     assert result.file(0).state is State.QUARANTINED
     assert (result.rows, result.rejects) == ([1], [1])

@@ -108,12 +108,14 @@ def test_delimiter_quote_encoding_and_aliases(con: duckdb.DuckDBPyConnection, tm
 # -- conservation ---------------------------------------------------------------------------------------------------
 
 TYPED = contract_of(
-    Column("i", "bigint"), Column("f", "double"), Column("m", "decimal(6,2)"), Column("b", "boolean"), Column("day", "date"),
+    Column("i", "bigint"), Column("f", "double"), Column("m", "decimal(6,2)"), Column("b", "boolean"),
+    Column("day", "date"),
     Column("at", "timestamp", formats=("%d/%m/%Y %H:%M",)), Column("s", "string", required=True, pattern="[a-z0-9 ]*"),
 )  # fmt: skip
-words = st.sampled_from(
-    ("", " ", "0", "1", "1.5", "-2.25", "1e3", "x", "true", "2026-11-20", "2026-11-01 01:30:00", "2026-03-08 02:30:00", "2026-11-20T08:00:00Z", "20/11/2026 08:00", "nan", "infinity", "é", '"q"', '"', "a\nb", "1E+9")
-)  # fmt: skip
+words = st.sampled_from((
+    "", " ", "0", "1", "1.5", "-2.25", "1e3", "x", "true", "2026-11-20", "2026-11-01 01:30:00", "2026-03-08 02:30:00",
+    "2026-11-20T08:00:00Z", "20/11/2026 08:00", "nan", "infinity", "é", '"q"', '"', "a\nb", "1E+9",
+))  # fmt: skip
 rows = st.lists(st.lists(words | st.text(max_size=5), min_size=7, max_size=9), max_size=12)
 
 
@@ -228,7 +230,8 @@ def test_order_and_nulls_do_not_change_a_row_hash_but_names_and_values_do(con: d
     assert row_hash(con, {k: v for k, v in VALUES.items() if k != "d"}) == base
     assert row_hash(con, {**VALUES, "new": "CAST(NULL AS DATE)"}) == base
     others = [
-        {**VALUES, "d": "''"}, {**VALUES, "a": "'X'"}, {**VALUES, "b": "CAST(8 AS BIGINT)"}, {"a2": "'x'", "b": VALUES["b"], "c": VALUES["c"]},
+        {**VALUES, "d": "''"}, {**VALUES, "a": "'X'"}, {**VALUES, "b": "CAST(8 AS BIGINT)"},
+        {"a2": "'x'", "b": VALUES["b"], "c": VALUES["c"]},
         {"a": "'x'", "c": VALUES["c"]}, {"a": VALUES["c"], "c": "'x'", "b": VALUES["b"]}, {},
     ]  # fmt: skip
     hashes = [row_hash(con, other) for other in others]

@@ -50,7 +50,8 @@ def test_there_and_back(manifest: Manifest, run_id: str, clock: datetime) -> Non
 def test_the_text_is_json_with_times_that_have_a_zone() -> None:
     clock = datetime(2026, 11, 23, 1, 2, 3, 4, tzinfo=UTC)
     manifest = Manifest(
-        "id", "v", "a\udcff.csv", "a\\xff.csv", FileIdentity(1, 2, 3, 4, 5), "sha", 6, "h", State.EMPTY, None, "x", ("a",), 0, 0, 0, None, clock
+        "id", "v", "a\udcff.csv", "a\\xff.csv", FileIdentity(1, 2, 3, 4, 5), "sha", 6, "h", State.EMPTY, None, "x",
+        ("a",), 0, 0, 0, None, clock
     )  # fmt: skip
     body = json.loads(to_json(manifest, "run", clock))
     assert body["clock"] == "2026-11-23T01:02:03.000004+00:00"

@@ -92,12 +92,14 @@ def test_one_row_against_the_target(
 
 def test_several_rows_of_a_key_in_one_batch(con: duckdb.DuckDBPyConnection) -> None:
     staged = [
-        row("A", 1, (10, 1, 0, 1, 1)), row("A", 2, (20, 1, 0, 1, 2)), row("A", 2, (15, 1, 0, 1, 3)), row("A", 1, (10, 1, 0, 1, 4)),
+        row("A", 1, (10, 1, 0, 1, 1)), row("A", 2, (20, 1, 0, 1, 2)), row("A", 2, (15, 1, 0, 1, 3)),
+        row("A", 1, (10, 1, 0, 1, 4)),
         row("A", 2, (20, 1, 0, 2, 5), 1), row("B", 2, (5, 1, 0, 1, 6)),
     ]  # fmt: skip
     prepare(con, staged)
     assert judged(con) == {
-        (0, 1): "duplicate", (0, 2): "duplicate", (0, 3): "duplicate", (0, 4): "superseded", (1, 5): "inserted", (0, 6): "inserted",
+        (0, 1): "duplicate", (0, 2): "duplicate", (0, 3): "duplicate", (0, 4): "superseded", (1, 5): "inserted",
+        (0, 6): "inserted",
     }  # fmt: skip
     prepare(con, staged, [target("A", 2, OLD)])
     assert judged(con)[1, 5] == "unchanged"
@@ -126,6 +128,8 @@ def test_x_y_x_again_asks_history_only_where_it_must(con: duckdb.DuckDBPyConnect
     for recalled in (("A", *OLD), ("A", *higher), ("A", 30, 3, 0, 3, 1), ("B", *tie)):
         prepare(con, staged, [base], recalled=[recalled], loaded=[1, 3])
         assert judged(con) == {(0, 1): "updated"}, recalled
+    prepare(con, staged, [base], loaded=[2])  # its own file key is enough
+    assert suspects() == [("A",)]
     prepare(con, staged, [base], loaded=[1])  # nothing with a file key as high was loaded
     assert suspects() == []
     prepare(con, staged, [target("A", 2, (20, 1, 0, 1, 1))], loaded=[3])  # same content
@@ -138,7 +142,8 @@ def test_x_y_x_again_asks_history_only_where_it_must(con: duckdb.DuckDBPyConnect
 
 def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnection) -> None:
     staged = [
-        row("new", 1, (20, 1, 0, 1, 1)), row("upd", 2, (20, 1, 0, 1, 2)), row("same", 3, (20, 1, 0, 1, 3)), row("late", 4, (20, 1, 0, 1, 4)),
+        row("new", 1, (20, 1, 0, 1, 1)), row("upd", 2, (20, 1, 0, 1, 2)), row("same", 3, (20, 1, 0, 1, 3)),
+        row("late", 4, (20, 1, 0, 1, 4)),
         row("new", 9, (10, 1, 0, 1, 5)), row("upd", 2, (20, 1, 0, 0, 6), 1), row("tie", 5, (20, 2, 0, 2, 7)),
     ]  # fmt: skip
     kept = [
@@ -149,7 +154,8 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
     prepare(con, staged, [target("upd", 1, OLD, 0, 3, 7), *kept], recalled=[("tie", 20, 3, 0, 3, 1)], loaded=[3])
     before = judged(con)
     assert before == {
-        (0, 1): "inserted", (0, 2): "updated", (0, 3): "unchanged", (0, 4): "stale", (0, 5): "superseded", (1, 6): "duplicate", (0, 7): "stale",
+        (0, 1): "inserted", (0, 2): "updated", (0, 3): "unchanged", (0, 4): "stale", (0, 5): "superseded",
+        (1, 6): "duplicate", (0, 7): "stale",
     }  # fmt: skip
     written = [target("new", 1, (20, 1, 0, 1, 1), 10, BATCH, 1), target("upd", 2, (20, 1, 0, 1, 2), 11, BATCH, 8)]
     prepare(con, staged, [*written, *kept])
@@ -186,16 +192,12 @@ def test_ranked_agrees_with_a_plain_sort(con: duckdb.DuckDBPyConnection, rows: l
 
 
 def folded(
-    con: duckdb.DuckDBPyConnection, rows: list[tuple[object, ...]], absent: tuple[str, ...] = ()
+    con: duckdb.DuckDBPyConnection, rows: Iterable[tuple[object, ...]], absent: tuple[str, ...] = ()
 ) -> dict[str, tuple[object, ...]]:
     fill(con, "accepted", ("k", *ORDER, "x", "y", *(f"lacks_{i}" for i in range(len(absent)))), rows)
     for i in range(len(absent)):
         con.execute(f"ALTER TABLE accepted ALTER lacks_{i} TYPE BOOLEAN").fetchall()
-    return {
-        k: rest
-        for k, *rest in map(list, con.execute(fold_sql(("x", "y"), absent)).fetchall())
-        for rest in [tuple(rest)]
-    }
+    return {row[0]: row[1:] for row in con.execute(fold_sql(("x", "y"), absent)).fetchall()}
 
 
 def test_the_fold_takes_the_newest_row_whole_with_its_nulls(con: duckdb.DuckDBPyConnection) -> None:
@@ -216,9 +218,11 @@ TEXTS = {
     "RANKED": RANKED, "BEST": BEST, "SUSPECTS": SUSPECTS, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
 }  # fmt: skip
-KEYWORDS = set(
-    "SELECT DISTINCT FROM JOIN LEFT CROSS ON WHERE GROUP BY ORDER PARTITION OVER AS AND OR NOT IS NULL NULLS FIRST LAST DESC CASE WHEN THEN ELSE END EXISTS".split()
-)
+KEYWORDS = {
+    "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP", "IS",
+    "JOIN", "LAST", "LEFT", "NOT", "NULL", "NULLS", "ON", "OR", "ORDER", "OVER", "PARTITION", "SELECT", "THEN", "WHEN",
+    "WHERE",
+}  # fmt: skip
 FUNCTIONS = {"row_number", "count", "max"}
 TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|\d+|<>|<=|>=|[(),.*=<>+]|-(?!-)")
 

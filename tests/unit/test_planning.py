@@ -46,15 +46,19 @@ def test_the_contract_hash_covers_all_that_makes_rows_of_bytes() -> None:
     changed = [
         contract_hash(contract, vendor)
         for vendor in (
-            replace(ACME, delimiter=";"), replace(ACME, quote="'"), replace(ACME, encoding="cp1252"), replace(ACME, timezone="Europe/Berlin"),
-            replace(ACME, aliases=(("status", ("s",)),)), replace(ACME, status_map=(("a", "b"),)), replace(ACME, absent=("status",)),
-            replace(ACME, formats=(("pck_recieved_date", ("%d",)),)), replace(ACME, name="blue"), replace(ACME, file_date="%Y"),
+            replace(ACME, delimiter=";"), replace(ACME, quote="'"), replace(ACME, encoding="cp1252"),
+            replace(ACME, timezone="Europe/Berlin"),
+            replace(ACME, aliases=(("status", ("s",)),)), replace(ACME, status_map=(("a", "b"),)),
+            replace(ACME, absent=("status",)),
+            replace(ACME, formats=(("pck_recieved_date", ("%d",)),)), replace(ACME, name="blue"),
+            replace(ACME, file_date="%Y"),
         )
     ]  # fmt: skip
     changed += [
-        contract_hash(replace(contract, **change), ACME)  # type: ignore[arg-type]
+        contract_hash(replace(contract, **change), ACME)
         for change in (
-            {"columns": contract.columns[::-1]}, {"key": ("order_num",)}, {"status": None}, {"status_rank": ("X",)}, {"unknown_columns": "strict"}, {"max_future_s": 1},
+            {"columns": contract.columns[::-1]}, {"key": ("order_num",)}, {"status": None}, {"status_rank": ("X",)},
+            {"unknown_columns": "strict"}, {"max_future_s": 1},
         )
     ]  # fmt: skip
     assert len({base, *changed}) == len(changed) + 1

@@ -125,7 +125,8 @@ def test_a_hole_in_the_log(log: DeltaLog) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"{", b"null\n", b"[1]\n", b'{"add":{}}\n', b'{"add":{"path":"a","size":"x","modificationTime":1}}\n', b'{"remove":{}}\n', b"7\n", b'{"add":5}\n',
+        b"{", b"null\n", b"[1]\n", b'{"add":{}}\n', b'{"add":{"path":"a","size":"x","modificationTime":1}}\n',
+        b'{"remove":{}}\n', b"7\n", b'{"add":5}\n',
         b'{"txn":{"appId":"a"}}\n', b'{"protocol":{}}\n', b'{"metaData":{}}\n', b"\xff\n",
     ],
 )  # fmt: skip
@@ -212,8 +213,10 @@ def snapshot_with(root: Path, protocol: ProtocolVersions, **metadata: object) ->
 
 
 WRITER_FEATURES = [
-    "allowColumnDefaults", "changeDataFeed", "checkConstraints", "clustering", "columnMapping", "generatedColumns", "icebergCompatV1", "icebergCompatV2",
-    "identityColumns", "inCommitTimestamp", "rowTracking", "typeWidening", "typeWidening-preview", "v2Checkpoint", "catalogManaged",
+    "allowColumnDefaults", "changeDataFeed", "checkConstraints", "clustering", "columnMapping", "generatedColumns",
+    "icebergCompatV1", "icebergCompatV2",
+    "identityColumns", "inCommitTimestamp", "rowTracking", "typeWidening", "typeWidening-preview", "v2Checkpoint",
+    "catalogManaged",
     "collations-preview", "checkpointProtection", "materializePartitionColumns", "somethingNew",
 ]  # fmt: skip
 READER_FEATURES = [
@@ -274,9 +277,12 @@ def test_protocol_versions(tmp_path: Path, reader: int, writer: int, good: bool)
     ("name", "value", "good"),
     [
         ("delta.appendOnly", "true", False), ("delta.appendOnly", "TRUE", False), ("delta.appendOnly", "false", True),
-        ("delta.enableChangeDataFeed", "true", False), ("delta.enableRowTracking", "true", False), ("delta.columnMapping.mode", "name", False),
-        ("delta.columnMapping.mode", "id", False), ("delta.columnMapping.mode", "none", True), ("delta.constraints.positive", "n > 0", False),
-        ("delta.setTransactionRetentionDuration", "interval 1 day", False), ("delta.enableDeletionVectors", "true", True),
+        ("delta.enableChangeDataFeed", "true", False), ("delta.enableRowTracking", "true", False),
+        ("delta.columnMapping.mode", "name", False),
+        ("delta.columnMapping.mode", "id", False), ("delta.columnMapping.mode", "none", True),
+        ("delta.constraints.positive", "n > 0", False),
+        ("delta.setTransactionRetentionDuration", "interval 1 day", False),
+        ("delta.enableDeletionVectors", "true", True),
         ("ordertrail.appId", "x", True), ("delta.checkpointInterval", "5", True),
     ],
 )  # fmt: skip

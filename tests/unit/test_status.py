@@ -412,8 +412,8 @@ def inline_vector(rows: list[int]) -> dict[str, object]:
 def delete_by_vector(house: House, table: str, file_rows: list[int]) -> None:
     """Mark rows of the newest data file of a table as deleted, as Spark does."""
     version = house.version(table)
-    actions = house.actions(table, version)
-    add = next(action["add"] for action in actions if "add" in action)
+    newest_first = (action for at in range(version, -1, -1) for action in house.actions(table, at))
+    add = next(action["add"] for action in newest_first if "add" in action)
     remove = {"path": add["path"], "deletionTimestamp": 1, "dataChange": True, "size": add["size"]}
     features = ["deletionVectors"]
     protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ordertrail.config import Config
 from ordertrail.delta.log import LogStore
+from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
@@ -100,17 +101,23 @@ class EmbeddedEngine:
         self._session.con.close()
 
     def _app_id(self) -> str:
-        """The id in the first of our tables that is there; a new one when there is none yet."""
+        """The id that those of our tables that are there agree on; a new one when there is none yet."""
+        found: set[str] = set()
         for table in self._session.tables.all:
             if table.log.exists():
-                properties = table.snapshot().metadata.properties
+                properties = read_snapshot(table.log).metadata.properties
                 if APP_ID not in properties:
                     raise ForeignChangeError(
                         f"the table {table.root} was not made by ordertrail, or was replaced",
                         hint="choose another table name, or restore the table to a version of ordertrail's",
                     )
-                return properties[APP_ID]
-        return str(uuid.uuid4())
+                found.add(properties[APP_ID])
+        if len(found) > 1:
+            raise ForeignChangeError(
+                f"the tables in {self._session.config.table_path('')} belong to different pipelines",
+                hint="give each pipeline tables of its own: see the table names in the config",
+            )
+        return found.pop() if found else str(uuid.uuid4())
 
     def _foreign_resets(self, app_id: str, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that took rows of the target away wholesale."""

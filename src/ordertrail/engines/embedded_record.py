@@ -14,10 +14,9 @@ from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.embedded_load import Load, share_file
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
-from ordertrail.rules.cells import name_sql
+from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.outcomes import CODES
-from ordertrail.rules.cells import quoted
 from ordertrail.rules.tables import DELIVERIES, stage_columns
 
 COMPACT_FILES = 50
