@@ -13,6 +13,7 @@ from ordertrail.delta.actions import Txn
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.table import Table
 from ordertrail.model import Batch, Probe
+from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
 
 
@@ -84,7 +85,7 @@ class Session:
     def copy(self, query: str, path: object) -> int:
         """Write a query's rows to a new Parquet file; gives their number."""
         text = str(path).replace("'", "''")
-        return int(str(self.run(f"COPY ({query}) TO '{text}' (FORMAT parquet)")[0][0]))
+        return int(str(self.run(f"COPY ({query}) TO '{text}' ({PARQUET})")[0][0]))
 
 
 def archive_id(app_id: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, State
-from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
+from ordertrail.parse.kernel import PARQUET, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.cells import quoted
 from ordertrail.rules.headers import Layout, map_header
@@ -265,7 +265,7 @@ class ParseJob:
         kept = self._new_path(kind)
         numbers = ", ".join(map(str, sorted(out)))
         query = f"SELECT * FROM read_parquet({quoted(str(path))}) WHERE {column} NOT IN ({numbers})"
-        self._con.execute(f"COPY ({query}) TO {quoted(str(kept))} (FORMAT parquet)").fetchall()
+        self._con.execute(f"COPY ({query}) TO {quoted(str(kept))} ({PARQUET})").fetchall()
         path.unlink()
         return kept
 
