@@ -191,7 +191,7 @@ def expected_target(folder: Path) -> pa.Table:
                 strptime(regexp_extract(filename, '(\d{4}_\d{2}_\d{2})[^/]*$', 1), '%Y_%m_%d') AS file_day FROM read"""
         )
         target = connection.sql(_EXPECTED, params={"ranks": list(STATUS_RANK)}).to_arrow_table()
-    # UTC is set here and not in SQL: DuckDB's time zones are in an extension that is not in its wheel.
+    # The files' times are UTC's wall clock.
     place = target.schema.get_field_index("last_update_timestamp")
     instants = target.column(place).cast(pa.timestamp("us", "UTC"))
     return target.set_column(place, "last_update_timestamp", instants)

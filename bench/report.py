@@ -35,13 +35,19 @@ class Timed:
     output: str
 
 
+_PEAK = """
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+"""Last line of a timed process: its peak memory. The parent's `wait4` would count the image before `exec` too."""
+
+
 def timed(code: str, arguments: Sequence[str]) -> Timed:
     """Run Python code in a process of its own.
 
     Raises:
         RuntimeError: The process failed.
     """
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-c", code + _PEAK, *arguments]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -51,7 +57,8 @@ def timed(code: str, arguments: Sequence[str]) -> Timed:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeError(f"the process ended with {process.returncode}")
-    return Timed(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, output)
+    output, _, peak = output.rstrip().rpartition("\n")
+    return Timed(wall_s, usage.ru_utime + usage.ru_stime, int(peak.split()[1]) * 1.024 / 1000, output)
 
 
 def summary(runs: Sequence[Timed]) -> dict[str, object]:
