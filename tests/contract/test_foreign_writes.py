@@ -200,7 +200,7 @@ def test_another_table_under_the_targets_name_is_refused(tmp_path: Path, engine:
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
     with pytest.raises(TableError, match="orders_target") as error:
         house.run()
-    assert isinstance(error.value, ForeignChangeError) == (name == "every column")
+    assert isinstance(error.value, ForeignChangeError)
     assert (DeltaTable(house.table_path("target")).version(), house.left()) == (0, [dated(20)])
 
 

@@ -30,8 +30,10 @@ HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,a
 SERVICE = """
 import errno, os, sys, threading
 from pathlib import Path
+import structlog
 from ordertrail.config import parse_config
 from ordertrail import watch, watch_heartbeat
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 base, settle_s, interval_s, switches = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:]
 watch_heartbeat.BEAT_S = 0.1
 text = '[pipeline]\\nname = "orders"\\nsource = "in"\\narchive = "archive"\\nwarehouse = "tables"\\n'

@@ -136,7 +136,7 @@ class Load:
         return counts
 
     def _prepare(self, target: Snapshot) -> None:
-        """Fill the relations that `rules.outcomes` reads, and make `ranked`, `best` and `suspects` of them."""
+        """Fill the relations that `rules.outcomes` reads and make `ranked` and `best` of them."""
         run = self.session.run
         # Hashed anew on both sides: a foreign writer, or another DuckDB, may have left `_row_hash` wrong.
         content = row_hash_sql({name: name_sql(name) for name in (*self.contract.names, "_rescued")})
@@ -146,7 +146,8 @@ class Load:
         staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         run(
             f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {key} AS k, _delivery_no AS dn, {content} AS ch, "
-            f"{order_sql(self.contract)} FROM {staged} WHERE _kind = 'row'"
+            f"{order_sql(self.contract)}, fk FROM {staged} JOIN batch_deliveries ON _delivery_no = dn "
+            "WHERE _kind = 'row'"
         )
         scan = scan_sql(self.session.con, target, target_columns(self.contract))
         run(
@@ -171,7 +172,6 @@ class Load:
         run(f"CREATE OR REPLACE TEMP TABLE codes AS SELECT {', '.join(codes)}")
         run(f"CREATE OR REPLACE TEMP TABLE ranked AS {rules.RANKED}")
         run(f"CREATE OR REPLACE TEMP TABLE best AS {rules.BEST}")
-        run(f"CREATE OR REPLACE TEMP TABLE suspects AS {rules.SUSPECTS}")
 
     def _recall(self) -> None:
         """`history_rows`: history's rows of the keys where only it can tell.
@@ -184,11 +184,7 @@ class Load:
             "CREATE OR REPLACE TEMP TABLE loaded AS SELECT max(file_key) AS fk FROM "
             f"{self._deliveries} WHERE state = 'loaded' AND batch < {self.batch.number}"
         )
-        run(
-            "CREATE OR REPLACE TEMP TABLE ties AS SELECT DISTINCT s.k FROM staged_rows s "
-            "JOIN batch_deliveries d ON s.dn = d.dn JOIN target_before t ON s.k = t.k AND s.ev = t.ev AND s.ch <> t.ch "
-            "WHERE d.fk <= (SELECT fk FROM loaded)"
-        )
+        run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
         keys = "SELECT k FROM staged_rows" if self._absent else "SELECT k FROM ties"
         if run(f"SELECT count(*) FROM ({keys})")[0][0] == 0:
             nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"

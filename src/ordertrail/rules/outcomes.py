@@ -6,7 +6,7 @@ says where NULLs go. It reads these relations, which an engine fills:
 `staged`    one row a staged row: `k` key, `dn` delivery number in the batch, `ch` content hash, and the order columns
 `current`   the target's rows of the staged keys: `k`, `pos` a position unique in the target, `ch`, `rv` revision,
             `bn` batch, and the order columns; a key may stand there more than once after a foreign write
-`recalled`  rows of history for the keys of `suspects`: `k` and the order columns
+`recalled`  rows of history for the keys of `TIES`: `k` and the order columns
 `codes`     one row: the numbers of the outcomes, one column each, named after them
 
 The order columns are `ev` event time in microseconds, `fk` file key in milliseconds, `rk` status rank, `tb` place of
@@ -50,16 +50,17 @@ FROM current
 """
 """`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands."""
 
-SUSPECTS = f"""
-SELECT r.k
-FROM ranked r JOIN best b ON r.k = b.k
-WHERE r.place = 1 AND b.place = 1 AND r.ev = b.ev AND r.ch <> b.ch AND {later("r", "b")}
-  AND EXISTS (SELECT 1 FROM loaded l WHERE l.fk >= r.fk)
+TIES = """
+SELECT DISTINCT s.k
+FROM staged_rows s
+JOIN target_before t ON s.k = t.k AND s.ev = t.ev AND s.ch <> t.ch
+JOIN loaded l ON s.fk <= l.fk
 """
-"""`suspects`: keys whose newest staged row ties with the target's on event time, differs, outranks it by the rest,
-while a delivery with a file key not lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3
-X again, at one time. After files 1 and 3 the target still bears file 1's name, for the content was the same.)
-`loaded` has the file keys, `fk`, of the deliveries loaded before this batch."""
+"""Keys with a staged row that ties with the target's on event time and differs, while a delivery with a file key not
+lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3 X again, at one time. After files 1
+and 3 the target still bears file 1's name, for the content was the same.) `staged_rows` and `target_before` are
+`staged` and `current` before the places `tb` are known; `loaded` has one row with the highest file key, `fk`, of the
+deliveries loaded before this batch."""
 
 OUTCOMES = f"""
 SELECT r.k, r.dn, r.fr, b.rv,
