@@ -31,6 +31,7 @@ print(report.rows.inserted, report.seconds)
 BARE = """
 import sys, duckdb
 connection = duckdb.connect()
+connection.execute("SET enable_progress_bar = false").fetchall()
 types = {"order_num": "VARCHAR", "tracking_num": "VARCHAR", "pck_recieved_date": "DATE", "package_deliver_date": "DATE",
          "status": "VARCHAR", "address": "VARCHAR", "last_update_timestamp": "TIMESTAMP"}
 scan = f"read_csv('{sys.argv[1]}', header = true, columns = {types})"

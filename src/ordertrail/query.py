@@ -98,6 +98,7 @@ class ReadOnlyTables:
             "python_enable_replacements": "false",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
+            "enable_progress_bar": "false",
         }
         if config.threads:
             settings["threads"] = str(config.threads)

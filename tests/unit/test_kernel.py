@@ -268,3 +268,12 @@ def test_a_composite_key_needs_all_its_parts(con: duckdb.DuckDBPyConnection, tmp
         2: [("b", "required")],
         3: [("a", "required")],
     }
+
+
+def test_long_queries_print_no_progress(tmp_path: Path) -> None:
+    """DuckDB's bar goes to stdout, where `--json` promises one document and nothing else."""
+    con = connect(1, 256, tmp_path)
+    try:
+        assert con.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+    finally:
+        con.close()

@@ -74,6 +74,7 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
     """
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'").fetchall()
+    con.execute("SET enable_progress_bar = false").fetchall()  # it would go to stdout, into the middle of --json
     con.execute("SET preserve_insertion_order = false").fetchall()
     con.execute(f"SET memory_limit = '{memory_limit_mb}MB'").fetchall()
     con.execute(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'").fetchall()

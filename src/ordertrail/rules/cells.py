@@ -62,7 +62,8 @@ class RowSql:
     """The row rules of one contract, vendor and layout.
 
     Attributes:
-        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `unknown` JSON of the file's other
+        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `p0` ... parts of cells,
+            `unknown` JSON of the file's other
             columns; `l0` ... dates, and times as the wall clock gives them, `o0` ... times as an offset of their own
             gives them; `v0` ... typed values and `rescued`.
         checks: All that can be wrong, from the columns above.
@@ -117,6 +118,7 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     steps = (
         # A round of its own: beside it, every `CASE` would hold buffers for each of hundreds of unknown columns.
         (("unknown", _unknown(layout)),),
+        tuple(step for cell in cells for step in cell.parts()),
         tuple(step for cell in cells for step in cell.first()),
         (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),
     )
@@ -181,7 +183,7 @@ class _Cell:
         self.column = column
         self.kind = column.type.partition("(")[0]
         self.cell, self.value = f"c{index}", f"v{index}"
-        self.local, self.offset = f"l{index}", f"o{index}"
+        self.part, self.local, self.offset = f"p{index}", f"l{index}", f"o{index}"
         self.is_key = column.name in contract.key
         self.is_event = column.name == contract.order_by
         self.is_status = column.name == contract.status
@@ -212,19 +214,31 @@ class _Cell:
         if self.kind == "string" and not self.is_key:
             return self.cell
         # Every blank is below `!` or not below the no-break space; compared as text, that costs next to nothing.
-        ends = (self.cell, f"right({self.cell}, 1)")
+        ends = (self.cell, self.part if self.is_key and self.kind == "string" else f"right({self.cell}, 1)")
         blank = " OR ".join(f"{end} < '!' OR {end} >= chr({max(_BLANKS)})" for end in ends)
         trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
         return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """What would else be worked out more than once, for DuckDB shares nothing between the arms of a CASE.
+
+        That is the last character of a key, and a time as DuckDB reads it.
+        """
+        if self.is_key and self.kind == "string":
+            yield self.part, f"right({self.cell}, 1)"
+        elif self.kind == "timestamp":
+            yield self.part, f"try_cast({self.cell} AS TIMESTAMP)"
 
     def first(self) -> Iterator[tuple[str, str]]:
         """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
         if self.kind == "date":
             yield self.local, self._date()
         elif self.kind == "timestamp":
-            yield self.local, self._local()
             if self.is_local:
-                yield self.offset, self._with_offset()
+                yield self.local, _plausible(self._local(), self._local())
+                yield self.offset, _plausible(self._with_offset(), self._with_offset())
+            else:
+                yield self.local, self._local()
 
     def typed(self) -> str:
         """The value, NULL when the text is none."""
@@ -232,8 +246,9 @@ class _Cell:
             case "string":
                 return self._mapped()
             case "timestamp":
-                micros = f"coalesce({self.offset}, {self.utc})" if self.is_local else self.local
-                return f"make_timestamptz({micros})"
+                if self.is_local:
+                    return f"make_timestamptz(coalesce({self.offset}, {self.utc}))"
+                return _plausible(self.local, f"make_timestamptz({self.local})")
             case "date":
                 # A two-digit year read as one of the first century is damage, not a date.
                 plausible = f"{self.local} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31'"
@@ -317,10 +332,9 @@ class _Cell:
     @property
     def _quick_time(self) -> str:
         """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
-        time = f"try_cast({self.cell} AS TIMESTAMP)"
         # DuckDB also reads `24:00:00`, `08:00: 1` and the like: only what it would write itself is read quickly.
-        shape = f"length({self.cell}) >= {len('2026-11-23 14:05:00')} AND CAST({time} AS VARCHAR) = {self.cell}"
-        return f"CASE WHEN {shape} THEN epoch_us({time}) END"
+        shape = f"strlen({self.cell}) >= {len('2026-11-23 14:05:00')} AND CAST({self.part} AS VARCHAR) = {self.cell}"
+        return f"CASE WHEN {shape} THEN epoch_us({self.part}) END"
 
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
@@ -329,7 +343,7 @@ class _Cell:
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
         ways += [self._by_format(f) for f in formats]
         slow = f"CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
-        return _plausible(f"coalesce({self._quick_time}, {slow})")
+        return f"coalesce({self._quick_time}, {slow})"
 
     def _with_offset(self) -> str:
         iso = (
@@ -339,9 +353,7 @@ class _Cell:
         formats = [f for f in self.formats if "%z" in f]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
         ways += [self._by_format(f) for f in formats]
-        return _plausible(
-            f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
-        )
+        return f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
 
     def _by_format(self, pattern: str) -> str:
         time = f"epoch_us(try_strptime({self.text}, {quoted(pattern)}))"
@@ -370,9 +382,9 @@ def _first_of(ways: list[str]) -> str:
     return f"coalesce({', '.join(ways)})" if len(ways) > 1 else ways[0]
 
 
-def _plausible(micros: str) -> str:
+def _plausible(micros: str, value: str) -> str:
     low, high = -2_208_988_800_000_000, 253_402_300_800_000_000  # 1900-01-01 and 10000-01-01, UTC
-    return f"CASE WHEN ({micros}) >= {low} AND ({micros}) < {high} THEN {micros} END"
+    return f"CASE WHEN ({micros}) >= {low} AND ({micros}) < {high} THEN {value} END"
 
 
 def reject_json(rule: str, reason: str) -> str:
