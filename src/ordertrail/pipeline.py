@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -40,6 +41,9 @@ from ordertrail.rules.filekey import clean_name, file_key
 from ordertrail.rules.planning import Candidate, LoadedFile, contract_hash, delivery_id, loaded_before
 from ordertrail.sources.base import Source
 from ordertrail.sources.directory import DirectorySource
+
+HASH_ASIDE_BYTES = 64 << 20
+"""Files of at least this size are hashed in a thread of their own while they are parsed."""
 
 LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
@@ -104,17 +108,20 @@ class Pipeline:
     def _open(self) -> Iterator[_Pass]:
         with _lock(self.config):
             engine = self._new_engine(self.config, self._probe)
+            hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
             try:
-                yield _Pass(self.config, engine, self._source, self._probe)
+                yield _Pass(self.config, engine, self._source, hashing, self._probe)
             finally:
+                hashing.shutdown(wait=True, cancel_futures=True)
                 engine.close()
 
 
 class _Pass:
     """One pass while it runs: what was done so far, and how long it took."""
 
-    def __init__(self, config: Config, engine: Engine, source: Source, probe: Probe) -> None:
+    def __init__(self, config: Config, engine: Engine, source: Source, hashing: Executor, probe: Probe) -> None:
         self._config = config
+        self._hashing = hashing
         self._engine = engine
         self._source = source
         self._probe = probe
@@ -152,7 +159,7 @@ class _Pass:
             return None
         with self._timed("stage"):
             batch = Batch(number, uuid.uuid4().hex, clock, ())
-            known = self._engine.loaded_files([c.sha256 for c in candidates])
+            known = self._engine.loaded_files([c.identity.size_bytes for c in candidates])
             duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
             self._probe("plan.decided")
             staged = self._stage(batch, candidates, duplicates)
@@ -211,7 +218,7 @@ class _Pass:
         found: list[Candidate] = []
         for file in files:
             try:
-                sha256 = self._source.sha256(file.path)
+                digest = self._digest(file)
                 if self._source.identify(file.path) != file.identity:
                     raise FileChangedError(f"{clean_name(file.path)} changed while it was read")
             except FileChangedError:
@@ -221,8 +228,13 @@ class _Pass:
                 self._warnings.append(str(error))
             else:
                 vendor = vendors[file.vendor]
-                found.append(_candidate(file, vendor, batch, len(found), sha256, hashes[vendor.name]))
+                found.append(_candidate(file, vendor, batch, len(found), digest, hashes[vendor.name]))
         return found
+
+    def _digest(self, file: FoundFile) -> str | Future[str]:
+        if file.identity.size_bytes < HASH_ASIDE_BYTES:
+            return self._source.sha256(file.path)
+        return self._hashing.submit(self._source.sha256, file.path)
 
     def _stage(self, batch: Batch, candidates: Sequence[Candidate], duplicates: Mapping[int, LoadedFile]) -> Staged:
         def open_file(candidate: Candidate) -> BinaryIO:
@@ -230,7 +242,7 @@ class _Pass:
 
         def unchanged(candidate: Candidate) -> bool:
             try:
-                return self._source.identify(candidate.path) == candidate.identity
+                return bool(candidate.sha256) and self._source.identify(candidate.path) == candidate.identity
             except FileChangedError:
                 return False
 
@@ -293,17 +305,17 @@ def _lock(config: Config) -> Iterator[None]:
 
 
 def _candidate(
-    file: FoundFile, vendor: Vendor, batch: int, number: int, sha256: str, hashed_contract: str
+    file: FoundFile, vendor: Vendor, batch: int, number: int, digest: str | Future[str], hashed_contract: str
 ) -> Candidate:
     identity: FileIdentity = file.identity
     return Candidate(
         number=number,
-        delivery_id=delivery_id(batch, number, sha256),
+        delivery_id=delivery_id(batch, number, clean_name(file.path), identity),
         vendor=vendor,
         path=file.path,
         clean_path=clean_name(file.path),
         identity=identity,
-        sha256=sha256,
+        digest=digest,
         file_key=file_key(file.path.rpartition("/")[2], vendor, identity.mtime_ns),
         contract_hash=hashed_contract,
     )

@@ -113,7 +113,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     taken = [(file, file.vendor) for file in given if file.vendor is not None and file.left_alone is None]
     candidates = [_candidate(config, file, by, batch, number) for number, (file, by) in enumerate(taken)]
     places = {candidate.number: file.path for candidate, (file, _) in zip(candidates, taken, strict=True)}
-    known = dry_run.loaded_files([candidate.sha256 for candidate in candidates])
+    known = dry_run.loaded_files([candidate.identity.size_bytes for candidate in candidates])
     duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
 
     def open_file(candidate: Candidate) -> BinaryIO:
@@ -158,12 +158,12 @@ def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, numbe
         raise _unreadable(file.path, error) from error
     return Candidate(
         number=number,
-        delivery_id=delivery_id(batch.number, number, sha256),
+        delivery_id=delivery_id(batch.number, number, clean_name(file.below_source), file.identity),
         vendor=vendor,
         path=file.below_source,
         clean_path=clean_name(file.below_source),
         identity=file.identity,
-        sha256=sha256,
+        digest=sha256,
         file_key=file_key(file.path.name, vendor, file.identity.mtime_ns),
         contract_hash=contract_hash(config.contract, vendor),
     )

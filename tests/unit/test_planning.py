@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,15 +26,24 @@ ACME = Vendor("acme")
 CANDIDATE = Candidate(
     0, "000001-00000-aa", ACME, "a/b.csv", "a/b.csv", FileIdentity(1, 2, 3, 5_999_999, 5), "aa", 100, "h"
 )
-LOADED = LoadedFile("000000-00000-aa", "acme", "aa", "h", 100, "a/b.csv", 5, 7)
+LOADED = LoadedFile("000000-00000-aa", "acme", "aa", "h", 100, "a/b.csv", 5, 7, 3)
 
 
 def test_ids() -> None:
-    assert delivery_id(12, 3, "0123456789abcdef") == "000012-00003-01234567"
+    identity = FileIdentity(1, 2, 3, 5_999_999, 5)
+    one = delivery_id(12, 3, "a/b.csv", identity)
+    assert one.startswith("000012-00003-")
+    assert one == delivery_id(12, 3, "a/b.csv", replace(identity, inode=7, ctime_ns=9))
+    others = [
+        ("a/c.csv", identity),
+        ("a/b.csv", replace(identity, size_bytes=4)),
+        ("a/b.csv", replace(identity, mtime_ns=6)),
+    ]
+    assert len({one, *(delivery_id(12, 3, path, other) for path, other in others)}) == 4
     assert delivery_number("000012-00003-01234567") == 3
-    assert delivery_number(delivery_id(10**7, 123_456, "ab" * 32)) == 123_456
+    assert delivery_number(delivery_id(10**7, 123_456, "a", identity)) == 123_456
     path = archive_path(
-        delivery_id(10**7, 10**6, "ab" * 32), "n" * 250 + ".csv", datetime(2026, 1, 1, tzinfo=UTC), State.LOADED
+        delivery_id(10**7, 10**6, "a", identity), "n" * 250 + ".csv", datetime(2026, 1, 1, tzinfo=UTC), State.LOADED
     )
     assert len(path.rpartition("/")[2].encode()) <= MAX_NAME_BYTES
 
@@ -92,10 +102,21 @@ def test_of_several_the_highest_is_named() -> None:
     assert loaded_before(CANDIDATE, []) is None
 
 
+def test_a_file_of_a_size_of_its_own_is_not_waited_for() -> None:
+    """Its hash is still being made; only a file of the same size, or a delivery loaded before, asks for it."""
+    promise: Future[str] = Future()
+    alone = replace(CANDIDATE, number=1, digest=promise, identity=replace(CANDIDATE.identity, size_bytes=99))
+    assert [[c.number for c in group] for group in rounds([CANDIDATE, alone])] == [[0], [1]]
+    assert loaded_before(alone, [LOADED]) is None
+    assert not promise.done()
+    promise.set_result("cc")
+    assert alone.sha256 == "cc"
+
+
 def test_rounds_put_the_highest_of_equal_files_first() -> None:
     second = replace(CANDIDATE, number=1, file_key=200)
     third = replace(CANDIDATE, number=2, clean_path="z.csv")
-    other = replace(CANDIDATE, number=3, sha256="bb")
+    other = replace(CANDIDATE, number=3, digest="bb")
     vendor = replace(CANDIDATE, number=4, vendor=Vendor("blue"))
     found = rounds([CANDIDATE, second, third, other, vendor])
     assert [[c.number for c in group] for group in found] == [[1, 2, 0], [3], [4]]

@@ -73,8 +73,8 @@ class Engine(Protocol):
         """Make the missing tables and read where the last pass stopped. Idempotent."""
         ...
 
-    def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
-        """The `loaded` deliveries with one of these fingerprints. Reads only."""
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """The `loaded` deliveries of one of these sizes: those that a file can be a duplicate of. Reads only."""
         ...
 
     def stage(self, request: StageRequest) -> Staged:

@@ -62,10 +62,10 @@ class EmbeddedEngine:
         archived = snapshots[-1].txns.get(archive_id(app_id), 0)
         return Ledger(staged, done, archived, max(versions), self._foreign_resets(app_id, target, done))
 
-    def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
         with duckdb_errors("cannot read the deliveries"):
-            return loaded_files(self._session, sha256)
+            return loaded_files(self._session, sizes_bytes)
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""

@@ -22,7 +22,6 @@ from ordertrail.engines.session import Session, tables_of
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.cells import quoted
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID, DELIVERIES, stage_columns
 
@@ -44,15 +43,16 @@ class Weighed:
     rejects: Mapping[str, tuple[Reject, ...]]
 
 
-def loaded_files(session: Session, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
+def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
     """See `Engine.loaded_files`."""
     snapshot = session.tables.deliveries.snapshot()
-    if not snapshot.files or not sha256:
+    if not snapshot.files or not sizes_bytes:
         return ()
-    listed = ", ".join(map(quoted, sha256))
+    listed = ", ".join(map(str, set(sizes_bytes)))
     rows = session.con.execute(
-        "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed "
-        f"FROM {scan_sql(session.con, snapshot, DELIVERIES)} WHERE state = 'loaded' AND sha256 IN ({listed})"
+        "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed, "
+        f"size_bytes FROM {scan_sql(session.con, snapshot, DELIVERIES)} "
+        f"WHERE state = 'loaded' AND size_bytes IN ({listed})"
     ).fetchall()
     return tuple(LoadedFile(*row) for row in rows)
 
@@ -71,10 +71,10 @@ class DryRun:
         self._session = session
         self.ledger = ledger
 
-    def loaded_files(self, sha256: Sequence[str]) -> tuple[LoadedFile, ...]:
-        """The `loaded` deliveries with one of these fingerprints."""
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """The `loaded` deliveries of one of these sizes."""
         with duckdb_errors("cannot read the deliveries"):
-            return loaded_files(self._session, sha256)
+            return loaded_files(self._session, sizes_bytes)
 
     def weigh(self, request: StageRequest, max_rejects: int) -> Weighed:
         """Parse the files and work out what would become of every row.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 
 from ordertrail.model import Contract, FileIdentity, State, Vendor
@@ -21,7 +23,7 @@ class Candidate:
         path: Below the source folder, surrogate escapes for bytes that are not UTF-8.
         clean_path: The same as clean text; what the total order compares.
         identity: Its `stat` before it was fingerprinted.
-        sha256: Of the whole file, hexadecimal.
+        digest: SHA-256 of the whole file, hexadecimal, or the promise of it: a large file is hashed while it is parsed.
         file_key: Milliseconds since 1970.
         contract_hash: Of the contract and the vendor's profile.
     """
@@ -32,9 +34,14 @@ class Candidate:
     path: str
     clean_path: str
     identity: FileIdentity
-    sha256: str
+    digest: str | Future[str]
     file_key: int
     contract_hash: str
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, hexadecimal; waits for it. Raises what reading the file raised."""
+        return self.digest if isinstance(self.digest, str) else self.digest.result()
 
     @property
     def order(self) -> tuple[int, bytes, int]:
@@ -54,6 +61,7 @@ class LoadedFile:
     clean_path: str
     mtime_ms: int
     rows_parsed: int
+    size_bytes: int
 
     @property
     def order(self) -> tuple[int, bytes, int]:
@@ -69,9 +77,13 @@ def contract_hash(contract: Contract, vendor: Vendor) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def delivery_id(batch: int, number: int, sha256: str) -> str:
-    """The id of a delivery: unique in the pipeline, the same however often a batch is begun, safe in a file name."""
-    return f"{batch:06d}-{number:05d}-{sha256[:8]}"
+def delivery_id(batch: int, number: int, clean_path: str, identity: FileIdentity) -> str:
+    """The id of a delivery: unique in the pipeline, and safe in a file name.
+
+    Its last part tells files apart that two machines gave one number: it comes from path, size and time.
+    """
+    mark = f"{clean_path}\0{identity.size_bytes}\0{identity.mtime_ns}"
+    return f"{batch:06d}-{number:05d}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
 
 
 def delivery_number(delivery_id: str) -> int:
@@ -87,9 +99,10 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
     same = [
         file
         for file in loaded
-        if (file.vendor, file.sha256, file.contract_hash)
-        == (candidate.vendor.name, candidate.sha256, candidate.contract_hash)
+        if (file.vendor, file.contract_hash, file.size_bytes)
+        == (candidate.vendor.name, candidate.contract_hash, candidate.identity.size_bytes)
         and file.order >= candidate.order
+        and file.sha256 == candidate.sha256
     ]
     return max(same, key=lambda file: file.order, default=None)
 
@@ -100,10 +113,12 @@ def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     The first of a group is parsed. Only once it is `loaded` are the others its duplicates; when it turns out to be
     quarantined, or changes while it is read, the next one takes its place.
     """
+    sizes = Counter(candidate.identity.size_bytes for candidate in candidates)
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for candidate in candidates:
-        key = (candidate.vendor.name, candidate.sha256, candidate.contract_hash)
-        groups.setdefault(key, []).append(candidate)
+        alone = sizes[candidate.identity.size_bytes] == 1  # no need to wait for its hash
+        content = f"file {candidate.number}" if alone else candidate.sha256
+        groups.setdefault((candidate.vendor.name, content, candidate.contract_hash), []).append(candidate)
     return [sorted(group, key=lambda c: c.order, reverse=True) for group in groups.values()]
 
 
