@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -26,16 +27,18 @@ OURS = """
 import sys
 from ordertrail import Pipeline, load_config
 report = Pipeline(load_config(sys.argv[1])).run()
-print(report.rows.inserted, report.seconds)
+print(report.rows.inserted, report.seconds["total"], report.seconds)
 """
 BARE = """
-import sys, duckdb
+import sys, time, duckdb
 connection = duckdb.connect()
 connection.execute("SET enable_progress_bar = false").fetchall()
 types = {"order_num": "VARCHAR", "tracking_num": "VARCHAR", "pck_recieved_date": "DATE", "package_deliver_date": "DATE",
          "status": "VARCHAR", "address": "VARCHAR", "last_update_timestamp": "TIMESTAMP"}
 scan = f"read_csv('{sys.argv[1]}', header = true, columns = {types})"
-print(connection.execute(f"COPY (SELECT * FROM {scan}) TO '{sys.argv[2]}' (FORMAT parquet)").fetchall()[0][0])
+began = time.perf_counter()
+rows = connection.execute(f"COPY (SELECT * FROM {scan}) TO '{sys.argv[2]}' (FORMAT parquet)").fetchall()[0][0]
+print(rows, time.perf_counter() - began)
 connection.close()
 """
 NOT_RACY_S = 3.0
@@ -61,11 +64,22 @@ def main() -> None:
         figures = {
             "rows": options.rows,
             "file_bytes": feed.stat().st_size,
-            "bare_copy": summary(bare),
-            "ordertrail_run": {**summary(ours), "steps": ours[-1].output.strip()},
+            "bare_copy": {**summary(bare), "copy_s": [round(_work_s(run), 2) for run in bare]},
+            "ordertrail_run": {
+                **summary(ours),
+                "pass_s": [round(_work_s(run), 2) for run in ours],
+                "steps": ours[-1].output.strip(),
+            },
         }
-    ratio = figures["ordertrail_run"]["median_wall_s"] / figures["bare_copy"]["median_wall_s"]  # type: ignore[index,operator]
-    save("first_load", {**figures, "ratio_of_medians": round(ratio, 2)})
+    work = statistics.median(map(_work_s, ours)) / statistics.median(map(_work_s, bare))
+    process = statistics.median(run.wall_s for run in ours) / statistics.median(run.wall_s for run in bare)
+    ratios = {"ratio_of_medians_pass_to_copy": round(work, 2), "ratio_of_medians_whole_processes": round(process, 2)}
+    save("first_load", {**figures, **ratios})
+
+
+def _work_s(run: Timed) -> float:
+    """Seconds of the pass, or of the COPY, as the process took them: without the start of Python and its imports."""
+    return float(run.output.split()[1])
 
 
 def _load(base: Path, feed: Path, rows: int) -> Timed:

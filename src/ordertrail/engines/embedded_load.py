@@ -79,8 +79,9 @@ class Load:
             return None
         relation = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         key = contract_key_sql(self.contract)
-        twice = f"SELECT 1 FROM {relation} WHERE _kind = 'row' GROUP BY hash({key}) HAVING count(*) > 1 LIMIT 1"
-        if self.session.run(twice) or any(manifest.absent for manifest in self.batch.manifests):
+        keys = f"SELECT count(*) FROM (SELECT DISTINCT hash({key}) FROM {relation} WHERE _kind = 'row')"
+        rows = sum(file.rows or 0 for file in files)
+        if any(manifest.absent for manifest in self.batch.manifests) or self.session.run(keys)[0][0] != rows:
             return None
         counts = {m.delivery_id: self._counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in self.batch.manifests}
         self._check(counts)
