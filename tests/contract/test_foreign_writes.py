@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
-from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
+from ordertrail.errors import BalanceError, ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.model import Outcome
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, bag, check_readers, columns_of, open_house
@@ -356,3 +356,17 @@ def test_rows_behind_a_foreign_deletion_vector_stay_deleted(loaded: House) -> No
     assert (removed["path"], removed["deletionVector"]) == (add["path"], vector)
     assert send(loaded, dated(22), "back", LATE, "B") == {Outcome.INSERTED: 1}
     assert set(addresses(loaded)) == {"A", "B", "C"}
+
+
+def test_a_batch_that_does_not_balance_is_not_committed(house: House) -> None:
+    """P3: somebody took a row out of the stage; the load says so before it writes anything, however often it is run."""
+    house.drop(dated(20), csv_bytes([cells("A", EARLY), cells("B", EARLY)]))
+    house.stage()
+    DeltaTable(house.table_path("stage")).delete("tracking_num = 'B'")
+    for _ in range(2):
+        with pytest.raises(BalanceError, match="does not add up"):
+            house.load()
+        assert [house.version(table) for table in ("target", "history", "deliveries")] == [0, 0, 0]
+    DeltaTable(house.table_path("stage")).restore(1)
+    house.load()
+    assert set(house.target()) == {("A",), ("B",)}
