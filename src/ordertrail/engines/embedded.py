@@ -19,7 +19,7 @@ from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import mark_archived, record_batch
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
-from ordertrail.engines.session import Session, archive_id, tables_of
+from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
 from ordertrail.errors import ForeignChangeError, TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
@@ -49,8 +49,10 @@ class EmbeddedEngine:
         """See `Engine.open`."""
         tables = self._session.tables
         name = self._session.config.name
-        tables.stage.create({APP_ID: self._app_id(), "ordertrail.pipeline": name})
-        app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now
+        app_id = self._app_id()
+        if not tables.stage.log.exists():
+            tables.stage.create({APP_ID: app_id, "ordertrail.pipeline": name})
+            app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now
         for table in tables.all:
             table.create({APP_ID: app_id, "ordertrail.pipeline": name})
         self._session.app_id = app_id
@@ -102,16 +104,8 @@ class EmbeddedEngine:
 
     def _app_id(self) -> str:
         """The id that those of our tables that are there agree on; a new one when there is none yet."""
-        found: set[str] = set()
-        for table in self._session.tables.all:
-            if table.log.exists():
-                properties = read_snapshot(table.log).metadata.properties
-                if APP_ID not in properties:
-                    raise ForeignChangeError(
-                        f"the table {table.root} was not made by ordertrail, or was replaced",
-                        hint="choose another table name, or restore the table to a version of ordertrail's",
-                    )
-                found.add(properties[APP_ID])
+        tables = self._session.tables.all
+        found = {app_id_of(read_snapshot(table.log)) for table in tables if table.log.exists()}
         if len(found) > 1:
             raise ForeignChangeError(
                 f"the tables in {self._session.config.table_path('')} belong to different pipelines",

@@ -18,8 +18,7 @@ from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_stage import stage_batch
-from ordertrail.engines.session import Session, tables_of
-from ordertrail.errors import ForeignChangeError
+from ordertrail.engines.session import Session, app_id_of, tables_of
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import LoadedFile
@@ -125,13 +124,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
         snapshots = [table.snapshot() for table in real.all]
         for snapshot in snapshots:
             snapshot.require_writable()
-        properties = snapshots[0].metadata.properties
-        if APP_ID not in properties:
-            raise ForeignChangeError(
-                f"the table {real.stage.root} was not made by ordertrail, or was replaced",
-                hint="choose another table name, or restore the table to a version of ordertrail's",
-            )
-        app_id = properties[APP_ID]
+        app_id = app_id_of(snapshots[0])
         versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
         ledger = Ledger(versions[0], versions[-1], versions[-1], max(versions))
     for table in tables.all if tables is own else (own.stage, own.rejects):

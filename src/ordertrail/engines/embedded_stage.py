@@ -17,6 +17,7 @@ from ordertrail.engines.session import Session, clock_sql
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch, Manifest, State
 from ordertrail.parse.job import ParsedFile, ParseJob
+from ordertrail.rules.cells import quoted
 from ordertrail.rules.filekey import archive_path
 from ordertrail.rules.manifests import from_json, to_json
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
@@ -156,7 +157,7 @@ def _rejects(session: Session, batch: Batch, parts: Sequence[Path], new_path: Ne
         }
     )
     session.con.register("reject_headers", headers)
-    listed = ", ".join("'" + str(part).replace("'", "''") + "'" for part in parts)
+    listed = ", ".join(quoted(str(part)) for part in parts)
     rows = session.copy(
         "SELECT 'reject' AS _kind, _vendor, _delivery_id, _file_name, _file_row, _raw, _errors, d AS _delivery_no "
         f"FROM read_parquet([{listed}]) JOIN reject_headers USING (d)",

@@ -11,10 +11,13 @@ import duckdb
 from ordertrail.config import Config
 from ordertrail.delta.actions import Txn
 from ordertrail.delta.log import LogStore
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
+from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Probe
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+from ordertrail.rules.cells import quoted
+from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,22 @@ class Session:
 
     def copy(self, query: str, path: object) -> int:
         """Write a query's rows to a new Parquet file; gives their number."""
-        text = str(path).replace("'", "''")
-        return int(str(self.run(f"COPY ({query}) TO '{text}' ({PARQUET})")[0][0]))
+        return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({PARQUET})")[0][0]))
+
+
+def app_id_of(snapshot: Snapshot) -> str:
+    """The application id that a table of ours has among its properties.
+
+    Raises:
+        ForeignChangeError: It has none.
+    """
+    properties = snapshot.metadata.properties
+    if APP_ID not in properties:
+        raise ForeignChangeError(
+            f"the table {snapshot.root} was not made by ordertrail, or was replaced",
+            hint="choose another table name, or restore the table to a version of ordertrail's",
+        )
+    return properties[APP_ID]
 
 
 def archive_id(app_id: str) -> str:

@@ -77,7 +77,7 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
     con.execute("SET enable_progress_bar = false").fetchall()  # it would go to stdout, into the middle of --json
     con.execute("SET preserve_insertion_order = false").fetchall()
     con.execute(f"SET memory_limit = '{memory_limit_mb}MB'").fetchall()
-    con.execute(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'").fetchall()
+    con.execute(f"SET temp_directory = {quoted(str(spill))}").fetchall()
     if threads:
         con.execute(f"SET threads = {threads}").fetchall()
     for name, function, result in (("to_utc_us", _to_utc_us, "BIGINT"), ("is_ambiguous", _is_ambiguous, "BOOLEAN")):
@@ -146,7 +146,7 @@ class Kernel:
         written = self._copy(query, path, files, header, parsed, explain=False)
         good = {files[0].number: written}
         if len(files) > 1 and written:
-            ids = f"SELECT _delivery_no, count(*) FROM read_parquet('{_escaped(path)}') GROUP BY ALL"
+            ids = f"SELECT _delivery_no, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY ALL"
             good = dict(self._con.execute(ids).fetchall())
         return {f.number: KernelCounts(parsed[f.number], good.get(f.number, 0)) for f in files}
 
@@ -195,7 +195,7 @@ class Kernel:
             self._con.execute(f"CREATE OR REPLACE TEMP TABLE job_files AS {_enums_sql(header)}").fetchall()
             # A filter pushed below the typed columns would work them out a second time.
             self._con.execute("SET disabled_optimizers = 'filter_pushdown'").fetchall()
-            result = self._con.execute(f"COPY ({query}) TO '{_escaped(path)}' ({PARQUET})").fetchall()
+            result = self._con.execute(f"COPY ({query}) TO {quoted(str(path))} ({PARQUET})").fetchall()
         finally:
             self._con.execute("RESET disabled_optimizers").fetchall()
             self._con.unregister("cells")
@@ -295,10 +295,6 @@ def _literals_sql(header: pa.Table) -> str:
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _to_utc_us(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
