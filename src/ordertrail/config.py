@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -24,6 +24,7 @@ from ordertrail.config_template import (
     SECTIONS,
     SETTINGS,
     Document,
+    MaintenanceSection,
     PipelineSection,
     Setting,
     template,
@@ -37,6 +38,7 @@ __all__ = [
     "LOG_LEVELS",
     "SETTINGS",
     "Config",
+    "Maintenance",
     "Setting",
     "Tables",
     "load_config",
@@ -49,7 +51,20 @@ LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 """What `ORDERTRAIL_LOG` may say."""
 
 _MIN_MEMORY_MB = 64
-_CONVERT: dict[str, Callable[[str], object]] = {"text": str, "a number": float, "a whole number": int}
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+_CONVERT: dict[str, Callable[[str], object]] = {
+    "text": str,
+    "a number": float,
+    "a whole number": int,
+    "true or false": _boolean,
+}
 _LISTS = ("vendors", "contract.columns")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -64,6 +79,27 @@ class Tables:
     history: str
     rejects: str
     deliveries: str
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """How large the debt of the tables may grow, and how long old versions stay readable.
+
+    Attributes:
+        auto: The service maintains the tables by itself.
+        max_small_files: With more small files than this in a table they are written again as fewer; 1 or more.
+        max_deleted_share: Share of deleted rows above which a file is written again, 0 to 1 inclusive.
+        file_size_bytes: Size that data files are to have; one below a quarter of it is small.
+        retention_h: Files that the newest version does not need stay this long, in hours; 0 or more.
+        log_retention_h: Entries of the log stay at least this long, in hours; 0 or more.
+    """
+
+    auto: bool = True
+    max_small_files: int = 20
+    max_deleted_share: float = 0.15
+    file_size_bytes: int = 256 << 20
+    retention_h: float = 168.0
+    log_retention_h: float = 720.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +118,13 @@ class Config:
         mode: How rows reach the target.
         settle_s: A file is complete when unchanged for this long, in seconds; 0 or more.
         max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
+        deletion_vectors: A new target is made to take deletion vectors.
         threads: Threads that read and compare rows; 0 means one a core.
         memory_limit_mb: Memory for reading and comparing rows, in MB.
         contract: What a row must meet.
         vendors: At least one, in the order of the file: the first whose glob fits takes a file.
         file: The file this was read from, None when it was text.
+        maintenance: When the tables are maintained, and what stays.
     """
 
     name: str
@@ -100,11 +138,13 @@ class Config:
     mode: Mode
     settle_s: float
     max_reject_share: float
+    deletion_vectors: bool
     threads: int
     memory_limit_mb: int
     contract: Contract
     vendors: tuple[Vendor, ...]
     file: Path | None
+    maintenance: Maintenance = Maintenance()
 
     def table_path(self, name: str) -> Path:
         """The folder of the table with this plain name, such as `tables.target`."""
@@ -175,7 +215,9 @@ def parse_config(
     except ValidationError as error:
         _report(error, data, fail)
     contract = build_contract(document.contract, fail)
-    return _config(document.pipeline, contract, build_vendors(document.vendors, contract, fail), base, file, fail)
+    vendors = build_vendors(document.vendors, contract, fail)
+    maintenance = _maintenance(document.maintenance, fail)
+    return replace(_config(document.pipeline, contract, vendors, base, file, fail), maintenance=maintenance)
 
 
 def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:
@@ -303,7 +345,12 @@ def _locate(loc: tuple[int | str, ...], data: Mapping[str, object]) -> _Place:
 
 
 def _unknown_hint(place: _Place) -> str:
-    names = [one.name for one in SETTINGS if one.section == place.section] or ["pipeline", "contract", "vendors"]
+    names = [one.name for one in SETTINGS if one.section == place.section] or [
+        "pipeline",
+        "maintenance",
+        "contract",
+        "vendors",
+    ]
     others = [one.section for one in SETTINGS if one.name == place.name and one.section != place.section]
     if place.section and others and place.name not in names:
         header = f"[[{others[0]}]]" if others[0] in _LISTS else f"[{others[0]}]"
@@ -347,6 +394,7 @@ def _config(
         mode="upsert",
         settle_s=section.settle_s,
         max_reject_share=section.max_reject_share,
+        deletion_vectors=section.deletion_vectors,
         threads=section.threads,
         memory_limit_mb=section.memory_limit_mb,
         contract=contract,
@@ -366,6 +414,27 @@ def _check_numbers(section: PipelineSection, fail: Fail) -> None:
     if section.memory_limit_mb < _MIN_MEMORY_MB:
         hint = f"use at least {_MIN_MEMORY_MB}; 1024 is the default"
         fail("pipeline.memory_limit_mb", section.memory_limit_mb, "is too little to work with", hint)
+
+
+def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
+    if section.max_small_files < 1:
+        fail("maintenance.max_small_files", section.max_small_files, "must be at least 1", "use a number such as 20")
+    if not 0 <= section.max_deleted_share <= 1:
+        hint = "use a share such as 0.15 for 15 %"
+        fail("maintenance.max_deleted_share", section.max_deleted_share, "must be from 0 to 1", hint)
+    if section.file_size_mb < 1:
+        fail("maintenance.file_size_mb", section.file_size_mb, "must be at least 1", "use a size such as 256")
+    for name in ("retention_h", "log_retention_h"):
+        if (value := getattr(section, name)) < 0:
+            fail(f"maintenance.{name}", value, "must not be negative", "use 0 or more hours")
+    return Maintenance(
+        auto=section.auto,
+        max_small_files=section.max_small_files,
+        max_deleted_share=section.max_deleted_share,
+        file_size_bytes=section.file_size_mb << 20,
+        retention_h=section.retention_h,
+        log_retention_h=section.log_retention_h,
+    )
 
 
 def _identifier(name: str, value: str, fail: Fail) -> str:

@@ -83,9 +83,37 @@ class PipelineSection(Section):
     max_reject_share: float = Field(
         0.2, description="Share of rejected rows, 0 to 1, above which a delivery is quarantined: nothing of it lands."
     )
+    deletion_vectors: bool = Field(
+        True,
+        description="A new target marks rows that are updated in deletion vectors; false rewrites their files, which "
+        "every reader understands.",
+    )
     threads: int = Field(0, description="Threads that read and compare rows; 0 means one a core.")
     memory_limit_mb: int = Field(
         1024, description="Memory for reading and comparing rows, in MB; beyond it work spills to disk."
+    )
+
+
+class MaintenanceSection(Section):
+    """`[maintenance]`: how large the debt of the tables may grow, and how long old versions stay readable."""
+
+    auto: bool = Field(True, description="`ordertrail watch` maintains the tables by itself, beside its passes.")
+    max_small_files: int = Field(
+        20, description="With more small data files than this in a table, they are written again as fewer."
+    )
+    max_deleted_share: float = Field(
+        0.15, description="Share of deleted rows, 0 to 1, above which a data file is written again without them."
+    )
+    file_size_mb: int = Field(
+        256, description="Size that data files are to have, in MB; one below a quarter of it counts as small."
+    )
+    retention_h: float = Field(
+        168.0,
+        description="Data files that no reader of the newest version needs stay this long for those that began before, "
+        "in hours.",
+    )
+    log_retention_h: float = Field(
+        720.0, description="Entries of the log stay at least this long, in hours: older versions can be looked at."
     )
 
 
@@ -179,6 +207,9 @@ class Document(Section):
     """The whole of `ordertrail.toml`."""
 
     pipeline: PipelineSection = Field(description="Where things are and how a pass behaves.")
+    maintenance: MaintenanceSection = Field(
+        MaintenanceSection.model_validate({}), description="How large the debt of the tables may grow."
+    )
     contract: ContractSection = Field(ContractSection.model_validate({}), description="What a row must meet.")
     vendors: list[VendorSection] = Field([], description='Who sends files; without any, one "default" takes *.csv.')
 
@@ -205,7 +236,7 @@ class Setting:
 
     @property
     def section(self) -> str:
-        """`pipeline`, `contract`, `contract.columns` or `vendors`."""
+        """`pipeline`, `maintenance`, `contract`, `contract.columns` or `vendors`."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -224,6 +255,7 @@ _TYPES: tuple[tuple[object, str], ...] = (
     (str | None, "text"),
     (int, "a whole number"),
     (float, "a number"),
+    (bool, "true or false"),
     (bool | None, "true or false"),
     (str | list[str], "text or a list of texts"),
     (list[str], "a list of texts"),
@@ -255,6 +287,7 @@ def _example(field: FieldInfo, default: object) -> object:
 
 SECTIONS: dict[str, type[Section]] = {
     "pipeline": PipelineSection,
+    "maintenance": MaintenanceSection,
     "contract": ContractSection,
     "contract.columns": ColumnSection,
     "vendors": VendorSection,
@@ -283,7 +316,14 @@ def template(contract: Contract = DEFAULT_CONTRACT) -> str:
         TOML that `parse_config` reads back as this contract, with the default of every other setting.
     """
     return "\n".join(
-        [_INTRODUCTION, *_pipeline_lines(), *_contract_lines(contract), *_column_lines(contract), *_vendor_lines()]
+        [
+            _INTRODUCTION,
+            *_plain_lines("pipeline"),
+            *_plain_lines("maintenance"),
+            *_contract_lines(contract),
+            *_column_lines(contract),
+            *_vendor_lines(),
+        ]
     )
 
 
@@ -291,9 +331,9 @@ def _of(section: str) -> tuple[Setting, ...]:
     return tuple(setting for setting in SETTINGS if setting.section == section)
 
 
-def _pipeline_lines() -> Iterator[str]:
-    yield "[pipeline]"
-    for setting in _of("pipeline"):
+def _plain_lines(section: str) -> Iterator[str]:
+    yield f"[{section}]"
+    for setting in _of(section):
         yield f"# {setting.help}"
         yield f"{setting.name} = {toml_value(setting.example if setting.required else setting.default)}"
     yield ""

@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.embedded import EmbeddedEngine
-from ordertrail.errors import CommitConflictError, FileChangedError, PassRunningError, SourceError, StorageError
+from ordertrail.errors import CommitConflictError, FileChangedError, SourceError
+from ordertrail.lock import pipeline_lock
 from ordertrail.log import Log
 from ordertrail.model import (
     Batch,
@@ -106,7 +105,7 @@ class Pipeline:
 
     @contextmanager
     def _open(self) -> Iterator[_Pass]:
-        with _lock(self.config):
+        with pipeline_lock(self.config):
             engine = self._new_engine(self.config, self._probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
             try:
@@ -279,29 +278,6 @@ class _Pass:
             yield
         finally:
             self._seconds[step] += time.perf_counter() - began
-
-
-@contextmanager
-def _lock(config: Config) -> Iterator[None]:
-    """Keep other passes of this pipeline on this machine away."""
-    path = config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.stage}.lock"
-    try:
-        config.warehouse.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise PassRunningError(
-            f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
-        ) from None
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
-            hint="create the folder and give the user that runs ordertrail the right to write there",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _candidate(

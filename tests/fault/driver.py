@@ -77,7 +77,7 @@ def one_pass(spec: Spec) -> Spec:
         return EmbeddedEngine(config, probe, WatchedStore(probe))
 
     if not spec.get("lock", True):
-        pipeline._lock = no_lock
+        pipeline.pipeline_lock = no_lock
     if spec.get("share_rows"):
         embedded_load.SHARE_ROWS = spec["share_rows"]
     if spec.get("checkpoint_every"):

@@ -14,6 +14,7 @@ from ordertrail.config import (
     LOG_LEVELS,
     SETTINGS,
     Config,
+    Maintenance,
     Tables,
     load_config,
     log_level,
@@ -53,6 +54,10 @@ def pipeline(lines: str) -> str:
     return f"[pipeline]\n{paths}{lines}\n"
 
 
+def maintenance(lines: str) -> str:
+    return f"{PIPELINE}\n[maintenance]\n{lines}\n"
+
+
 def contract(lines: str = "", columns: str = COLUMNS) -> str:
     return f"{PIPELINE}\n[contract]\n{lines}\n{columns}"
 
@@ -81,11 +86,13 @@ def test_only_the_folders_must_be_given() -> None:
         mode="upsert",
         settle_s=1.0,
         max_reject_share=0.2,
+        deletion_vectors=True,
         threads=0,
         memory_limit_mb=1024,
         contract=DEFAULT_CONTRACT,
         vendors=(Vendor("default"),),
         file=BASE / "ordertrail.toml",
+        maintenance=Maintenance(True, 20, 0.15, 256 << 20, 168.0, 720.0),
     )
 
 
@@ -129,12 +136,16 @@ def test_every_setting_is_in_the_template_with_its_help(setting) -> None:
     assert setting.help in text
 
 
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.section == "pipeline"], ids=lambda s: s.key)
+PLAIN = ("pipeline", "maintenance")
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.section in PLAIN], ids=lambda s: s.key)
 def test_the_settings_table_says_the_default(setting) -> None:
-    written = tomllib.loads(template())["pipeline"][setting.name]
+    written = tomllib.loads(template())[setting.section][setting.name]
     assert setting.required == (setting.name in ("source", "archive", "warehouse"))
     assert written == (setting.example if setting.required else setting.default)
-    assert setting.environment == f"ORDERTRAIL_PIPELINE_{setting.name.upper()}"
+    variable = f"ORDERTRAIL_PIPELINE_{setting.name.upper()}" if setting.section == "pipeline" else None
+    assert setting.environment == variable
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -230,6 +241,14 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     ("[pipeline]\nsorce = 'in'", "pipeline.sorce = 'in'", "no such setting", "did you mean source?"),
     (pipeline("timezone = 'UTC'"), "pipeline.timezone = 'UTC'", "no such setting", "belongs below [[vendors]]"),
     (pipeline("zzz = 1"), "pipeline.zzz = 1", "no such setting", "take it out"),
+    (maintenance("auto = 1"), "maintenance.auto = 1", "must be true or false", "auto = true"),
+    (maintenance("max_small_file = 9"), "maintenance.max_small_file = 9", "no such setting", "max_small_files"),
+    (maintenance("max_small_files = 0"), "maintenance.max_small_files = 0", "at least 1", "20"),
+    (maintenance("max_deleted_share = 1.1"), "maintenance.max_deleted_share = 1.1", "from 0 to 1", "0.15"),
+    (maintenance("file_size_mb = 0"), "maintenance.file_size_mb = 0", "at least 1", "256"),
+    (maintenance("retention_h = -1"), "maintenance.retention_h = -1", "not be negative", "0 or more"),
+    (maintenance("log_retention_h = -0.5"), "maintenance.log_retention_h = -0.5", "not be negative", "0 or more"),
+    (pipeline("retention_h = 1"), "pipeline.retention_h = 1", "no such setting", "belongs below [maintenance]"),
     (pipeline("name = 7"), "pipeline.name = 7", "must be text", 'name = "orders"'),
     (pipeline("name = '../x'"), "pipeline.name = '../x'", "not usable as a name", "letters"),
     (pipeline("settle_s = '1'"), "pipeline.settle_s = '1'", "must be a number", "settle_s = 1.0"),
@@ -518,6 +537,12 @@ def test_a_link_does_not_hide_that_the_archive_is_inside_the_source(tmp_path: Pa
 def test_whole_numbers_do_for_numbers() -> None:
     config = parse(pipeline("settle_s = 0\nmax_reject_share = 1"))
     assert (config.settle_s, config.max_reject_share) == (0.0, 1.0)
+
+
+def test_maintenance_takes_all_its_settings() -> None:
+    lines = "auto = false\nmax_small_files = 3\nmax_deleted_share = 0.5\nfile_size_mb = 1\nretention_h = 0\n"
+    wanted = Maintenance(False, 3, 0.5, 1 << 20, 0.0, 1.5)
+    assert parse(maintenance(lines + "log_retention_h = 1.5")).maintenance == wanted
 
 
 def test_half_hours_of_the_future() -> None:
