@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import urllib.parse
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,25 @@ class DeltaLog:
 
     def _path(self, version: int) -> Path:
         return self.folder / f"{version:020d}.json"
+
+
+def path_inside(root: Path, uri: str) -> Path | None:
+    """The path below a table's folder that an absolute path or URI of its log stands for; None when it lies elsewhere.
+
+    Args:
+        root: The table's folder.
+        uri: URL-encoded, as all paths in a log.
+    """
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        path = Path(urllib.parse.unquote(parts.path))
+        if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not path.is_absolute():
+            return None
+        # Both may be reached through links; what counts is where they are.
+        path, home = path.resolve(), root.resolve()
+    except ValueError:  # no URI at all, or a path with a zero byte
+        return None
+    return root / path.relative_to(home) if path.is_relative_to(home) else None
 
 
 def fsync_folder(folder: Path) -> None:
