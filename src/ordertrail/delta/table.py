@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -17,6 +18,7 @@ import pyarrow as pa
 from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.vectors import deleted_rows
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cells import name_sql, quoted, sql_type
 from ordertrail.rules.tables import TableColumn
@@ -190,7 +192,7 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
     Columns are found by name; a file without one has NULL there. Rows that a deletion vector marks are left out.
 
     Args:
-        con: Where deletion vectors are registered, under a name of this snapshot's own.
+        con: Where the deleted rows are registered, under a name of these files' own.
         snapshot: What to read.
         columns: Which columns, in order.
     """
@@ -206,7 +208,10 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
         f"FROM read_parquet([{files}], union_by_name = true)"
     )
     if snapshot.has_deletion_vectors:
-        deleted = f"deleted_{snapshot.root.name}_{snapshot.version}"
+        # Positions depend on the files and their order. Of one name there is but one content, so that it may be
+        # registered again, which takes the place of the first, while older SQL still refers to it.
+        content = [str(snapshot.root), *((file.path, file.deletion_vector) for file in snapshot.files.values())]
+        deleted = f"deleted_{hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()}"
         con.register(deleted, _deleted_positions(snapshot))
         scan = f"SELECT * FROM ({scan}) WHERE _pos NOT IN (SELECT pos FROM {name_sql(deleted)})"
     names = ", ".join(f"CAST({name_sql(c.name)} AS {sql_type(c.type)}) AS {name_sql(c.name)}" for c in wanted)
@@ -214,17 +219,11 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
 
 
 def _deleted_positions(snapshot: Snapshot) -> pa.Table:
-    """Positions that deletion vectors mark, read by delta-rs; column `pos`."""
-    from deltalake import DeltaTable
-
-    places = {path.name: index for index, path in enumerate(snapshot.paths)}
+    """Positions that deletion vectors mark; column `pos`."""
     found = [np.empty(0, dtype=np.int64)]
-    for batch in DeltaTable(snapshot.root, version=snapshot.version).deletion_vectors():
-        rows = pa.record_batch(batch)
-        for uri, keep in zip(rows.column(0).to_pylist(), rows.column(1), strict=True):
-            index = places[Path(uri).name]
-            gone = np.flatnonzero(~np.asarray(keep.values, dtype=bool)).astype(np.int64)
-            found.append((np.int64(index) << ROW_BITS) | gone)
+    for index, file in enumerate(snapshot.files.values()):
+        if file.deletion_vector is not None:
+            found.append((np.int64(index) << ROW_BITS) | deleted_rows(snapshot.root, file))
     return pa.table({"pos": np.concatenate(found)})
 
 
