@@ -20,7 +20,11 @@ from ordertrail.delta.actions import Json
 from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
 
 _COMMIT = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_CLASSIC = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_V2 = re.compile(rf"(\d{{20}})\.checkpoint\.{_UUID}\.(?:json|parquet)")
+
+_ANY_V2 = 0  # where the number of parts of a classic checkpoint stands
 
 
 class LogStore(Protocol):
@@ -69,15 +73,17 @@ class DeltaLog:
         self._store = store or LocalLogStore()
 
     def entries(self) -> tuple[list[int], dict[int, list[Path]]]:
-        """Versions of the commits, ascending, and the whole checkpoints by version.
+        """Versions of the commits, ascending, and the files of a whole checkpoint by version.
+
+        Where a version has several checkpoints, any one will do: here the one of the fewest files.
 
         Raises:
             TableError: There is no table.
         """
         commits: list[int] = []
-        parts: dict[int, list[tuple[int, Path]]] = {}
+        found: dict[int, dict[int, list[Path]]] = {}
         try:
-            names = [entry.name for entry in os.scandir(self.folder)]
+            names = sorted(entry.name for entry in os.scandir(self.folder))
         except (FileNotFoundError, NotADirectoryError):
             names = []
         except OSError as error:
@@ -87,10 +93,13 @@ class DeltaLog:
         for name in names:
             if match := _COMMIT.fullmatch(name):
                 commits.append(int(match[1]))
-            elif match := _CHECKPOINT.fullmatch(name):
-                parts.setdefault(int(match[1]), []).append((int(match[3] or 1), self.folder / name))
-        whole = {v: sorted(p for _, p in found) for v, found in parts.items() if found[0][0] == len(found)}
-        return sorted(commits), whole
+            elif match := _CLASSIC.fullmatch(name):
+                found.setdefault(int(match[1]), {}).setdefault(int(match[3] or 1), []).append(self.folder / name)
+            elif match := _V2.fullmatch(name):
+                # One of several V2 checkpoints, and only if there is no classic one.
+                found.setdefault(int(match[1]), {}).setdefault(_ANY_V2, [self.folder / name])
+        whole = {version: _whole(by_parts) for version, by_parts in found.items()}
+        return commits, {version: files for version, files in whole.items() if files}
 
     def exists(self) -> bool:
         """Whether the folder holds a Delta table."""
@@ -154,6 +163,17 @@ class DeltaLog:
 
     def _path(self, version: int) -> Path:
         return self.folder / f"{version:020d}.json"
+
+
+def _whole(checkpoints: dict[int, list[Path]]) -> list[Path]:
+    """The first checkpoint of a version that has all its files; empty when none has."""
+    ordered = sorted(checkpoints.items(), key=lambda item: (item[0] == _ANY_V2, item[0]))
+    return next((files for parts, files in ordered if parts in (len(files), _ANY_V2)), [])
+
+
+def is_v2_name(path: Path) -> bool:
+    """Whether a checkpoint must be of the V2 specification, by its name."""
+    return _V2.fullmatch(path.name) is not None
 
 
 def path_inside(root: Path, uri: str) -> Path | None:

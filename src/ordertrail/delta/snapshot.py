@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ordertrail.delta.actions import AddFile, Metadata, ProtocolVersions
+from ordertrail.delta.checkpoint import checkpoint_actions
 from ordertrail.delta.log import DeltaLog
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
-_READABLE = frozenset({"deletionVectors", "timestampNtz", "variantType", "vacuumProtocolCheck"})
+_READABLE = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "variantType", "vacuumProtocolCheck"})
 _WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata"}
-_V2_ONLY = frozenset({"sidecar", "checkpointMetadata"})
+_STATE = frozenset({"add", "txn", "metaData", "protocol"})
 _REFUSED_PROPERTIES = {
     "delta.appendOnly": "true",
     "delta.enableChangeDataFeed": "true",
     "delta.enableRowTracking": "true",
     "delta.columnMapping.mode": "name",
 }
+
+
+class Tombstone(NamedTuple):
+    """A data file with its vector that is no longer part of a table, but may still be needed to read older versions.
+
+    Attributes:
+        path: Of the data file, as in the log.
+        deletion_vector: The descriptor as its JSON text, or None.
+        deleted_ms: When it was taken out, in milliseconds since 1970; None when nobody said.
+    """
+
+    path: str
+    deletion_vector: str | None
+    deleted_ms: int | None
+
+    @property
+    def file(self) -> AddFile:
+        """The file with its vector, to find where they lie; its size and times are not known."""
+        return AddFile(self.path, 0, 0, None, self.deletion_vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,14 @@ class Snapshot:
     def has_deletion_vectors(self) -> bool:
         """Whether some live file has rows that are marked as deleted."""
         return any(file.deletion_vector for file in self.files.values())
+
+    @property
+    def takes_vectors(self) -> bool:
+        """Whether rows may be marked in deletion vectors: the protocol has them, and no property forbids them."""
+        features = (
+            "deletionVectors" in names for names in (self.protocol.reader_features, self.protocol.writer_features)
+        )
+        return all(features) and self.metadata.properties.get("delta.enableDeletionVectors", "").lower() != "false"
 
     def path_of(self, file: AddFile) -> Path:
         """Where a data file lies.
@@ -119,8 +148,51 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
         TableError: There is no table, or its log is damaged or has a hole.
         StorageError: The log cannot be read.
     """
-    try:
+    with _log_errors(log):
         return _read(log, version)
+
+
+def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
+    """What was taken out of a table, as far as its log still knows: its newest checkpoint and the commits there are.
+
+    Args:
+        log: The table's.
+        since: Commits below this version are not read; what they took out, the checkpoint may have forgotten.
+
+    Returns:
+        Each data file with each of its vectors once, with the last time it was taken out. Some may be live again, and
+        a file with one vector may be live with another: take the live ones off before anything is deleted.
+
+    Raises:
+        TableError: The log is damaged.
+        StorageError: The log cannot be read.
+    """
+    found: dict[tuple[str, str | None], int | None] = {}
+
+    def see(action: dict[str, Any]) -> None:
+        if (remove := action.get("remove")) is not None:
+            key, at = (remove["path"], _vector_text(remove)), remove.get("deletionTimestamp")
+            known = found.get(key)
+            found[key] = known if at is None else max(int(at), known or 0)
+
+    with _log_errors(log):
+        commits, checkpoints = log.entries()
+        if checkpoints:
+            newest = max(checkpoints)
+            for action in checkpoint_actions(log, newest, checkpoints[newest], {"remove"}):
+                see(action)
+        for version in commits:
+            if version < since:
+                continue
+            for action in log.read(version):
+                see(action)
+    return [Tombstone(path, vector, at) for (path, vector), at in found.items()]
+
+
+@contextmanager
+def _log_errors(log: DeltaLog) -> Iterator[None]:
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # What JSON or Parquet could be read, but is no Delta log; Arrow's errors are ValueErrors.
         raise TableError(
@@ -142,8 +214,8 @@ def _read(log: DeltaLog, version: int | None) -> Snapshot:
     base = max((v for v in checkpoints if v <= wanted), default=None)
     state = _State()
     if base is not None:
-        for part in checkpoints[base]:
-            state.checkpoint(part)
+        for action in checkpoint_actions(log, base, checkpoints[base], _STATE):
+            state.apply(action)
     first = 0 if base is None else base + 1
     for at in range(first, wanted + 1):
         try:
@@ -170,29 +242,16 @@ class _State:
             if (remove := action.get("remove")) is not None:
                 self.files.pop(remove["path"], None)
         for action in actions:
-            self._apply(action)
+            self.apply(action)
 
-    def checkpoint(self, path: Path) -> None:
-        import pyarrow.parquet as pq
-
-        wanted = {"add", "txn", "metaData", "protocol"}
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=[n for n in file.schema_arrow.names if n in wanted | _V2_ONLY])
-        # delta-rs gives classic checkpoints these columns too: only a value in them makes a V2 checkpoint.
-        if any(table.column(n).null_count < len(table) for n in _V2_ONLY & set(table.column_names)):
-            raise UnsupportedTableError(f"{path} is a V2 checkpoint", hint="write a classic checkpoint instead")
-        for row in table.to_pylist(maps_as_pydicts="strict"):
-            self._apply({name: value for name, value in row.items() if value is not None})
-
-    def _apply(self, action: dict[str, Any]) -> None:
+    def apply(self, action: dict[str, Any]) -> None:
         if (add := action.get("add")) is not None:
-            vector = add.get("deletionVector")
             self.files[add["path"]] = AddFile(
                 add["path"],
                 int(add["size"]),
                 int(add["modificationTime"]),
                 add.get("stats"),
-                json.dumps({k: v for k, v in vector.items() if v is not None}) if vector else None,
+                _vector_text(add),
                 add.get("tags") or {},
             )
         elif (txn := action.get("txn")) is not None:
@@ -217,3 +276,9 @@ class _State:
         if self.metadata is None or self.protocol is None:
             raise TableError(f"the log of {root} has no schema", hint="restore the table from a backup")
         return Snapshot(root, version, self.files, self.txns, self.metadata, self.protocol)
+
+
+def _vector_text(action: dict[str, Any]) -> str | None:
+    """A file's vector as JSON text; a checkpoint gives members that are not there as None."""
+    vector = action.get("deletionVector")
+    return json.dumps({name: value for name, value in vector.items() if value is not None}) if vector else None

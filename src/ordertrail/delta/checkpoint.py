@@ -1,0 +1,81 @@
+"""Checkpoints of a Delta log, by both of its specifications.
+
+V1: one Parquet file, or several parts, with all actions. V2: a file of JSON lines or Parquet, of a name of its own or
+the classic one, that holds the actions itself or refers to sidecar files with those of the data files. Source:
+PROTOCOL.md of delta-io/delta, "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ordertrail.delta.log import DeltaLog, is_v2_name, path_inside
+from ordertrail.errors import TableError
+
+_FILE_ACTIONS = frozenset({"add", "remove"})
+_V2_ACTIONS = frozenset({"sidecar", "checkpointMetadata"})
+
+
+def checkpoint_actions(
+    log: DeltaLog, version: int, parts: Collection[Path], wanted: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """The actions of a checkpoint, in no order that matters.
+
+    Args:
+        log: The table's.
+        version: The checkpoint's.
+        parts: Its files, from `DeltaLog.entries`.
+        wanted: Names of actions; others are left out.
+
+    Raises:
+        TableError: It is not whole: a sidecar is missing, or it says to be of another version.
+        OSError: It cannot be read.
+        ValueError: It is damaged; as are `LookupError`, `TypeError` and `AttributeError`.
+    """
+    for part in parts:
+        sidecars: list[str] = []
+        stated: int | None = None
+        for action in _rows(part, {*wanted, *_V2_ACTIONS}):
+            if (sidecar := action.pop("sidecar", None)) is not None:
+                sidecars.append(sidecar["path"])
+            if (metadata := action.pop("checkpointMetadata", None)) is not None:
+                stated = int(metadata["version"])
+            if action:
+                yield action
+        if stated != (version if stated is not None or is_v2_name(part) else None):
+            raise _damaged(f"the checkpoint {part} does not say that it is of version {version}")
+        for name in sidecars:
+            yield from _sidecar(log, name, _FILE_ACTIONS.intersection(wanted))
+
+
+def _sidecar(log: DeltaLog, name: str, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
+    folder = log.folder / "_sidecars"
+    within = path_inside(log.root, name) if "/" in name else folder / urllib.parse.unquote(name)
+    if within is None or within.parent != folder:
+        raise _damaged(f"a checkpoint of {log.root.name} refers to the sidecar {name} outside {folder}")
+    try:
+        yield from _rows(within, wanted)
+    except FileNotFoundError:
+        raise _damaged(f"a checkpoint of {log.root.name} lacks its sidecar {within}") from None
+
+
+def _rows(path: Path, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".json":
+        rows = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+    else:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=[name for name in file.schema_arrow.names if name in wanted])
+        rows = table.to_pylist(maps_as_pydicts="strict")
+    for row in rows:
+        # delta-rs gives classic checkpoints the columns of V2, too: only a value counts.
+        yield {name: value for name, value in row.items() if name in wanted and value is not None}
+
+
+def _damaged(what: str) -> TableError:
+    return TableError(what, hint="restore the files of its _delta_log from a backup")
