@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -41,26 +41,47 @@ class AddFile:
         count = json.loads(self.stats).get("numRecords") if self.stats else None
         return int(count) if count is not None else None
 
-    def add(self) -> dict[str, Json]:
-        """The `add` action."""
+    def marked(self, vector: Mapping[str, Json], rows: int) -> AddFile:
+        """This file with another deletion vector.
+
+        Args:
+            vector: Its descriptor; must mark at least the rows that the present one marks.
+            rows: Physical rows of the file, which its statistics must give from now on.
+        """
+        stats = {**(json.loads(self.stats) if self.stats else {}), "numRecords": rows, "tightBounds": False}
+        return replace(self, stats=json.dumps(stats), deletion_vector=json.dumps(dict(vector)))
+
+    def add(self, *, data_change: bool = True) -> dict[str, Json]:
+        """The `add` action.
+
+        Args:
+            data_change: False for rows that the table has already, only in other files.
+        """
         body: dict[str, Json] = {
             "path": self.path,
             "partitionValues": {},
             "size": self.size_bytes,
             "modificationTime": self.modified_ms,
-            "dataChange": True,
+            "dataChange": data_change,
             "stats": self.stats,
         }
+        if self.deletion_vector is not None:
+            body["deletionVector"] = json.loads(self.deletion_vector)
         if self.tags:
             body["tags"] = dict(self.tags)
         return {"add": body}
 
-    def remove(self, deleted_ms: int) -> dict[str, Json]:
-        """The `remove` action that repeats this file's identity whole."""
+    def remove(self, deleted_ms: int, *, data_change: bool = True) -> dict[str, Json]:
+        """The `remove` action that repeats this file's identity whole.
+
+        Args:
+            deleted_ms: When, in milliseconds since 1970.
+            data_change: False when the table keeps the rows, only in other files.
+        """
         body: dict[str, Json] = {
             "path": self.path,
             "deletionTimestamp": deleted_ms,
-            "dataChange": True,
+            "dataChange": data_change,
             "extendedFileMetadata": True,
             "partitionValues": {},
             "size": self.size_bytes,
@@ -136,8 +157,23 @@ class ProtocolVersions:
     writer_features: tuple[str, ...] = ()
 
     def action(self) -> dict[str, Json]:
-        """The `protocol` action; for tables without named features."""
-        return {"protocol": {"minReaderVersion": self.reader, "minWriterVersion": self.writer}}
+        """The `protocol` action."""
+        body: dict[str, Json] = {"minReaderVersion": self.reader, "minWriterVersion": self.writer}
+        if self.reader_features:
+            body["readerFeatures"] = list(self.reader_features)
+        if self.writer_features:
+            body["writerFeatures"] = list(self.writer_features)
+        return {"protocol": body}
+
+
+PLAIN = ProtocolVersions(1, 2)
+"""What any reader and writer of Delta tables knows."""
+
+WITH_VECTORS = ProtocolVersions(3, 7, ("deletionVectors",), ("deletionVectors", "invariants"))
+"""A table whose rows can be marked as deleted without writing their file again.
+
+Delta on Spark will not even read a table that has a column which is never NULL unless `invariants` is listed too.
+"""
 
 
 def schema_string(columns: list[tuple[str, str, bool]]) -> str:

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ordertrail.delta.key_merge import Source, merge, sorted_entries
 from ordertrail.delta.key_runs import (
     ENTRY,
     SUFFIX,
@@ -35,9 +34,9 @@ from ordertrail.delta.key_runs import (
     Ints,
     Refused,
     Run,
-    RunWriter,
     open_run,
 )
+from ordertrail.delta.key_writer import RunWriter, Source, merge, sorted_entries
 from ordertrail.delta.log import LocalLogStore
 
 __all__ = ["ENTRY", "Covered", "Found", "KeyIndex", "RunWriter"]

@@ -15,9 +15,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cells import name_sql, quoted, sql_type
@@ -59,17 +60,25 @@ class Table:
         root: The table's folder.
         columns: What the table must have.
         store: Where commits are put.
+        bounded: Names of the columns whose least and greatest values the log is to have, file by file.
     """
 
-    def __init__(self, root: Path, columns: Sequence[TableColumn], store: LogStore | None = None) -> None:
+    def __init__(
+        self, root: Path, columns: Sequence[TableColumn], store: LogStore | None = None, bounded: Sequence[str] = ()
+    ) -> None:
         self.root = root
         self.columns = tuple(columns)
         self.log = DeltaLog(root, store)
+        self._bounded = tuple(bounded)
 
-    def create(self, properties: Mapping[str, str]) -> None:
+    def create(self, properties: Mapping[str, str], protocol: ProtocolVersions = PLAIN) -> None:
         """Make the table unless it is there.
 
-        Commit 0 is our own: a plain table that any reader of Delta protocol (1, 2) reads.
+        Commit 0 is our own: it asks its readers for no more than it says.
+
+        Args:
+            properties: Of the table.
+            protocol: What a reader and a writer must know; by default a plain table, (1, 2).
         """
         if self.log.exists():
             return
@@ -80,7 +89,7 @@ class Table:
         info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4())}
         try:
             self.log.folder.mkdir(parents=True, exist_ok=True)
-            self.log.commit(0, [{"commitInfo": info}, ProtocolVersions(1, 2).action(), metadata.action()])
+            self.log.commit(0, [{"commitInfo": info}, protocol.action(), metadata.action()])
         except CommitConflictError:
             return  # somebody made it meanwhile; `snapshot` looks at what it is
         except OSError as error:
@@ -117,9 +126,9 @@ class Table:
             fsync_file(path)
             fsync_folder(path.parent)
             stat = path.stat()
+            stats = json.dumps(statistics(path, rows, self._bounded))
         except OSError as error:
             raise storage_error(error, path) from error
-        stats = json.dumps({"numRecords": rows})
         return AddFile(path.name, stat.st_size, stat.st_mtime_ns // 1_000_000, stats, None, tags or {})
 
     def commit(self, base: Snapshot, change: Change) -> int:
