@@ -1,0 +1,85 @@
+"""P9: Spark reads each table, at every version, as delta-rs, Polars and DuckDB do; with the same types."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.contract.test_row_scenarios import TYPED, TYPED_HEAD, TYPES
+from tests.feeds import TIMES, cells, csv_bytes, dated
+from tests.harness import READERS, House, bag, open_house, without_fsync
+from tests.spark.session import Spark, at_path, check_spark
+
+pytestmark = pytest.mark.spark
+
+GOOD = [cells(key, TIMES[0], address='Main "St", 1\nMünchen') for key in ("007", "B", "C", "D", "E")]
+
+
+def test_every_version_of_every_table_reads_the_same(house: House, spark: Spark) -> None:
+    """First load with a reject, updates and inserts, a batch that changes no row, a file of no good row."""
+    batches = [
+        (dated(20), [*GOOD, cells("", TIMES[0])]),
+        (dated(21), [cells("007", TIMES[3], "", ""), cells("NEW", TIMES[2])]),
+        (dated(22), GOOD),
+        (dated(22, "_bad"), [cells("", TIMES[0])]),
+        (
+            dated(22, "_all"),
+            [cells(key, "2026-11-21 09:00:00", address="moved") for key in ("007", "B", "C", "D", "E", "NEW")],
+        ),
+    ]
+    for name, rows in batches:
+        house.drop(name, csv_bytes(rows))
+        house.run()
+    for table in ("target", "history", "rejects", "deliveries"):
+        for version in range(house.version(table) + 1):
+            expected = bag(house.rows(table, version))
+            assert bag(spark.read(house, table, version)) == expected, f"{table} at version {version}"
+            for name, read in READERS.items():
+                assert bag(read(house, table, version)) == expected, f"{table} at version {version} by {name}"
+    assert len(spark.read(house, "target")) == 6
+
+
+def test_values_and_types_come_back_as_they_were_sent(tmp_path: Path, spark: Spark) -> None:
+    """Every type of a contract is Spark's type of its name, and keeps its value; times are instants in UTC."""
+    with without_fsync():
+        house = open_house(tmp_path, TYPES)
+        house.drop(
+            "a_20261120.csv", f"{TYPED_HEAD}{TYPED}2,A1,2026-11-20T08:00:00.123456Z,2026-11-19,,-5,,-0.05,FALSE\n"
+        )
+        house.run()
+    columns = "depot, parcel, seen, day, state, big, weight, price, fragile"
+    found = spark.arrow(f"SELECT {columns} FROM {at_path(house.table_path('target'))} ORDER BY depot")
+    utc = pa.timestamp("us", "UTC")
+    assert found.schema.types == [
+        pa.int32(), pa.string(), utc, pa.date32(), pa.string(), pa.int64(), pa.float64(),
+        pa.decimal128(8, 2), pa.bool_(),
+    ]  # fmt: skip
+    day, seen = date(2026, 11, 19), datetime(2026, 11, 20, 8, tzinfo=UTC)
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        (1, "A1", seen, day, "NEW", 2**63 - 1, 31.5, Decimal("12.30"), True),
+        (2, "A1", seen.replace(microsecond=123456), day, None, -5, None, Decimal("-0.05"), False),
+    ]
+    check_spark(house, spark)
+
+
+def test_maintained_tables_read_the_same(house: House, spark: Spark) -> None:
+    """Compaction, clean-up and checkpoints of ours change no row for Spark, nor for a pass that comes after."""
+    maintain = pytest.importorskip("ordertrail.maintain")
+    for number in range(6):
+        house.drop(dated(20, f"_{number}"), csv_bytes([cells(key, f"2026-11-20 08:00:0{number}") for key in "ABC"]))
+        house.run()
+    before = bag(house.rows("target"))
+    maintain.maintain(house.config)
+    check_spark(house, spark)
+    assert bag(spark.read(house, "target")) == before
+    house.drop(dated(21), csv_bytes([cells("A", TIMES[3], address="news")]))
+    house.run()
+    assert {row["tracking_num"]: row["address"] for row in spark.read(house, "target")} == {
+        "A": "news",
+        "B": "X",
+        "C": "X",
+    }
