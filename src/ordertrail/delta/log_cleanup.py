@@ -1,0 +1,192 @@
+"""Checkpoints that are proved, and the clean-up of log entries that nobody needs any more.
+
+The entries below a checkpoint go when they are older than the retention and the checkpoint says exactly what they
+say: it is read back and compared. Everything from there on stays, so each version that may still be asked for can be
+read. Source of the rules: PROTOCOL.md of delta-io/delta, "Metadata Cleanup".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.log import DeltaLog, storage_error
+from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.errors import TableError
+
+TEMPORARY_AGE_S = 3600.0
+"""A temporary file of a writer that died is taken away after this long, in seconds."""
+
+_VERSIONED = re.compile(
+    r"\.?(\d{20})\.(?:json|crc|checkpoint(?:\.\d{10}\.\d{10}|\.[0-9a-f-]{36})?\.(?:parquet|json))(?:\.crc)?"
+)
+_COMPACTED = re.compile(r"\d{20}\.(\d{20})\.compacted\.json")
+_TEMPORARY = re.compile(r"\.\d{20}\.json\.[0-9a-f]{32}\.tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """Log entries to take away.
+
+    Attributes:
+        table: The table's plain name.
+        below: The checkpoint that says what they say: only entries of versions below it go.
+        names: Their names in the log's folder.
+    """
+
+    table: str
+    below: int
+    names: tuple[str, ...]
+
+
+def plan_clean_up(log: DeltaLog, keep_from: int, retention_s: float, now_s: float) -> CleanUp | None:
+    """Which entries of a log can go; None when there are none.
+
+    Args:
+        log: The table's.
+        keep_from: This version and all later ones must stay readable.
+        retention_s: Younger entries stay, in seconds.
+        now_s: Seconds since 1970.
+    """
+    ages = _ages(log, now_s)
+    commits, checkpoints = log.entries()
+    young = (version for version in commits if ages.get(f"{version:020d}.json", 0.0) < retention_s)
+    keep = min([keep_from, next(young, max(commits, default=0)), *_hinted(log)])
+    below = max((version for version in checkpoints if version <= keep), default=0)
+    names = [name for name in ages if _version(name) < below and ages[name] >= retention_s]
+    names += [name for name, age_s in ages.items() if _TEMPORARY.fullmatch(name) and age_s >= TEMPORARY_AGE_S]
+    return CleanUp(log.root.name, below, tuple(sorted(names))) if names else None
+
+
+def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
+    """Take log entries away, the oldest first; call it while no pass runs.
+
+    Args:
+        log: The table's.
+        plan: From `plan_clean_up`.
+        probe: Called after the first entry is gone, and after the last.
+
+    Returns:
+        How many are gone.
+
+    Raises:
+        TableError: The checkpoint does not say what the entries say, or that cannot be found out; nothing is gone.
+    """
+    if any(not _TEMPORARY.fullmatch(name) for name in plan.names):
+        prove(log, plan.below)
+    gone = 0
+    for name in plan.names:
+        path = log.folder / name
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, path) from error
+        gone += 1
+        if gone == 1:
+            probe("maintain.cleaning")
+    probe("maintain.cleaned")
+    return gone
+
+
+def checkpoint(log: DeltaLog) -> str | None:
+    """Write a checkpoint of a table's newest version, and prove it.
+
+    Args:
+        log: The table's.
+
+    Returns:
+        None, or why there is none.
+
+    Raises:
+        TableError: It does not say what the log says.
+    """
+    # delta-rs takes its time to import.
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    version = max(log.entries()[0], default=0)
+    if version in log.entries()[1]:
+        return "there is one already"
+    try:
+        DeltaTable(log.root, version=version).create_checkpoint()
+    except (DeltaError, OSError) as error:
+        return f"it could not be written: {str(error).partition(chr(10))[0]}"
+    prove(log, version)
+    return None
+
+
+def prove(log: DeltaLog, version: int) -> None:
+    """Read a checkpoint back and compare it with what the entries before it give.
+
+    Raises:
+        TableError: They differ, or the entries before it are no longer whole.
+    """
+    if version not in log.entries()[1]:
+        raise TableError(f"{log.root.name} has no whole checkpoint of version {version}", hint="maintain it again")
+    said = read_snapshot(log, version)
+    if _contents(said) != _contents(read_snapshot(_Below(log.root, version), version)):
+        raise TableError(
+            f"the checkpoint of version {version} of {log.root.name} does not say what the log says",
+            hint=f"delete it: {log.folder / f'{version:020d}.checkpoint.parquet'}; the log is whole without it",
+        )
+
+
+class _Below(DeltaLog):
+    """A log without the checkpoints from a version on."""
+
+    def __init__(self, root: Path, version: int) -> None:
+        super().__init__(root)
+        self._version = version
+
+    def entries(self) -> tuple[list[int], dict[int, list[Path]]]:
+        commits, checkpoints = super().entries()
+        return commits, {at: parts for at, parts in checkpoints.items() if at < self._version}
+
+
+def _contents(snapshot: Snapshot) -> tuple[object, ...]:
+    """What must agree. Texts of JSON may differ in blanks and order."""
+    files = {path: _file(file) for path, file in snapshot.files.items()}
+    return files, dict(snapshot.txns), snapshot.metadata, snapshot.protocol
+
+
+def _file(file: AddFile) -> tuple[object, ...]:
+    def parsed(text: str | None) -> object:
+        return None if text is None else json.loads(text)
+
+    return file.size_bytes, parsed(file.stats), parsed(file.deletion_vector)
+
+
+def _hinted(log: DeltaLog) -> list[int]:
+    """The checkpoint that readers are told to begin with."""
+    with suppress(OSError, ValueError):
+        hint = json.loads((log.folder / "_last_checkpoint").read_bytes())
+        if isinstance(hint, Mapping) and isinstance(version := hint.get("version"), int):
+            return [version]
+    return []
+
+
+def _ages(log: DeltaLog, now_s: float) -> dict[str, float]:
+    """The age of everything in the log's folder, in seconds, by name."""
+    found: dict[str, float] = {}
+    try:
+        for entry in os.scandir(log.folder):
+            with suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    found[entry.name] = now_s - entry.stat(follow_symlinks=False).st_mtime
+    except OSError as error:
+        raise storage_error(error, log.folder) from error
+    return found
+
+
+def _version(name: str) -> float:
+    """The version an entry belongs to; infinity for what is none."""
+    match = _VERSIONED.fullmatch(name) or _COMPACTED.fullmatch(name)
+    return int(match[1]) if match else float("inf")
