@@ -7,8 +7,11 @@ which says nothing below a warning unless its user wants it to.
 from __future__ import annotations
 
 import logging
+import sys
+from typing import TYPE_CHECKING
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 
 class Log:
@@ -16,22 +19,31 @@ class Log:
 
     def debug(self, event: str, **fields: object) -> None:
         """What only somebody looking for a fault wants."""
-        _logger().debug(event, **fields)
+        if logger := _logger(logging.DEBUG):
+            logger.debug(event, **fields)
 
     def info(self, event: str, **fields: object) -> None:
         """What happened."""
-        _logger().info(event, **fields)
+        if logger := _logger(logging.INFO):
+            logger.info(event, **fields)
 
     def warning(self, event: str, **fields: object) -> None:
         """What somebody should look at."""
-        _logger().warning(event, **fields)
+        if logger := _logger(logging.WARNING):
+            logger.warning(event, **fields)
 
     def error(self, event: str, **fields: object) -> None:
         """What went wrong."""
-        _logger().error(event, **fields)
+        if logger := _logger(logging.ERROR):
+            logger.error(event, **fields)
 
 
-def _logger() -> structlog.typing.FilteringBoundLogger:
+def _logger(level: int) -> structlog.typing.FilteringBoundLogger | None:
+    """Who takes an event; None when nobody does. structlog is imported only for somebody: it takes a tenth second."""
+    if "structlog" not in sys.modules and not logging.getLogger("ordertrail").isEnabledFor(level):
+        return None
+    import structlog
+
     if structlog.is_configured():
         configured: structlog.typing.FilteringBoundLogger = structlog.get_logger("ordertrail")
         return configured

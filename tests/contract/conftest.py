@@ -18,8 +18,14 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=["vectors", "copies"])
+def writer(request: pytest.FixtureRequest) -> str:
+    """How the target is written: each way there is, in turn."""
+    return str(request.param)
+
+
 @pytest.fixture
-def make_house(tmp_path: Path, engine: str) -> Iterator[MakeHouse]:
+def make_house(tmp_path: Path, engine: str, writer: str) -> Iterator[MakeHouse]:
     """Make the pipeline of a scenario from further lines of `ordertrail.toml`, once.
 
     When the scenario is over, every reader must read the same rows, and the books must balance.
@@ -27,7 +33,7 @@ def make_house(tmp_path: Path, engine: str) -> Iterator[MakeHouse]:
     made: list[House] = []
 
     def make(toml: str) -> House:
-        made.append(open_house(tmp_path, toml, engine))
+        made.append(open_house(tmp_path, toml, engine, deletion_vectors=writer == "vectors"))
         return made[-1]
 
     yield make

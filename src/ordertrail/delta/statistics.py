@@ -7,7 +7,7 @@ never narrower: times go down and up to the millisecond, long texts have no boun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from pathlib import Path
 
 from ordertrail.delta.actions import Json
@@ -70,7 +70,7 @@ def _bound(value: object, widen: timedelta) -> Json:
             return value
         case str() if len(value) <= MAX_BOUND_CHARS:
             return value
-        case datetime() if value.tzinfo is not None and value.year < datetime.max.year:
+        case datetime() if value.tzinfo is not None and value.year < MAXYEAR:
             return (value + widen).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case date() if not isinstance(value, datetime):
             return value.isoformat()

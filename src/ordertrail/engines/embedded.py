@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ordertrail.config import Config
+from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import mark_archived, record_batch
@@ -53,12 +55,17 @@ class EmbeddedEngine:
         if not tables.stage.log.exists():
             tables.stage.create({APP_ID: app_id, "ordertrail.pipeline": name})
             app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now
+        properties = {APP_ID: app_id, "ordertrail.pipeline": name}
+        if self._session.config.deletion_vectors:
+            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
         for table in tables.all:
-            table.create({APP_ID: app_id, "ordertrail.pipeline": name})
+            table.create(properties)
         self._session.app_id = app_id
         snapshots = [table.snapshot() for table in tables.all]
         for snapshot in snapshots:
             snapshot.require_writable()
+        if snapshots[1].takes_vectors:
+            self._session.index = open_index(self._session.config, snapshots[1])
         versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
         staged, target, *_, done = versions
         archived = snapshots[-1].txns.get(archive_id(app_id), 0)
@@ -100,6 +107,8 @@ class EmbeddedEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session.pool.shutdown(wait=True, cancel_futures=True)
+        if self._session.index is not None:
+            self._session.index.close()
         self._session.con.close()
 
     def _app_id(self) -> str:

@@ -1,9 +1,8 @@
 """Load: give every staged row its outcome and bring the target up to date in one commit.
 
-The rules are the SQL of `rules.outcomes`; this module fills its relations from the stage and the target, and applies
-what comes out. The target is written copy-on-write: data files with a row that goes are replaced by one file with
-the rows that stay and the new ones. The cost follows the files touched, not the batch; it is the plain way that
-every reader and every foreign writer understands.
+The rules are the SQL of `rules.outcomes`. This module fills its relations from the stage and the target (how the
+target's rows are found: `embedded_find`), checks the balance, and commits what comes out (how it is written:
+`embedded_apply`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,17 +18,19 @@ import pyarrow as pa
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import ROW_BITS, Change, scan_sql
+from ordertrail.delta.table import Change, scan_sql
+from ordertrail.engines.embedded_apply import ChangeSet, write_copies, write_vectors
+from ordertrail.engines.embedded_find import content_sql, find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, LOWEST, contract_key_sql, fold, order_sql, place_deliveries
 from ordertrail.engines.embedded_stage import ROWS_TAG
-from ordertrail.engines.session import Session, clock_sql
+from ordertrail.engines.session import Session
 from ordertrail.errors import BalanceError, ForeignChangeError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.cells import name_sql, row_hash_sql
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.planning import delivery_number
-from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns, target_columns
+from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
 
 SHARE_ROWS = 500_000
 """A stage file of at least this many rows becomes a file of target and history as it is, when all are inserted."""
@@ -106,7 +107,7 @@ class Load:
             BalanceError: P3 does not hold.
         """
         self._register_deliveries()
-        self._prepare(before)
+        self._prepare(before, find_rows)
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")
         if self._absent:
             self._refold()
@@ -116,7 +117,9 @@ class Load:
 
     def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
         counts = self.weigh(before)
-        add, remove = self._write(before)
+        change = ChangeSet(self.batch, self.stage, folded=bool(self._absent))
+        write = write_vectors if before.takes_vectors else write_copies
+        add, remove = write(self.session, change, before)
         self.session.probe("load.files")
         self._commit(before, add, remove)
         return counts
@@ -130,17 +133,16 @@ class Load:
                 hint="restore the log, or restore the target to the version before and run again",
             )
         self._register_deliveries()
-        self._prepare(self._target.snapshot(version))
+        self._prepare(self._target.snapshot(version), find_by_scan)
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
         counts = self._count_outcomes()
         self._check(counts)
         return counts
 
-    def _prepare(self, target: Snapshot) -> None:
-        """Fill the relations that `rules.outcomes` reads and make `ranked` and `best` of them."""
+    def _prepare(self, target: Snapshot, find: Callable[[Session, Snapshot], None]) -> None:
+        """Fill the relations that `rules.outcomes` reads and make `ranked` and `best` of them; `find` finds rows."""
         run = self.session.run
-        # Hashed anew on both sides: a foreign writer, or another DuckDB, may have left `_row_hash` wrong.
-        content = row_hash_sql({name: name_sql(name) for name in (*self.contract.names, "_rescued")})
+        content = content_sql(self.contract)
         key = contract_key_sql(self.contract)
         self._deliveries = scan_sql(self.session.con, self.session.tables.deliveries.snapshot(), DELIVERIES)
         self._absent = self._absent_columns()
@@ -150,12 +152,7 @@ class Load:
             f"{order_sql(self.contract)}, fk FROM {staged} JOIN batch_deliveries ON _delivery_no = dn "
             "WHERE _kind = 'row'"
         )
-        scan = scan_sql(self.session.con, target, target_columns(self.contract))
-        run(
-            f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {key} AS k, _pos AS pos, "
-            f"{order_sql(self.contract)}, {content} AS ch, _revision AS rv, "
-            f"_batch AS bn, _inserted_at FROM {scan} WHERE {key} IN (SELECT k FROM staged_rows)"
-        )
+        find(self.session, target)
         self._recall()
         ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
         place_deliveries(self.session, ids, self.batch.number)
@@ -274,58 +271,6 @@ class Load:
         version = self._target.commit(before, Change(self.session.txn(self.batch), "MERGE", add, remove, info))
         self.session.probe("load.committed")
         self._target.checkpoint_if_due(version)
-
-    def _write(self, before: Snapshot) -> tuple[list[AddFile], list[AddFile]]:
-        """Write the change set; gives the data files to add and to take out."""
-        run = self.session.run
-        changed = f"({rules.CODES[Outcome.INSERTED]}, {rules.CODES[Outcome.UPDATED]})"
-        run(
-            "CREATE OR REPLACE TEMP TABLE doomed AS SELECT b.pos FROM best b JOIN outcomes o ON b.k = o.k "
-            f"WHERE o.outcome = {rules.CODES[Outcome.UPDATED]} UNION "
-            "SELECT pos FROM best WHERE copies > 1 AND place > 1"
-        )
-        places = [int(str(row[0])) for row in run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM doomed ORDER BY 1")]
-        new_rows = int(str(run(f"SELECT count(*) FROM outcomes WHERE outcome IN {changed}")[0][0]))
-        if not new_rows and not places:
-            return [], []
-        files = list(before.files.values())
-        touched = [files[place] for place in places]
-        columns = target_columns(self.contract)
-        names = ", ".join(name_sql(column.name) for column in columns)
-        parts = [self._new_rows_sql(changed)]
-        if touched:
-            scan = scan_sql(self.session.con, before, columns)
-            listed = ", ".join(map(str, places))
-            parts.append(
-                f"SELECT {names} FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({listed}) "
-                "AND _pos NOT IN (SELECT pos FROM doomed)"
-            )
-        path = self._target.new_path(f"b{self.batch.number:06d}")
-        try:
-            rows = self.session.copy(" UNION ALL BY NAME ".join(parts), path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        if rows == 0:
-            path.unlink()
-            return [], touched
-        return [self._target.added(path, rows)], touched
-
-    def _new_rows_sql(self, changed: str) -> str:
-        """The target's new rows: the winners, with their audit columns."""
-        staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
-        clock = clock_sql(self.batch.clock)
-        folded = bool(self._absent)
-        cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*self.contract.names, "_rescued"))
-        fold = "JOIN folded f ON o.k = f.k " if folded else ""
-        return (
-            f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
-            f"CAST({self.batch.number} AS BIGINT) AS _batch, coalesce(b._inserted_at, {clock}) AS _inserted_at, "
-            f"{clock} AS _updated_at, CAST(coalesce(o.rv, 0) + 1 AS BIGINT) AS _revision, s._row_hash "
-            f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
-            "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
-            f"WHERE s._kind = 'row' AND o.outcome IN {changed}"
-        )
 
 
 def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:

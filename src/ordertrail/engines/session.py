@@ -10,6 +10,7 @@ import duckdb
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import Txn
+from ordertrail.delta.key_index import KeyIndex
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
@@ -44,10 +45,11 @@ def tables_of(config: Config, store: LogStore | None = None) -> Tables:
         store: Where commits are put; for tests of failing commits.
     """
     names, contract = config.tables, config.contract
+    bounded = (*contract.key, contract.order_by, "_batch")
     return Tables(
-        stage=Table(config.table_path(names.stage), stage_columns(contract), store),
-        target=Table(config.table_path(names.target), target_columns(contract), store),
-        history=Table(config.table_path(names.history), history_columns(contract), store),
+        stage=Table(config.table_path(names.stage), stage_columns(contract), store, bounded),
+        target=Table(config.table_path(names.target), target_columns(contract), store, bounded),
+        history=Table(config.table_path(names.history), history_columns(contract), store, bounded),
         rejects=Table(config.table_path(names.rejects), REJECTS, store),
         deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
     )
@@ -64,6 +66,7 @@ class Session:
         tables: The five tables.
         app_id: The pipeline's application id; known once the tables are open.
         probe: Called after each effect.
+        index: Finds the target's rows of some keys; None lets a scan find them.
     """
 
     config: Config
@@ -72,6 +75,7 @@ class Session:
     tables: Tables
     app_id: str
     probe: Probe
+    index: KeyIndex | None = None
 
     def txn(self, batch: Batch) -> Txn:
         """The `txn` of a batch's commits."""

@@ -1,0 +1,152 @@
+"""Apply a batch's outcomes to the target: the data files to add and to take out, in two ways.
+
+`write_vectors` marks the rows that go in deletion vectors and adds one file with the new rows: its cost follows the
+batch. `write_copies` replaces every file with a row that goes by one with the rows that stay: its cost follows the
+files touched. It is the fall-back for tables that do not allow vectors, and what every reader understands.
+
+Both read what `embedded_load` worked out: `outcomes`, `best`, `target_before` and, with `folded`, the fold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ordertrail.delta import vectors
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.log import storage_error
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.engines.embedded_find import cover, physical_rows
+from ordertrail.engines.session import Session, clock_sql
+from ordertrail.model import Batch, Outcome
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.tables import stage_columns, target_columns
+
+Written = tuple[list[AddFile], list[AddFile]]
+"""Data files to add, and live ones to take out; a file whose rows are marked is among both."""
+
+_CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What is to be applied.
+
+    Attributes:
+        batch: As it is staged.
+        stage: Has its rows.
+        folded: The contract columns of the new rows are in `folded`, and not in the stage's rows.
+    """
+
+    batch: Batch
+    stage: Snapshot
+    folded: bool
+
+
+def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Written:
+    """Mark the rows that go, write the new ones to one file, and index it.
+
+    The index comes before the commit: a run of a file that is not live is inert, a live file without one is not.
+    """
+    remove: list[AddFile] = []
+    add: list[AddFile] = []
+    marks: list[tuple[AddFile, int, np.ndarray]] = []
+    for file, gone in _doomed(session, before):
+        rows = physical_rows(before, file)
+        all_gone = _united(vectors.deleted_rows(before.root, file), gone)
+        remove.append(file)
+        if len(all_gone) < rows:
+            marks.append((file, rows, all_gone))
+    try:
+        if marks:
+            written = vectors.write_vectors(before.root, [rows for _, _, rows in marks])
+            add += [file.marked(vector, rows) for (file, rows, _), vector in zip(marks, written, strict=True)]
+            session.probe("load.vectors")
+    except OSError as error:
+        raise storage_error(error, before.root) from error
+    new = _write_rows(session, change, [new_rows_sql(session, change)])
+    if new is not None:
+        add.append(new)
+        if session.index is not None:
+            cover(session, session.index, before, [new])
+            session.probe("load.indexed")
+    return add, remove
+
+
+def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
+    """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
+    touched = [file for file, _ in _doomed(session, before)]
+    parts = [new_rows_sql(session, change)]
+    if touched:
+        columns = target_columns(session.config.contract)
+        names = ", ".join(name_sql(column.name) for column in columns)
+        paths = {file.path for file in touched}
+        places = ", ".join(str(place) for place, path in enumerate(before.files) if path in paths)
+        parts.append(
+            f"SELECT {names} FROM {scan_sql(session.con, before, columns)} "
+            f"WHERE (_pos >> {ROW_BITS}) IN ({places}) AND _pos NOT IN (SELECT pos FROM doomed)"
+        )
+    new = _write_rows(session, change, parts)
+    return [] if new is None else [new], touched
+
+
+def new_rows_sql(session: Session, change: ChangeSet) -> str:
+    """The target's new rows: the winners, with their audit columns."""
+    contract = session.config.contract
+    staged = scan_sql(session.con, change.stage, stage_columns(contract))
+    clock = clock_sql(change.batch.clock)
+    source = "f" if change.folded else "s"
+    cells = ", ".join(f"{source}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
+    fold = "JOIN folded f ON o.k = f.k " if change.folded else ""
+    return (
+        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
+        f"CAST({change.batch.number} AS BIGINT) AS _batch, coalesce(b._inserted_at, {clock}) AS _inserted_at, "
+        f"{clock} AS _updated_at, CAST(coalesce(o.rv, 0) + 1 AS BIGINT) AS _revision, s._row_hash "
+        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
+        "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
+        f"WHERE s._kind = 'row' AND o.outcome IN {_CHANGED}"
+    )
+
+
+def _doomed(session: Session, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
+    """The live files with rows that go, each with the numbers of these rows; makes `doomed` of their positions."""
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE doomed AS SELECT b.pos FROM best b JOIN outcomes o ON b.k = o.k "
+        f"WHERE o.outcome = {CODES[Outcome.UPDATED]} UNION "
+        "SELECT pos FROM best WHERE copies > 1 AND place > 1"
+    )
+    found = session.con.execute("SELECT pos FROM doomed ORDER BY pos").fetchnumpy()["pos"]
+    positions = np.asarray(found, dtype=np.int64)
+    if not len(positions):
+        return []
+    places = positions >> ROW_BITS
+    starts = np.flatnonzero(np.diff(places)) + 1
+    files = list(before.files.values())
+    rows = np.split(positions & ((1 << ROW_BITS) - 1), starts)
+    return [(files[place], gone) for place, gone in zip(places[[0, *starts]].tolist(), rows, strict=True)]
+
+
+def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Two ascending lists of row numbers as one, each number once."""
+    merged = np.sort(np.concatenate([rows, others]), kind="stable")  # which merges what is sorted already
+    fresh = np.ones(len(merged), dtype=bool)
+    np.not_equal(merged[1:], merged[:-1], out=fresh[1:])
+    return merged[fresh]
+
+
+def _write_rows(session: Session, change: ChangeSet, parts: list[str]) -> AddFile | None:
+    """Write the rows of some queries to one new data file; None when there are none."""
+    table = session.tables.target
+    path = table.new_path(f"b{change.batch.number:06d}")
+    try:
+        rows = session.copy(" UNION ALL BY NAME ".join(parts), path)
+        if rows:
+            return table.added(path, rows)
+        path.unlink()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return None

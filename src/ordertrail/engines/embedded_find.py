@@ -1,0 +1,241 @@
+"""Find the target's rows of the staged keys: through the key index, or by a scan.
+
+What comes out is the table `target_before`, the same either way. The index (`delta.key_index`) is a cache and is
+believed only where it can be: an entry counts if its data file is live and its row not in that file's deletion vector,
+and live files that no run covers are read and indexed first. Where that fails (no space, a damaged run), the scan
+answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.key_index import ENTRY, Covered, Found, KeyIndex
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.delta.vectors import deleted_rows
+from ordertrail.engines.embedded_fold import LOWEST, contract_key_sql, order_sql
+from ordertrail.engines.session import Session
+from ordertrail.model import Contract
+from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.tables import target_columns
+
+COVER_ROWS = 20_000_000
+"""Data files are indexed together up to this many rows: bounds what one sort spills to disk."""
+
+COVER_BATCH_ROWS = 1 << 17
+"""Rows in one step from DuckDB into a run of the index."""
+
+_LOWER = (1 << 64) - 1
+_ROW_MASK = (1 << ROW_BITS) - 1
+
+
+def open_index(config: Config, target: Snapshot) -> KeyIndex:
+    """The key index of a target; nothing of it is read yet.
+
+    Args:
+        config: Its warehouse holds the index, below `.ordertrail-index`.
+        target: Of any version of the table.
+    """
+    contract = config.contract
+    depends = [
+        target.metadata.table_id,
+        [(column.name, column.type) for column in contract.columns],
+        contract.key,
+        contract.order_by,
+        duckdb.__version__,  # whose hashes the index holds
+    ]
+    fingerprint = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+    folder = config.warehouse / ".ordertrail-index" / f"{config.catalog}.{config.schema}.{config.tables.target}"
+    return KeyIndex(folder, fingerprint)
+
+
+def content_sql(contract: Contract) -> str:
+    """SQL of the hash of a row's content. It is worked out anew from every row: the stored `_row_hash` may be a lie."""
+    return row_hash_sql({name: name_sql(name) for name in (*contract.names, "_rescued")})
+
+
+def find_by_scan(session: Session, target: Snapshot) -> None:
+    """Make `target_before`, reading the key and order columns of the whole target."""
+    contract = session.config.contract
+    key = contract_key_sql(contract)
+    scan = scan_sql(session.con, target, target_columns(contract))
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {key} AS k, _pos AS pos, {order_sql(contract)}, "
+        f"{content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, _inserted_at FROM {scan} "
+        f"WHERE {key} IN (SELECT k FROM staged_rows)"
+    )
+
+
+def find_rows(session: Session, target: Snapshot) -> None:
+    """Make `target_before`, through the key index if there is one.
+
+    Args:
+        session: The pass; `staged_rows` has the staged keys.
+        target: The target without this batch.
+    """
+    index = session.index
+    if index is None or not _find_by_index(session, index, target):
+        find_by_scan(session, target)
+
+
+def cover(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
+    """Index data files of the target, all their rows, whether a vector marks them or not.
+
+    A failure of the disk leaves them uncovered, which costs the next pass a scan of them.
+
+    Args:
+        session: The pass.
+        index: Where to.
+        target: Says where its files lie; `files` need not be live in it.
+        files: Whole and durable.
+    """
+    chunk: list[AddFile] = []
+    rows = 0
+    with suppress(OSError):
+        for file in files:
+            size = file.rows or 0
+            if chunk and rows + size > COVER_ROWS:
+                _cover_chunk(session, index, target, chunk)
+                chunk, rows = [], 0
+            chunk.append(file)
+            rows += size
+        if chunk:
+            _cover_chunk(session, index, target, chunk)
+
+
+def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
+    contract = session.config.contract
+    whole = replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
+    scan = scan_sql(session.con, whole, target_columns(contract))
+    query = (
+        f"SELECT {_hash_sql(contract_key_sql(contract), index.salt)} AS h, _pos, "
+        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
+        f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
+        f"FROM {scan}"
+    )
+    rows = session.con.sql(
+        f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
+        f"_pos >> {ROW_BITS} AS file FROM ({query}) WHERE h IS NOT NULL ORDER BY h"
+    ).to_arrow_reader(COVER_BATCH_ROWS)
+    covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
+    with index.writer(covered) as writer:
+        for batch in rows:
+            entries = np.empty(batch.num_rows, dtype=ENTRY)
+            for name in entries.dtype.names or ():
+                entries[name] = batch.column(name).to_numpy(zero_copy_only=False)
+            writer.append(entries)
+
+
+def physical_rows(target: Snapshot, file: AddFile) -> int:
+    """Rows of a data file, those marked as deleted too; from its footer where the log does not say."""
+    if file.rows is not None:
+        return file.rows
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(target.path_of(file)).num_rows)
+
+
+def uncovered(index: KeyIndex, target: Snapshot) -> list[AddFile]:
+    """The live data files that no run of the index covers."""
+    known = index.covered
+    return [file for file in target.files.values() if known.get(file.path) != file.size_bytes]
+
+
+def _hash_sql(key: str, salt: bytes) -> str:
+    """SQL of the 128-bit hash of a key: MD5 behind a secret salt, so that nobody can make two keys collide."""
+    return f"md5_number({quoted(salt.hex())} || {key})"
+
+
+def _halves_sql(name: str) -> str:
+    return f"CAST({name} >> 64 AS UBIGINT) AS upper, CAST({name} & CAST({_LOWER} AS UHUGEINT) AS UBIGINT) AS lower"
+
+
+def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
+    missing = uncovered(index, target)
+    if missing:
+        cover(session, index, target, missing)
+    keys = session.con.sql(
+        f"SELECT k, {_halves_sql('h')} FROM (SELECT k, {_hash_sql('k', index.salt)} AS h "
+        "FROM (SELECT DISTINCT k FROM staged_rows))"
+    ).to_arrow_table()
+    upper, lower = (keys.column(name).to_numpy() for name in ("upper", "lower"))
+    found = index.find(upper, lower, target.files.keys())
+    if uncovered(index, target):
+        return False  # a run was found damaged meanwhile, or could not be written
+    _register(session, keys, found, target)
+    _read_ties(session, target)
+    return True
+
+
+def _register(session: Session, keys: pa.Table, found: Found, target: Snapshot) -> None:
+    """Make `found_rows` of the entries that are live."""
+    places = {path: place for place, path in enumerate(target.files)}
+    place_of = np.array([places[path] for path in found.files] or [0], dtype=np.int64)
+    places_found = place_of[found.file]
+    live = _live(target, places_found, found.row)
+    columns = {"event_us": "ev", "content": "ch", "revision": "rv", "inserted_us": "inserted_us"}
+    table = {short: pa.array(getattr(found, name)[live]) for name, short in columns.items()}
+    table["k"] = keys.column("k").take(pa.array(found.query[live]))
+    table["pos"] = pa.array((places_found[live] << ROW_BITS) | found.row[live])
+    session.con.register("found_arrow", pa.table(table))
+    session.run("CREATE OR REPLACE TEMP TABLE found_rows AS FROM found_arrow")
+    session.con.unregister("found_arrow")
+
+
+def _live(target: Snapshot, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which of some rows no deletion vector marks."""
+    live = np.ones(len(rows), dtype=bool)
+    for place, file in enumerate(target.files.values()):
+        if file.deletion_vector is None:
+            continue
+        gone = deleted_rows(target.root, file)
+        here = np.flatnonzero(places == place)
+        live[here] = ~members(rows[here], gone)
+    return live
+
+
+def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Which of some row numbers are among ascending ones."""
+    if not len(ascending):
+        return np.zeros(len(rows), dtype=bool)
+    at = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
+    return np.asarray(ascending[at] == rows, dtype=bool)
+
+
+def _read_ties(session: Session, target: Snapshot) -> None:
+    """Make `target_before` of `found_rows`; rows that the rest of the order decides on are read.
+
+    These are the rows that tie with a staged one on event time and differ, and keys that stand there more than once.
+    """
+    contract = session.config.contract
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE tied_rows AS SELECT f.pos FROM found_rows f JOIN staged_rows s "
+        "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch UNION SELECT pos FROM found_rows WHERE k IN "
+        "(SELECT k FROM found_rows GROUP BY k HAVING count(*) > 1)"
+    )
+    order = "SELECT CAST(NULL AS BIGINT) AS pos, -2 AS rk, 0 AS fr, '' AS delivery_id, 0 AS bn WHERE false"
+    touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
+    if touched:
+        scan = scan_sql(session.con, target, target_columns(contract))
+        order = (
+            f"SELECT _pos AS pos, rk, fr, delivery_id, bn FROM (SELECT _pos, {order_sql(contract)}, _batch AS bn "
+            f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(str(row[0]) for row in touched)}) "
+            "AND _pos IN (SELECT pos FROM tied_rows))"
+        )
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
+        f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
+        f"make_timestamptz(nullif(f.inserted_us, {LOWEST})) AS _inserted_at "
+        f"FROM found_rows f LEFT JOIN ({order}) o ON f.pos = o.pos"
+    )

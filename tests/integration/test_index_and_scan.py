@@ -1,0 +1,166 @@
+"""The key index finds what a scan of the target finds: after our batches, others' writes, and damage to the index."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.embedded_find import content_sql, find_by_scan, find_rows, open_index, uncovered
+from ordertrail.engines.embedded_fold import contract_key_sql
+from ordertrail.engines.session import Session, tables_of
+from ordertrail.model import no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.tables import target_columns
+from tests.feeds import cells, csv_bytes, dated
+from tests.harness import House, open_house
+
+KEYS = [f"{number:04d}" for number in range(120)]
+SURE = "k, pos, ev, ch, rv, epoch_us(_inserted_at)"
+TIED = "k, pos, rk, fr, delivery_id, bn"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    house = open_house(tmp_path)
+    for day in (20, 21, 22):
+        send(house, dated(day), random.Random(day).sample(KEYS, 60), day)
+    return house
+
+
+def send(house: House, name: str, keys: list[str], day: int) -> None:
+    rows = [cells(key, f"2026-11-{day} {int(key) % 24:02d}:00:00", address=f"{day}") for key in keys]
+    house.drop(name, csv_bytes(rows))
+    house.run()
+
+
+@contextmanager
+def session_of(house: House) -> Iterator[Session]:
+    """A pass's session, before anything is staged."""
+    config = house.config
+    tables = tables_of(config)
+    with (
+        closing(connect(1, 256, config.warehouse / "spill")) as con,
+        ThreadPoolExecutor(1) as pool,
+        closing(open_index(config, tables.target.snapshot())) as index,
+    ):
+        yield Session(config, con, pool, tables, "", no_probe, index)
+
+
+def stage(session: Session) -> None:
+    """`staged_rows`: a row for each key of the target, which ties and is equal, or ties and differs, or neither."""
+    contract = session.config.contract
+    scan = scan_sql(session.con, session.tables.target.snapshot(), target_columns(contract))
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT k, ev + CASE n % 3 WHEN 0 THEN 7 ELSE 0 END AS ev, "
+        f"ch + CASE n % 3 WHEN 1 THEN 1 ELSE 0 END AS ch FROM (SELECT {contract_key_sql(contract)} AS k, "
+        f"epoch_us(last_update_timestamp) AS ev, {content_sql(contract)} AS ch, row_number() OVER () AS n FROM {scan}) "
+        "UNION ALL SELECT 'new ' || n, 0, 0 FROM range(9) r(n)"
+    )
+
+
+def rows(session: Session, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+    return session.con.execute(f"SELECT {columns} FROM target_before WHERE {where} ORDER BY ALL").fetchall()
+
+
+def check_both_ways(house: House) -> int:
+    """Compare; gives how many rows there are."""
+    with session_of(house) as session:
+        stage(session)
+        target = session.tables.target.snapshot()
+        find_rows(session, target)
+        assert session.index is not None
+        assert uncovered(session.index, target) == []
+        tied = (
+            "k IN (SELECT t.k FROM target_before t JOIN staged_rows s ON t.k = s.k AND t.ev = s.ev AND t.ch <> s.ch) "
+            "OR k IN (SELECT k FROM target_before GROUP BY k HAVING count(*) > 1)"
+        )
+        found = rows(session, SURE), rows(session, TIED, tied)
+        find_by_scan(session, target)
+        assert found == (rows(session, SURE), rows(session, TIED, tied))
+        assert len(found[1]) > 0
+        return len(found[0])
+
+
+def target_of(house: House) -> DeltaTable:
+    return DeltaTable(house.table_path("target"))
+
+
+def as_arrow(house: House, where: str) -> pa.Table:
+    query = QueryBuilder().register("t", target_of(house))
+    return pa.table(query.execute(f"SELECT * FROM t WHERE {where}"))
+
+
+def doubled(house: House) -> None:
+    write_deltalake(target_of(house), as_arrow(house, "tracking_num < '0050'"), mode="append")
+
+
+def deleted(house: House) -> None:
+    target_of(house).delete("tracking_num < '0050'")
+
+
+def updated(house: House) -> None:
+    target_of(house).update(updates={"address": "'foreign'"}, predicate="tracking_num < '0050'")
+
+
+def compacted(house: House) -> None:
+    target_of(house).optimize.compact()
+
+
+def restored(house: House) -> None:
+    target_of(house).restore(2)
+
+
+def without_index(house: House) -> None:
+    shutil.rmtree(house.config.warehouse / ".ordertrail-index")
+
+
+def with_half_a_run(house: House) -> None:
+    runs = sorted(house.config.warehouse.glob(".ordertrail-index/**/*.run"))
+    assert len(runs) > 1
+    for run in runs[::2]:
+        run.write_bytes(run.read_bytes()[: run.stat().st_size // 2])
+
+
+def test_after_our_own_batches(house: House) -> None:
+    assert check_both_ways(house) == len(house.rows("target"))
+
+
+@pytest.mark.parametrize(
+    "write", [doubled, deleted, updated, compacted, restored, without_index, with_half_a_run], ids=lambda w: w.__name__
+)
+def test_after_what_others_do(house: House, write: Callable[[House], None]) -> None:
+    house.foreign = True
+    write(house)
+    assert check_both_ways(house) == len(house.rows("target"))
+    send(house, dated(23), KEYS[:80], 23)
+    assert check_both_ways(house) == len(house.target())
+
+
+def test_a_pass_indexes_its_own_file_before_it_commits(house: House) -> None:
+    """So that the next pass opens no data file; and a kill in between leaves an entry that counts for nothing."""
+    with session_of(house) as session:
+        assert session.index is not None
+        assert uncovered(session.index, session.tables.target.snapshot()) == []
+    seen: list[str] = []
+    house.drop(dated(23), csv_bytes([cells("0001", "2026-11-23 08:00:00")]))
+    house.run(seen.append)
+    assert seen.index("load.indexed") < seen.index("load.committed")
+
+
+def test_an_index_of_another_contract_is_not_believed(house: House) -> None:
+    """A content hash depends on the columns: with another contract the same index covers nothing."""
+    target = tables_of(house.config).target.snapshot()
+    contract = replace(house.config.contract, columns=house.config.contract.columns[::-1])
+    with closing(open_index(replace(house.config, contract=contract), target)) as index:
+        assert uncovered(index, target) == list(target.files.values())
