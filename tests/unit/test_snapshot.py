@@ -9,17 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.delta.vectors import deleted_rows, write_vectors
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.rules.tables import TableColumn
 
@@ -298,7 +300,10 @@ def test_the_first_table_feature_that_delta_rs_sets_is_seen_in_its_log(tmp_path:
 
 # -- random histories, ours and theirs ------------------------------------------------------------------------------
 
-STEPS = ("ours adds", "ours replaces", "ours removes", "append", "delete", "optimize", "checkpoint", "overwrite", "cut")
+STEPS = (
+    "ours adds", "ours replaces", "ours removes", "ours marks", "append", "delete", "optimize", "checkpoint",
+    "overwrite", "restore", "cut",
+)  # fmt: skip
 
 
 class History:
@@ -306,7 +311,7 @@ class History:
 
     def __init__(self, root: Path) -> None:
         self.table = Table(root, COLUMNS)
-        self.table.create({})
+        self.table.create({}, WITH_VECTORS)
         self.next = 0
 
     def rows(self, count: int = 3) -> pa.Table:
@@ -323,6 +328,30 @@ class History:
         gone = list(base.files.values())[:removing]
         self.table.commit(base, Change(Txn("ours", base.version, 1), "LOAD", added, gone))
 
+    def ours_marks(self) -> None:
+        """One more row of every file in a vector, in one commit; a file whose rows are all gone goes."""
+        base = self.table.snapshot()
+        marked: list[tuple[AddFile, np.ndarray, int]] = []
+        for file in base.files.values():
+            gone = deleted_rows(base.root, file)
+            rows = pq.read_metadata(base.path_of(file)).num_rows
+            more = np.setdiff1d(np.arange(rows), gone)[: 1 if rows > 1 else 0]
+            if len(gone) + len(more) < rows:
+                marked.append((file, np.union1d(gone, more), rows))
+        vectors = write_vectors(base.root, [rows for _, rows, _ in marked if len(rows)])
+        pairs = zip((m for m in marked if len(m[1])), vectors, strict=True)
+        added = [file.marked(vector, rows) for (file, _, rows), vector in pairs]
+        gone_files = [
+            file for file in base.files.values() if file.path not in {f.path for f, r, _ in marked if not len(r)}
+        ]
+        self.table.commit(base, Change(Txn("ours", base.version, 1), "LOAD", added, gone_files))
+
+    def restore(self) -> None:
+        """Two versions back, or as far as the log goes."""
+        commits, _ = self.table.log.entries()
+        if commits[0] < commits[-1]:
+            DeltaTable(self.table.root).restore(max(commits[0], commits[-1] - 2))
+
     def step(self, name: str) -> None:
         root = self.table.root
         match name:
@@ -332,6 +361,10 @@ class History:
                 self.ours(removing=99, adding=True)
             case "ours removes":
                 self.ours(removing=1, adding=False)
+            case "ours marks":
+                self.ours_marks()
+            case "restore":
+                self.restore()
             case "append":
                 txn = CommitProperties(app_transactions=[Transaction("theirs", self.next)])
                 write_deltalake(root, self.rows(), mode="append", commit_properties=txn)
@@ -364,4 +397,5 @@ def test_the_same_files_and_rows_as_delta_rs_sees(tmp_path_factory: pytest.TempP
             for app in ("ours", "theirs"):
                 assert snapshot.txns.get(app) == theirs.transaction_version(app)
             found = con.execute(f"SELECT n FROM {scan_sql(con, snapshot, COLUMNS)} ORDER BY n").fetchall()
-            assert [n for (n,) in found] == sorted(theirs.to_pyarrow_table().column("n").to_pylist())
+            rows = pa.table(QueryBuilder().register("t", theirs).execute("SELECT n FROM t"))
+            assert [n for (n,) in found] == sorted(rows.column("n").to_pylist())
