@@ -12,9 +12,7 @@ Another process may add, merge and remove runs meanwhile: what is mapped stays r
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +34,8 @@ from ordertrail.delta.key_runs import (
     Run,
     open_run,
 )
+from ordertrail.delta.key_salt import salt_of, save_salt
 from ordertrail.delta.key_writer import RunWriter, Source, merge, sorted_entries
-from ordertrail.delta.log import LocalLogStore
 
 __all__ = ["ENTRY", "Covered", "Found", "KeyIndex", "RunWriter"]
 
@@ -51,9 +49,6 @@ HOT_ENTRIES = 2_000_000
 """The most entries that a merge on the hot path may write."""
 DEAD_SHARE = 0.25
 """A run with a larger share of entries of dead files is written anew when everything is tidied."""
-
-_SALT = "salt"
-_SALT_MAGIC = b"OTKEYSLT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,8 @@ class KeyIndex:
         self._fingerprint = fingerprint
         self._runs: dict[Path, Run] = {}
         self._owners: dict[str, tuple[Run, int]] | None = None
-        self._salt, self._saved = _salt_of(folder)
+        self._salt = salt_of(folder)
+        self._damaged: set[Path] = set()
         self._scan()
 
     @property
@@ -131,7 +127,7 @@ class KeyIndex:
             if isinstance(found, Found):
                 found.query[:] = order[found.query]
                 return found
-            self._drop(found)
+            self._condemn(found)
 
     def writer(self, files: Sequence[Covered]) -> RunWriter:
         """A writer of one run, for use in a `with` statement.
@@ -144,10 +140,7 @@ class KeyIndex:
         Raises:
             OSError: The disk is full or failing.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if not self._saved:
-            _save_salt(self._folder, self._salt)
-            self._saved = True
+        save_salt(self._folder, self._salt)
         return RunWriter(self._folder, self._fingerprint, self._salt, files, self._written)
 
     def write(self, files: Sequence[Covered], entries: NDArray[Any]) -> None:
@@ -194,7 +187,7 @@ class KeyIndex:
         for run in list(self._runs.values()):
             if not run.check():
                 problems.append(f"{run.path.name} {Refused.DAMAGED.value}")
-                self._drop(run)
+                self._condemn(run)
         return problems
 
     def close(self) -> None:
@@ -204,7 +197,8 @@ class KeyIndex:
 
     def _find(self, upper: Hashes, lower: Hashes, files: Collection[str] | None) -> Found | Run:
         """Like `find` with ascending hashes; a run when that is damaged."""
-        wanted = [path for path in self._owned() if files is None or path in files]
+        chosen = self._owned().keys() if files is None else set(files)
+        wanted = [path for path in self._owned() if path in chosen]
         number = {path: index for index, path in enumerate(wanted)}
         queries: list[Ints] = [np.empty(0, np.int64)]
         entries: list[Entries] = [np.empty(0, ENTRY)]
@@ -214,7 +208,7 @@ class KeyIndex:
             if not (mapped >= 0).any():
                 continue
             matches = run.lookup(upper, lower)
-            if matches is None or bool((matches[1]["file"] >= len(mapped)).any()):
+            if matches is None:
                 return run
             file = mapped[matches[1]["file"]]
             queries.append(matches[0][file >= 0])
@@ -259,14 +253,11 @@ class KeyIndex:
 
     def _scan(self) -> list[tuple[Path, Refused]]:
         """Open runs that have come, drop those that have gone; what cannot be used is returned."""
-        try:
-            paths = {path for path in self._folder.iterdir() if path.name.endswith(SUFFIX)}
-        except OSError:
-            paths = set()
+        paths = {path for path in _files(self._folder) if path.name.endswith(SUFFIX)}
         for path in self._runs.keys() - paths:
             self._drop(self._runs[path])
         refused: list[tuple[Path, Refused]] = []
-        for path in sorted(paths - self._runs.keys()):
+        for path in sorted(paths - self._runs.keys() - self._damaged):
             run = open_run(path, self._fingerprint, self._salt)
             if isinstance(run, Refused):
                 refused.append((path, run))
@@ -286,6 +277,11 @@ class KeyIndex:
         self._runs.pop(run.path, None)
         self._owners = None
         run.close()
+
+    def _condemn(self, run: Run) -> None:
+        """Remove a damaged run, and use it no more even if it cannot be removed."""
+        self._damaged.add(run.path)
+        self._remove([run])
 
     def _remove(self, runs: Iterable[Run]) -> None:
         for run in list(runs):
@@ -319,7 +315,8 @@ class KeyIndex:
             total = sum(run.entries for run in runs)
             if len(runs) >= TIER_RUNS and (everything or total <= HOT_ENTRIES):
                 return runs
-        return []
+        small = classes.get(0, []) + classes.get(1, [])
+        return small if everything and len(small) > 1 else []
 
     def _merge(self, runs: list[Run], live: set[str]) -> bool:
         """Write one run with what some hold, then remove them; False when that did not come about.
@@ -327,8 +324,8 @@ class KeyIndex:
         A crash in between leaves both, which is harmless: see `_owned`.
         """
         for run in runs:
-            if not run.sound() or not run.check():  # or damage would get a new checksum
-                self._drop(run)
+            if not run.check():  # or damage would get a new checksum
+                self._condemn(run)
         runs = [run for run in runs if run.path in self._runs]
         oldest_s = time.time() - YOUNG_S
         kept = [
@@ -340,8 +337,9 @@ class KeyIndex:
         number = {file.path: index for index, (_, file) in enumerate(kept)}
         sources = [Source(run, self._mapped(run, number)) for run in runs]
         try:
-            with self.writer([file for _, file in kept]) as writer:
-                merge(sources, writer)
+            if kept:
+                with self.writer([file for _, file in kept]) as writer:
+                    merge(sources, writer)
         except ValueError:  # a run was changed under our hands
             return False
         self._remove(runs)
@@ -370,41 +368,3 @@ def _files(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
-
-
-def _salt_of(folder: Path) -> tuple[bytes, bool]:
-    """The salt of an index, made when it is missing or damaged; and whether it is in its file.
-
-    A new salt makes all runs foreign. Two processes that make one at once settle on the first, or, after damage, may
-    each have their own for a while: runs of one are foreign to the other.
-    """
-    salt = _read_salt(folder)
-    if salt is not None:
-        return salt, True
-    salt = os.urandom(16)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / _SALT).exists():
-            (folder / _SALT).unlink()
-        _save_salt(folder, salt)
-    except FileExistsError:
-        other = _read_salt(folder)
-        return (salt, False) if other is None else (other, True)
-    except OSError:
-        return salt, False
-    return salt, True
-
-
-def _save_salt(folder: Path, salt: bytes) -> None:
-    body = _SALT_MAGIC + salt
-    LocalLogStore().put_if_absent(folder / _SALT, body + zlib.crc32(body).to_bytes(4, "little"))
-
-
-def _read_salt(folder: Path) -> bytes | None:
-    try:
-        data = (folder / _SALT).read_bytes()
-    except OSError:
-        return None
-    body, checksum = data[:-4], data[-4:]
-    whole = len(data) == 28 and body[:8] == _SALT_MAGIC and zlib.crc32(body).to_bytes(4, "little") == checksum
-    return body[8:] if whole else None

@@ -185,6 +185,7 @@ class Run:
         self._stamp = status.st_size, status.st_mtime_ns
         self._small = footer.entries * ENTRY.itemsize <= SMALL_BYTES
         self._checked = checked or not self._small
+        self._rows = np.array([covered.rows for covered in footer.files], np.int64)
         self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
         self._upper: Hashes = np.ndarray(footer.entries, "<u8", self._map, len(PREAMBLE))
         self._rest: Hashes = np.ndarray((footer.entries, WORDS - 1), "<u8", self._map, footer.rest_at)
@@ -284,7 +285,15 @@ class Run:
             self.forget(int(position[part].min()), int(position[part].max()) + 1)
         entries = words.view(ENTRY).reshape(-1)
         same = entries["lower"] == lower[query]
+        if not self._are_rows(entries[same]):
+            return None
         return (query, entries) if same.all() else (query[same], entries[same])
+
+    def _are_rows(self, entries: Entries) -> bool:
+        file = entries["file"]
+        if len(file) and int(file.max()) >= len(self._rows):
+            return False
+        return bool((entries["row"] < self._rows.take(file)).all()) if len(file) else True
 
     def _search_small(self, upper: Hashes) -> tuple[Ints, Ints]:
         """Queries and positions at which `upper` stands, of a run whose checksums were compared."""
