@@ -56,7 +56,7 @@ def found(run: Run, hashes):
     matches = run.lookup(upper, lower)
     if matches is None:
         return None
-    query, entries = matches
+    query, entries = matches[0], matches[1].view(ENTRY).reshape(-1)
     return sorted((ordered[q], int(row)) for q, row in zip(query.tolist(), entries["row"].tolist(), strict=True))
 
 

@@ -26,8 +26,8 @@ from ordertrail.delta.key_runs import (
     ENTRY,
     SUFFIX,
     TEMPORARY,
+    WORDS,
     Covered,
-    Entries,
     Hashes,
     Ints,
     Refused,
@@ -200,9 +200,7 @@ class KeyIndex:
         chosen = self._owned().keys() if files is None else set(files)
         wanted = [path for path in self._owned() if path in chosen]
         number = {path: index for index, path in enumerate(wanted)}
-        queries: list[Ints] = [np.empty(0, np.int64)]
-        entries: list[Entries] = [np.empty(0, ENTRY)]
-        numbers: list[Ints] = [np.empty(0, np.int64)]
+        parts: list[tuple[Ints, Ints, Hashes]] = []
         for run in self._runs.values():
             mapped = self._mapped(run, number)
             if not (mapped >= 0).any():
@@ -210,21 +208,12 @@ class KeyIndex:
             matches = run.lookup(upper, lower)
             if matches is None:
                 return run
-            file = mapped[matches[1]["file"]]
-            queries.append(matches[0][file >= 0])
-            entries.append(matches[1][file >= 0])
-            numbers.append(file[file >= 0])
-        found = np.concatenate(entries)
-        return Found(
-            query=np.concatenate(queries),
-            file=np.concatenate(numbers),
-            row=found["row"].astype(np.int64),
-            event_us=found["event_us"].copy(),
-            content=found["content"].copy(),
-            inserted_us=found["inserted_us"].copy(),
-            revision=found["revision"].copy(),
-            files=tuple(wanted),
-        )
+            query, words = matches
+            file = mapped.take((words[:, -1] >> np.uint64(32)).astype(np.int64))
+            if not (file >= 0).all():
+                query, words, file = query[file >= 0], words.compress(file >= 0, axis=0), file[file >= 0]
+            parts.append((query, file, words))
+        return _found(parts, tuple(wanted))
 
     def _mapped(self, run: Run, number: Mapping[str, int]) -> Ints:
         """For each file of a run its number, or -1 where it has none or another run answers for it."""
@@ -353,6 +342,23 @@ class KeyIndex:
         if run.modified_s >= time.time() - YOUNG_S:
             return 0
         return sum(file.rows for file in run.files if file.path not in live)
+
+
+def _found(parts: Sequence[tuple[Ints, Ints, Hashes]], files: tuple[str, ...]) -> Found:
+    """Matches of several runs: queries, files, and the entries as words in the order of `ENTRY`."""
+    none = np.empty(0, np.int64)
+    words = np.concatenate([np.empty((0, WORDS), np.uint64), *(words for _, _, words in parts)])
+    event_us, content, inserted_us, revision = (words[:, word].astype(np.int64) for word in range(2, 6))
+    return Found(
+        query=np.concatenate([none, *(query for query, _, _ in parts)]),
+        file=np.concatenate([none, *(file for _, file, _ in parts)]),
+        row=(words[:, -1] & np.uint64(2**32 - 1)).astype(np.int64),
+        event_us=event_us,
+        content=content,
+        inserted_us=inserted_us,
+        revision=revision,
+        files=files,
+    )
 
 
 def _size_class(entries: int) -> int:

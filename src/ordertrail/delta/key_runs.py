@@ -185,7 +185,7 @@ class Run:
         self._stamp = status.st_size, status.st_mtime_ns
         self._small = footer.entries * ENTRY.itemsize <= SMALL_BYTES
         self._checked = checked or not self._small
-        self._rows = np.array([covered.rows for covered in footer.files], np.int64)
+        self._rows = np.array([covered.rows for covered in footer.files], np.uint64)
         self._map = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
         self._upper: Hashes = np.ndarray(footer.entries, "<u8", self._map, len(PREAMBLE))
         self._rest: Hashes = np.ndarray((footer.entries, WORDS - 1), "<u8", self._map, footer.rest_at)
@@ -261,7 +261,7 @@ class Run:
         if end > begin:
             self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
-    def lookup(self, upper: Hashes, lower: Hashes) -> tuple[Ints, Entries] | None:
+    def lookup(self, upper: Hashes, lower: Hashes) -> tuple[Ints, Hashes] | None:
         """All entries of some hashes.
 
         Args:
@@ -269,7 +269,8 @@ class Run:
             lower: uint64, same shape.
 
         Returns:
-            Indexes of the queries (int64) and copies of their entries, or None when the run is damaged.
+            Indexes of the queries (int64) and their entries as words, shape (matches, `WORDS`); None when the run is
+            damaged.
         """
         if not self.sound():
             return None
@@ -283,17 +284,17 @@ class Run:
         for part in _windows(np.maximum.accumulate(position), WINDOW_BYTES // ((WORDS - 1) * 8)):
             words[part, 1:] = self._rest.take(position[part], axis=0)
             self.forget(int(position[part].min()), int(position[part].max()) + 1)
-        entries = words.view(ENTRY).reshape(-1)
-        same = entries["lower"] == lower[query]
-        if not self._are_rows(entries[same]):
-            return None
-        return (query, entries) if same.all() else (query[same], entries[same])
+        same = words[:, 1] == lower[query]
+        if not same.all():
+            query, words = query[same], words.compress(same, axis=0)
+        return (query, words) if self._are_rows(words[:, -1]) else None
 
-    def _are_rows(self, entries: Entries) -> bool:
-        file = entries["file"]
-        if len(file) and int(file.max()) >= len(self._rows):
-            return False
-        return bool((entries["row"] < self._rows.take(file)).all()) if len(file) else True
+    def _are_rows(self, places: Hashes) -> bool:
+        """Whether some entries are rows of the files; `places` are file and row in one word."""
+        file, row = places >> np.uint64(32), places & np.uint64(2**32 - 1)
+        return not len(places) or (
+            int(file.max()) < len(self._rows) and bool((row < self._rows.take(file.astype(np.int64))).all())
+        )
 
     def _search_small(self, upper: Hashes) -> tuple[Ints, Ints]:
         """Queries and positions at which `upper` stands, of a run whose checksums were compared."""
