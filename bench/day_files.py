@@ -98,7 +98,7 @@ def _same(found: pa.Table, expected: pa.Table) -> bool:
         names = ", ".join(c if c != "last_update_timestamp" else f"epoch_us({c}) AS {c}" for c in COLUMNS)
         left, right = f"SELECT {names} FROM found", f"SELECT {names} FROM expected"
         different = f"SELECT count(*) FROM (({left} EXCEPT ALL {right}) UNION ALL ({right} EXCEPT ALL {left}))"
-        return found.num_rows == expected.num_rows and connection.execute(different).fetchall()[0][0] == 0
+        return bool(found.num_rows == expected.num_rows and connection.execute(different).fetchall()[0][0] == 0)
     finally:
         connection.close()
 

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 FIRST_DAY = date(2024, 1, 1)
@@ -46,12 +47,13 @@ CITIES = (
 
 # A product with a number coprime to 10^10 sends different shipments to different ten-digit numbers, spread at random.
 _TRACKING = "lpad((shipment * 7368787 % 10000000000)::varchar, 10, '0')"
+_ASCENDING = "lpad(shipment::varchar, 10, '0')"
 _ADDRESS = """(1 + dice(shipment, 20, 9999))::varchar || ' ' || $streets[1 + dice(shipment, 21, len($streets))]
     || ', ' || $cities[1 + dice(shipment, 22, len($cities))]"""
 
 _BIG = f"""
 SELECT 'ORD-' || lpad(shipment::varchar, 10, '0') AS order_num,
-    '1Z999AA1' || {_TRACKING} AS tracking_num,
+    '1Z999AA1' || {{tracking}} AS tracking_num,
     $day - (3 + age)::integer AS pck_recieved_date,
     CASE WHEN step = 7 THEN $day - age END AS package_deliver_date,
     $ranks[step] AS status,
@@ -59,8 +61,19 @@ SELECT 'ORD-' || lpad(shipment::varchar, 10, '0') AS order_num,
     $day - age + to_seconds(dice(shipment, 3, 86400)) AS last_update_timestamp
 FROM (
     SELECT range AS shipment, dice(range, 1, 30)::integer AS age, 1 + dice(range, 2, 8) AS step
-    FROM range($rows)
+    FROM range($first, $first + $rows)
 )
+"""
+
+_BATCH = f"""
+SELECT 'ORD-' || lpad(shipment::varchar, 10, '0') AS order_num,
+    '1Z999AA1' || {{tracking}} AS tracking_num,
+    $day - 3 AS pck_recieved_date,
+    CASE WHEN step = 7 THEN $day END AS package_deliver_date,
+    $ranks[step] AS status,
+    {_ADDRESS} AS address,
+    $day + to_seconds(dice(shipment, 3, 86400)) AS last_update_timestamp
+FROM (SELECT shipment, 1 + dice(shipment, 2, 8) AS step FROM picked)
 """
 
 # Row i of the feed repeats row j: itself, the row above (an exact repeat in the file), or the row at its place in the
@@ -122,23 +135,40 @@ FROM numbered WHERE place = 1 ORDER BY tracking_num
 """
 
 
-def big_file(path: Path, rows: int, seed: int = 7) -> None:
+def big_file(path: Path, rows: int, seed: int = 7, *, first: int = 0, ascending: bool = False) -> None:
     """Write one file of shipments that are all different, about 120 bytes a row.
 
     Args:
         path: Its name holds the file's date as `yyyy_mm_dd`; all events are on that day or in the 29 before.
         rows: At most 10^10.
         seed: Other seeds give other cells for the same tracking numbers.
+        first: Number of the first shipment; files of other ranges have other tracking numbers.
+        ascending: Tracking numbers rise with the shipments; otherwise they are spread at random.
 
     Raises:
         ValueError: No such date in the name.
     """
-    found = re.search(r"\d{4}_\d{2}_\d{2}", path.name)
-    if found is None:
-        raise ValueError(f"no date yyyy_mm_dd in the name {path.name!r}")
-    day = date.fromisoformat(found.group().replace("_", "-"))
+    query = _BIG.format(tracking=_ASCENDING if ascending else _TRACKING)
     with _connect(seed) as connection:
-        _copy(connection, _BIG, path, {**_pools(), "day": day, "rows": rows})
+        _copy(connection, query, path, {**_pools(), "day": _day(path), "first": first, "rows": rows})
+
+
+def batch_file(path: Path, shipments: np.ndarray, seed: int, *, ascending: bool = False) -> None:
+    """Write one file of given shipments, in this order; all its events are on the day in its name.
+
+    Args:
+        path: Its name holds the file's date as `yyyy_mm_dd`.
+        shipments: int64, unique; those of `big_file` are updates, others are new.
+        seed: Other seeds give other cells.
+        ascending: As in `big_file`.
+
+    Raises:
+        ValueError: No such date in the name.
+    """
+    query = _BATCH.format(tracking=_ASCENDING if ascending else _TRACKING)
+    with _connect(seed) as connection:
+        connection.register("picked", pa.table({"shipment": shipments}))
+        _copy(connection, query, path, {**_pools(), "day": _day(path)})
 
 
 def day_files(folder: Path, files: int = 1000, rows_per_file: int = 1000, seed: int = 7) -> tuple[Path, ...]:
@@ -195,6 +225,13 @@ def expected_target(folder: Path) -> pa.Table:
     place = target.schema.get_field_index("last_update_timestamp")
     instants = target.column(place).cast(pa.timestamp("us", "UTC"))
     return target.set_column(place, "last_update_timestamp", instants)
+
+
+def _day(path: Path) -> date:
+    found = re.search(r"\d{4}_\d{2}_\d{2}", path.name)
+    if found is None:
+        raise ValueError(f"no date yyyy_mm_dd in the name {path.name!r}")
+    return date.fromisoformat(found.group().replace("_", "-"))
 
 
 def _pools() -> dict[str, object]:

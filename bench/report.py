@@ -8,13 +8,15 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -48,17 +50,25 @@ def timed(code: str, arguments: Sequence[str]) -> Timed:
         RuntimeError: The process failed.
     """
     command = [sys.executable, "-c", code + _PEAK, *arguments]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"the process ended with {process.returncode}")
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            raise RuntimeError(f"the process ended with {process.returncode}:\n{errors.read()[-4000:]}")
     output, _, peak = output.rstrip().rpartition("\n")
     return Timed(wall_s, usage.ru_utime + usage.ru_stime, int(peak.split()[1]) * 1.024 / 1000, output)
+
+
+def peak_mb(process_id: int) -> float:
+    """The most resident memory that a running process has had so far, in MB (10^6 bytes)."""
+    lines = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1.024 / 1000
 
 
 def summary(runs: Sequence[Timed]) -> dict[str, object]:
@@ -71,21 +81,39 @@ def summary(runs: Sequence[Timed]) -> dict[str, object]:
     }
 
 
-def save(name: str, figures: dict[str, object]) -> None:
+def save(name: str, figures: Mapping[str, object]) -> None:
     """Write `bench/results/<name>.json` and print the figures."""
-    document = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **figures}
+    print(write(name, figures))
+
+
+def write(name: str, figures: Mapping[str, object]) -> str:
+    """Write `bench/results/<name>.json`; its text."""
+    document = {"measured_at": measured_at(), "machine": machine(), **figures}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(document, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    return text
+
+
+def measured_at() -> str:
+    """The time now, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def machine() -> dict[str, object]:
     """Cores, and the versions that matter."""
-    packages = ("duckdb", "deltalake", "pyarrow", "numpy")
+    packages = ("duckdb", "deltalake", "pyarrow", "numpy", "polars", "pyspark", "delta-spark")
     return {
         "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9),
         "python": platform.python_version(),
         "load_average_1_min": round(os.getloadavg()[0], 1),
-        **{package: version(package) for package in packages},
+        **{package: _version(package) for package in packages},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,91 +1,300 @@
-"""100,000 rows, half of them updates of random keys, into a table that is there: `run` against delta-rs `merge`.
+"""A batch into a table that is there: ordertrail's `run` against what else brings updates into a table on one machine.
 
-`python -m bench.upsert [--rows 1000000] [--batch 100000] [--rounds 3]`. In turns, each in a fresh process, timed from
-outside, each on its own copy of the same table. delta-rs gets the batch typed by DuckDB and merges it; ours reads and
-checks the CSV, stages, orders, merges, writes history and deliveries, and archives.
+`python -m bench.upsert [--sizes 10m] [--batches 100k] [--shares 50] [--keys random] [--rounds 5] [--peers ...]`; lists
+are separated by commas. In turns: every contender once a round, each on its own copy of the same table, each with the
+same batches, and a new one every round. Before the first round each has had one batch that is on no clock. In the end
+all tables must hold the same rows.
+
+What the figures of a contender are (seconds, medians over the rounds):
+
+- `whole_s`: its process from start to end, seen from outside; of the warm Spark, whose session stays, from the CSV to
+  the last commit, without the start of the session;
+- `load_s`: the change of the table alone. For ordertrail the load step: order, look up, commit, history, rejects and
+  the done mark; for the others the merge, or the delete and the append, of rows that are typed and at hand.
+
+Ratios are of medians, to ordertrail's. Figures are kept case by case in `bench/results/upsert.json`; a case that is
+measured again takes the place of the old one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
+import statistics
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
-import duckdb
+import numpy as np
 
-from bench.feed import COLUMNS, big_file
-from bench.first_load import CONFIG, NAME, OURS
-from bench.report import Timed, save, summary, timed
-from ordertrail import Pipeline, load_config
+from bench import chart, spark, tables
+from bench.report import RESULTS, machine, measured_at, timed, write
 
-PEER = """
-import sys, duckdb
-from deltalake import DeltaTable
-types = {"order_num": "VARCHAR", "tracking_num": "VARCHAR", "pck_recieved_date": "DATE", "package_deliver_date": "DATE",
-         "status": "VARCHAR", "address": "VARCHAR", "last_update_timestamp": "TIMESTAMP"}
-connection = duckdb.connect()
-rows = connection.sql(f"FROM read_csv('{sys.argv[1]}', header = true, columns = {types})").to_arrow_table()
-connection.close()
-merge = DeltaTable(sys.argv[2]).merge(rows, "t.tracking_num = s.tracking_num", source_alias="s", target_alias="t")
-found = merge.when_matched_update_all().when_not_matched_insert_all().execute()
-print(found["num_target_rows_inserted"], found["num_target_rows_updated"])
-"""
+NOT_RACY_S = 2.1
+"""A file younger than 2 s when it is found is hashed once more when it is archived; vendors' files are older."""
+
+PEER = "from bench.peers import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to bring a batch in.
+
+    Attributes:
+        kind: Of its table, as in `bench.tables`.
+        about: What it is, in words.
+        warm: Its way on the warm Spark; None when it has a process of its own.
+        spark: Whether it needs Spark.
+        default: Whether it takes part when no peers are named.
+    """
+
+    kind: str
+    about: str
+    warm: str | None = None
+    spark: bool = False
+    default: bool = True
+
+
+CONTENDERS: Mapping[str, Contender] = {
+    "ordertrail": Contender("ordertrail", "run: parse, check, stage, load, history, archive; a process"),
+    "delta_rs_merge": Contender("delta", "delta-rs merge; a process, CSV typed by DuckDB"),
+    "delta_rs_notebooks": Contender("delta", "the notebooks' delete and append, on delta-rs; a process"),
+    "duckdb_merge": Contender("duckdb", "DuckDB's MERGE into its own file, not Delta; a process"),
+    "spark_merge": Contender("delta", "Spark MERGE, session warm", "merge", spark=True),
+    "spark_notebooks": Contender(
+        "delta", "the notebooks' delete and append, Spark session warm", "notebooks", spark=True
+    ),
+    "spark_merge_process": Contender("delta", "Spark MERGE, a process with its session", spark=True, default=False),
+    "spark_notebooks_process": Contender("delta", "the notebooks on Spark, a process with its session", spark=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured: sizes in rows, the share of updates in %, `random` or `clustered` keys."""
+
+    rows: int
+    batch_rows: int
+    update_share: int
+    keys: str
+
+    @property
+    def ascending(self) -> bool:
+        """Clustered keys are neighbours in the table; its keys then rise with its rows, as numbers given in turn do."""
+        return self.keys == "clustered"
+
+    @property
+    def updates(self) -> int:
+        """Rows of a batch that update one of the table's."""
+        return self.batch_rows * self.update_share // 100
+
+    def write_batch(self, folder: Path, number: int) -> Path:
+        """Write a batch of this case into a folder; the same number, the same bytes."""
+        path = folder / tables.batch_name(number)
+        news = self.batch_rows - self.updates
+        first = self.rows + number * news
+        pick = np.random.default_rng([number, self.rows, self.batch_rows, self.update_share])
+        tables.batch(path, pick, self.rows, range(first, first + news), self.updates, ascending=self.ascending)
+        return path
+
+
+@dataclass(slots=True)
+class Bout:
+    """A case while it is measured: its folder with one table a contender, and what was found, round by round."""
+
+    case: Case
+    folder: Path
+    rounds: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+
+
+class Bench:
+    """The measurements of one command.
+
+    Args:
+        work: For tables and batches.
+        contenders: Names of those that take part, in order.
+    """
+
+    def __init__(self, work: Path, contenders: Sequence[str]) -> None:
+        self._work = work
+        self._contenders = tuple(contenders)
+        self._warm: spark.WarmSpark | None = None
+        if any(CONTENDERS[name].spark for name in contenders):
+            spark.fetch_jars(work / "jars")
+            os.environ[spark.JARS] = str(work / "jars")
+        if any(CONTENDERS[name].warm for name in contenders):
+            self._warm = spark.WarmSpark(work)
+
+    def close(self) -> None:
+        """End the warm Spark."""
+        if self._warm is not None:
+            self._warm.close()
+
+    def measure(self, cases: Sequence[Case], rounds: int) -> list[dict[str, object]]:
+        """Measure cases together: a round is every case and every contender once.
+
+        Returns:
+            The figures, a case each.
+
+        Raises:
+            RuntimeError: A contender failed, or its table does not hold what the others' do.
+        """
+        bouts = [self._prepare(case) for case in cases]
+        for number in range(rounds + 1):
+            for bout in bouts:
+                self._round(bout, number)
+        for bout in bouts:
+            self._compare(bout)
+            shutil.rmtree(bout.folder)
+        return [figures(bout) for bout in bouts]
+
+    def _prepare(self, case: Case) -> Bout:
+        base = self._work / f"base-{case.rows}-{case.keys}"
+        kinds = {CONTENDERS[name].kind for name in self._contenders}
+        tables.build(base, kinds, case.rows, ascending=case.ascending)
+        folder = self._work / f"case-{case.rows}"
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in self._contenders:
+            tables.copy(base / CONTENDERS[name].kind, folder / name)
+        return Bout(case, folder, {name: [] for name in self._contenders})
+
+    def _round(self, bout: Bout, number: int) -> None:
+        """Round 0 warms up: it is on no clock."""
+        csv = bout.case.write_batch(bout.folder, number)
+        shift = number % len(self._contenders)
+        for name in self._contenders[shift:] + self._contenders[:shift]:
+            found = self._turn(name, bout.folder / name, csv)
+            if found.get("updated", bout.case.updates) != bout.case.updates:
+                raise RuntimeError(f"{name} updated {found['updated']} rows, not {bout.case.updates}")
+            if number:
+                bout.rounds[name].append(found)
+            print(f"{bout.case}, round {number}, {name}: {_short(found)}", flush=True)
+        csv.unlink()
+
+    def _turn(self, name: str, table: Path, csv: Path) -> dict[str, object]:
+        contender = CONTENDERS[name]
+        if contender.kind == "ordertrail":
+            shutil.copy2(csv, table / "in" / csv.name)
+            time.sleep(NOT_RACY_S)
+        os.sync()  # what the one before left to write is not on this one's clock
+        if contender.warm is not None:
+            assert self._warm is not None
+            found = self._warm.load(contender.warm, table, csv)
+        else:
+            run = timed(PEER, [name, str(table), str(csv)])
+            found = json.loads(run.output.splitlines()[-1])
+            others_mb = found.pop("other_process_peak_mb", 0.0)
+            found |= {"whole_s": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb + others_mb}
+        if contender.kind == "delta":
+            tables.drop_old_files(table)
+        return found
+
+    def _compare(self, bout: Bout) -> None:
+        prints = {name: tables.fingerprint(CONTENDERS[name].kind, bout.folder / name) for name in self._contenders}
+        if len(set(prints.values())) > 1:
+            raise RuntimeError(f"the tables are not the same: {prints}")
+
+
+def figures(bout: Bout) -> dict[str, object]:
+    """What was found of a case, as it is kept."""
+    contenders: dict[str, object] = {}
+    for name, rounds in bout.rounds.items():
+        keys = [key for key in ("whole_s", "load_s", "inside_s", "cpu_s") if key in rounds[0]]
+        medians: dict[str, float] = {key: _median(rounds, key) for key in keys}
+        entry: dict[str, object] = {"about": CONTENDERS[name].about, **medians}
+        if "peak_mb" in rounds[0]:
+            entry["peak_mb"] = round(max(float(str(one["peak_mb"])) for one in rounds))
+        if "ordertrail" in bout.rounds and name != "ordertrail":
+            ours = bout.rounds["ordertrail"]
+            ratios = {key: medians[key] / _median(ours, key) for key in ("whole_s", "load_s")}
+            entry |= {f"{key.removesuffix('_s')}_to_ordertrail": round(ratio, 2) for key, ratio in ratios.items()}
+        entry["rounds"] = [{key: _rounded(value) for key, value in one.items()} for one in rounds]
+        contenders[name] = entry
+    case = bout.case
+    return {
+        "rows": case.rows,
+        "batch_rows": case.batch_rows,
+        "update_share": case.update_share,
+        "keys": case.keys,
+        "measured_at": measured_at(),
+        "load_average_1_min": round(os.getloadavg()[0], 1),
+        "contenders": contenders,
+    }
+
+
+def keep(found: Sequence[Mapping[str, object]]) -> None:
+    """Put the figures of some cases into `bench/results/upsert.json`."""
+    path = RESULTS / "upsert.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    cases = {_identity(case): case for case in [*before.get("cases", []), *found]}
+    ordered = [cases[identity] for identity in sorted(cases)]
+    write("upsert", {"spark": spark.about(), "cases": ordered})
+
+
+def sizes(text: str) -> list[int]:
+    """Numbers such as `1k,100k,10m`."""
+    units = {"k": 1000, "m": 1_000_000}
+    return [int(word.rstrip("km")) * units.get(word[-1], 1) for word in text.lower().split(",")]
+
+
+def _identity(case: Mapping[str, object]) -> tuple[str, int, int, int]:
+    batch, share, rows = (int(str(case[key])) for key in ("batch_rows", "update_share", "rows"))
+    return str(case["keys"]), batch, share, rows
+
+
+def _median(rounds: Sequence[Mapping[str, object]], key: str) -> float:
+    return round(statistics.median(float(str(one[key])) for one in rounds), 3)
+
+
+def _rounded(value: object) -> object:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _short(found: Mapping[str, object]) -> str:
+    keys = ("whole_s", "load_s", "peak_mb")
+    return ", ".join(f"{key} {float(str(found[key])):.2f}" for key in keys if key in found)
+
+
+def _peers(names: str | None) -> list[str]:
+    lacking = spark.missing()
+    wanted = names.split(",") if names else [name for name, one in CONTENDERS.items() if one.default]
+    if unknown := [name for name in wanted if name not in CONTENDERS]:
+        raise SystemExit(f"no such contender: {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
+    if lacking and any(CONTENDERS[name].spark for name in wanted):
+        print(f"without Spark: {lacking}")
+        wanted = [name for name in wanted if not CONTENDERS[name].spark]
+    return wanted
 
 
 def main() -> None:
-    """Measure, and keep the figures in `bench/results/upsert.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--batch", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    """Measure, keep the figures, and draw the chart."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=sizes, default=[10_000_000], help="rows of the table: 1m,10m,100m")
+    parser.add_argument("--batches", type=sizes, default=[100_000], help="rows of a batch: 1k,100k,1m")
+    parser.add_argument("--shares", type=sizes, default=[50], help="updates among them, in percent: 0,50,100")
+    parser.add_argument("--keys", default="random", help="random,clustered")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", help=f"who takes part, of {','.join(CONTENDERS)}; ordertrail for ratios")
+    parser.add_argument("--work", type=Path, help="a folder to keep the built tables in, for the next command")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as folder:
-        base = Path(folder)
-        _prepare(base, options.rows, options.batch)
-        ours: list[Timed] = []
-        peer: list[Timed] = []
-        for _ in range(options.rounds):
-            shutil.copytree(base / "peer", base / "peer-run")
-            peer.append(timed(PEER, [str(base / "batch.csv"), str(base / "peer-run")]))
-            shutil.rmtree(base / "peer-run")
-            shutil.copytree(base / "ours", base / "ours-run")
-            shutil.copy2(base / "batch.csv", base / "ours-run" / "in" / "order_tracking_2026_11_24.csv")
-            ours.append(timed(OURS, [str(base / "ours-run" / "ordertrail.toml")]))
-            shutil.rmtree(base / "ours-run")
-        figures: dict[str, object] = {
-            "rows_before": options.rows,
-            "batch_rows": options.batch,
-            "update_share": 0.5,
-            "delta_rs_merge": {**summary(peer), "inserted_updated": peer[-1].output.strip()},
-            "ordertrail_run": {**summary(ours), "inserted_and_steps": ours[-1].output.strip()},
-        }
-    save("upsert", figures)
-
-
-def _prepare(base: Path, rows: int, batch: int) -> None:
-    from deltalake import write_deltalake
-
-    ours = base / "ours"
-    (ours / "in").mkdir(parents=True)
-    (ours / "ordertrail.toml").write_text(CONFIG.replace('name = "orders"', 'name = "orders"\nsettle_s = 0.0'))
-    feed = ours / "in" / NAME
-    big_file(feed, rows)
-    names = ", ".join(COLUMNS)
-    later = "strftime(last_update_timestamp + INTERVAL 30 HOUR, '%Y-%m-%d %H:%M:%S') AS last_update_timestamp"
-    connection = duckdb.connect()
-    scan = f"read_csv('{feed}', header = true, all_varchar = true)"
-    typed = f"SELECT * REPLACE (CAST(last_update_timestamp AS TIMESTAMP) AS last_update_timestamp) FROM {scan}"
-    connection.execute(
-        f"COPY (SELECT {names} FROM (SELECT * REPLACE ({later}, CASE WHEN n % 2 = 0 THEN tracking_num ELSE "
-        f"tracking_num || 'N' END AS tracking_num) FROM (SELECT *, row_number() OVER () AS n FROM ({typed}) "
-        f"USING SAMPLE {batch} ROWS (reservoir, 7)))) TO '{base / 'batch.csv'}' (HEADER)"
-    ).fetchall()
-    dates = ", ".join(f"CAST({name} AS DATE) AS {name}" for name in ("pck_recieved_date", "package_deliver_date"))
-    table = connection.sql(f"SELECT * REPLACE ({dates}) FROM ({typed})").to_arrow_table()
-    write_deltalake(base / "peer", table)
-    connection.close()
-    Pipeline(load_config(ours / "ordertrail.toml")).run()
+    contenders = _peers(options.peers)
+    with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
+        work: Path = options.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        bench = Bench(work.resolve(), contenders)
+        try:
+            for keys, batch, share in product(options.keys.split(","), options.batches, options.shares):
+                cases = [Case(rows, batch, share, keys) for rows in options.sizes if batch * share <= rows * 100]
+                keep(bench.measure(cases, options.rounds))
+        finally:
+            bench.close()
+    chart.draw()
+    print(f"{RESULTS / 'upsert.json'}; {machine()}")
 
 
 if __name__ == "__main__":
