@@ -23,6 +23,7 @@ from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
 from ordertrail.engines.embedded_compact import compact, tidy_index
+from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.lock import maintenance_lock, pipeline_lock
@@ -194,6 +195,23 @@ def maintain(
     )
 
 
+def word(step: Step) -> str:
+    """What kind of step it is, in one word for programs."""
+    match step:
+        case Compaction():
+            return "compact"
+        case Checkpoint():
+            return "checkpoint"
+        case CleanUp():
+            return "clean_up"
+        case Sweep():
+            return "vacuum"
+        case TidyIndex():
+            return "tidy_index"
+        case _:
+            assert_never(step)
+
+
 def describe(step: Step) -> str:
     """A step in a few words."""
     match step:
@@ -244,8 +262,7 @@ class _Run:
             case Sweep():
                 return self._sweep(table, step)
             case TidyIndex():
-                tidy_index(self.session.config, table.snapshot())
-                self.session.probe("maintain.tidied")
+                tidy_index(self.session, table.snapshot())
                 return None
             case _:
                 assert_never(step)
@@ -286,13 +303,17 @@ class _Run:
 
 @contextmanager
 def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[Session]:
-    spill = config.warehouse / f".ordertrail-maintain-{uuid.uuid4().hex}"
-    con = connect(config.threads, config.memory_limit_mb, spill)
+    tables = tables_of(config, store)
+    target = read_snapshot(tables.target.log)
+    index = open_index(config, target) if target.takes_vectors else None
+    con = connect(config.threads, config.memory_limit_mb, config.warehouse / f".ordertrail-maintain-{uuid.uuid4().hex}")
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:
-            tables = tables_of(config, store)
-            yield Session(config, con, pool, tables, _app_id(tables.deliveries), probe)
+            # The hashes of keys are made with the salt of the session's index.
+            yield Session(config, con, pool, tables, _app_id(tables.deliveries), probe, index)
     finally:
+        if index is not None:
+            index.close()
         con.close()
 
 

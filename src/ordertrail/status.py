@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ordertrail.config import Config
+from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.errors import OrdertrailError, StorageError, UsageError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from ordertrail.query import ReadOnlyTables
 
-__all__ = ["Cell", "Quarantined", "Reader", "Row", "Rows", "Status", "Track", "Waiting", "json_value"]
+__all__ = ["Cell", "Quarantined", "Reader", "Row", "Rows", "Status", "TableDebt", "Track", "Waiting", "json_value"]
 
 RECENT = 5
 """How many quarantined deliveries `Status` names."""
@@ -80,6 +81,31 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class TableDebt:
+    """What the tables owe their readers, and `ordertrail maintain` pays.
+
+    Attributes:
+        due: The debt is above the limits of `[maintenance]`.
+        reasons: Where it is, one line each.
+        target_files: Data files of the target.
+        target_small_files: Of these, small ones.
+        target_deleted_rows: Rows in them that deletion vectors mark.
+        target_deleted_share: Share of these among all rows in them, 0 to 1.
+        history_files: Data files of the history.
+        log_entries: Commits in the logs of the five tables.
+    """
+
+    due: bool
+    reasons: tuple[str, ...]
+    target_files: int
+    target_small_files: int
+    target_deleted_rows: int
+    target_deleted_share: float
+    history_files: int
+    log_entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Where a pipeline stands.
 
@@ -99,6 +125,7 @@ class Status:
         quarantined_recent: The last `RECENT` quarantined deliveries, newest first.
         waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are settled.
         waiting: All files in the source but hidden ones.
+        debt: What maintenance would pay.
         warnings: What could not be looked at, one line each.
     """
 
@@ -117,6 +144,7 @@ class Status:
     quarantined_recent: tuple[Quarantined, ...]
     waiting_files: int
     waiting: tuple[Waiting, ...]
+    debt: TableDebt
     warnings: tuple[str, ...] = ()
 
 
@@ -198,7 +226,29 @@ class Reader:
             quarantined_recent=quarantined,
             waiting_files=sum(1 for file in waiting if file.reason in (NEXT_PASS, "not settled")),
             waiting=waiting,
+            debt=self._debt(),
             warnings=warnings,
+        )
+
+    def _debt(self) -> TableDebt:
+        names, limits = self.config.tables, self.config.maintenance
+        target = debt_of(self._snapshots[names.target], limits)
+        logs = {name: DeltaLog(snapshot.root) for name, snapshot in self._snapshots.items()}
+        due = [
+            reason
+            for name, snapshot in self._snapshots.items()
+            if name != names.stage
+            for reason in reasons(snapshot, limits, commits_behind(logs[name]))
+        ]
+        return TableDebt(
+            due=bool(due),
+            reasons=tuple(due),
+            target_files=target.files,
+            target_small_files=target.small_files,
+            target_deleted_rows=target.deleted_rows,
+            target_deleted_share=round(target.deleted_share, 4),
+            history_files=len(self._snapshots[names.history].files),
+            log_entries=sum(len(log.entries()[0]) for log in logs.values()),
         )
 
     def _deliveries_summary(self) -> tuple[dict[str, int], datetime | None, tuple[Quarantined, ...]]:

@@ -32,6 +32,7 @@ from ordertrail.rules.filekey import clean_name
 from ordertrail.sources.base import Discovery
 from ordertrail.sources.directory import DirectorySource, settled
 from ordertrail.watch_heartbeat import Heartbeat, heartbeat_path
+from ordertrail.watch_maintenance import Upkeep
 from ordertrail.watch_schedule import Schedule
 
 STOP_GRACE_S = 4.0
@@ -123,6 +124,7 @@ class Parts:
         clock: Monotonic, in seconds.
         random: Gives numbers from 0 to below 1.
         start: Starts a pass in another thread.
+        upkeep: Asked after each pass that went well to maintain the tables; None leaves that to people.
     """
 
     run: Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
@@ -134,6 +136,7 @@ class Parts:
     start: Callable[[Callable[[], None]], None] = lambda work: threading.Thread(
         target=work, name="ordertrail-pass", daemon=True
     ).start()
+    upkeep: Upkeep | None = None
 
 
 class Service:
@@ -264,6 +267,8 @@ class Service:
                 )
                 self._open = {path for path in self._open if os.path.lexists(self._config.source / path)}
                 self._succeeded(result)
+                if self._parts.upkeep is not None and self._stop_by_s is None:
+                    self._parts.upkeep.consider()
             case PassRunningError():
                 self._complete |= self._handed - self._open
                 self._schedule.blocked(now_s)
@@ -349,7 +354,8 @@ def watch(
     with _signals(mailbox) if stop is None else _stopping(mailbox, stop):
         heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC))
         listener = _listener(config, mailbox)
-        parts = Parts(_passes(config), listener, heartbeat, mailbox)
+        upkeep = Upkeep(config) if config.maintenance.auto else None
+        parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep)
         _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
         heartbeat.start()
         try:
@@ -358,8 +364,12 @@ def watch(
             heartbeat.stop()
         if not ended:
             _log.warning("the pass was abandoned; the next one finishes it")
-            if stop is None:
-                _leave()
+        cut_short = upkeep is not None and upkeep.running
+        if cut_short:
+            _log.info("maintenance was cut short; it begins anew next time")
+        # A thread at work in a library must not meet the end of the interpreter.
+        if stop is None and (cut_short or not ended):
+            _leave()
         if listener is not None:
             listener.close()
         _log.info("stopped")

@@ -19,13 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.config import Config
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.debt import Compaction
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors
-from ordertrail.engines.embedded_find import cover, open_index
+from ordertrail.engines.embedded_find import cover
 from ordertrail.engines.session import Session
 from ordertrail.errors import CommitConflictError, TableError, UnsupportedTableError
 from ordertrail.parse.kernel import PARQUET
@@ -86,6 +85,7 @@ def compact(session: Session, table: Table, plan: Compaction, locked: Locked) ->
     if not all(path in base.files for path in plan.files):
         return "somebody else wrote these files again"
     path = table.new_path("c")
+    whole = False
     try:
         olds = _write(session, base, [base.files[name] for name in plan.files], path)
         rows = olds[-1].start + olds[-1].rows
@@ -93,9 +93,10 @@ def compact(session: Session, table: Table, plan: Compaction, locked: Locked) ->
         session.probe("maintain.files")
         if new is not None and table is session.tables.target:
             _cover(session, base, new)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        whole = True
+    finally:
+        if not whole:
+            path.unlink(missing_ok=True)
     # From here on the file may be live whatever is raised: one that is not is swept when it is old enough.
     with locked():
         done = _commit(session, table, olds, new)
@@ -104,13 +105,16 @@ def compact(session: Session, table: Table, plan: Compaction, locked: Locked) ->
     return done.given_up
 
 
-def tidy_index(config: Config, target: Snapshot) -> None:
-    """Merge the runs of the target's key index and drop what stands for files that are gone."""
-    index = open_index(config, target)
-    try:
-        index.tidy(target.files.keys(), everything=True)
-    finally:
-        index.close()
+def tidy_index(session: Session, target: Snapshot) -> None:
+    """Merge the runs of the target's key index and drop what stands for files that are gone.
+
+    Raises:
+        StorageError: The disk is full or failing; the index is as good as before.
+    """
+    if session.index is not None:
+        with duckdb_errors("cannot tidy the key index"):
+            session.index.tidy(target.files.keys(), everything=True)
+        session.probe("maintain.tidied")
 
 
 def commit_optimize(table: Table, base: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> int:
@@ -244,14 +248,10 @@ def _schema(base: Snapshot) -> pa.Schema:
 
 def _cover(session: Session, base: Snapshot, new: AddFile) -> None:
     """Index the new file before it is live; without that the next pass would have to read it."""
-    if not base.takes_vectors:
-        return
-    index = open_index(session.config, base)
-    try:
-        cover(session, index, base, [new])
-    finally:
-        index.close()
-    session.probe("maintain.indexed")
+    if session.index is not None:
+        with duckdb_errors("cannot index the compacted file"):
+            cover(session, session.index, base, [new])
+        session.probe("maintain.indexed")
 
 
 # -- committing -----------------------------------------------------------------------------------------------------
