@@ -264,7 +264,7 @@ def unheard_of(house: House) -> None:
 
 
 FEATURES: dict[Callable[[House], None], str] = {
-    change_feed: "enableChangeDataFeed",
+    change_feed: "hangeDataFeed",  # a property, and where the table has features a feature too
     append_only: "appendOnly",
     constraint: "onstraint",
     partitions: "partitions by status",

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import read_snapshot
 from tests.contract.conftest import MakeHouse
 from tests.contract.test_row_scenarios import TYPED, TYPED_HEAD, TYPES
 from tests.feeds import TIMES, cells, csv_bytes, dated
@@ -73,7 +75,9 @@ def test_the_tables_need_one_feature_of_their_readers_at_most(lived_in: House, w
         protocol = DeltaTable(lived_in.table_path(table)).protocol()
         if table == "target" and writer == "vectors":
             assert (protocol.min_reader_version, protocol.min_writer_version) == (3, 7)
-            assert protocol.reader_features == protocol.writer_features == ["deletionVectors"]
+            (features,) = (action["protocol"] for action in lived_in.actions(table, 0) if "protocol" in action)
+            assert features["readerFeatures"] == ["deletionVectors"]
+            assert set(features["writerFeatures"]) == {"deletionVectors", "invariants"}
         else:
             assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
         fields = json.loads(DeltaTable(lived_in.table_path(table)).schema().to_json())["fields"]
@@ -104,4 +108,6 @@ def test_statistics_and_sizes_in_the_log_are_true(lived_in: House) -> None:
         for added in pa.table(DeltaTable(root).get_add_actions(flatten=True)).to_pylist():
             assert added["size_bytes"] == (root / added["path"]).stat().st_size
             counted += added["num_records"]
+        for file in read_snapshot(DeltaLog(root)).files.values():
+            counted -= json.loads(file.deletion_vector)["cardinality"] if file.deletion_vector else 0
         assert counted == len(lived_in.rows(table))

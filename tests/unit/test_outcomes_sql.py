@@ -219,9 +219,9 @@ TEXTS = {
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
 }  # fmt: skip
 KEYWORDS = {
-    "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP", "IS",
-    "JOIN", "LAST", "LEFT", "NOT", "NULL", "NULLS", "ON", "OR", "ORDER", "OVER", "PARTITION", "SELECT", "THEN", "WHEN",
-    "WHERE",
+    "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",
+    "HAVING", "IN", "IS", "JOIN", "LAST", "LEFT", "NOT", "NULL", "NULLS", "ON", "OR", "ORDER", "OVER", "PARTITION",
+    "SELECT", "THEN", "UNION", "WHEN", "WHERE", "WITH",
 }  # fmt: skip
 FUNCTIONS = {"row_number", "count", "max"}
 TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|\d+|<>|<=|>=|[(),.*=<>+]|-(?!-)")

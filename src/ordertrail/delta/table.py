@@ -201,7 +201,7 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
     Columns are found by name; a file without one has NULL there. Rows that a deletion vector marks are left out.
 
     Args:
-        con: Where the deleted rows are registered, under a name of these files' own.
+        con: An in-memory database; it gets a table of the deleted rows, under a name of these files' own.
         snapshot: What to read.
         columns: Which columns, in order.
     """
@@ -217,23 +217,31 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
         f"FROM read_parquet([{files}], union_by_name = true)"
     )
     if snapshot.has_deletion_vectors:
-        # Positions depend on the files and their order. Of one name there is but one content, so that it may be
-        # registered again, which takes the place of the first, while older SQL still refers to it.
-        content = [str(snapshot.root), *((file.path, file.deletion_vector) for file in snapshot.files.values())]
-        deleted = f"deleted_{hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()}"
-        con.register(deleted, _deleted_positions(snapshot))
-        scan = f"SELECT * FROM ({scan}) WHERE _pos NOT IN (SELECT pos FROM {name_sql(deleted)})"
+        scan = f"SELECT * FROM ({scan}) WHERE _pos NOT IN (SELECT pos FROM {_deleted_table(con, snapshot)})"
     names = ", ".join(f"CAST({name_sql(c.name)} AS {sql_type(c.type)}) AS {name_sql(c.name)}" for c in wanted)
     return f"(SELECT {names}, _pos FROM ({scan} UNION ALL BY NAME {empty}))"
 
 
-def _deleted_positions(snapshot: Snapshot) -> pa.Table:
-    """Positions that deletion vectors mark; column `pos`."""
-    found = [np.empty(0, dtype=np.int64)]
-    for index, file in enumerate(snapshot.files.values()):
-        if file.deletion_vector is not None:
-            found.append((np.int64(index) << ROW_BITS) | deleted_rows(snapshot.root, file))
-    return pa.table({"pos": np.concatenate(found)})
+def _deleted_table(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
+    """The name of a DuckDB table with the positions that deletion vectors mark; column `pos`.
+
+    Positions depend on the files and their order: of one name there is but one content. It lies in a schema of its own,
+    out of sight of `SHOW TABLES`.
+    """
+    content = [str(snapshot.root), *((file.path, file.deletion_vector) for file in snapshot.files.values())]
+    name = f"deleted_{hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()}"
+    place = f"memory.ordertrail_deleted.{name}"
+    con.execute("CREATE SCHEMA IF NOT EXISTS memory.ordertrail_deleted").fetchall()
+    there = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'ordertrail_deleted' AND table_name = ?"
+    if con.execute(there, [name]).fetchall() != [(1,)]:
+        found = [np.empty(0, dtype=np.int64)]
+        for index, file in enumerate(snapshot.files.values()):
+            if file.deletion_vector is not None:
+                found.append((np.int64(index) << ROW_BITS) | deleted_rows(snapshot.root, file))
+        con.register(name, pa.table({"pos": np.concatenate(found)}))
+        con.execute(f"CREATE TABLE {place} AS FROM {name}").fetchall()
+        con.unregister(name)
+    return place
 
 
 @contextmanager

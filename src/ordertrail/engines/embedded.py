@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import WITH_VECTORS
@@ -103,6 +104,10 @@ class EmbeddedEngine:
         """See `Engine.archived`."""
         with duckdb_errors("cannot note what is archived"):
             mark_archived(self._session, batch, elsewhere)
+        if self._session.index is not None:
+            # The batch is done and readable: small runs of the index are merged now, so that the next one is quick.
+            with suppress(OSError):
+                self._session.index.tidy(self._session.tables.target.snapshot().files.keys())
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -132,10 +137,10 @@ class EmbeddedEngine:
             if operation in _RESETS or operation == "TRUNCATE" or overwritten:
                 warnings.append(
                     f"version {version} of {table.root.name} is a foreign {operation}: the target may no longer be the "
-                    f"fold of the history; restore version {version - 1}, and see ordertrail verify"
+                    f"fold of the history; ordertrail rebuild makes it that again"
                 )
         if target < done:
             warnings.append(
-                f"{table.root.name} has lost batch {done}: it stands at batch {target}; see ordertrail verify"
+                f"{table.root.name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild"
             )
         return tuple(warnings)

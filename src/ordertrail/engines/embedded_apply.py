@@ -9,13 +9,17 @@ Both read what `embedded_load` worked out: `outcomes`, `best`, `target_before` a
 
 from __future__ import annotations
 
+import os
+import shutil
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
-from ordertrail.delta.log import storage_error
+from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.engines.embedded_find import cover, physical_rows
@@ -25,10 +29,8 @@ from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import stage_columns, target_columns
 
-Written = tuple[list[AddFile], list[AddFile]]
-"""Data files to add, and live ones to take out; a file whose rows are marked is among both."""
-
-_CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
+CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
+"""SQL list of the numbers of the outcomes that put a row into the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,21 @@ class ChangeSet:
     batch: Batch
     stage: Snapshot
     folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one commit is to do.
+
+    Attributes:
+        add: Data files to add.
+        remove: Live ones to take out; a file whose rows are marked is among both.
+        new: The data file of the new rows, when it holds nothing else and has history's columns too.
+    """
+
+    add: list[AddFile]
+    remove: list[AddFile]
+    new: AddFile | None = None
 
 
 def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Written:
@@ -67,19 +84,19 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
             session.probe("load.vectors")
     except OSError as error:
         raise storage_error(error, before.root) from error
-    new = _write_rows(session, change, [new_rows_sql(session, change)])
+    new = _write_rows(session, change, [accepted_rows_sql(session, change, CHANGED, for_history=not change.folded)])
     if new is not None:
         add.append(new)
         if session.index is not None:
             cover(session, session.index, before, [new])
             session.probe("load.indexed")
-    return add, remove
+    return Written(add, remove, None if change.folded else new)
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
     """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
     touched = [file for file, _ in _doomed(session, before)]
-    parts = [new_rows_sql(session, change)]
+    parts = [accepted_rows_sql(session, change, CHANGED, for_history=False)]
     if touched:
         columns = target_columns(session.config.contract)
         names = ", ".join(name_sql(column.name) for column in columns)
@@ -90,25 +107,56 @@ def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Writt
             f"WHERE (_pos >> {ROW_BITS}) IN ({places}) AND _pos NOT IN (SELECT pos FROM doomed)"
         )
     new = _write_rows(session, change, parts)
-    return [] if new is None else [new], touched
+    return Written([] if new is None else [new], touched)
 
 
-def new_rows_sql(session: Session, change: ChangeSet) -> str:
-    """The target's new rows: the winners, with their audit columns."""
+def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for_history: bool) -> str:
+    """The staged rows with some outcomes, with their audit columns.
+
+    Args:
+        session: The pass.
+        change: The batch; where it is `folded`, the cells are the fold's, but for the history.
+        outcomes: SQL list of their numbers.
+        for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
+            or updated, all other columns are those of the target.
+    """
     contract = session.config.contract
     staged = scan_sql(session.con, change.stage, stage_columns(contract))
     clock = clock_sql(change.batch.clock)
-    source = "f" if change.folded else "s"
-    cells = ", ".join(f"{source}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
-    fold = "JOIN folded f ON o.k = f.k " if change.folded else ""
+    folded = change.folded and not for_history
+    cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
+    fold = "JOIN folded f ON o.k = f.k " if folded else ""
+    changed = f"o.outcome IN {CHANGED}"
+    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
+    outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
     return (
         f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
-        f"CAST({change.batch.number} AS BIGINT) AS _batch, coalesce(b._inserted_at, {clock}) AS _inserted_at, "
-        f"{clock} AS _updated_at, CAST(coalesce(o.rv, 0) + 1 AS BIGINT) AS _revision, s._row_hash "
+        f"CAST({change.batch.number} AS BIGINT) AS _batch, "
+        f"CASE WHEN {changed} THEN coalesce(b._inserted_at, {clock}) END AS _inserted_at, "
+        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
+        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{outcome}"
         f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
         "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
-        f"WHERE s._kind = 'row' AND o.outcome IN {_CHANGED}"
+        f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
     )
+
+
+def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
+    """Give a data file a second name in another table's folder, or a copy where there are no hard links.
+
+    Readers of that table see its columns only: Delta readers take columns by name and leave the others.
+    """
+    name = f"{path.stem}-{uuid.uuid4().hex[:8]}.parquet"
+    try:
+        try:
+            os.link(path, folder / name)
+        except OSError:
+            shutil.copyfile(path, folder / name)
+            fsync_file(folder / name)
+        fsync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder / name) from error
+    return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
 
 
 def _doomed(session: Session, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:

@@ -27,7 +27,7 @@ from ordertrail.delta.vectors import deleted_rows
 from ordertrail.engines.embedded_fold import LOWEST, contract_key_sql, order_sql
 from ordertrail.engines.session import Session
 from ordertrail.model import Contract
-from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.cells import name_sql, row_hash_sql
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000
@@ -71,9 +71,9 @@ def find_by_scan(session: Session, target: Snapshot) -> None:
     key = contract_key_sql(contract)
     scan = scan_sql(session.con, target, target_columns(contract))
     session.run(
-        f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {key} AS k, _pos AS pos, {order_sql(contract)}, "
-        f"{content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, _inserted_at FROM {scan} "
-        f"WHERE {key} IN (SELECT k FROM staged_rows)"
+        f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
+        f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, _inserted_at "
+        f"FROM {scan} WHERE {key} IN (SELECT key FROM staged_rows)"
     )
 
 
@@ -119,7 +119,7 @@ def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Seq
     whole = replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
     scan = scan_sql(session.con, whole, target_columns(contract))
     query = (
-        f"SELECT {_hash_sql(contract_key_sql(contract), index.salt)} AS h, _pos, "
+        f"SELECT {session.key_hash_sql(contract_key_sql(contract))} AS h, _pos, "
         f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
         f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
         f"FROM {scan}"
@@ -152,11 +152,6 @@ def uncovered(index: KeyIndex, target: Snapshot) -> list[AddFile]:
     return [file for file in target.files.values() if known.get(file.path) != file.size_bytes]
 
 
-def _hash_sql(key: str, salt: bytes) -> str:
-    """SQL of the 128-bit hash of a key: MD5 behind a secret salt, so that nobody can make two keys collide."""
-    return f"md5_number({quoted(salt.hex())} || {key})"
-
-
 def _halves_sql(name: str) -> str:
     return f"CAST({name} >> 64 AS UBIGINT) AS upper, CAST({name} & CAST({_LOWER} AS UHUGEINT) AS UBIGINT) AS lower"
 
@@ -165,20 +160,17 @@ def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
     missing = uncovered(index, target)
     if missing:
         cover(session, index, target, missing)
-    keys = session.con.sql(
-        f"SELECT k, {_halves_sql('h')} FROM (SELECT k, {_hash_sql('k', index.salt)} AS h "
-        "FROM (SELECT DISTINCT k FROM staged_rows))"
-    ).to_arrow_table()
-    upper, lower = (keys.column(name).to_numpy() for name in ("upper", "lower"))
+    keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM (SELECT DISTINCT k FROM staged_rows)").fetchnumpy()
+    upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
     if uncovered(index, target):
         return False  # a run was found damaged meanwhile, or could not be written
-    _register(session, keys, found, target)
+    _register(session, upper, lower, found, target)
     _read_ties(session, target)
     return True
 
 
-def _register(session: Session, keys: pa.Table, found: Found, target: Snapshot) -> None:
+def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Found, target: Snapshot) -> None:
     """Make `found_rows` of the entries that are live."""
     places = {path: place for place, path in enumerate(target.files)}
     place_of = np.array([places[path] for path in found.files] or [0], dtype=np.int64)
@@ -186,10 +178,14 @@ def _register(session: Session, keys: pa.Table, found: Found, target: Snapshot) 
     live = _live(target, places_found, found.row)
     columns = {"event_us": "ev", "content": "ch", "revision": "rv", "inserted_us": "inserted_us"}
     table = {short: pa.array(getattr(found, name)[live]) for name, short in columns.items()}
-    table["k"] = keys.column("k").take(pa.array(found.query[live]))
+    query = found.query[live]
+    table |= {"upper": pa.array(upper[query]), "lower": pa.array(lower[query])}
     table["pos"] = pa.array((places_found[live] << ROW_BITS) | found.row[live])
     session.con.register("found_arrow", pa.table(table))
-    session.run("CREATE OR REPLACE TEMP TABLE found_rows AS FROM found_arrow")
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE found_rows AS SELECT (CAST(upper AS UHUGEINT) << 64) | lower AS k, "
+        "pos, ev, ch, rv, inserted_us FROM found_arrow"
+    )
     session.con.unregister("found_arrow")
 
 

@@ -55,7 +55,14 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
     )
 
 
-def fold(session: Session, history: Snapshot, where: str, absent: tuple[str, ...], stage: Snapshot | None) -> None:
+def fold(
+    session: Session,
+    history: Snapshot,
+    where: str,
+    absent: tuple[str, ...],
+    stage: Snapshot | None,
+    key: str | None = None,
+) -> None:
     """Make `folded`: one row a key with the contract's columns and `_rescued`, folded from the accepted rows.
 
     Args:
@@ -64,11 +71,12 @@ def fold(session: Session, history: Snapshot, where: str, absent: tuple[str, ...
         where: SQL condition on them.
         absent: Contract columns that some delivery lacks.
         stage: Rows accepted but not yet in the history, or None.
+        key: SQL of `k`; None takes the key as text.
     """
     contract = session.config.contract
     names = (*contract.names, "_rescued")
     cells = ", ".join(f"{name_sql(name)} AS c{i}" for i, name in enumerate(names))
-    key = contract_key_sql(contract)
+    key = key or contract_key_sql(contract)
     past = scan_sql(session.con, history, history_columns(contract))
     rows = [f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM {past} WHERE {where}"]
     if stage is not None:

@@ -7,19 +7,15 @@ target's rows are found: `embedded_find`), checks the balance, and commits what 
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from ordertrail.delta.actions import AddFile, Json
-from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, scan_sql
-from ordertrail.engines.embedded_apply import ChangeSet, write_copies, write_vectors
+from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copies, write_vectors
 from ordertrail.engines.embedded_find import content_sql, find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, LOWEST, contract_key_sql, fold, order_sql, place_deliveries
 from ordertrail.engines.embedded_stage import ROWS_TAG
@@ -39,8 +35,9 @@ SHARE_ROWS = 500_000
 class Load:
     """One batch's load.
 
-    After `run`, the DuckDB tables `outcomes` (k, dn, fr, outcome, rv) and `target_before` hold what `record` needs;
-    `shared` has the stage files that went into the target as they are.
+    After `run`, the DuckDB tables `outcomes` (k, dn, fr, outcome, rv) and `target_before` hold what `record` needs.
+    `shared` has the data files that are also history's, each with its place: none, those of all accepted rows, or with
+    `rest` that of the rows that changed the target.
 
     Args:
         session: The pass.
@@ -52,7 +49,8 @@ class Load:
         self.batch = batch
         self.contract = session.config.contract
         self.stage = session.tables.stage.snapshot()
-        self.shared: tuple[AddFile, ...] = ()
+        self.shared: tuple[tuple[Path, AddFile], ...] = ()
+        self.rest = False
         self._absent: tuple[str, ...] = ()
         self._deliveries = ""
         self._target = session.tables.target
@@ -70,6 +68,11 @@ class Load:
             return self._again()
         counts = self._share(before)
         return counts if counts is not None else self._merge(before)
+
+    @property
+    def change(self) -> ChangeSet:
+        """What is to be applied; after the rows have been weighed."""
+        return ChangeSet(self.batch, self.stage, folded=bool(self._absent))
 
     # -- every row is inserted: the stage's files are the target's ------------------------------------------
 
@@ -89,7 +92,7 @@ class Load:
         add = [share_file(self.stage.path_of(file), self._target.root, file) for file in files]
         self.session.probe("load.files")
         self._commit(before, add, ())
-        self.shared = tuple(files)
+        self.shared = tuple((self.stage.path_of(file), file) for file in files)
         return counts
 
     # -- some rows meet others: order, compare, replace -----------------------------------------------------
@@ -117,11 +120,12 @@ class Load:
 
     def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
         counts = self.weigh(before)
-        change = ChangeSet(self.batch, self.stage, folded=bool(self._absent))
         write = write_vectors if before.takes_vectors else write_copies
-        add, remove = write(self.session, change, before)
+        written = write(self.session, self.change, before)
         self.session.probe("load.files")
-        self._commit(before, add, remove)
+        self._commit(before, written.add, written.remove)
+        if written.new is not None:
+            self.shared, self.rest = ((before.path_of(written.new), written.new),), True
         return counts
 
     def _again(self) -> Mapping[str, RowCounts]:
@@ -130,7 +134,7 @@ class Load:
         if version is None:
             raise ForeignChangeError(
                 f"the commit of batch {self.batch.number} is gone from the log of {self._target.root.name}",
-                hint="restore the log, or restore the target to the version before and run again",
+                hint="run ordertrail rebuild, then run again: it takes the batch from the stage",
             )
         self._register_deliveries()
         self._prepare(self._target.snapshot(version), find_by_scan)
@@ -148,7 +152,8 @@ class Load:
         self._absent = self._absent_columns()
         staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         run(
-            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {key} AS k, _delivery_no AS dn, {content} AS ch, "
+            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {self.session.key_hash_sql(key)} AS k, {key} AS key, "
+            f"_delivery_no AS dn, {content} AS ch, "
             f"{order_sql(self.contract)}, fk FROM {staged} JOIN batch_deliveries ON _delivery_no = dn "
             "WHERE _kind = 'row'"
         )
@@ -157,7 +162,7 @@ class Load:
         ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
         place_deliveries(self.session, ids, self.batch.number)
         run(
-            "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, "
+            "CREATE OR REPLACE TEMP TABLE staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, "
             "p.fk, p.tb FROM staged_rows s JOIN placed p USING (delivery_id)"
         )
         for view, table in (("current", "target_before"), ("recalled", "history_rows")):
@@ -183,7 +188,9 @@ class Load:
             f"{self._deliveries} WHERE state = 'loaded' AND batch < {self.batch.number}"
         )
         run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
-        keys = "SELECT k FROM staged_rows" if self._absent else "SELECT k FROM ties"
+        keys = "SELECT key FROM staged_rows"
+        if not self._absent:
+            keys += " WHERE k IN (SELECT k FROM ties)"
         if run(f"SELECT count(*) FROM ({keys})")[0][0] == 0:
             nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
             run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
@@ -191,7 +198,8 @@ class Load:
         history = scan_sql(self.session.con, self.session.tables.history.snapshot(), history_columns(self.contract))
         key = contract_key_sql(self.contract)
         run(
-            f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {key} AS k, {order_sql(self.contract)} "
+            f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {self.session.key_hash_sql(key)} AS k, "
+            f"{order_sql(self.contract)} "
             f"FROM {history} WHERE {key} IN ({keys}) AND _batch < {self.batch.number}"
         )
 
@@ -229,8 +237,10 @@ class Load:
         Replaces the word of `outcomes` on the newest staged row of each key: it is updated when the fold is not what
         the target has. `folded` has the contract columns to write.
         """
-        wanted = f"{contract_key_sql(self.contract)} IN (SELECT k FROM staged_rows) AND _batch < {self.batch.number}"
-        fold(self.session, self.session.tables.history.snapshot(), wanted, self._absent, self.stage)
+        key = contract_key_sql(self.contract)
+        wanted = f"{key} IN (SELECT key FROM staged_rows) AND _batch < {self.batch.number}"
+        history = self.session.tables.history.snapshot()
+        fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
         values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
         self.session.run(
             "CREATE OR REPLACE TEMP TABLE outcomes AS SELECT o.k, o.dn, o.fr, o.rv, CASE "
@@ -271,24 +281,6 @@ class Load:
         version = self._target.commit(before, Change(self.session.txn(self.batch), "MERGE", add, remove, info))
         self.session.probe("load.committed")
         self._target.checkpoint_if_due(version)
-
-
-def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
-    """Give a data file a second name in another table's folder, or a copy where there are no hard links.
-
-    Readers of that table see its columns only: Delta readers take columns by name and leave the others.
-    """
-    name = f"{path.stem}-{uuid.uuid4().hex[:8]}.parquet"
-    try:
-        try:
-            os.link(path, folder / name)
-        except OSError:
-            shutil.copyfile(path, folder / name)
-            fsync_file(folder / name)
-        fsync_folder(folder)
-    except OSError as error:
-        raise storage_error(error, folder / name) from error
-    return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
 
 
 def _staged_rows(manifest: Manifest) -> int:

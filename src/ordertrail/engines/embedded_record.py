@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.embedded_load import Load, share_file
+from ordertrail.engines.embedded_apply import accepted_rows_sql, share_file
+from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
 from ordertrail.rules.cells import name_sql, quoted
@@ -83,34 +84,23 @@ def _append(session: Session, table: Table, batch: Batch, name: str, write: Call
 
 
 def _history(session: Session, load: Load) -> list[AddFile]:
-    """Every accepted row of the batch, with its outcome; audit columns of the target where it went there."""
+    """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
+
+    After the target's commit `target_before` is, in recovery, the target with the new row: both give the time of the
+    first insertion.
+    """
     table = session.tables.history
-    if load.shared:
-        return [share_file(load.stage.path_of(file), table.root, file) for file in load.shared]
-    contract, batch = load.contract, load.batch
-    staged = scan_sql(session.con, load.stage, stage_columns(contract))
-    clock = clock_sql(batch.clock)
-    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
-    changed = f"o.outcome IN ({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
-    cells = ", ".join(f"s.{name_sql(name)}" for name in (*contract.names, "_rescued"))
-    # After the target's commit `target_before` is the target with the new row: both give the first insertion's time.
-    path = table.new_path(f"b{batch.number:06d}")
-    rows = session.copy(
-        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
-        f"CAST({batch.number} AS BIGINT) AS _batch, "
-        f"CASE WHEN {changed} THEN coalesce(b._inserted_at, {clock}) END AS _inserted_at, "
-        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
-        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, "
-        f"s._row_hash, {names} AS _outcome, {clock} AS _loaded_at "
-        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr "
-        "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
-        "WHERE s._kind = 'row'",
-        path,
-    )
-    if rows == 0:
-        path.unlink()
-        return []
-    return [table.added(path, rows)]
+    files = [share_file(path, table.root, file) for path, file in load.shared]
+    if files and not load.rest:
+        return files
+    wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
+    path = table.new_path(f"b{load.batch.number:06d}")
+    listed = f"({', '.join(map(str, wanted))})"
+    found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
+    if not found:
+        return files
+    rows = session.copy(accepted_rows_sql(session, load.change, listed, for_history=True), path)
+    return [*files, table.added(path, rows)]
 
 
 def _rejects(session: Session, load: Load) -> list[AddFile]:

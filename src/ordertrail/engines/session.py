@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import duckdb
@@ -67,6 +68,7 @@ class Session:
         app_id: The pipeline's application id; known once the tables are open.
         probe: Called after each effect.
         index: Finds the target's rows of some keys; None lets a scan find them.
+        salt: Of the hashes of keys, when there is no index.
     """
 
     config: Config
@@ -76,6 +78,19 @@ class Session:
     app_id: str
     probe: Probe
     index: KeyIndex | None = None
+    salt: bytes = field(default_factory=lambda: os.urandom(16))
+
+    def key_hash_sql(self, key: str) -> str:
+        """SQL of the 128-bit hash that stands for a key in a load's tables, and in the key index.
+
+        It is MD5 behind a secret salt, so that nobody can make two keys collide; by chance two of 10^9 do with a
+        probability of 10^-21.
+
+        Args:
+            key: SQL of the key as text.
+        """
+        salt = self.salt if self.index is None else self.index.salt
+        return f"md5_number({quoted(salt.hex())} || {key})"
 
     def txn(self, batch: Batch) -> Txn:
         """The `txn` of a batch's commits."""

@@ -3,7 +3,7 @@
 The text uses only fixed, unquoted names, integers, booleans and binary strings, `row_number`, `count`, `max`, and
 says where NULLs go. It reads these relations, which an engine fills:
 
-`staged`    one row a staged row: `k` key, `dn` delivery number in the batch, `ch` content hash, and the order columns
+`staged`    one row a staged row: `k` key, never NULL, `dn` delivery number in the batch, `ch` content hash, and the order columns
 `current`   the target's rows of the staged keys: `k`, `pos` a position unique in the target, `ch`, `rv` revision,
             `bn` batch, and the order columns; a key may stand there more than once after a foreign write
 `recalled`  rows of history for the keys of `TIES`: `k` and the order columns
@@ -35,18 +35,31 @@ def later(left: str, right: str) -> str:
 
 
 RANKED = f"""
+WITH repeated AS (SELECT k FROM staged GROUP BY k HAVING count(*) > 1)
+SELECT k, dn, ch, {", ".join(ORDER)}, 1 AS place, 1 AS repeat
+FROM staged
+WHERE k NOT IN (SELECT k FROM repeated)
+UNION ALL
 SELECT k, dn, ch, {", ".join(ORDER)},
   row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}) AS place,
   row_number() OVER (PARTITION BY k, ch ORDER BY {_NEWEST_FIRST}) AS repeat
 FROM staged
+WHERE k IN (SELECT k FROM repeated)
 """
-"""`ranked`: every staged row with its place among its key's rows, and among the equal ones; 1 is the newest."""
+"""`ranked`: every staged row with its place among its key's rows, and among the equal ones; 1 is the newest. Most keys
+come once in a batch: only the others are sorted."""
 
 BEST = f"""
+WITH doubled AS (SELECT k FROM current GROUP BY k HAVING count(*) > 1)
+SELECT k, pos, ch, rv, bn, {", ".join(ORDER)}, 1 AS place, 1 AS copies
+FROM current
+WHERE k NOT IN (SELECT k FROM doubled)
+UNION ALL
 SELECT k, pos, ch, rv, bn, {", ".join(ORDER)},
   row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}, pos DESC NULLS LAST) AS place,
   count(*) OVER (PARTITION BY k) AS copies
 FROM current
+WHERE k IN (SELECT k FROM doubled)
 """
 """`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands."""
 
