@@ -6,17 +6,23 @@ batch that is under way. DuckDB computes and spills, so memory is bounded by `me
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
+from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.embedded_fold import ABSENT, contract_key_sql, fold, place_deliveries
-from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.session import Session, Tables, tables_of
 from ordertrail.errors import StorageError, TableError
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
@@ -84,10 +90,23 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
                 progress(name)
                 checks.append(_checked(name, prove, proof))
     except TableError as error:
-        checks = [Check(_READABLE, False, error.message, error.hint)]
+        checks = [Check(_READABLE, False, error.message, _unreadable_hint(tables, error))]
     finally:
         con.close()
     return VerifyReport(tuple(checks))
+
+
+def _unreadable_hint(tables: Tables, error: TableError) -> str:
+    """The target alone can be made again."""
+    try:
+        for table in tables.all:
+            if table is not tables.target:
+                table.snapshot()
+    except (TableError, StorageError):
+        return error.hint
+    target = tables.target
+    aside = f"move the folder {target.root} away, then run " if target.log.exists() else ""
+    return f"{aside}ordertrail rebuild: it makes the target anew from the history"
 
 
 @dataclass(slots=True)
@@ -128,6 +147,12 @@ class _Proof:
             tables.history.root.name: history_columns(contract),
         }
 
+    @property
+    def standing(self) -> list[Snapshot]:
+        """All that is looked at: the newest of each table, and the target as it is judged."""
+        others = [s for s in self.snapshots.values() if s.root != self.target.root or s.version != self.target.version]
+        return [*others, self.target]
+
     def of(self, table: Table) -> Snapshot:
         return self.snapshots[table.root.name]
 
@@ -167,8 +192,7 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
 
 def _files(proof: _Proof) -> _Finding:
     wrong, count = [], 0
-    others = [s for s in proof.snapshots.values() if s.root != proof.target.root or s.version != proof.target.version]
-    for snapshot in (*others, proof.target):
+    for snapshot in proof.standing:
         name = snapshot.root.name
         for file in snapshot.files.values():
             path = snapshot.path_of(file)
@@ -179,8 +203,52 @@ def _files(proof: _Proof) -> _Finding:
                 wrong.append(
                     f"{name}: the data file {path.name} has {path.stat().st_size} bytes, not {file.size_bytes}"
                 )
-    hint = "restore these files from a backup, or the table to a version from before them; nobody may delete in there"
+    hint = f"{_files_hint(proof, wrong)}; nobody may delete in there"
     return _Finding(f"{count} data files", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+
+
+def _vectors(proof: _Proof) -> _Finding:
+    """Each vector is read whole; each data file that has one is as long as the log says, so that its rows fit it."""
+    wrong, count = [], 0
+    for snapshot in proof.standing:
+        name = snapshot.root.name
+        for file in snapshot.files.values():
+            if file.deletion_vector is None:
+                continue
+            count += 1
+            try:
+                marked = read_vector(snapshot.root, json.loads(file.deletion_vector))
+                path = snapshot.path_of(file)
+                rows = _footer_rows(path) if path.is_file() else None
+            except (TableError, StorageError) as error:
+                wrong.append(f"{name}: {error.message}")
+                continue
+            except (OSError, pa.ArrowException) as error:
+                wrong.append(f"{name}: the data file {file.path} cannot be read: {error}")
+                continue
+            if rows is not None and file.rows != rows:
+                wrong.append(f"{name}: the data file {file.path} has {rows} rows, by the log {file.rows}")
+            if rows is not None and len(marked) and marked[-1] >= rows:
+                wrong.append(f"{name}: a vector marks row {marked[-1]} of {file.path}, which has {rows} rows")
+    hint = _files_hint(proof, wrong)
+    return _Finding(f"{count} vectors", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+
+
+def _footer_rows(path: Path) -> int:
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def _only_target(proof: _Proof, wrong: Sequence[str]) -> bool:
+    """Whether all that is wrong is wrong with the target; each text begins with the name of its table."""
+    return {one.partition(" ")[0].rstrip(":") for one in wrong} == {proof.target.root.name}
+
+
+def _files_hint(proof: _Proof, wrong: Sequence[str]) -> str:
+    """What to do about files that are damaged or gone."""
+    if _only_target(proof, wrong):
+        return "run ordertrail rebuild: it writes the target anew from the history"
+    return "restore these files from a backup, or the table to a version from before them"
 
 
 def _batches(proof: _Proof) -> _Finding:
@@ -188,15 +256,18 @@ def _batches(proof: _Proof) -> _Finding:
     wrong: list[str] = []
     app_id = proof.session.app_id
     standing = [(table.root.name, proof.of(table).txns.get(app_id, 0)) for table in tables]
+    stage, target, *records = standing
+    # A rebuilt target stands at the done mark, also beside the first records of a batch that the next pass loads again.
+    again = target[1] == proof.done < stage[1]
     wrong += [
         f"{table.root.name} belongs to another pipeline, or was replaced"
         for table in tables
         if proof.of(table).metadata.properties.get(APP_ID) != app_id or not app_id
     ]
-    for (first, ahead), (second, behind) in pairwise(standing):
+    for (first, ahead), (second, behind) in pairwise([stage, *records] if again else standing):
         if ahead < behind:
             wrong.append(f"{first} stands at batch {ahead}, but {second}, which is written after it, at batch {behind}")
-    staged = standing[0][1]
+    staged = stage[1]
     if staged > proof.done + 1:
         wrong.append(f"batch {staged} is staged, but the last one with the done mark is {proof.done}")
     numbers = f"SELECT batch FROM {proof.rows(proof.session.tables.deliveries)}"
@@ -207,6 +278,8 @@ def _batches(proof: _Proof) -> _Finding:
     )
     note = f"; batch {staged} is staged and not finished, the next pass finishes it" if staged > proof.done else ""
     hint = "restore the table that is behind to its newest version, or all five from one backup"
+    if _only_target(proof, [*wrong, *gaps]):
+        hint = "run ordertrail rebuild: it writes the target anew from the history, or says what is in its way"
     return _Finding(f"{proof.done} batches{note}", [*wrong, *gaps], hint, more)
 
 
@@ -262,7 +335,7 @@ def _keys(proof: _Proof) -> _Finding:
         f"SELECT format('key {{}} stands {{}} times', coalesce(k, 'NULL'), n) FROM (SELECT {key} AS k, count(*) AS n "
         f"FROM {proof.target_rows()} GROUP BY ALL) WHERE n > 1 OR k IS NULL"
     )
-    hint = f"somebody else wrote to the target: {_restore_hint(proof)}; a newer row of the key also cures it"
+    hint = f"somebody else wrote to the target: {_cure(proof)}; a newer row of the key also cures it"
     return _Finding(f"{proof.number(f'SELECT count(*) FROM {proof.target_rows()}')} rows", wrong, hint, more)
 
 
@@ -322,20 +395,22 @@ def _fold_hint(proof: _Proof) -> str:
         "WHERE state = 'loaded' ORDER BY ALL"
     )
     changed = sorted({str(name) for name, hashed in known if vendors.get(str(name), hashed) != hashed})
-    hint = f"if somebody else wrote to the target: {_restore_hint(proof)}"
+    hint = f"if somebody else wrote to the target: {_cure(proof)}"
     if changed:
         hint += f"; the contract or the profile of {', '.join(changed)} was changed since, which may be why"
     return hint
 
 
-def _restore_hint(proof: _Proof) -> str:
+def _cure(proof: _Proof) -> str:
     version = proof.session.tables.target.version_of(proof.session.app_id, proof.done)
-    return "restore it to a version of ordertrail's own" + ("" if version is None else f", the last is {version}")
+    own = "" if version is None else f", or restore it to a version of ordertrail's own, the last is {version}"
+    return f"ordertrail rebuild writes it anew from the history{own}"
 
 
 _READABLE = "the five tables can be read"
 _CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
     ("every data file is there, with its size", _files),
+    ("every deletion vector is there and fits its file", _vectors),
     ("the batches follow each other without a gap", _batches),
     ("every parsed row has one outcome", _balance),
     ("the history has every accepted row", _history),

@@ -7,8 +7,9 @@ Start-up costs half a second, so the script imports once and forks a child for e
 `{"do": "together", "passes": […]}` lets several passes begin at the same moment; `{"ended": […]}`
 
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
-0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`. Effects are what the
-probe sees, and every put of a log entry, before and after it.
+0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
+of the target instead of a pass), `maintain` (maintenance instead of a pass). Effects are what the probe sees, and
+every put of a log entry, before and after it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 import deltalake  # noqa: F401 - imported here so that no child pays for it
 
-from ordertrail import pipeline
+from ordertrail import maintain, pipeline, rebuild
 from ordertrail.config import Config, parse_config
 from ordertrail.delta import table
 from ordertrail.delta.log import LocalLogStore
@@ -84,6 +85,13 @@ def one_pass(spec: Spec) -> Spec:
         table.CHECKPOINT_EVERY = spec["checkpoint_every"]
     config = parse_config((base / "ordertrail.toml").read_text(), base=base, environ={})
     try:
+        if spec.get("rebuild"):
+            done = rebuild.rebuild(config, probe=effects)
+            return {"batch": done.batch, "rows": done.rows, "effects": effects.seen}
+        if spec.get("maintain"):
+            paid = maintain.maintain(config, probe=effects, store=WatchedStore(effects))
+            notes = [one.note for one in paid.steps if one.note]
+            return {"steps": len(paid.steps), "notes": notes, "warnings": list(paid.warnings), "effects": effects.seen}
         report = pipeline.Pipeline(config, probe=effects, engine=engine).run()
     except OrdertrailError as error:
         return {"error": error.code, "message": str(error), "effects": effects.seen}

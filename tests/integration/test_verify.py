@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
+from ordertrail.delta.vectors import write_vectors
 from ordertrail.errors import TableError
 from ordertrail.model import Vendor
+from ordertrail.rebuild import rebuild
 from ordertrail.verify import EXAMPLES, Check, VerifyReport, verify
 from tests.harness import House, open_house
 
@@ -21,6 +26,7 @@ DAY_20 = "order_tracking_2026_11_20.csv"
 
 READABLE = "the five tables can be read"
 FILES = "every data file is there, with its size"
+VECTORS = "every deletion vector is there and fits its file"
 BATCHES = "the batches follow each other without a gap"
 BALANCE = "every parsed row has one outcome"
 HISTORY = "the history has every accepted row"
@@ -28,7 +34,7 @@ REJECTS = "the rejects have every rejected row"
 KEYS = "each key stands once in the target"
 FOLD = "the target is the fold of the history"
 ARCHIVED = "the archived files are in their place"
-ALL = [READABLE, FILES, BATCHES, BALANCE, HISTORY, REJECTS, KEYS, FOLD, ARCHIVED]
+ALL = [READABLE, FILES, VECTORS, BATCHES, BALANCE, HISTORY, REJECTS, KEYS, FOLD, ARCHIVED]
 
 
 def line(key: str, status: str = "IN_TRANSIT", time: str = "2026-11-20 08:00:00", address: str = "X") -> str:
@@ -153,13 +159,61 @@ def lose_a_file(house: House) -> None:
     only_file(house, "rejects").unlink()
 
 
+def lose_a_target_file(house: House) -> None:
+    house.table_path("target").joinpath(Path(delta(house, "target").file_uris()[0]).name).unlink()
+
+
 def cut_a_file(house: House) -> None:
     path = only_file(house, "target")
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def target_rows(house: House, where: str = "true") -> pa.Table:
+    found = QueryBuilder().register("t", delta(house, "target")).execute(f"SELECT * FROM t WHERE {where}")
+    return pa.table(found)
+
+
+def vector(house: House) -> Path:
+    """The file of the one deletion vector that the sound target has."""
+    (path,) = house.table_path("target").rglob("deletion_vector_*.bin")
+    return path
+
+
+def lose_a_vector(house: House) -> None:
+    vector(house).unlink()
+
+
+def spoil_a_vector(house: House) -> None:
+    path = vector(house)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+
+
+def amend_the_log(house: House, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the `add` that carries the vector as it stands in the target's log."""
+    entry = house.table_path("target") / "_delta_log" / f"{2:020d}.json"
+    actions = [json.loads(text) for text in entry.read_text().splitlines()]
+    (found,) = [action["add"] for action in actions if "deletionVector" in action.get("add", {})]
+    change(found)
+    entry.write_text("".join(json.dumps(action) + "\n" for action in actions))
+
+
+def miscount_a_vector(house: House) -> None:
+    amend_the_log(house, lambda add: add["deletionVector"].update(cardinality=2))
+
+
+def miscount_the_rows(house: House) -> None:
+    amend_the_log(house, lambda add: add.update(stats=json.dumps({"numRecords": 4})))
+
+
+def mark_a_row_that_is_not_there(house: House) -> None:
+    other = write_vectors(house.table_path("target"), [np.array([0, 3])])[0]
+    amend_the_log(house, lambda add: add.update(deletionVector=other))
+
+
 def double_a_key(house: House) -> None:
-    found = delta(house, "target").to_pyarrow_table(filters=[("tracking_num", "=", "007")])
+    found = target_rows(house, "tracking_num = '007'")
     write_deltalake(house.table_path("target"), found, mode="append")
 
 
@@ -180,7 +234,7 @@ def lose_a_key(house: House) -> None:
 
 
 def invent_a_key(house: House) -> None:
-    found = delta(house, "target").to_pyarrow_table(filters=[("tracking_num", "=", "007")])
+    found = target_rows(house, "tracking_num = '007'")
     place = found.schema.get_field_index("tracking_num")
     other = found.set_column(place, found.schema.field(place), pa.array(["Z"], found.schema.field(place).type))
     write_deltalake(house.table_path("target"), other, mode="append")
@@ -215,7 +269,7 @@ def lose_a_loaded_delivery(house: House) -> None:
 
 
 def replace_the_target(house: House) -> None:
-    found = delta(house, "target").to_pyarrow_table()
+    found = target_rows(house)
     shutil.rmtree(house.table_path("target"))
     write_deltalake(house.table_path("target"), found)
 
@@ -233,6 +287,11 @@ def lose_a_table(house: House) -> None:
     [
         (lose_a_file, {FILES, REJECTS}, "orders_rejects lacks its data file"),
         (cut_a_file, {FILES, KEYS, FOLD}, "bytes, not"),
+        (lose_a_vector, {VECTORS, KEYS, FOLD}, "deletion_vector_"),
+        (spoil_a_vector, {VECTORS, KEYS, FOLD}, "deletion_vector_"),
+        (miscount_a_vector, {VECTORS, KEYS, FOLD}, "it marks 1 rows, not 2"),
+        (miscount_the_rows, {VECTORS}, "has 3 rows, by the log 4"),
+        (mark_a_row_that_is_not_there, {VECTORS, KEYS, FOLD}, "marks row 3 of"),
         (double_a_key, {KEYS}, "key 007 stands 2 times"),
         (change_a_cell, {FOLD}, 'key 007: status is "LOST", by the history "DELIVERED"'),
         (null_a_cell, {FOLD}, 'key C: address is NULL, by the history "X"'),
@@ -261,6 +320,48 @@ def test_damage_is_seen_named_and_comes_with_a_hint(
     assert wrong.keys() == names
     assert any(says in check.detail for check in wrong.values()), [check.detail for check in wrong.values()]
     assert all(check.hint for check in wrong.values())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lose_a_target_file,
+        cut_a_file,
+        lose_a_vector,
+        spoil_a_vector,
+        miscount_a_vector,
+        miscount_the_rows,
+        mark_a_row_that_is_not_there,
+        double_a_key,
+        change_a_cell,
+        lose_a_key,
+        invent_a_key,
+    ],
+)
+def test_a_damaged_target_is_cured_by_what_the_hint_says(house: House, damage: Callable[[House], None]) -> None:
+    damage(house)
+    wrong = failed(verify(house.config))
+    assert any("ordertrail rebuild" in check.hint for check in wrong.values())
+    rebuild(house.config)
+    assert failed(verify(house.config)) == {}
+
+
+def test_a_target_with_a_damaged_log_is_moved_away_and_rebuilt(house: House) -> None:
+    target = house.table_path("target")
+    (target / "_delta_log" / f"{1:020d}.json").unlink()
+    (check,) = failed(verify(house.config)).values()
+    assert check.name == READABLE
+    assert check.hint.startswith(f"move the folder {target} away, then run ordertrail rebuild")
+    shutil.rmtree(target)
+    (check,) = failed(verify(house.config)).values()
+    assert check.hint.startswith("ordertrail rebuild")
+    rebuild(house.config)
+    assert failed(verify(house.config)) == {}
+
+
+def test_a_log_that_rebuild_cannot_cure_is_not_said_to_be(house: House) -> None:
+    damage_the_log(house)
+    assert all("rebuild" not in check.hint for check in failed(verify(house.config)).values())
 
 
 def test_examples_are_few_and_the_rest_is_counted(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from ordertrail.cli.showcase import Demo
     from ordertrail.cli.starting import Started
     from ordertrail.doctor import DoctorReport, Finding
+    from ordertrail.maintain import MaintenanceReport, StepDone
     from ordertrail.model import DeliveryReport, RunReport
     from ordertrail.preview import PlannedFile, PlanReport
+    from ordertrail.rebuild import RebuildReport
     from ordertrail.status import Status, Track
     from ordertrail.verify import VerifyReport
 
@@ -95,6 +97,49 @@ def verify(report: VerifyReport) -> Json:
     """`verify`."""
     checks: list[Json] = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in report.checks]
     return {"ok": report.ok, "checks": checks}
+
+
+def rebuild(report: RebuildReport) -> Json:
+    """`rebuild`; `version` is null in a dry run, `differences` otherwise, and where there is no target to compare."""
+    found = report.differences
+    return {
+        "pipeline": report.pipeline,
+        "dry_run": report.dry_run,
+        "batch": report.batch,
+        "history_rows": report.history_rows,
+        "rows": report.rows,
+        "files": report.files,
+        "version": report.version,
+        "created": report.created,
+        "differences": None if found is None else {**asdict(found), "total": found.total},
+        "notes": list(report.notes),
+        "warnings": list(report.warnings),
+        "seconds": report.seconds,
+    }
+
+
+def maintain(report: MaintenanceReport) -> Json:
+    """`maintain`; in a dry run no step is done."""
+    return {
+        "pipeline": report.pipeline,
+        "dry_run": report.dry_run,
+        "steps": [_step(one) for one in report.steps],
+        "warnings": list(report.warnings),
+        "seconds": report.seconds,
+    }
+
+
+def _step(one: StepDone) -> Json:
+    from ordertrail.maintain import describe, word
+
+    return {
+        "step": word(one.step),
+        "table": one.step.table,
+        "what": describe(one.step),
+        "done": one.done,
+        "note": one.note or None,
+        "seconds": one.seconds,
+    }
 
 
 def doctor(report: DoctorReport) -> Json:

@@ -16,8 +16,10 @@ from ordertrail.rows import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from ordertrail.doctor import DoctorReport
+    from ordertrail.maintain import MaintenanceReport
     from ordertrail.preview import PlannedFile, PlanReport
-    from ordertrail.status import Status
+    from ordertrail.rebuild import Differences, RebuildReport
+    from ordertrail.status import Status, TableDebt
     from ordertrail.verify import VerifyReport
 
 STATE_STYLES: Mapping[str, Style] = {
@@ -274,8 +276,11 @@ def status(screen: Screen, found: Status) -> None:
             ("rejects", plural(found.rejects_rows, "row")),
             ("deliveries", came or "none yet"),
             ("waiting", plural(found.waiting_files, "file")),
+            ("debt", _debt(found.debt)),
         ]
     )
+    if found.debt.due:
+        screen.line(f"`ordertrail maintain` is due: {'; '.join(found.debt.reasons)}.", "yellow")
     if found.staged_batch_unfinished:
         screen.line("A batch is staged and not finished: a pass is running, or the next one finishes it.", "yellow")
     if found.waiting:
@@ -288,6 +293,14 @@ def status(screen: Screen, found: Status) -> None:
         columns = (Column("file"), Column("vendor"), Column("delivery"), Column("why", detail=True))
         screen.table(columns, bad)
     attention(screen, found.warnings)
+
+
+def _debt(debt: TableDebt) -> str:
+    small = f"{debt.target_small_files:,} small of {plural(debt.target_files, 'file')}"
+    deleted = f"{plural(debt.target_deleted_rows, 'deleted row')} ({debt.target_deleted_share:.1%})"
+    return (
+        f"target: {small}, {deleted}; history: {plural(debt.history_files, 'file')}; {debt.log_entries:,} log entries"
+    )
 
 
 def _size(size_bytes: int) -> str:
@@ -306,6 +319,58 @@ def verify(screen: Screen, report: VerifyReport) -> None:
         screen.line("The tables agree with each other.", "green")
     else:
         screen.line(f"{plural(wrong, 'check')} failed.", "red")
+
+
+def rebuild(screen: Screen, report: RebuildReport) -> None:
+    """`rebuild`."""
+    folded = f"{plural(report.history_rows, 'row')} of history up to batch {report.batch}"
+    if report.dry_run:
+        screen.line(
+            f"{report.pipeline}: {folded} fold to {plural(report.rows, 'row')} ({report.seconds:.2f} s)", "bold"
+        )
+        if (found := report.differences) is not None:
+            screen.line(_differences(found) if found.total else "The target has exactly these.")
+    else:
+        size = f"{plural(report.rows, 'row')} in {plural(report.files, 'file')}"
+        screen.line(
+            f"{report.pipeline}: the target is rebuilt as version {report.version}: {size}, from {folded}, "
+            f"in {report.seconds:.2f} s",
+            "bold",
+        )
+    for note in report.notes:
+        screen.line(f"{note}.")
+    attention(screen, report.warnings)
+    if report.dry_run:
+        screen.line("Nothing was written.", "dim")
+
+
+def _differences(found: Differences) -> str:
+    parts = (
+        (found.missing, "missing from the target"),
+        (found.extra, "that the history does not know, or doubled"),
+        (found.different, "with other values"),
+        (found.audit, "with other audit columns only"),
+    )
+    listed = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    return f"The target differs in {plural(found.total, 'row')}: {listed}."
+
+
+def maintain(screen: Screen, report: MaintenanceReport) -> None:
+    """`maintain`."""
+    from ordertrail.maintain import describe
+
+    if not report.steps:
+        screen.line(f"{report.pipeline}: nothing is to be done ({report.seconds:.2f} s)")
+    elif report.dry_run:
+        screen.line(f"{report.pipeline}: maintenance would do this now", "bold")
+    else:
+        screen.line(f"{report.pipeline}: maintained in {report.seconds:.2f} s", "bold")
+    for one in report.steps:
+        why = f" – not done: {one.note}" if one.note else ""
+        screen.line(f"  {describe(one.step)}{why}", "yellow" if one.note else "")
+    attention(screen, report.warnings)
+    if report.dry_run:
+        screen.line("Nothing was done.", "dim")
 
 
 def doctor(screen: Screen, report: DoctorReport) -> None:

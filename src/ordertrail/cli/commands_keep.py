@@ -1,0 +1,40 @@
+"""Commands that keep the tables in order."""
+
+from __future__ import annotations
+
+import click
+
+from ordertrail.cli.frame import Frame, command
+
+
+@command(click.Option(["--dry-run"], is_flag=True, help="Only say how many rows would differ; writes nothing."))
+def rebuild(frame: Frame, dry_run: bool) -> int:
+    """Write the target anew from the history.
+
+    The cure for a target that is damaged, or that others wrote to: one commit, after which it holds what undisturbed
+    passes would have built. What others wrote to it is gone.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.rebuild import rebuild as write_anew
+
+    config = frame.config()
+    with frame.busy("rebuilding") as progress:
+        report = write_anew(config, dry_run=dry_run, progress=progress)
+    return frame.show(report, document.rebuild, render.rebuild, attention=bool(report.warnings))
+
+
+@command(click.Option(["--dry-run"], is_flag=True, help="Only say what would be done; writes nothing."))
+def maintain(frame: Frame, dry_run: bool) -> int:
+    """Compact the tables and delete what nobody needs.
+
+    Small files and files with many deleted rows are written again, checkpoints are written, old entries of the log and
+    files that no reader can still need are deleted. Passes and readers go on meanwhile. `ordertrail watch` does it by
+    itself; how much debt is too much, and how long files stay, is said in [maintenance].
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.maintain import maintain as pay
+
+    config = frame.config()
+    with frame.busy("maintaining") as progress:
+        report = pay(config, dry_run=dry_run, progress=progress)
+    return frame.show(report, document.maintain, render.maintain, attention=bool(report.warnings))

@@ -1,0 +1,141 @@
+"""`ordertrail rebuild`: the target anew from the history, the cure for a target that is damaged or was written to.
+
+Needs the history and the deliveries, and nothing of the target but its log. A batch that is staged and not recorded is
+left out; the next pass loads it from the stage, as after any crash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.embedded_rebuild import Differences, Rebuild
+from ordertrail.engines.session import Session, tables_of
+from ordertrail.errors import OrdertrailError, TableError
+from ordertrail.lock import pipeline_lock
+from ordertrail.model import Probe, no_probe
+from ordertrail.parse.kernel import connect
+
+__all__ = ["Differences", "RebuildReport", "rebuild"]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild did, or would do.
+
+    Attributes:
+        pipeline: Its name.
+        dry_run: Nothing was written.
+        batch: The last batch with the done mark: its rows, and those of all before it, were folded; 0 for none.
+        history_rows: Accepted rows that were folded.
+        rows: Rows of the rebuilt target.
+        files: Its data files; 0 in a dry run.
+        version: The target's version that holds them; None in a dry run.
+        created: There was no target: the table was made.
+        differences: Of a dry run: how the target differs now; None when it cannot be read, or there is none.
+        notes: What else a person may want to know, one line each.
+        warnings: What a person must look at, one line each.
+        seconds: How long it took.
+    """
+
+    pipeline: str
+    dry_run: bool
+    batch: int
+    history_rows: int
+    rows: int
+    files: int
+    version: int | None
+    created: bool
+    differences: Differences | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def rebuild(
+    config: Config, *, dry_run: bool = False, progress: Callable[[str], None] = no_probe, probe: Probe = no_probe
+) -> RebuildReport:
+    """Write the target of a pipeline anew as the fold of its history, in one commit.
+
+    Contract columns, `_rescued` and audit columns come out as undisturbed batches would have left them. Rows that
+    others wrote to the target are gone. Idempotent; killed at any instant, the target is the old one or the new one.
+
+    Args:
+        config: Of the pipeline.
+        dry_run: Only say how many rows would differ.
+        progress: Called with what is under way.
+        probe: Called after every effect with its name; for fault tests.
+
+    Raises:
+        PassRunningError: A pass is running; nothing was done.
+        TableError: The history or the deliveries are damaged, or the target's log is, or the table is not ours. The
+            hint says what to do; the target was not touched.
+        StorageError: The disk is full or fails; the target was not touched.
+        CommitConflictError: Another writer was faster again and again; nothing was written.
+    """
+    began = time.perf_counter()
+    with pipeline_lock(config):
+        con = connect(config.threads, config.memory_limit_mb, config.warehouse / ".ordertrail-spill")
+        try:
+            with ThreadPoolExecutor(max_workers=1) as pool, duckdb_errors("cannot rebuild the target"):
+                session = Session(config, con, pool, tables_of(config), "", probe)
+                return _rebuild(session, dry_run, progress, began)
+        finally:
+            con.close()
+
+
+def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], began: float) -> RebuildReport:
+    progress("reading the history")
+    work = Rebuild(session)
+    before = work.target()
+    progress("folding the history")
+    rows = work.fold()
+    notes, warnings = _notes(work, before), []
+    differences, files, version = None, 0, None
+    if dry_run:
+        progress("comparing")
+        try:
+            differences = None if before is None else _compared(work, before)
+        except OrdertrailError as error:
+            warnings.append(f"the target cannot be read: {error.message}")
+    else:
+        progress("writing the target")
+        written = work.write(rows)
+        session.probe("rebuild.files")
+        base = before or work.target()
+        if base is None:
+            raise TableError(f"the table {session.tables.target.root} vanished meanwhile", hint="run rebuild again")
+        files, version = len(written), work.commit(base, written, rows)
+    return RebuildReport(
+        pipeline=session.config.name,
+        dry_run=dry_run,
+        batch=work.done,
+        history_rows=work.history_rows,
+        rows=rows,
+        files=files,
+        version=version,
+        created=before is None and not dry_run,
+        differences=differences,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        seconds=round(time.perf_counter() - began, 4),
+    )
+
+
+def _compared(work: Rebuild, target: Snapshot) -> Differences:
+    with duckdb_errors("it cannot be compared"):
+        return work.differences(target)
+
+
+def _notes(work: Rebuild, target: Snapshot | None) -> list[str]:
+    notes = []
+    if target is None:
+        notes.append("there is no target table; a rebuild makes it")
+    if work.staged > work.done:
+        notes.append(f"batch {work.staged} is staged and not finished; the next pass loads it")
+    return notes
