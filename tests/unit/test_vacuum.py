@@ -263,13 +263,27 @@ def test_a_checkpoint_that_lies_takes_nothing_away(table: Handmade) -> None:
 
 
 def test_a_log_with_a_hole_is_not_cleaned_up(table: Handmade) -> None:
-    """As a killed clean-up leaves it; the next checkpoint is proved from the one before it."""
+    """Until there is a checkpoint that can be proved from the one before it."""
     aged(table, 9, (3, 6, 9))
     table.entry(4).unlink()
     with pytest.raises(TableError, match="lacks version 4"):
         prove(table.log, 6)
     assert cleaned(table)
     assert json_versions(table) == [9]
+
+
+@pytest.mark.parametrize("gone", range(1, 7))
+def test_a_clean_up_that_was_cut_short_is_finished(table: Handmade, gone: int) -> None:
+    aged(table, 9, (3, 6))
+    before = read_snapshot(table.log)
+    plan = plan_clean_up(table.log, 99, KEEP_S, NOW_S)
+    assert plan is not None
+    for name in plan.names[:gone]:
+        (table.log.folder / name).unlink()
+    assert read_snapshot(table.log) == before
+    assert cleaned(table) == list(plan.names[gone:])
+    assert json_versions(table) == [6, 7, 8, 9]
+    assert read_snapshot(table.log) == before
 
 
 def test_temporary_files_of_writers_that_died_go(table: Handmade) -> None:

@@ -78,7 +78,7 @@ def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
     Raises:
         TableError: The checkpoint does not say what the entries say, or that cannot be found out; nothing is gone.
     """
-    if any(not _TEMPORARY.fullmatch(name) for name in plan.names):
+    if any(not _TEMPORARY.fullmatch(name) for name in plan.names) and not _left_over(log, plan.below):
         prove(log, plan.below)
     gone = 0
     for name in plan.names:
@@ -112,13 +112,13 @@ def checkpoint(log: DeltaLog) -> str | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    version = max(log.entries()[0], default=0)
-    if version in log.entries()[1]:
-        return "there is one already"
-    try:
-        DeltaTable(log.root, version=version).create_checkpoint()
-    except (DeltaError, OSError) as error:
-        return f"it could not be written: {str(error).partition(chr(10))[0]}"
+    commits, checkpoints = log.entries()
+    version = max(commits, default=0)
+    if version not in checkpoints:
+        try:
+            DeltaTable(log.root, version=version).create_checkpoint()
+        except (DeltaError, OSError) as error:
+            return f"it could not be written: {str(error).partition(chr(10))[0]}"
     prove(log, version)
     return None
 
@@ -137,6 +137,15 @@ def prove(log: DeltaLog, version: int) -> None:
             f"the checkpoint of version {version} of {log.root.name} does not say what the log says",
             hint=f"delete it: {log.folder / f'{version:020d}.checkpoint.parquet'}; the log is whole without it",
         )
+
+
+def _left_over(log: DeltaLog, below: int) -> bool:
+    """Whether the entries below a version stand on nothing: what a clean-up that was cut short leaves.
+
+    The first version is gone and no checkpoint is in its place, so nobody can read any version from them.
+    """
+    commits, checkpoints = log.entries()
+    return min(commits, default=0) > 0 and min(checkpoints, default=below) >= below
 
 
 class _Below(DeltaLog):
