@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import chart, spark, tables
-from bench.report import RESULTS, machine, measured_at, timed, write
+from bench.report import RESULTS, measured_at, timed, write
 
 NOT_RACY_S = 2.1
 """A file younger than 2 s when it is found is hashed once more when it is archived; vendors' files are older."""
@@ -173,7 +173,7 @@ class Bench:
                 raise RuntimeError(f"{name} updated {found['updated']} rows, not {bout.case.updates}")
             if number:
                 bout.rounds[name].append(found)
-            print(f"{bout.case}, round {number}, {name}: {_short(found)}", flush=True)
+            print(f"{bout.case.rows:>11,} rows, round {number}, {name}: {_short(found)}", flush=True)
         csv.unlink()
 
     def _turn(self, name: str, table: Path, csv: Path) -> dict[str, object]:
@@ -225,6 +225,19 @@ def figures(bout: Bout) -> dict[str, object]:
         "load_average_1_min": round(os.getloadavg()[0], 1),
         "contenders": contenders,
     }
+
+
+def table(found: Mapping[str, object]) -> str:
+    """The figures of a case, for people."""
+    lines = ["{batch_rows:,} rows, {update_share} % updates, {keys} keys, into {rows:,} rows".format(**found)]
+    lines.append(f"{'':26}{'whole s':>10}{'':>8}{'load s':>10}{'':>8}{'peak MB':>10}")
+    contenders = found["contenders"]
+    assert isinstance(contenders, dict)
+    for name, one in contenders.items():
+        ratios = [f"{one[key]:.1f}×" if key in one else "" for key in ("whole_to_ordertrail", "load_to_ordertrail")]
+        peak = one.get("peak_mb", "")
+        lines.append(f"{name:26}{one['whole_s']:10.2f}{ratios[0]:>8}{one['load_s']:10.2f}{ratios[1]:>8}{peak:>10}")
+    return "\n".join(lines)
 
 
 def keep(found: Sequence[Mapping[str, object]]) -> None:
@@ -281,6 +294,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", help=f"who takes part, of {','.join(CONTENDERS)}; ordertrail for ratios")
     parser.add_argument("--work", type=Path, help="a folder to keep the built tables in, for the next command")
+    parser.add_argument("--try", dest="only_try", action="store_true", help="keep no figures, draw nothing")
     options = parser.parse_args()
     contenders = _peers(options.peers)
     with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
@@ -290,11 +304,15 @@ def main() -> None:
         try:
             for keys, batch, share in product(options.keys.split(","), options.batches, options.shares):
                 cases = [Case(rows, batch, share, keys) for rows in options.sizes if batch * share <= rows * 100]
-                keep(bench.measure(cases, options.rounds))
+                found = bench.measure(cases, options.rounds)
+                for line in map(table, found):
+                    print(line, flush=True)
+                if not options.only_try:
+                    keep(found)
         finally:
             bench.close()
-    chart.draw()
-    print(f"{RESULTS / 'upsert.json'}; {machine()}")
+    if not options.only_try:
+        chart.draw()
 
 
 if __name__ == "__main__":
