@@ -24,8 +24,10 @@ from ordertrail.cli.showcase import Demo
 from ordertrail.cli.starting import Started
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
 from ordertrail.config_template import SECTIONS, toml_value
+from ordertrail.delta.vacuum import Sweep
 from ordertrail.doctor import DoctorReport, Finding
 from ordertrail.errors import OrdertrailError
+from ordertrail.maintain import MaintenanceReport, StepDone
 from ordertrail.model import (
     Column,
     Contract,
@@ -52,7 +54,7 @@ from ordertrail.rules.tables import (
     stage_columns,
     target_columns,
 )
-from ordertrail.status import Status, Track, Waiting
+from ordertrail.status import Status, TableDebt, Track, Waiting
 from ordertrail.verify import Check, VerifyReport
 
 DOCS = Path(__file__).resolve().parent
@@ -403,7 +405,10 @@ def _json() -> list[str]:
     status = Status(
         "orders", "embedded", 12, _CLOCK, False, 12, 5, 1, 3192, 9, 1, {"loaded": 2}, (), 1,
         (Waiting("acme/new.csv", "acme", "not settled"),),
+        TableDebt(True, ("orders_history: 21 small files",), 3, 3, 40, 0.012, 21, 64),
     )  # fmt: skip
+    sweep = StepDone(Sweep("orders_target", ("b000007-….parquet",), 3192), True, "", 0.01)
+    maintained = MaintenanceReport("orders", False, (sweep,), (), 0.05)
     row = dict(_ROW)
     track = Track("0045001", row, ({**row, "_outcome": "updated"},))  # type: ignore[dict-item,arg-type]
     reject = Reject(5, "pck_recieved_date", "2026-02-30", "date", "not a date: …", "1005,0045005,2026-02-30,…")
@@ -426,6 +431,8 @@ def _json() -> list[str]:
          lambda: document.track(track)),
         ("plan", "", PlanReport, lambda: document.plan(plan)),
         ("verify", "", Check, lambda: document.verify(checks)),
+        ("maintain", "`step` is `compact`, `checkpoint`, `clean_up`, `vacuum` or `tidy_index`.", MaintenanceReport,
+         lambda: document.maintain(maintained)),
         ("doctor", "", Finding, lambda: document.doctor(findings)),
         ("init", "", None, lambda: document.started(started)),
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
@@ -439,6 +446,8 @@ def _json() -> list[str]:
         lines += _code(json.dumps(made, indent=2, ensure_ascii=False), "json")
         members = {*made, *(made["checks"][0] if "checks" in made else ())}
         told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}
+        if kind is Status:
+            told |= {f"debt.{name}": help_ for name, help_ in _attributes(TableDebt).items()}
         if told:
             lines += _table(("member", "meaning"), [(f"`{name}`", help_) for name, help_ in told.items()])
     return lines

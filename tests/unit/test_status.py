@@ -90,8 +90,13 @@ def test_status_counts_what_the_tables_hold(house: House) -> None:
     assert status.deliveries == {"loaded": 2, "quarantined": 1}
     assert status.target_version == house.version("target")
     files = list(house.table_path("target").glob("*.parquet"))
-    assert status.target_files == 1
-    assert status.target_bytes in {file.stat().st_size for file in files}
+    assert status.target_files == len(files) == 2
+    assert status.target_bytes == sum(file.stat().st_size for file in files)
+    debt = status.debt
+    assert (debt.due, debt.reasons) == (False, ())
+    assert (debt.target_files, debt.target_small_files, debt.target_deleted_rows) == (2, 2, 1)
+    assert debt.target_deleted_share == 0.25
+    assert debt.history_files == len(list(house.table_path("history").glob("*.parquet")))
     assert status.last_loaded_at == max(row["loaded_at"] for row in house.rows("deliveries") if row["loaded_at"])
     assert not status.staged_batch_unfinished
     assert (status.waiting, status.waiting_files, status.warnings) == ((), 0, ())
@@ -413,7 +418,7 @@ def delete_by_vector(house: House, table: str, file_rows: list[int]) -> None:
     """Mark rows of the newest data file of a table as deleted, as Spark does."""
     version = house.version(table)
     newest_first = (action for at in range(version, -1, -1) for action in house.actions(table, at))
-    add = next(action["add"] for action in newest_first if "add" in action)
+    add = next(a["add"] for a in newest_first if "add" in a and "deletionVector" not in a["add"])
     remove = {"path": add["path"], "deletionTimestamp": 1, "dataChange": True, "size": add["size"]}
     features = ["deletionVectors"]
     protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}

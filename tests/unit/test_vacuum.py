@@ -345,11 +345,12 @@ def test_no_compacted_file_is_larger_than_files_are_to_be(tmp_path: Path) -> Non
     ("files", "wanted"),
     [
         ([(30, 100, 21), (30, 100, 20)], [("0",)]),
-        ([(30, 1000, 0), (5, 100, 90)], []),
-        ([(30, 100, 0), (5, 100, 90)], [("1",)]),
-        ([(1, 10, 10)], [("0",)]),
+        ([(30, 1_000_000, 0), (5, 100_000, 90_000)], []),
+        ([(30, 100_000, 0), (5, 100_000, 90_000)], [("1",)]),
+        ([(1, 10_000, 10_000)], [("0",)]),
+        ([(1, 10_000, 9_999)], []),
     ],
-    ids=["a large one", "a small one costs little", "a small one costs much", "nothing is left"],
+    ids=["a large one", "a small part", "a large part", "nothing is left", "too few to notice"],
 )
 def test_files_with_many_deleted_rows(
     tmp_path: Path, files: list[tuple[float, int, int]], wanted: list[tuple[str, ...]]

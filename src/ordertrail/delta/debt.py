@@ -18,6 +18,9 @@ from ordertrail.delta.snapshot import Snapshot
 SMALL_PART = 4
 """A data file is small when its live rows take less than this part of the size that files are to have."""
 
+NOTICEABLE_ROWS = 10_000
+"""Fewer deleted rows than this in the small files of a table cost its readers nothing that could be measured."""
+
 CHECKPOINT_BEHIND = 25
 """So many commits after the last checkpoint it is missed: passes write one every 20."""
 
@@ -98,7 +101,8 @@ def compactions(snapshot: Snapshot, limits: Maintenance) -> tuple[Compaction, ..
     Small files, once there are more than `max_small_files`: the smaller ones up to the last that is no larger than
     all before it together. So the file that a small one goes into is at least twice its size, and a row is written
     again O(log n) times. Files with a deleted share above `max_deleted_share`: each large one; small ones when the
-    share of the whole table is above it too, because what is small costs readers little.
+    share of the whole table is above it too, and they have `NOTICEABLE_ROWS` of these rows: what is small costs
+    readers little.
 
     Args:
         snapshot: The table.
@@ -114,6 +118,8 @@ def compactions(snapshot: Snapshot, limits: Maintenance) -> tuple[Compaction, ..
     thin: list[_Sized] = []
     if debt_of(snapshot, limits).deleted_share > limits.max_deleted_share:
         thin = [one for one in over if one.live_bytes < limit_bytes]
+    if sum(one.deleted for one in thin) < NOTICEABLE_ROWS:
+        thin = []
     groups = _groups([*merged, *thin], limits.file_size_bytes)
     found += [_compaction(snapshot, group) for group in groups if len(group) > 1 or group[0] in thin]
     return tuple(found)
