@@ -25,9 +25,13 @@ from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.engines.embedded_find import cover, physical_rows
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.model import Batch, Outcome
+from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import stage_columns, target_columns
+
+SMALL_ROWS = 400_000
+"""A data file of fewer rows gets small row groups, which two threads write and read side by side."""
 
 CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
 """SQL list of the numbers of the outcomes that put a row into the target."""
@@ -46,6 +50,11 @@ class ChangeSet:
     batch: Batch
     stage: Snapshot
     folded: bool
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows of the stage."""
+        return sum(file.rows or 0 for file in self.stage.files.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,8 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
             session.probe("load.vectors")
     except OSError as error:
         raise storage_error(error, before.root) from error
-    new = _write_rows(session, change, [accepted_rows_sql(session, change, CHANGED, for_history=not change.folded)])
+    rows_sql = accepted_rows_sql(session, change, CHANGED, for_history=not change.folded)
+    new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
         if session.index is not None:
@@ -185,12 +195,12 @@ def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     return merged[fresh]
 
 
-def _write_rows(session: Session, change: ChangeSet, parts: list[str]) -> AddFile | None:
+def _write_rows(session: Session, change: ChangeSet, parts: list[str], parquet: str = PARQUET) -> AddFile | None:
     """Write the rows of some queries to one new data file; None when there are none."""
     table = session.tables.target
     path = table.new_path(f"b{change.batch.number:06d}")
     try:
-        rows = session.copy(" UNION ALL BY NAME ".join(parts), path)
+        rows = session.copy(" UNION ALL BY NAME ".join(parts), path, parquet)
         if rows:
             return table.added(path, rows)
         path.unlink()

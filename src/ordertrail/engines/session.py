@@ -104,9 +104,9 @@ class Session:
         """Run one statement to its end and give its rows."""
         return self.con.execute(sql).fetchall()
 
-    def copy(self, query: str, path: object) -> int:
+    def copy(self, query: str, path: object, parquet: str = PARQUET) -> int:
         """Write a query's rows to a new Parquet file; gives their number."""
-        return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({PARQUET})")[0][0]))
+        return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({parquet})")[0][0]))
 
 
 def app_id_of(snapshot: Snapshot) -> str:

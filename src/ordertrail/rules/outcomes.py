@@ -3,7 +3,8 @@
 The text uses only fixed, unquoted names, integers, booleans and binary strings, `row_number`, `count`, `max`, and
 says where NULLs go. It reads these relations, which an engine fills:
 
-`staged`    one row a staged row: `k` key, never NULL, `dn` delivery number in the batch, `ch` content hash, and the order columns
+`staged`    one row a staged row: `k` key, never NULL, `dn` delivery number in the batch, `ch` content hash, and the
+            order columns
 `current`   the target's rows of the staged keys: `k`, `pos` a position unique in the target, `ch`, `rv` revision,
             `bn` batch, and the order columns; a key may stand there more than once after a foreign write
 `recalled`  rows of history for the keys of `TIES`: `k` and the order columns
