@@ -309,6 +309,32 @@ def test_zeroed_pages_of_a_big_run_never_pass_for_absent_keys(tmp_path, monkeypa
     assert seen > 50
 
 
+@pytest.mark.parametrize("loses", ["first", "last"])
+def test_a_place_of_the_directory_that_misses_an_entry_is_damage(tmp_path, monkeypatch, loses):
+    monkeypatch.setattr(key_runs, "SMALL_BYTES", 0)
+    path = write(tmp_path, random_entries(300))
+    data = path.read_bytes()
+    run = opened(path)
+    footer, entries = run.footer, run.copy(0, 300)
+    run.close()
+    offsets = np.frombuffer(data, "<u4", (1 << footer.bits) + 1, footer.directory_at)
+    for place in range(1 << footer.bits):
+        begin, end = int(offsets[place]), int(offsets[place + 1])
+        if begin == end or (begin == 0 and loses == "first") or (end == 300 and loses == "last"):
+            continue
+        changed = offsets.copy()
+        if loses == "first":
+            changed[place] += 1
+        else:
+            changed[place + 1] -= 1
+        lost = entries[begin if loses == "first" else end - 1]
+        at = footer.directory_at
+        path.write_bytes(data[:at] + changed.tobytes() + data[at + changed.nbytes :])
+        damaged = opened(path)
+        assert found(damaged, [(int(lost["upper"]), int(lost["lower"]))]) is None
+        damaged.close()
+
+
 def opened_footer(path):
     run = opened(path)
     footer = run.footer
