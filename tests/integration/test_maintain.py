@@ -307,6 +307,7 @@ def test_readers_that_began_before_keep_working(tmp_path: Path) -> None:
     assert bag(house.rows("target", version)) == before
 
 
+@pytest.mark.slow
 def test_files_and_log_stay_bounded(tmp_path: Path) -> None:
     house = open_house(tmp_path, EAGER)
     for minute in range(30):
