@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -62,10 +63,11 @@ def stage(session: Session) -> None:
     contract = session.config.contract
     scan = scan_sql(session.con, session.tables.target.snapshot(), target_columns(contract))
     session.run(
-        f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT k, ev + CASE n % 3 WHEN 0 THEN 7 ELSE 0 END AS ev, "
-        f"ch + CASE n % 3 WHEN 1 THEN 1 ELSE 0 END AS ch FROM (SELECT {contract_key_sql(contract)} AS k, "
-        f"epoch_us(last_update_timestamp) AS ev, {content_sql(contract)} AS ch, row_number() OVER () AS n FROM {scan}) "
-        "UNION ALL SELECT 'new ' || n, 0, 0 FROM range(9) r(n)"
+        f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {session.key_hash_sql('key')} AS k, key, "
+        "ev + CASE n % 3 WHEN 0 THEN 7 ELSE 0 END AS ev, ch + CASE n % 3 WHEN 1 THEN 1 ELSE 0 END AS ch FROM ("
+        f"SELECT {contract_key_sql(contract)} AS key, epoch_us(last_update_timestamp) AS ev, {content_sql(contract)} "
+        f"AS ch, row_number() OVER () AS n FROM {scan} UNION ALL SELECT 'new ' || n, 0, 0, n FROM range(9) r(n)) "
+        "WHERE key IS NOT NULL"
     )
 
 
@@ -164,3 +166,28 @@ def test_an_index_of_another_contract_is_not_believed(house: House) -> None:
     contract = replace(house.config.contract, columns=house.config.contract.columns[::-1])
     with closing(open_index(replace(house.config, contract=contract), target)) as index:
         assert uncovered(index, target) == list(target.files.values())
+
+
+def test_rows_that_others_left_without_a_key_stop_nothing(house: House) -> None:
+    """No vendor's row can have that key; the file that holds one is indexed like any other."""
+    house.foreign = True
+    schema = as_arrow(house, "false").schema
+    # Delta lets nobody write NULL into our key: that the column forbids it has to go first.
+    log = house.table_path("target") / "_delta_log"
+    metadata = next(a["metaData"] for a in house.actions("target", 0) if "metaData" in a)
+    metadata["schemaString"] = metadata["schemaString"].replace('"nullable": false', '"nullable": true')
+    (log / f"{house.version() + 1:020d}.json").write_text(json.dumps({"metaData": metadata}) + "\n")
+    nothing = pa.table({field.name: pa.nulls(2, field.type) for field in schema})
+    write_deltalake(target_of(house), nothing, mode="append")
+    rows = len(house.rows("target"))
+    assert check_both_ways(house) == rows - 2
+    send(house, dated(23), KEYS[:80], 23)
+    assert len([row for row in house.rows("target") if row["tracking_num"] is None]) == 2
+
+
+def test_without_room_for_the_index_the_scan_answers(house: House) -> None:
+    """A full disk, or a folder that cannot be written to, costs time and nothing else."""
+    without_index(house)
+    (house.config.warehouse / ".ordertrail-index").write_text("in the way")
+    send(house, dated(23), KEYS[:80], 23)
+    assert {row["address"] for row in house.rows("target") if row["tracking_num"] < KEYS[80]} == {"23"}

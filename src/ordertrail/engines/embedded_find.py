@@ -92,7 +92,8 @@ def find_rows(session: Session, target: Snapshot) -> None:
 def cover(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
     """Index data files of the target, all their rows, whether a vector marks them or not.
 
-    A failure of the disk leaves them uncovered, which costs the next pass a scan of them.
+    A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan finds their rows.
+    A row without a key, of a foreign writer, stands under a hash that no key has.
 
     Args:
         session: The pass.
@@ -102,7 +103,7 @@ def cover(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[A
     """
     chunk: list[AddFile] = []
     rows = 0
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for file in files:
             size = file.rows or 0
             if chunk and rows + size > COVER_ROWS:
@@ -119,14 +120,14 @@ def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Seq
     whole = replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
     scan = scan_sql(session.con, whole, target_columns(contract))
     query = (
-        f"SELECT {session.key_hash_sql(contract_key_sql(contract))} AS h, _pos, "
+        f"SELECT coalesce({session.key_hash_sql(contract_key_sql(contract))}, 0) AS h, _pos, "
         f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
         f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
         f"FROM {scan}"
     )
     rows = session.con.sql(
         f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
-        f"_pos >> {ROW_BITS} AS file FROM ({query}) WHERE h IS NOT NULL ORDER BY h"
+        f"_pos >> {ROW_BITS} AS file FROM ({query}) ORDER BY h"
     ).to_arrow_reader(COVER_BATCH_ROWS)
     covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
     with index.writer(covered) as writer:
