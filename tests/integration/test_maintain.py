@@ -433,7 +433,7 @@ def test_the_command_says_when_there_is_nothing_to_do_and_when_there_is_no_table
 
 def test_status_shows_the_debt(tmp_path: Path) -> None:
     house = grown(tmp_path)
-    code, found = call(house, "status", "--json")
+    _, found = call(house, "status", "--json")
     debt = found["debt"]
     target = read_snapshot(DeltaLog(house.table_path("target")))
     wanted = debt_of(target, house.config.maintenance)

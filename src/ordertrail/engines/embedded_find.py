@@ -92,7 +92,7 @@ def find_rows(session: Session, target: Snapshot) -> None:
 def cover(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
     """Index data files of the target, all their rows, whether a vector marks them or not.
 
-    A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan finds their rows.
+    A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan answers.
     A row without a key, of a foreign writer, stands under a hash that no key has.
 
     Args:
