@@ -97,9 +97,8 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
-        if session.index is not None:
-            cover(session, session.index, before, [new])
-            session.probe("load.indexed")
+        cover(session, before, [new])
+        session.probe("load.indexed")
     return Written(add, remove, None if change.folded else new)
 
 

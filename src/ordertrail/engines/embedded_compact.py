@@ -250,7 +250,7 @@ def _cover(session: Session, base: Snapshot, new: AddFile) -> None:
     """Index the new file before it is live; without that the next pass would have to read it."""
     if session.index is not None:
         with duckdb_errors("cannot index the compacted file"):
-            cover(session, session.index, base, [new])
+            cover(session, base, [new])
         session.probe("maintain.indexed")
 
 

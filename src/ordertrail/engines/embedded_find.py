@@ -89,30 +89,31 @@ def find_rows(session: Session, target: Snapshot) -> None:
         find_by_scan(session, target)
 
 
-def cover(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
+def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
     """Index data files of the target, all their rows, whether a vector marks them or not.
 
     A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan answers.
     A row without a key, of a foreign writer, stands under a hash that no key has.
 
     Args:
-        session: The pass.
-        index: Where to.
+        session: The pass; without an index nothing is done.
         target: Says where its files lie; `files` need not be live in it.
         files: Whole and durable.
     """
+    if session.index is None:
+        return
     chunk: list[AddFile] = []
     rows = 0
     with suppress(OSError, ValueError):
         for file in files:
             size = file.rows or 0
             if chunk and rows + size > COVER_ROWS:
-                _cover_chunk(session, index, target, chunk)
+                _cover_chunk(session, session.index, target, chunk)
                 chunk, rows = [], 0
             chunk.append(file)
             rows += size
         if chunk:
-            _cover_chunk(session, index, target, chunk)
+            _cover_chunk(session, session.index, target, chunk)
 
 
 def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
@@ -160,7 +161,7 @@ def _halves_sql(name: str) -> str:
 def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
     missing = uncovered(index, target)
     if missing:
-        cover(session, index, target, missing)
+        cover(session, target, missing)
     keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM (SELECT DISTINCT k FROM staged_rows)").fetchnumpy()
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
