@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,16 @@ class Spark:
         at = "" if version is None else f" VERSION AS OF {version}"
         return self.select(f"SELECT {names} FROM {at_path(house.table_path(table))}{at}")
 
+    def read_versions(self, house: House, table: str, versions: Sequence[int]) -> dict[int, list[Row]]:
+        """All rows of a table at each of these versions, in one query."""
+        names = ", ".join(f"`{column.name}`" for column in columns_of(house, table))
+        root = at_path(house.table_path(table))
+        parts = [f"SELECT {version} AS at_version, {names} FROM {root} VERSION AS OF {version}" for version in versions]
+        found: dict[int, list[Row]] = {version: [] for version in versions}
+        for row in self.select(" UNION ALL ".join(parts)):
+            found[row.pop("at_version")].append(row)
+        return found
+
 
 def at_path(root: Path) -> str:
     """A table's name in Spark's SQL."""
@@ -102,9 +114,58 @@ def target(house: House) -> str:
     return at_path(house.table_path("target"))
 
 
-def check_spark(house: House, spark: Spark) -> None:
-    """Spark, delta-rs, Polars and DuckDB give the same rows of every table that others read (P9)."""
+def check_spark(house: House, spark: Spark, tables: Sequence[str] = ("target",)) -> None:
+    """Spark reads the rows of these tables as delta-rs, Polars and DuckDB read those of every table (P9)."""
     check_readers(house)
-    for table in ("target", "history", "rejects", "deliveries"):
+    for table in tables:
         if (house.table_path(table) / "_delta_log").exists():
             assert bag(spark.read(house, table)) == bag(house.rows(table)), f"Spark reads {table} differently"
+
+
+@dataclass(frozen=True, slots=True)
+class SparkWriter:
+    """Spark as a `tests.interleaving.Writer`."""
+
+    spark: Spark
+
+    def append(self, house: House, key: str, values: Mapping[str, object]) -> None:
+        self.spark.run(f"INSERT INTO {target(house)} BY NAME {_copy(house, key, values)}")
+
+    def update(self, house: House, key: str, values: Mapping[str, object]) -> None:
+        changes = ", ".join(f"{name} = {literal(value)}" for name, value in values.items())
+        self.spark.run(f"UPDATE {target(house)} SET {changes} WHERE tracking_num = {literal(key)}")
+
+    def delete(self, house: House, keys: tuple[str, str]) -> None:
+        self.spark.run(f"DELETE FROM {target(house)} WHERE tracking_num IN ({', '.join(map(literal, keys))})")
+
+    def merge(self, house: House, keys: tuple[str, str, str], values: Mapping[str, object]) -> None:
+        source = " UNION ALL ".join(f"({_copy(house, keys[0], {**values, 'tracking_num': key})})" for key in keys[1:])
+        self.spark.run(
+            f"MERGE INTO {target(house)} t USING ({source}) s ON t.tracking_num = s.tracking_num "
+            "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+        )
+
+    def compact(self, house: House) -> None:
+        self.spark.run(f"OPTIMIZE {target(house)}")
+
+    def vacuum(self, house: House) -> None:
+        self.spark.run(f"VACUUM {target(house)} RETAIN 0 HOURS")
+
+    def restore(self, house: House, version: int) -> None:
+        self.spark.run(f"RESTORE TABLE {target(house)} TO VERSION AS OF {version}")
+
+
+def literal(value: object) -> str:
+    """A value in Spark's SQL."""
+    match value:
+        case datetime():
+            return f"TIMESTAMP '{value.isoformat()}'"
+        case _:
+            return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _copy(house: House, key: str, values: Mapping[str, object]) -> str:
+    """SQL of a copy of one row, or of the first of its copies, with other values."""
+    kept = f" EXCEPT ({', '.join(values)})" if values else ""
+    new = "".join(f", {literal(value)} AS {name}" for name, value in values.items())
+    return f"SELECT *{kept}{new} FROM {target(house)} WHERE tracking_num = {literal(key)} LIMIT 1"
