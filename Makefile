@@ -14,10 +14,10 @@ LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --gen
 TYPED := src $(wildcard tests/typing)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test bench docs format lock clean
+.PHONY: help demo check lint test spark-jars bench docs format lock clean
 
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
 
 demo: $(VENV)/.core ## run the pipeline on made-up vendor files and show what came of them
 	$(BIN)/ordertrail demo
@@ -30,9 +30,14 @@ lint: $(VENV)/.dev ## style, types and layers only
 	$(BIN)/mypy --strict $(TYPED)
 	$(BIN)/lint-imports
 
-test: lint ## the fast tests, then the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -n 2 -m slow
+test: lint spark-jars ## the fast tests, then the slow ones, last those with Spark
+	$(BIN)/python -m pytest -n 2 -m "not slow and not spark"
+	$(BIN)/python -m pytest -n 2 -m "slow and not spark"
+	$(BIN)/python -m pytest -n 0 -m spark tests/spark
+
+# Not a file of make's: the jars are looked at each time, by their checksums, and fetched only where Java is.
+spark-jars: $(VENV)/.dev ## fetch what the tests with Spark need; without Java 17 they are skipped
+	$(BIN)/python -m tests.spark.jars
 
 bench: $(VENV)/.dev ## measure, against peers in the same run
 	$(BIN)/python -m bench
