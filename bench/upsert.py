@@ -22,7 +22,9 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -297,6 +299,8 @@ def main() -> None:
     parser.add_argument("--try", dest="only_try", action="store_true", help="keep no figures, draw nothing")
     options = parser.parse_args()
     contenders = _peers(options.peers)
+    # Ended from outside, it still takes its gigabytes away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
         work: Path = options.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
