@@ -15,16 +15,24 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.config import Maintenance
+from ordertrail.delta.actions import Json
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import read_snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.delta.vectors import deleted_rows
 from ordertrail.maintain import maintain
 from ordertrail.model import Vendor
+from ordertrail.rules.tables import TableColumn
 from ordertrail.status import Reader
 from tests.feeds import TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, READERS, House, Read, bag
 from tests.oracle import EPOCH, Accepted, Row, RowOrder, default_contract, judge_file
+from tests.vectors import file_vector
 
 KEYS = ("007", "B", "C", "D", "E")
 COMPARED = (*default_contract().names, "_revision")
@@ -114,6 +122,27 @@ class DeltaRs:
 
     def restore(self, house: House, version: int) -> None:
         _table(house).restore(version)
+
+
+class ByVectors(DeltaRs):
+    """As delta-rs, but its DELETE marks rows in vectors beside the data files, as Spark's does."""
+
+    def delete(self, house: House, keys: tuple[str, str]) -> None:
+        log = DeltaLog(house.table_path("target"))
+        before = read_snapshot(log)
+        with duckdb.connect(config={"threads": 1}) as con:
+            relation = scan_sql(con, before, [TableColumn("tracking_num", "string", "")])
+            found = con.execute(f"SELECT _pos FROM {relation} WHERE tracking_num IN {keys}").fetchall()
+        actions: list[dict[str, Json]] = [{"commitInfo": {"operation": "DELETE", "operationParameters": {}}}]
+        for index, file in enumerate(before.files.values()):
+            doomed = [position % 2**ROW_BITS for (position,) in found if position >> ROW_BITS == index]
+            if not doomed:
+                continue
+            assert file.rows is not None
+            vector = file_vector(log.root, {*deleted_rows(log.root, file).tolist(), *doomed})
+            actions += [file.remove(0), file.marked(vector, file.rows).add()]
+        if len(actions) > 1:
+            log.commit(before.version + 1, actions)
 
 
 def _table(house: House) -> DeltaTable:

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.harness import open_house, without_fsync
-from tests.interleaving import FOREIGN, OURS, DeltaRs, Step, World, play
+from tests.interleaving import FOREIGN, OURS, ByVectors, DeltaRs, Step, World, play
 
 pytestmark = [pytest.mark.property, pytest.mark.slow]
 
@@ -27,14 +27,15 @@ sends = st.tuples(st.just("ordertrail"), st.just("send"), seeds)
 others = st.one_of(
     st.tuples(st.just("ordertrail"), st.sampled_from(OURS[1:]), seeds),
     st.tuples(st.just("delta-rs"), st.sampled_from(FOREIGN), seeds),
+    st.tuples(st.just("vectors"), st.just("delete"), seeds),
 )
 sequences = st.lists(st.one_of(sends, others), min_size=3, max_size=LONGEST)
 
 EVERY_KIND = [
     step
-    for number, what in enumerate(FOREIGN)
+    for number, (who, what) in enumerate([*(("delta-rs", what) for what in FOREIGN), ("vectors", "delete")])
     for step in (
-        ("delta-rs", what, number),
+        (who, what, number),
         ("ordertrail", "send", number),
         ("ordertrail", OURS[1 + number % 2], number),
         ("ordertrail", "send", number + 100),
@@ -49,6 +50,6 @@ EVERY_KIND = [
 def test_any_sequence_of_writers_ends_as_the_model_says(steps: list[Step]) -> None:
     """After every step delta-rs, Polars, DuckDB and `ordertrail query` read what the model says."""
     with tempfile.TemporaryDirectory() as folder, without_fsync():
-        world = World(open_house(Path(folder)), {"delta-rs": DeltaRs()})
+        world = World(open_house(Path(folder)), {"delta-rs": DeltaRs(), "vectors": ByVectors()})
         for step in [("ordertrail", "send", 0), *steps]:
             play(world, step)
