@@ -39,20 +39,6 @@ def read_csv_sql(path: Path) -> str:
     return f"read_csv('{quoted}', header = true, columns = {COLUMN_TYPES})"
 
 
-def ordertrail_run(table: Path, _: Path) -> Figures:
-    """One pass over a pipeline's folder; the batch waits in its source folder."""
-    from ordertrail import Pipeline, load_config
-
-    report = Pipeline(load_config(table / "ordertrail.toml")).run()
-    return {
-        "load_s": report.seconds["load"],
-        "inside_s": report.seconds["total"],
-        "inserted": report.rows.inserted,
-        "updated": report.rows.updated,
-        "steps_s": report.seconds,
-    }
-
-
 def delta_rs_merge(table: Path, csv: Path) -> Figures:
     """delta-rs `merge`: update what matches, insert the rest."""
     from deltalake import DeltaTable
@@ -117,7 +103,6 @@ def spark_notebooks(table: Path, csv: Path) -> Figures:
 
 
 WAYS: Mapping[str, Callable[[Path, Path], Figures]] = {
-    "ordertrail": ordertrail_run,
     "delta_rs_merge": delta_rs_merge,
     "delta_rs_notebooks": delta_rs_notebooks,
     "duckdb_merge": duckdb_merge,

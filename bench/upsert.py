@@ -31,11 +31,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench import chart, spark, tables
-from bench.report import RESULTS, measured_at, timed, write
+from bench.report import RESULTS, measured_at, timed, timed_command, write
 
 NOT_RACY_S = 2.1
 """A file younger than 2 s when it is found is hashed once more when it is archived; vendors' files are older."""
@@ -63,7 +64,7 @@ class Contender:
 
 
 CONTENDERS: Mapping[str, Contender] = {
-    "ordertrail": Contender("ordertrail", "run: parse, check, stage, load, history, archive; a process"),
+    "ordertrail": Contender("ordertrail", "`ordertrail run`: parse, check, stage, load, history, archive; a process"),
     "delta_rs_merge": Contender("delta", "delta-rs merge; a process, CSV typed by DuckDB"),
     "delta_rs_notebooks": Contender("delta", "the notebooks' delete and append, on delta-rs; a process"),
     "duckdb_merge": Contender("duckdb", "DuckDB's MERGE into its own file, not Delta; a process"),
@@ -188,9 +189,10 @@ class Bench:
             assert self._warm is not None
             found = self._warm.load(contender.warm, table, csv)
         else:
-            run = timed(PEER, [name, str(table), str(csv)])
-            found = json.loads(run.output.splitlines()[-1])
-            others_mb = found.pop("other_process_peak_mb", 0.0)
+            ours = contender.kind == "ordertrail"
+            run = timed_command(_run(table)) if ours else timed(PEER, [name, str(table), str(csv)])
+            found = _said(json.loads(run.output)) if ours else json.loads(run.output.splitlines()[-1])
+            others_mb = float(str(found.pop("other_process_peak_mb", 0.0)))
             found |= {"whole_s": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb + others_mb}
         if contender.kind == "delta":
             tables.drop_old_files(table)
@@ -200,6 +202,17 @@ class Bench:
         prints = {name: tables.fingerprint(CONTENDERS[name].kind, bout.folder / name) for name in self._contenders}
         if len(set(prints.values())) > 1:
             raise RuntimeError(f"the tables are not the same: {prints}")
+
+
+def _run(table: Path) -> list[str]:
+    return [sys.executable, "-m", "ordertrail", "run", "--json", "--config", str(table / "ordertrail.toml")]
+
+
+def _said(report: Mapping[str, Any]) -> dict[str, object]:
+    """The figures in what `ordertrail run --json` prints."""
+    seconds, rows = report["seconds"], report["rows"]
+    counts = {"inserted": rows["inserted"], "updated": rows["updated"]}
+    return {"load_s": seconds["load"], "inside_s": seconds["total"], **counts, "steps_s": seconds}
 
 
 def figures(bout: Bout) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,9 +39,28 @@ class Log:
             logger.error(event, **fields)
 
 
+_waiting: list[tuple[int, Callable[[], None]]] = []
+
+
+def configure_when_needed(level: str, configure: Callable[[], None]) -> None:
+    """Have structlog configured at the first event that somebody wants: its import takes a tenth of a second.
+
+    Args:
+        level: Events below it are nobody's until then.
+        configure: Calls `structlog.configure`; it is called once, at most.
+    """
+    _waiting[:] = [(logging.getLevelNamesMapping()[level.upper()], configure)]
+
+
 def _logger(level: int) -> structlog.typing.FilteringBoundLogger | None:
-    """Who takes an event; None when nobody does. structlog is imported only for somebody: it takes a tenth second."""
-    if "structlog" not in sys.modules and not logging.getLogger("ordertrail").isEnabledFor(level):
+    """Who takes an event; None when nobody does."""
+    if _waiting:
+        lowest, configure = _waiting[0]
+        if level < lowest:
+            return None
+        _waiting.clear()
+        configure()
+    elif "structlog" not in sys.modules and not logging.getLogger("ordertrail").isEnabledFor(level):
         return None
     import structlog
 

@@ -22,12 +22,13 @@ from ordertrail.engines.embedded_fold import contract_key_sql
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.outcomes import REPEATED
 from ordertrail.rules.tables import target_columns
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, open_house
 
 KEYS = [f"{number:04d}" for number in range(120)]
-SURE = "k, pos, ev, ch, rv, epoch_us(_inserted_at)"
+SURE = "k, pos, ev, ch, rv, ins"
 TIED = "k, pos, rk, fr, delivery_id, bn"
 
 
@@ -69,6 +70,7 @@ def stage(session: Session) -> None:
         f"AS ch, row_number() OVER () AS n FROM {scan} UNION ALL SELECT 'new ' || n, 0, 0, n FROM range(9) r(n)) "
         "WHERE key IS NOT NULL"
     )
+    session.run(f"CREATE OR REPLACE TEMP TABLE repeated AS {REPEATED}")
 
 
 def rows(session: Session, columns: str, where: str = "true") -> list[tuple[Any, ...]]:

@@ -12,11 +12,25 @@ from hypothesis import strategies as st
 
 from ordertrail.model import Outcome
 from ordertrail.rules import outcomes
-from ordertrail.rules.outcomes import BEST, CODES, ORDER, OUTCOMES, OUTCOMES_AGAIN, RANKED, TIES, fold_sql, later
+from ordertrail.rules.outcomes import (
+    BEST,
+    BEST_ALONE,
+    CODES,
+    DOUBLED,
+    ORDER,
+    OUTCOMES,
+    OUTCOMES_AGAIN,
+    RANKED,
+    RANKED_ALONE,
+    REPEATED,
+    TIES,
+    fold_sql,
+    later,
+)
 
 Order = tuple[int, int, int, int, int]
 STAGED = ("k", "dn", "ch", *ORDER)
-CURRENT = ("k", "pos", "ch", "rv", "bn", *ORDER)
+CURRENT = ("k", "pos", "ch", "rv", "bn", "ins", *ORDER)
 RECALLED = ("k", *ORDER)
 NAMES = {number: str(outcome) for outcome, number in CODES.items()}
 BATCH = 9
@@ -49,6 +63,8 @@ def prepare(
     fill(con, "loaded", ("fk",), [(fk,) for fk in loaded])
     con.execute("CREATE OR REPLACE TEMP VIEW staged_rows AS FROM staged").fetchall()
     con.execute("CREATE OR REPLACE TEMP VIEW target_before AS FROM current").fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE repeated AS {REPEATED}").fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE doubled AS {DOUBLED}").fetchall()
     fill(con, "codes", [*CODES, "batch", "first_revision"], [(*CODES.values(), BATCH, 1)])
     con.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {RANKED}").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE best AS {BEST}").fetchall()
@@ -66,7 +82,7 @@ def row(key: str, content: int, order: Order, delivery: int = 0) -> tuple[object
 
 
 def target(key: str, content: int, order: Order, pos: int = 0, batch: int = 3, revision: int = 1) -> tuple[object, ...]:
-    return (key, pos, content, revision, batch, *order)
+    return (key, pos, content, revision, batch, 100 + pos, *order)
 
 
 OLD, MIDDLE, NEW = (10, 1, 0, 1, 1), (20, 1, 0, 1, 1), (30, 1, 0, 1, 1)
@@ -110,8 +126,8 @@ def test_several_rows_of_a_key_in_one_batch(con: duckdb.DuckDBPyConnection) -> N
 def test_a_key_that_stands_twice_in_the_target_counts_once(con: duckdb.DuckDBPyConnection) -> None:
     prepare(con, [row("A", 7, MIDDLE)], [target("A", 7, OLD, pos=1), target("A", 1, NEW, pos=2)])
     assert judged(con) == {(0, 1): "stale"}
-    found = con.execute("SELECT pos, place, copies FROM best ORDER BY pos").fetchall()
-    assert found == [(1, 2, 2), (2, 1, 2)]
+    found = con.execute("SELECT pos, place, copies, ins FROM best ORDER BY pos").fetchall()
+    assert found == [(1, 2, 2, 101), (2, 1, 2, 101)]  # inserted when the first of them was
 
 
 def test_x_y_x_again_asks_history_only_where_it_must(con: duckdb.DuckDBPyConnection) -> None:
@@ -188,6 +204,16 @@ def test_ranked_agrees_with_a_plain_sort(con: duckdb.DuckDBPyConnection, rows: l
         assert found[n] == (place, repeat)
 
 
+@given(st.lists(contents, max_size=8, unique_by=lambda c: c[0]))
+def test_rows_that_are_alone_need_no_order(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, int, Order]]) -> None:
+    staged = [row(key, content, order, n) for n, (key, content, order) in enumerate(rows)]
+    prepare(con, staged, [target(key, content, order, n) for n, (key, content, order) in enumerate(rows)])
+    for relation, alone in (("ranked", RANKED_ALONE), ("best", BEST_ALONE)):
+        ordered = con.execute(f"SELECT * FROM {relation} ORDER BY ALL").fetchall()
+        assert con.execute(f"SELECT * FROM ({alone}) ORDER BY ALL").fetchall() == ordered
+        assert len(ordered) == len(rows)
+
+
 # -- the fold -------------------------------------------------------------------------------------------------------
 
 
@@ -215,15 +241,16 @@ def test_the_fold_takes_an_absent_column_from_the_newest_row_that_carries_it(con
 # -- the text -------------------------------------------------------------------------------------------------------
 
 TEXTS = {
-    "RANKED": RANKED, "BEST": BEST, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
+    "REPEATED": REPEATED, "DOUBLED": DOUBLED, "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
+    "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
 }  # fmt: skip
 KEYWORDS = {
     "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",
     "HAVING", "IN", "IS", "JOIN", "LAST", "LEFT", "NOT", "NULL", "NULLS", "ON", "OR", "ORDER", "OVER", "PARTITION",
-    "SELECT", "THEN", "UNION", "WHEN", "WHERE", "WITH",
+    "SELECT", "THEN", "UNION", "WHEN", "WHERE",
 }  # fmt: skip
-FUNCTIONS = {"row_number", "count", "max"}
+FUNCTIONS = {"row_number", "count", "max", "min"}
 TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|\d+|<>|<=|>=|[(),.*=<>+]|-(?!-)")
 
 

@@ -60,8 +60,10 @@ class Frame:
     def logs(self, level: str = "warning") -> None:
         """Let logs go to stderr, from this level on where `ORDERTRAIL_LOG` does not say one."""
         from ordertrail.config import log_level
+        from ordertrail.log import configure_when_needed
 
-        _log_to_stderr("debug" if self.debug else log_level(default=level))
+        wanted = "debug" if self.debug else log_level(default=level)
+        configure_when_needed(wanted, functools.partial(_log_to_stderr, wanted))
 
     def tell(self, result: Result, document: Callable[[Result], Json]) -> None:
         """Print one document of many, on one line; without --json nothing: the log tells it."""

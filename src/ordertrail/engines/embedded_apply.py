@@ -141,11 +141,10 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
     return (
         f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
         f"CAST({change.batch.number} AS BIGINT) AS _batch, "
-        f"CASE WHEN {changed} THEN coalesce(b._inserted_at, {clock}) END AS _inserted_at, "
+        f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
         f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
         f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{outcome}"
         f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
-        "LEFT JOIN (SELECT k, min(_inserted_at) AS _inserted_at FROM target_before GROUP BY k) b ON o.k = b.k "
         f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
     )
 
@@ -171,12 +170,10 @@ def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
 def _doomed(session: Session, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
     """The live files with rows that go, each with the numbers of these rows; makes `doomed` of their positions."""
     session.run(
-        "CREATE OR REPLACE TEMP TABLE doomed AS SELECT b.pos FROM best b JOIN outcomes o ON b.k = o.k "
-        f"WHERE o.outcome = {CODES[Outcome.UPDATED]} UNION "
-        "SELECT pos FROM best WHERE copies > 1 AND place > 1"
+        f"CREATE OR REPLACE TEMP VIEW doomed AS SELECT pos FROM outcomes WHERE outcome = {CODES[Outcome.UPDATED]} "
+        "UNION ALL SELECT pos FROM best WHERE copies > 1 AND place > 1"
     )
-    found = session.con.execute("SELECT pos FROM doomed ORDER BY pos").fetchnumpy()["pos"]
-    positions = np.asarray(found, dtype=np.int64)
+    positions = np.sort(np.asarray(session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"], dtype=np.int64))
     if not len(positions):
         return []
     places = positions >> ROW_BITS
@@ -199,7 +196,8 @@ def _write_rows(session: Session, change: ChangeSet, parts: list[str], parquet: 
     table = session.tables.target
     path = table.new_path(f"b{change.batch.number:06d}")
     try:
-        rows = session.copy(" UNION ALL BY NAME ".join(parts), path, parquet)
+        with session.joins_as_written():
+            rows = session.copy(" UNION ALL BY NAME ".join(parts), path, parquet)
         if rows:
             return table.added(path, rows)
         path.unlink()

@@ -72,8 +72,8 @@ def find_by_scan(session: Session, target: Snapshot) -> None:
     scan = scan_sql(session.con, target, target_columns(contract))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
-        f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, _inserted_at "
-        f"FROM {scan} WHERE {key} IN (SELECT key FROM staged_rows)"
+        f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, "
+        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM staged_rows)"
     )
 
 
@@ -81,7 +81,7 @@ def find_rows(session: Session, target: Snapshot) -> None:
     """Make `target_before`, through the key index if there is one.
 
     Args:
-        session: The pass; `staged_rows` has the staged keys.
+        session: The pass; `staged_rows` has the staged keys, `repeated` those that it has more than once.
         target: The target without this batch.
     """
     index = session.index
@@ -162,7 +162,8 @@ def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
     missing = uncovered(index, target)
     if missing:
         cover(session, target, missing)
-    keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM (SELECT DISTINCT k FROM staged_rows)").fetchnumpy()
+    once = "SELECT k FROM staged_rows WHERE k NOT IN (SELECT k FROM repeated) UNION ALL SELECT k FROM repeated"
+    keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM ({once})").fetchnumpy()
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
     if uncovered(index, target):
@@ -234,6 +235,6 @@ def _read_ties(session: Session, target: Snapshot) -> None:
     session.run(
         "CREATE OR REPLACE TEMP TABLE target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
         f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
-        f"make_timestamptz(nullif(f.inserted_us, {LOWEST})) AS _inserted_at "
+        f"nullif(f.inserted_us, {LOWEST}) AS ins "
         f"FROM found_rows f LEFT JOIN ({order}) o ON f.pos = o.pos"
     )

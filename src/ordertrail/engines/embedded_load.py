@@ -35,7 +35,7 @@ SHARE_ROWS = 500_000
 class Load:
     """One batch's load.
 
-    After `run`, the DuckDB tables `outcomes` (k, dn, fr, outcome, rv) and `target_before` hold what `record` needs.
+    After `run`, the DuckDB table `outcomes` (see `rules.outcomes`) holds what `record` needs.
     `shared` has the data files that are also history's, each with its place: none, those of all accepted rows, or with
     `rest` that of the rows that changed the target.
 
@@ -157,13 +157,16 @@ class Load:
             f"{order_sql(self.contract)}, fk FROM {staged} JOIN batch_deliveries ON _delivery_no = dn "
             "WHERE _kind = 'row'"
         )
+        run(f"CREATE OR REPLACE TEMP TABLE repeated AS {rules.REPEATED}")
         find(self.session, target)
         self._recall()
         ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
         place_deliveries(self.session, ids, self.batch.number)
+        run(f"CREATE OR REPLACE TEMP TABLE doubled AS {rules.DOUBLED}")
         run(
-            "CREATE OR REPLACE TEMP TABLE staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, "
-            "p.fk, p.tb FROM staged_rows s JOIN placed p USING (delivery_id)"
+            "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, p.fk, p.tb "
+            "FROM staged_rows s JOIN (SELECT dn, p.fk, p.tb FROM batch_deliveries JOIN placed p USING (delivery_id)) p "
+            "USING (dn)"
         )
         for view, table in (("current", "target_before"), ("recalled", "history_rows")):
             run(
@@ -173,8 +176,15 @@ class Load:
         codes = [f"{number} AS {outcome}" for outcome, number in rules.CODES.items()]
         codes += [f"{self.batch.number} AS batch", "1 AS first_revision"]
         run(f"CREATE OR REPLACE TEMP TABLE codes AS SELECT {', '.join(codes)}")
-        run(f"CREATE OR REPLACE TEMP TABLE ranked AS {rules.RANKED}")
-        run(f"CREATE OR REPLACE TEMP TABLE best AS {rules.BEST}")
+        self._order("ranked", rules.RANKED, rules.RANKED_ALONE, "repeated")
+        self._order("best", rules.BEST, rules.BEST_ALONE, "doubled")
+
+    def _order(self, name: str, rule: str, alone: str, several: str) -> None:
+        """Make `ranked` or `best`. A row that is its key's only one has nothing to be ordered with: a view will do."""
+        if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
+            self.session.run(f"CREATE OR REPLACE TEMP TABLE {name}_ordered AS {rule}")
+            alone = f"FROM {name}_ordered"
+        self.session.run(f"CREATE OR REPLACE TEMP VIEW {name} AS {alone}")
 
     def _recall(self) -> None:
         """`history_rows`: history's rows of the keys where only it can tell.
@@ -243,7 +253,7 @@ class Load:
         fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
         values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
         self.session.run(
-            "CREATE OR REPLACE TEMP TABLE outcomes AS SELECT o.k, o.dn, o.fr, o.rv, CASE "
+            "CREATE OR REPLACE TEMP TABLE outcomes AS SELECT o.k, o.dn, o.fr, o.rv, o.pos, o.ins, CASE "
             "WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome "
             "WHEN f.ch <> b.ch THEN c.updated WHEN o.outcome = c.updated THEN c.stale ELSE o.outcome END AS outcome "
             "FROM outcomes o CROSS JOIN codes c LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k "

@@ -86,8 +86,8 @@ def _append(session: Session, table: Table, batch: Batch, name: str, write: Call
 def _history(session: Session, load: Load) -> list[AddFile]:
     """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
 
-    After the target's commit `target_before` is, in recovery, the target with the new row: both give the time of the
-    first insertion.
+    In recovery `outcomes` was made after the target's commit: the target's new row has the time of the first insertion
+    from the one before.
     """
     table = session.tables.history
     files = [share_file(path, table.root, file) for path, file in load.shared]
@@ -99,13 +99,16 @@ def _history(session: Session, load: Load) -> list[AddFile]:
     found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
     if not found:
         return files
-    rows = session.copy(accepted_rows_sql(session, load.change, listed, for_history=True), path)
+    with session.joins_as_written():
+        rows = session.copy(accepted_rows_sql(session, load.change, listed, for_history=True), path)
     return [*files, table.added(path, rows)]
 
 
 def _rejects(session: Session, load: Load) -> list[AddFile]:
     """One row for every thing wrong."""
     table, batch = session.tables.rejects, load.batch
+    if not any(manifest.rows_rejected or manifest.state is State.QUARANTINED for manifest in batch.manifests):
+        return []
     staged = scan_sql(session.con, load.stage, stage_columns(load.contract))
     shape = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
     path = table.new_path(f"b{batch.number:06d}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -103,6 +105,18 @@ class Session:
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run one statement to its end and give its rows."""
         return self.con.execute(sql).fetchall()
+
+    @contextmanager
+    def joins_as_written(self) -> Iterator[None]:
+        """Within: DuckDB holds the right side of a join in memory and streams the left one, as the text says.
+
+        From its guess of how many rows a filter leaves it would hold the wide staged rows, and stream the narrow ones.
+        """
+        self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        try:
+            yield
+        finally:
+            self.run("RESET disabled_optimizers")
 
     def copy(self, query: str, path: object, parquet: str = PARQUET) -> int:
         """Write a query's rows to a new Parquet file; gives their number."""

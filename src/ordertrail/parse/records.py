@@ -28,8 +28,8 @@ from ordertrail.errors import QuarantineError
 from ordertrail.model import Reject
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 
-CHUNK_BYTES = 8 << 20
-"""Read size. Blocks are about this long."""
+CHUNK_BYTES = 1 << 20
+"""Read size. Blocks are about this long: short enough that a small file too is cut and checked side by side."""
 
 MAX_CELL_BYTES = 1 << 20
 """A quote that is not closed within this many bytes breaks its line: it was never meant to open a cell."""

@@ -6,8 +6,11 @@ says where NULLs go. It reads these relations, which an engine fills:
 `staged`    one row a staged row: `k` key, never NULL, `dn` delivery number in the batch, `ch` content hash, and the
             order columns
 `current`   the target's rows of the staged keys: `k`, `pos` a position unique in the target, `ch`, `rv` revision,
-            `bn` batch, and the order columns; a key may stand there more than once after a foreign write
+            `bn` batch, `ins` time of the first insertion, and the order columns; a key may stand there more than once
+            after a foreign write
 `recalled`  rows of history for the keys of `TIES`: `k` and the order columns
+`repeated`  the keys that stand more than once in `staged`
+`doubled`   the keys that stand more than once in `current`
 `codes`     one row: the numbers of the outcomes, one column each, named after them
 
 The order columns are `ev` event time in microseconds, `fk` file key in milliseconds, `rk` status rank, `tb` place of
@@ -35,10 +38,15 @@ def later(left: str, right: str) -> str:
     return f"({text})"
 
 
+REPEATED = "SELECT k FROM staged_rows GROUP BY k HAVING count(*) > 1"
+DOUBLED = "SELECT k FROM target_before GROUP BY k HAVING count(*) > 1"
+"""`repeated` and `doubled`, from what is `staged` and `current` before the places `tb` are known."""
+
+RANKED_ALONE = f"SELECT k, dn, ch, {', '.join(ORDER)}, 1 AS place, 1 AS repeat FROM staged"
+"""`ranked` of a batch in which every key comes once."""
+
 RANKED = f"""
-WITH repeated AS (SELECT k FROM staged GROUP BY k HAVING count(*) > 1)
-SELECT k, dn, ch, {", ".join(ORDER)}, 1 AS place, 1 AS repeat
-FROM staged
+{RANKED_ALONE}
 WHERE k NOT IN (SELECT k FROM repeated)
 UNION ALL
 SELECT k, dn, ch, {", ".join(ORDER)},
@@ -48,21 +56,23 @@ FROM staged
 WHERE k IN (SELECT k FROM repeated)
 """
 """`ranked`: every staged row with its place among its key's rows, and among the equal ones; 1 is the newest. Most keys
-come once in a batch: only the others are sorted."""
+come once in a batch: only those in `repeated` are sorted."""
+
+BEST_ALONE = f"SELECT k, pos, ch, rv, bn, ins, {', '.join(ORDER)}, 1 AS place, 1 AS copies FROM current"
+"""`best` of a target in which none of the keys stands more than once."""
 
 BEST = f"""
-WITH doubled AS (SELECT k FROM current GROUP BY k HAVING count(*) > 1)
-SELECT k, pos, ch, rv, bn, {", ".join(ORDER)}, 1 AS place, 1 AS copies
-FROM current
+{BEST_ALONE}
 WHERE k NOT IN (SELECT k FROM doubled)
 UNION ALL
-SELECT k, pos, ch, rv, bn, {", ".join(ORDER)},
+SELECT k, pos, ch, rv, bn, min(ins) OVER (PARTITION BY k) AS ins, {", ".join(ORDER)},
   row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}, pos DESC NULLS LAST) AS place,
   count(*) OVER (PARTITION BY k) AS copies
 FROM current
 WHERE k IN (SELECT k FROM doubled)
 """
-"""`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands."""
+"""`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands. Only
+the keys in `doubled` are sorted."""
 
 TIES = """
 SELECT DISTINCT s.k
@@ -77,7 +87,7 @@ and 3 the target still bears file 1's name, for the content was the same.) `stag
 deliveries loaded before this batch."""
 
 OUTCOMES = f"""
-SELECT r.k, r.dn, r.fr, b.rv,
+SELECT r.k, r.dn, r.fr, b.rv, b.pos, b.ins,
   CASE
     WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
     WHEN r.place > 1 THEN c.superseded
@@ -94,11 +104,11 @@ LEFT JOIN (
   WHERE y.place = 1 AND x.ev = y.ev AND {later("x", "y")}
 ) h ON r.k = h.k
 """
-"""`outcomes`: what becomes of every staged row: `k`, `dn`, `fr`, `outcome`, and `rv`, the revision of the target's
-row before this batch."""
+"""`outcomes`: what becomes of every staged row: `k`, `dn`, `fr`, `outcome`, and, of the target's row before this batch,
+`rv`, `pos` and `ins`."""
 
 OUTCOMES_AGAIN = """
-SELECT r.k, r.dn, r.fr, CASE WHEN b.bn = c.batch THEN b.rv - c.first_revision ELSE b.rv END AS rv,
+SELECT r.k, r.dn, r.fr, CASE WHEN b.bn = c.batch THEN b.rv - c.first_revision ELSE b.rv END AS rv, b.pos, b.ins,
   CASE
     WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
     WHEN r.place > 1 THEN c.superseded
