@@ -36,6 +36,9 @@ class Fail(Protocol):
         """
 
 
+RESERVED = frozenset({"file_index", "file_row_number"})
+"""Names that no column may have: DuckDB's Parquet reader gives them to columns of its own."""
+
 _PLAIN_TYPES = ("string", "bigint", "int", "double", "boolean", "date", "timestamp")
 _TIMES = ("date", "timestamp")
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
@@ -111,6 +114,8 @@ def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tupl
         if not column.name.isidentifier() or column.name.startswith("_"):
             hint = "use letters, digits and underscores, beginning with a letter; give vendors an alias for the rest"
             fail(where, column.name, "cannot be the name of a column", hint)
+        if column.name.lower() in RESERVED:
+            fail(where, column.name, "is a name that readers of Parquet files use", "give the column another name")
         if folded(column.name) in taken:
             problem = f"is the same as {taken[folded(column.name)]}: case, spaces and underscores do not count"
             fail(where, column.name, problem, "give every column its own name")

@@ -349,11 +349,12 @@ def _fold(proof: _Proof) -> _Finding:
     names = [name_sql(name) for name in (*contract.names, "_rescued")]
     differs = ", ".join(f"CASE WHEN t.{name} IS DISTINCT FROM f.{name} THEN {_says(name)} END" for name in names)
     session.run(
-        "CREATE OR REPLACE TEMP TABLE differences AS SELECT * FROM (SELECT coalesce(t.k, f.k, 'NULL') AS k, CASE WHEN "
-        "t.here IS NULL THEN 'missing' WHEN f.here IS NULL THEN 'extra' ELSE 'different' END AS kind, "
-        f"CASE WHEN t.here AND f.here THEN list_filter([{differs}], lambda x: x IS NOT NULL) END AS columns "
-        f"FROM (SELECT *, {contract_key_sql(contract)} AS k, true AS here FROM {proof.target_rows()}) t "
-        "FULL JOIN (SELECT *, true AS here FROM folded) f ON t.k = f.k) WHERE kind <> 'different' OR len(columns) > 0"
+        "CREATE OR REPLACE TEMP TABLE differences AS SELECT * FROM (SELECT coalesce(t._k, f._k, 'NULL') AS k, "
+        "CASE WHEN t._here IS NULL THEN 'missing' WHEN f._here IS NULL THEN 'extra' ELSE 'different' END AS kind, "
+        f"CASE WHEN t._here AND f._here THEN list_filter([{differs}], lambda x: x IS NOT NULL) END AS columns "
+        f"FROM (SELECT *, {contract_key_sql(contract)} AS _k, true AS _here FROM {proof.target_rows()}) t "
+        "FULL JOIN (SELECT *, true AS _here FROM folded) f ON t._k = f._k) "
+        "WHERE kind <> 'different' OR len(columns) > 0"
     )
     wrong, more = proof.texts(
         "SELECT format('key {}: {}', k, CASE kind WHEN 'missing' THEN 'it is missing from the target' "

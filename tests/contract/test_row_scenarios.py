@@ -9,6 +9,8 @@ from decimal import Decimal
 import pytest
 
 from ordertrail.model import State
+from ordertrail.rebuild import rebuild
+from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House
@@ -46,6 +48,44 @@ def test_leading_zeros_live(house: House) -> None:
     house.run()
     assert sorted(house.target()) == [("007",), ("0070",), ("7",)]
     assert house.target()["007",]["order_num"] == "O007"
+
+
+OUR_OWN_NAMES = (
+    "absent", "batch", "bn", "broken", "c0", "ch", "content", "copies", "d", "delivery_id", "dn", "file_name", "fk",
+    "fr", "h",
+    "here", "ins", "k", "key", "kind", "limit_us", "lower", "outcome", "p", "path", "place", "pos", "r", "raw",
+    "rescued", "rk", "row", "rv", "s", "sha256", "state", "tb", "u0", "unknown", "upper", "v0", "vendor",
+)  # fmt: skip
+"""What our own queries call things."""
+
+
+def test_a_contract_may_use_the_names_that_our_queries_use(make_house: MakeHouse) -> None:
+    """Whatever the columns are called, rows are ordered, compared, folded, proved and rebuilt."""
+    texts = "".join(f'[[contract.columns]]\nname = "{name}"\ntype = "string"\n' for name in OUR_OWN_NAMES)
+    house = make_house(
+        '[contract]\nkey = ["key"]\norder_by = "ev"\nstatus = "vendor"\nstatus_rank = ["A", "B"]\n'
+        f'{texts}[[contract.columns]]\nname = "ev"\ntype = "timestamp"\n'
+        '[[vendors]]\nname = "acme"\nfiles = "*.csv"\nabsent = ["absent"]\n'
+    )
+
+    def csv(names: tuple[str, ...], *rows: tuple[str, int, str]) -> str:
+        lines = [
+            ",".join(f"2026-11-{day:02} 08:00:00" if n == "ev" else key if n == "key" else text for n in names)
+            for key, day, text in rows
+        ]
+        return "\n".join([",".join(names), *lines]) + "\n"
+
+    everything = (*OUR_OWN_NAMES, "ev")
+    house.drop(dated(20), csv(everything, ("a", 1, "A"), ("b", 1, "A"), ("a", 1, "B"), ("d", 3, "A")))
+    house.run()
+    # The second file lacks a column: from here on the rows of its keys are folded.
+    house.drop(dated(21), csv(everything[1:], ("a", 1, "C"), ("b", 2, "B"), ("c", 1, "B"), ("d", 2, "C")))
+    rows = house.run().rows
+    assert (rows.inserted, rows.updated, rows.stale) == (1, 2, 1)
+    assert {key: row["vendor"] for (key,), row in house.target().items()} == {"a": "C", "b": "B", "c": "B", "d": "A"}
+    assert verify(house.config).ok
+    rebuild(house.config)
+    assert verify(house.config).ok
 
 
 def test_columns_are_matched_by_name_not_by_position(house: House) -> None:

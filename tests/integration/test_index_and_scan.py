@@ -22,7 +22,7 @@ from ordertrail.engines.embedded_fold import contract_key_sql
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.outcomes import REPEATED
+from ordertrail.rules.outcomes import several
 from ordertrail.rules.tables import target_columns
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, open_house
@@ -70,7 +70,8 @@ def stage(session: Session) -> None:
         f"AS ch, row_number() OVER () AS n FROM {scan} UNION ALL SELECT 'new ' || n, 0, 0, n FROM range(9) r(n)) "
         "WHERE key IS NOT NULL"
     )
-    session.run(f"CREATE OR REPLACE TEMP TABLE repeated AS {REPEATED}")
+    session.run("CREATE OR REPLACE TEMP VIEW staged_keys AS SELECT k, key FROM staged_rows")
+    session.run(f"CREATE OR REPLACE TEMP TABLE repeated AS {several('staged_rows')}")
 
 
 def rows(session: Session, columns: str, where: str = "true") -> list[tuple[Any, ...]]:

@@ -371,6 +371,12 @@ REFUSALS: list[tuple[str, str, str, str]] = [
         "cannot be the name",
         "beginning with a letter",
     ),
+    (
+        contract(columns=COLUMNS + '[[contract.columns]]\nname = "File_Index"\ntype = "int"'),
+        "contract.columns[File_Index].name = 'File_Index'",
+        "readers of Parquet files",
+        "another name",
+    ),
     (f"{PIPELINE}[[vendors]]", "vendors[#1].name", "is missing", 'name = "acme"'),
     (vendor("[[vendors]]\nname = 'acme'"), "vendors[acme].name = 'acme'", "there twice", "its own name"),
     (f"{PIPELINE}[[vendors]]\nname = ' '", "vendors.name = ' '", "not usable", 'name = "acme"'),

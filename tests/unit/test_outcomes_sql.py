@@ -16,16 +16,15 @@ from ordertrail.rules.outcomes import (
     BEST,
     BEST_ALONE,
     CODES,
-    DOUBLED,
     ORDER,
     OUTCOMES,
     OUTCOMES_AGAIN,
     RANKED,
     RANKED_ALONE,
-    REPEATED,
     TIES,
     fold_sql,
     later,
+    several,
 )
 
 Order = tuple[int, int, int, int, int]
@@ -63,8 +62,8 @@ def prepare(
     fill(con, "loaded", ("fk",), [(fk,) for fk in loaded])
     con.execute("CREATE OR REPLACE TEMP VIEW staged_rows AS FROM staged").fetchall()
     con.execute("CREATE OR REPLACE TEMP VIEW target_before AS FROM current").fetchall()
-    con.execute(f"CREATE OR REPLACE TEMP TABLE repeated AS {REPEATED}").fetchall()
-    con.execute(f"CREATE OR REPLACE TEMP TABLE doubled AS {DOUBLED}").fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE repeated AS {several('staged')}").fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('current')}").fetchall()
     fill(con, "codes", [*CODES, "batch", "first_revision"], [(*CODES.values(), BATCH, 1)])
     con.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {RANKED}").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE best AS {BEST}").fetchall()
@@ -241,7 +240,7 @@ def test_the_fold_takes_an_absent_column_from_the_newest_row_that_carries_it(con
 # -- the text -------------------------------------------------------------------------------------------------------
 
 TEXTS = {
-    "REPEATED": REPEATED, "DOUBLED": DOUBLED, "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
+    "several": several("staged"), "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
     "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
 }  # fmt: skip

@@ -134,7 +134,7 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
     clock = clock_sql(change.batch.clock)
     folded = change.folded and not for_history
     cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
-    fold = "JOIN folded f ON o.k = f.k " if folded else ""
+    fold = "JOIN folded f ON o.k = f._k " if folded else ""
     changed = f"o.outcome IN {CHANGED}"
     names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
     outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "

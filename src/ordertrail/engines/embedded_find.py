@@ -28,6 +28,7 @@ from ordertrail.engines.embedded_fold import LOWEST, contract_key_sql, order_sql
 from ordertrail.engines.session import Session
 from ordertrail.model import Contract
 from ordertrail.rules.cells import name_sql, row_hash_sql
+from ordertrail.rules.outcomes import several
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000
@@ -66,22 +67,25 @@ def content_sql(contract: Contract) -> str:
 
 
 def find_by_scan(session: Session, target: Snapshot) -> None:
-    """Make `target_before`, reading the key and order columns of the whole target."""
+    """Make `target_before` and `doubled`, reading the key and order columns of the whole target."""
     contract = session.config.contract
     key = contract_key_sql(contract)
     scan = scan_sql(session.con, target, target_columns(contract))
     session.run(
-        f"CREATE OR REPLACE TEMP TABLE target_before AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
+        f"CREATE OR REPLACE TEMP TABLE scanned_rows AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
         f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, "
-        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM staged_rows)"
+        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM staged_keys)"
     )
+    session.run("CREATE OR REPLACE TEMP VIEW target_before AS FROM scanned_rows")
+    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('scanned_rows')}")
 
 
 def find_rows(session: Session, target: Snapshot) -> None:
-    """Make `target_before`, through the key index if there is one.
+    """Make `target_before` and `doubled`, through the key index if there is one.
 
     Args:
-        session: The pass; `staged_rows` has the staged keys, `repeated` those that it has more than once.
+        session: The pass; `staged_rows` has the hashes of the staged keys, `repeated` those that it has more than once,
+            `staged_keys` the keys themselves.
         target: The target without this batch.
     """
     index = session.index
@@ -213,15 +217,16 @@ def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 
 
 def _read_ties(session: Session, target: Snapshot) -> None:
-    """Make `target_before` of `found_rows`; rows that the rest of the order decides on are read.
+    """Make `target_before` and `doubled` of `found_rows`; rows that the rest of the order decides on are read.
 
     These are the rows that tie with a staged one on event time and differ, and keys that stand there more than once.
     """
     contract = session.config.contract
+    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('found_rows')}")
     session.run(
         "CREATE OR REPLACE TEMP TABLE tied_rows AS SELECT f.pos FROM found_rows f JOIN staged_rows s "
-        "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch UNION SELECT pos FROM found_rows WHERE k IN "
-        "(SELECT k FROM found_rows GROUP BY k HAVING count(*) > 1)"
+        "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch "
+        "UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM doubled)"
     )
     order = "SELECT CAST(NULL AS BIGINT) AS pos, -2 AS rk, 0 AS fr, '' AS delivery_id, 0 AS bn WHERE false"
     touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
@@ -232,9 +237,10 @@ def _read_ties(session: Session, target: Snapshot) -> None:
             f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(str(row[0]) for row in touched)}) "
             "AND _pos IN (SELECT pos FROM tied_rows))"
         )
+    session.run(f"CREATE OR REPLACE TEMP TABLE tied_order AS {order}")
     session.run(
-        "CREATE OR REPLACE TEMP TABLE target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
+        "CREATE OR REPLACE TEMP VIEW target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
         f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
         f"nullif(f.inserted_us, {LOWEST}) AS ins "
-        f"FROM found_rows f LEFT JOIN ({order}) o ON f.pos = o.pos"
+        "FROM found_rows f LEFT JOIN tied_order o ON f.pos = o.pos"
     )

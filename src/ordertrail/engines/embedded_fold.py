@@ -8,7 +8,7 @@ from ordertrail.engines.session import Session
 from ordertrail.model import Contract
 from ordertrail.rules.cells import key_sql, name_sql, rank_sql
 from ordertrail.rules.outcomes import fold_sql
-from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
+from ordertrail.rules.tables import history_columns, stage_columns
 
 LOWEST = -(1 << 62)
 """Order value of a row that a foreign writer left without one: below all of ours."""
@@ -39,11 +39,10 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
         ids: SQL of the delivery ids wanted; None takes all.
         below_batch: Only deliveries of earlier batches, and those of `batch_deliveries`; None takes all.
     """
-    deliveries = scan_sql(session.con, session.tables.deliveries.snapshot(), DELIVERIES)
     where = "true" if ids is None else f"delivery_id IN ({ids})"
     known = (
         "SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
-        f"{ABSENT} AS absent FROM {deliveries} WHERE {where}"
+        f"{ABSENT} AS absent FROM {session.deliveries()} WHERE {where}"
     )
     parts = [known]
     if below_batch is not None:
@@ -63,7 +62,7 @@ def fold(
     stage: Snapshot | None,
     key: str | None = None,
 ) -> None:
-    """Make `folded`: one row a key with the contract's columns and `_rescued`, folded from the accepted rows.
+    """Make `folded`: one row a key, `_k`, with the contract's columns and `_rescued`, folded from the accepted rows.
 
     Args:
         session: The pass; `placed` must hold every delivery concerned.
@@ -90,4 +89,6 @@ def fold(
         f"FROM ({' UNION ALL '.join(rows)}) r JOIN placed p USING (delivery_id)"
     )
     folded = ", ".join(f"{column} AS {name_sql(name)}" for column, name in zip(columns, names, strict=True))
-    session.run(f"CREATE OR REPLACE TEMP TABLE folded AS SELECT k, {folded} FROM ({fold_sql(columns, absent_columns)})")
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE folded AS SELECT k AS _k, {folded} FROM ({fold_sql(columns, absent_columns)})"
+    )

@@ -26,7 +26,7 @@ from ordertrail.rules import outcomes as rules
 from ordertrail.rules.cells import name_sql, row_hash_sql
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.planning import delivery_number
-from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
+from ordertrail.rules.tables import history_columns, stage_columns
 
 SHARE_ROWS = 500_000
 """A stage file of at least this many rows becomes a file of target and history as it is, when all are inserted."""
@@ -148,21 +148,21 @@ class Load:
         run = self.session.run
         content = content_sql(self.contract)
         key = contract_key_sql(self.contract)
-        self._deliveries = scan_sql(self.session.con, self.session.tables.deliveries.snapshot(), DELIVERIES)
+        self._deliveries = self.session.deliveries()
         self._absent = self._absent_columns()
         staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        hashed = self.session.key_hash_sql(key)
+        rows = f"FROM {staged} JOIN (SELECT dn AS _dn, fk AS _fk FROM batch_deliveries) ON _delivery_no = _dn"
         run(
-            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT {self.session.key_hash_sql(key)} AS k, {key} AS key, "
-            f"_delivery_no AS dn, {content} AS ch, "
-            f"{order_sql(self.contract)}, fk FROM {staged} JOIN batch_deliveries ON _delivery_no = dn "
-            "WHERE _kind = 'row'"
+            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, "
+            f"_dn AS dn, {content} AS ch, {order_sql(self.contract)}, _fk AS fk {rows} WHERE _kind = 'row')"
         )
-        run(f"CREATE OR REPLACE TEMP TABLE repeated AS {rules.REPEATED}")
+        run(f"CREATE OR REPLACE TEMP VIEW staged_keys AS SELECT {hashed} AS k, {key} AS key {rows} WHERE _kind = 'row'")
+        run(f"CREATE OR REPLACE TEMP TABLE repeated AS {rules.several('staged_rows')}")
         find(self.session, target)
         self._recall()
         ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
         place_deliveries(self.session, ids, self.batch.number)
-        run(f"CREATE OR REPLACE TEMP TABLE doubled AS {rules.DOUBLED}")
         run(
             "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, p.fk, p.tb "
             "FROM staged_rows s JOIN (SELECT dn, p.fk, p.tb FROM batch_deliveries JOIN placed p USING (delivery_id)) p "
@@ -198,10 +198,10 @@ class Load:
             f"{self._deliveries} WHERE state = 'loaded' AND batch < {self.batch.number}"
         )
         run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
-        keys = "SELECT key FROM staged_rows"
+        keys = "SELECT key FROM staged_keys"
         if not self._absent:
             keys += " WHERE k IN (SELECT k FROM ties)"
-        if run(f"SELECT count(*) FROM ({keys})")[0][0] == 0:
+        if not self._absent and run("SELECT count(*) FROM ties")[0][0] == 0:
             nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
             run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
             return
@@ -248,7 +248,7 @@ class Load:
         the target has. `folded` has the contract columns to write.
         """
         key = contract_key_sql(self.contract)
-        wanted = f"{key} IN (SELECT key FROM staged_rows) AND _batch < {self.batch.number}"
+        wanted = f"{key} IN (SELECT key FROM staged_keys) AND _batch < {self.batch.number}"
         history = self.session.tables.history.snapshot()
         fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
         values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
@@ -257,7 +257,7 @@ class Load:
             "WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome "
             "WHEN f.ch <> b.ch THEN c.updated WHEN o.outcome = c.updated THEN c.stale ELSE o.outcome END AS outcome "
             "FROM outcomes o CROSS JOIN codes c LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k "
-            f"LEFT JOIN (SELECT k, {row_hash_sql(values)} AS ch FROM folded) f ON o.k = f.k"
+            f"LEFT JOIN (SELECT _k, {row_hash_sql(values)} AS ch FROM folded) f ON o.k = f._k"
         )
 
     # -- counting and writing -------------------------------------------------------------------------------

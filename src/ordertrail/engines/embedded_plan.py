@@ -22,7 +22,7 @@ from ordertrail.engines.session import Session, app_id_of, tables_of
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID, DELIVERIES, stage_columns
+from ordertrail.rules.tables import APP_ID, stage_columns
 
 _NEW_APP_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -44,14 +44,12 @@ class Weighed:
 
 def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
     """See `Engine.loaded_files`."""
-    snapshot = session.tables.deliveries.snapshot()
-    if not snapshot.files or not sizes_bytes:
+    if not sizes_bytes:
         return ()
     listed = ", ".join(map(str, set(sizes_bytes)))
     rows = session.con.execute(
         "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed, "
-        f"size_bytes FROM {scan_sql(session.con, snapshot, DELIVERIES)} "
-        f"WHERE state = 'loaded' AND size_bytes IN ({listed})"
+        f"size_bytes FROM {session.deliveries()} WHERE state = 'loaded' AND size_bytes IN ({listed})"
     ).fetchall()
     return tuple(LoadedFile(*row) for row in rows)
 

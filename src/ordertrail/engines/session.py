@@ -16,7 +16,7 @@ from ordertrail.delta.actions import Txn
 from ordertrail.delta.key_index import KeyIndex
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Table
+from ordertrail.delta.table import Table, scan_sql
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Probe
 from ordertrail.parse.kernel import PARQUET
@@ -81,6 +81,7 @@ class Session:
     probe: Probe
     index: KeyIndex | None = None
     salt: bytes = field(default_factory=lambda: os.urandom(16))
+    _deliveries: int = -1
 
     def key_hash_sql(self, key: str) -> str:
         """SQL of the 128-bit hash that stands for a key in a load's tables, and in the key index.
@@ -93,6 +94,14 @@ class Session:
         """
         salt = self.salt if self.index is None else self.index.salt
         return f"md5_number({quoted(salt.hex())} || {key})"
+
+    def deliveries(self) -> str:
+        """SQL of a relation with the rows of `orders_deliveries`; of one version of the table they are read once."""
+        snapshot = self.tables.deliveries.snapshot()
+        if snapshot.version != self._deliveries:
+            self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
+            self._deliveries = snapshot.version
+        return "deliveries"
 
     def txn(self, batch: Batch) -> Txn:
         """The `txn` of a batch's commits."""

@@ -38,9 +38,10 @@ def later(left: str, right: str) -> str:
     return f"({text})"
 
 
-REPEATED = "SELECT k FROM staged_rows GROUP BY k HAVING count(*) > 1"
-DOUBLED = "SELECT k FROM target_before GROUP BY k HAVING count(*) > 1"
-"""`repeated` and `doubled`, from what is `staged` and `current` before the places `tb` are known."""
+def several(relation: str) -> str:
+    """SQL of the keys that stand more than once in a relation: `repeated` and `doubled`."""
+    return f"SELECT k FROM {relation} GROUP BY k HAVING count(*) > 1"
+
 
 RANKED_ALONE = f"SELECT k, dn, ch, {', '.join(ORDER)}, 1 AS place, 1 AS repeat FROM staged"
 """`ranked` of a batch in which every key comes once."""
