@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.delta.vectors import deleted_rows, write_vectors
 from ordertrail.errors import TableError, UnsupportedTableError
@@ -53,6 +53,48 @@ def commits(log: DeltaLog, *actions: Iterable[dict[str, Json]]) -> None:
     log.commit(0, START)
     for version, these in enumerate(actions, 1):
         log.commit(version, [{"commitInfo": {"id": version}}, *these])
+
+
+# -- following ------------------------------------------------------------------------------------------------------
+
+
+def test_a_followed_snapshot_is_what_a_replay_gives(log: DeltaLog) -> None:
+    """Whichever version it began with; a snapshot that was given out before does not change."""
+    txn = Txn("app", 1, 5).action()
+    commits(log, [add("a"), add("b")], [remove("a"), add("c"), txn], [remove("b"), add("b", size=7)])
+    known = [read_snapshot(log, version) for version in range(4)]
+    for snapshot in known:
+        assert follow_snapshot(log, snapshot) == known[-1]
+    assert known == [read_snapshot(log, version) for version in range(4)]
+    assert follow_snapshot(log, known[-1]) is known[-1]
+
+
+def test_following_a_log_that_was_cleaned_up_reads_it_anew(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")], [add("c")])
+    old = read_snapshot(log, 1)
+    DeltaTable(log.root).create_checkpoint()
+    for version in range(3):
+        (log.folder / f"{version:020d}.json").unlink()
+    assert set(follow_snapshot(log, old).files) == {"a", "b", "c"}
+
+
+def test_following_a_table_that_was_dropped_and_made_again_reads_it_anew(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")])
+    old = read_snapshot(log)
+    for path in log.folder.iterdir():
+        path.unlink()
+    with pytest.raises(TableError, match="no Delta table"):
+        follow_snapshot(log, old)
+    commits(log, [add("z")])
+    assert set(follow_snapshot(log, old).files) == {"z"}
+
+
+def test_following_meets_a_damaged_commit(log: DeltaLog) -> None:
+    commits(log, [add("a")])
+    old = read_snapshot(log)
+    (log.folder / f"{2:020d}.json").write_text("{")
+    with pytest.raises(TableError, match="damaged"):
+        follow_snapshot(log, old)
 
 
 # -- reconciliation -------------------------------------------------------------------------------------------------

@@ -11,10 +11,15 @@ import json
 import urllib.parse
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ordertrail.delta.log import DeltaLog, is_v2_name, path_inside
 from ordertrail.errors import TableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FILE_ACTIONS = frozenset({"add", "remove"})
 _V2_ACTIONS = frozenset({"sidecar", "checkpointMetadata"})
@@ -65,16 +70,30 @@ def _sidecar(log: DeltaLog, name: str, wanted: Collection[str]) -> Iterator[dict
 
 def _rows(path: Path, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
     if path.suffix == ".json":
-        rows = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
-    else:
-        import pyarrow.parquet as pq
+        for line in path.read_bytes().splitlines():
+            if line.strip():
+                yield {name: value for name, value in json.loads(line).items() if name in wanted and value is not None}
+        return
+    import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=[name for name in file.schema_arrow.names if name in wanted])
-        rows = table.to_pylist(maps_as_pydicts="strict")
-    for row in rows:
-        # delta-rs gives classic checkpoints the columns of V2, too: only a value counts.
-        yield {name: value for name, value in row.items() if name in wanted and value is not None}
+    with pq.ParquetFile(path) as file:
+        table = file.read(columns=[name for name in file.schema_arrow.names if name in wanted])
+    # A row is one action: of its columns one has a value. Those of tombstones, most of a checkpoint, are not looked at;
+    # delta-rs gives classic checkpoints the columns of V2, too.
+    for name in table.column_names:
+        for chunk in table.column(name).chunks:
+            for place in _there(chunk):
+                yield {name: chunk[place].as_py(maps_as_pydicts="strict")}
+
+
+def _there(array: pa.Array) -> list[int]:
+    """The places of an array that have a value; without `pyarrow.compute`, whose import takes longer than this."""
+    bitmap = array.buffers()[0]
+    if bitmap is None:
+        return list(range(len(array)))
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")
+    places: list[int] = np.flatnonzero(bits[array.offset : array.offset + len(array)]).tolist()
+    return places
 
 
 def _damaged(what: str) -> TableError:

@@ -13,6 +13,7 @@ import re
 import urllib.parse
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -103,8 +104,19 @@ class DeltaLog:
 
     def exists(self) -> bool:
         """Whether the folder holds a Delta table."""
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            if any(_COMMIT.fullmatch(entry.name) for entry in entries):
+                return True  # mostly the first name that is looked at
         commits, checkpoints = self.entries()
         return bool(commits or checkpoints)
+
+    def has(self, version: int) -> bool:
+        """Whether the log has the commit of a version."""
+        try:
+            self._path(version).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def read(self, version: int) -> list[dict[str, Json]]:
         """The actions of one commit.

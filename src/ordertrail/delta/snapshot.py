@@ -152,6 +152,27 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
         return _read(log, version)
 
 
+def follow_snapshot(log: DeltaLog, known: Snapshot) -> Snapshot:
+    """The newest version, from an older one: only the commits since are read, and no folder is listed.
+
+    Args:
+        log: The table's.
+        known: Of the same log; given back when nothing was committed since.
+
+    Raises:
+        TableError: There is no table any more, or its log is damaged.
+        StorageError: The log cannot be read.
+    """
+    with _log_errors(log):
+        if not log.has(known.version):  # cleaned up, or another table stands here
+            return _read(log, None)
+        state, version = _State(known), known.version
+        while log.has(version + 1):
+            version += 1
+            state.commit(log.read(version))
+    return known if version == known.version else state.snapshot(log.root, version)
+
+
 def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
     """What was taken out of a table, as far as its log still knows: its newest checkpoint and the commits there are.
 
@@ -229,13 +250,13 @@ def _read(log: DeltaLog, version: int | None) -> Snapshot:
 
 
 class _State:
-    """Actions reconciled so far."""
+    """Actions reconciled so far, on top of a snapshot if there is one."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, AddFile] = {}
-        self.txns: dict[str, int] = {}
-        self.metadata: Metadata | None = None
-        self.protocol: ProtocolVersions | None = None
+    def __init__(self, known: Snapshot | None = None) -> None:
+        self.files: dict[str, AddFile] = dict(known.files) if known else {}
+        self.txns: dict[str, int] = dict(known.txns) if known else {}
+        self.metadata: Metadata | None = known.metadata if known else None
+        self.protocol: ProtocolVersions | None = known.protocol if known else None
 
     def commit(self, actions: list[dict[str, Any]]) -> None:
         for action in actions:

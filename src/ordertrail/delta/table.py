@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
-from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
@@ -70,6 +70,7 @@ class Table:
         self.columns = tuple(columns)
         self.log = DeltaLog(root, store)
         self._bounded = tuple(bounded)
+        self._newest: Snapshot | None = None
 
     def create(self, properties: Mapping[str, str], protocol: ProtocolVersions = PLAIN) -> None:
         """Make the table unless it is there.
@@ -101,7 +102,7 @@ class Table:
         Raises:
             TableError: It is missing or lacks one of our columns.
         """
-        snapshot = read_snapshot(self.log, version)
+        snapshot = self.newest() if version is None else read_snapshot(self.log, version)
         missing = [c.name for c in self.columns if c.name not in snapshot.metadata.columns]
         if missing:
             raise TableError(
@@ -109,6 +110,16 @@ class Table:
                 hint="the contract was changed or the table was replaced: use another table name, or restore the table",
             )
         return snapshot
+
+    def newest(self) -> Snapshot:
+        """The newest version, whatever its columns. The log is read once; later only what was committed since.
+
+        Raises:
+            TableError: It is missing or its log is damaged.
+        """
+        known = self._newest
+        self._newest = read_snapshot(self.log) if known is None else follow_snapshot(self.log, known)
+        return self._newest
 
     def new_path(self, prefix: str) -> Path:
         """A data file name that nobody has."""

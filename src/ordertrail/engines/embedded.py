@@ -14,7 +14,6 @@ from contextlib import suppress
 from ordertrail.config import Config
 from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
-from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_find import open_index
@@ -119,7 +118,7 @@ class EmbeddedEngine:
     def _app_id(self) -> str:
         """The id that those of our tables that are there agree on; a new one when there is none yet."""
         tables = self._session.tables.all
-        found = {app_id_of(read_snapshot(table.log)) for table in tables if table.log.exists()}
+        found = {app_id_of(table.newest()) for table in tables if table.log.exists()}
         if len(found) > 1:
             raise ForeignChangeError(
                 f"the tables in {self._session.config.table_path('')} belong to different pipelines",
