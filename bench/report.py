@@ -35,8 +35,6 @@ class Timed:
     output: str
 
 
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
 _LAUNCH = """
 import os, sys, time
 began = time.perf_counter()
@@ -68,7 +66,8 @@ def timed_command(words: Sequence[str]) -> Timed:
         RuntimeError: The process failed.
     """
     launch = [sys.executable, "-S", "-E", "-c", _LAUNCH, *words]
-    found = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=_ENVIRONMENT, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    found = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     output, _, last = found.stdout.rstrip().rpartition("\n")
     wall_s, cpu_s, peak_kib, exit_code = last.split()
     if int(exit_code) != 0:
