@@ -92,7 +92,7 @@ def test_only_the_folders_must_be_given() -> None:
         contract=DEFAULT_CONTRACT,
         vendors=(Vendor("default"),),
         file=BASE / "ordertrail.toml",
-        maintenance=Maintenance(True, 20, 0.15, 256 << 20, 168.0, 720.0),
+        maintenance=Maintenance(True, 12, 0.15, 256 << 20, 168.0, 720.0),
     )
 
 
