@@ -123,7 +123,7 @@ DEEDS: Mapping[str, Callable[..., bool]] = {
 }
 
 
-def work(orders: Connection, barrier: Any, first: bool) -> None:  # noqa: FBT001 - the process's one argument of its own
+def work(orders: Connection, barrier: Any, first: bool) -> None:
     """The process: an order, the meeting, the deed, its end and its conflicts; until the orders end."""
     with without_fsync():
         for meeting, name, *given in iter(orders.recv, None):
@@ -279,7 +279,8 @@ def test_a_pass_and_a_foreign_writer(tmp_path: Path) -> None:
                 del arena.model[key]
             arena.check()
         assert arena.conflicts >= ROUNDS // len(meetings), arena
-        assert arena.done["append", True] and arena.done["delete", True], arena
+        assert arena.done["append", True], arena
+        assert arena.done["delete", True], arena
 
 
 @pytest.mark.parametrize(("writer", "optimizer"), [("load_elsewhere", "optimize"), ("load", "compact")])

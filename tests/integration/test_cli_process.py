@@ -44,6 +44,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_pass_imports_nothing_that_it_only_seems_to_need(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "ordertrail", "run"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"duckdb", "numpy", "pydantic"} <= imported
+    assert not imported & {"numpy.ma", "structlog"}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"], ["completion", "bash"]])
 def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, words: list[str]) -> None:
     code = (

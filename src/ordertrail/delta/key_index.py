@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +48,8 @@ TIER_FIRST_ENTRIES = 1 << 17
 """Size classes: below this, and by factors of `TIER_RUNS` above it."""
 HOT_ENTRIES = 2_000_000
 """The most entries that a merge on the hot path may write."""
+LOOKUP_THREADS = 2
+"""Runs that are looked into at the same time."""
 DEAD_SHARE = 0.25
 """A run with a larger share of entries of dead files is written anew when everything is tidied."""
 
@@ -201,11 +204,12 @@ class KeyIndex:
         wanted = [path for path in self._owned() if path in chosen]
         number = {path: index for index, path in enumerate(wanted)}
         parts: list[tuple[Ints, Ints, Hashes]] = []
-        for run in self._runs.values():
-            mapped = self._mapped(run, number)
-            if not (mapped >= 0).any():
-                continue
-            matches = run.lookup(upper, lower)
+        places = {run: self._mapped(run, number) for run in self._runs.values()}
+        places = {run: mapped for run, mapped in places.items() if (mapped >= 0).any()}
+        # Side by side: numpy lets other threads work while it gathers.
+        with ThreadPoolExecutor(max_workers=LOOKUP_THREADS) as pool:
+            found = list(pool.map(lambda run: run.lookup(upper, lower), places))
+        for (run, mapped), matches in zip(places.items(), found, strict=True):
             if matches is None:
                 return run
             query, words = matches

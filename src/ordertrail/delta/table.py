@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ordertrail.arrow import numbers
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
@@ -249,7 +250,7 @@ def _deleted_table(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
         for index, file in enumerate(snapshot.files.values()):
             if file.deletion_vector is not None:
                 found.append((np.int64(index) << ROW_BITS) | deleted_rows(snapshot.root, file))
-        con.register(name, pa.table({"pos": np.concatenate(found)}))
+        con.register(name, pa.table({"pos": numbers(np.concatenate(found))}))
         con.execute(f"CREATE TABLE {place} AS FROM {name}").fetchall()
         con.unregister(name)
     return place

@@ -22,7 +22,7 @@ from ordertrail.delta.actions import AddFile
 from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
-from ordertrail.engines.embedded_find import cover, physical_rows
+from ordertrail.engines.embedded_find import cover, cover_staged, physical_rows
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.model import Batch, Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
@@ -97,7 +97,10 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
-        cover(session, before, [new])
+        if change.folded:
+            cover(session, before, [new])
+        else:
+            cover_staged(session, before, new)
         session.probe("load.indexed")
     return Written(add, remove, None if change.folded else new)
 

@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ordertrail.arrow import numbers
 from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.key_index import ENTRY, Covered, Found, KeyIndex
@@ -37,6 +38,7 @@ COVER_ROWS = 20_000_000
 COVER_BATCH_ROWS = 1 << 17
 """Rows in one step from DuckDB into a run of the index."""
 
+_PLACED = ("_delivery_id", "_file_row", "_inserted_at", "_revision")
 _LOWER = (1 << 64) - 1
 _ROW_MASK = (1 << ROW_BITS) - 1
 
@@ -122,25 +124,69 @@ def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
 
 def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
     contract = session.config.contract
-    whole = replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
-    scan = scan_sql(session.con, whole, target_columns(contract))
+    scan = scan_sql(session.con, _unmarked(target, files), target_columns(contract))
     query = (
         f"SELECT coalesce({session.key_hash_sql(contract_key_sql(contract))}, 0) AS h, _pos, "
         f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
         f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
         f"FROM {scan}"
     )
-    rows = session.con.sql(
-        f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
-        f"_pos >> {ROW_BITS} AS file FROM ({query}) ORDER BY h"
-    ).to_arrow_reader(COVER_BATCH_ROWS)
+    _write_run(session, index, target, files, query)
+
+
+def cover_staged(session: Session, target: Snapshot, file: AddFile) -> None:
+    """Index the data file that a batch's new rows were just written to, as they were staged.
+
+    What an entry says of a row is in `staged_rows` already; the file tells which row stands where. A failure leaves
+    the file uncovered, as in `cover`.
+
+    Args:
+        session: The pass; `staged_rows` and `batch_deliveries` are those of the batch.
+        target: Says where the file lies.
+        file: Whole and durable.
+    """
+    if session.index is None:
+        return
+    columns = [c for c in target_columns(session.config.contract) if c.name in _PLACED]
+    scan = scan_sql(session.con, _unmarked(target, [file]), columns)
+    query = (
+        f"SELECT s.k AS h, _pos, s.ev AS event_us, s.ch AS content, epoch_us(_inserted_at) AS inserted_us, "
+        f"_revision AS revision FROM {scan} JOIN batch_deliveries d ON _delivery_id = d.delivery_id "
+        "JOIN staged_rows s ON s.dn = d.dn AND s.fr = _file_row"
+    )
+    with suppress(OSError, ValueError):
+        _write_run(session, session.index, target, [file], query)
+
+
+def _unmarked(target: Snapshot, files: Sequence[AddFile]) -> Snapshot:
+    """A snapshot of some data files alone, with all their rows."""
+    return replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
+
+
+def _write_run(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile], entries_sql: str) -> None:
+    """Write a run of some data files; `entries_sql` gives the entries, with `h` and `_pos`, in any order."""
     covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
+    query = (
+        f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
+        f"_pos >> {ROW_BITS} AS file FROM ({entries_sql})"
+    )
+    if sum(file.rows for file in covered) <= COVER_BATCH_ROWS:
+        # Sorted here: DuckDB would sort all columns with the hash.
+        index.write(covered, _entries(session.con.sql(query).to_arrow_table()))
+        return
+    rows = session.con.sql(f"{query} ORDER BY h").to_arrow_reader(COVER_BATCH_ROWS)
     with index.writer(covered) as writer:
         for batch in rows:
-            entries = np.empty(batch.num_rows, dtype=ENTRY)
-            for name in entries.dtype.names or ():
-                entries[name] = batch.column(name).to_numpy(zero_copy_only=False)
-            writer.append(entries)
+            writer.append(_entries(batch))
+
+
+def _entries(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """Rows with the columns of the index as entries, dtype `ENTRY`."""
+    entries = np.empty(rows.num_rows, dtype=ENTRY)
+    for name in ENTRY.names or ():
+        column = rows.column(name)
+        entries[name] = column.to_numpy() if isinstance(rows, pa.Table) else column.to_numpy(zero_copy_only=False)
+    return entries
 
 
 def physical_rows(target: Snapshot, file: AddFile) -> int:
@@ -184,10 +230,10 @@ def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Fou
     places_found = place_of[found.file]
     live = _live(target, places_found, found.row)
     columns = {"event_us": "ev", "content": "ch", "revision": "rv", "inserted_us": "inserted_us"}
-    table = {short: pa.array(getattr(found, name)[live]) for name, short in columns.items()}
+    table = {short: numbers(getattr(found, name)[live]) for name, short in columns.items()}
     query = found.query[live]
-    table |= {"upper": pa.array(upper[query]), "lower": pa.array(lower[query])}
-    table["pos"] = pa.array((places_found[live] << ROW_BITS) | found.row[live])
+    table |= {"upper": numbers(upper[query]), "lower": numbers(lower[query])}
+    table["pos"] = numbers((places_found[live] << ROW_BITS) | found.row[live])
     session.con.register("found_arrow", pa.table(table))
     session.run(
         "CREATE OR REPLACE TEMP TABLE found_rows AS SELECT (CAST(upper AS UHUGEINT) << 64) | lower AS k, "
@@ -212,8 +258,12 @@ def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     """Which of some row numbers are among ascending ones."""
     if not len(ascending):
         return np.zeros(len(rows), dtype=bool)
-    at = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
-    return np.asarray(ascending[at] == rows, dtype=bool)
+    order = np.argsort(rows)  # a search through neighbours finds what it needs in the cache
+    ordered = rows[order]
+    at = np.minimum(np.searchsorted(ascending, ordered), len(ascending) - 1)
+    found = np.empty(len(rows), dtype=bool)
+    found[order] = ascending[at] == ordered
+    return found
 
 
 def _read_ties(session: Session, target: Snapshot) -> None:

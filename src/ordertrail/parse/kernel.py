@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from ordertrail.arrow import numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, Vendor
 from ordertrail.parse.records import RecordReader
@@ -26,8 +27,9 @@ from ordertrail.parse.zones import zone
 from ordertrail.rules.cells import RowSql, name_sql, quoted, reject_json, row_sql
 from ordertrail.rules.headers import Layout
 
-BATCH_ROWS = 1 << 15
-"""Small files are put together into Arrow batches of about this many rows before DuckDB sees them."""
+BATCH_ROWS = 1 << 13
+"""Small files are put together into Arrow batches of about this many rows before DuckDB sees them. A block of a large
+file is more than that: its rules run while the next one is cut."""
 
 
 PARQUET = "FORMAT parquet, PARQUET_VERSION V2, DICTIONARY_SIZE_LIMIT 2000"
@@ -263,9 +265,9 @@ class Kernel:
         count = len(rows)
         nothing = pa.nulls(count, pa.string())
         columns = [nothing if p is None or cells is None else cells.column(p) for p in places]
-        d = pa.array(np.full(count, number, dtype=np.int32))
+        d = numbers(np.full(count, number, dtype=np.int32))
         return pa.RecordBatch.from_arrays(
-            [d, pa.array(rows), nothing if raw is None else raw, nothing if broken is None else broken, *columns],
+            [d, numbers(rows), nothing if raw is None else raw, nothing if broken is None else broken, *columns],
             schema=self._schema,
         )
 
