@@ -95,7 +95,7 @@ class Maintenance:
     """
 
     auto: bool = True
-    max_small_files: int = 12
+    max_small_files: int = 8
     max_deleted_share: float = 0.15
     file_size_bytes: int = 256 << 20
     retention_h: float = 168.0
@@ -418,7 +418,7 @@ def _check_numbers(section: PipelineSection, fail: Fail) -> None:
 
 def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
     if section.max_small_files < 1:
-        fail("maintenance.max_small_files", section.max_small_files, "must be at least 1", "use a number such as 12")
+        fail("maintenance.max_small_files", section.max_small_files, "must be at least 1", "use a number such as 8")
     if not 0 <= section.max_deleted_share <= 1:
         hint = "use a share such as 0.15 for 15 %"
         fail("maintenance.max_deleted_share", section.max_deleted_share, "must be from 0 to 1", hint)

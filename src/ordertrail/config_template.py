@@ -99,7 +99,7 @@ class MaintenanceSection(Section):
 
     auto: bool = Field(True, description="`ordertrail watch` maintains the tables by itself, beside its passes.")
     max_small_files: int = Field(
-        12, description="With more small data files than this in a table, they are written again as fewer."
+        8, description="With more small data files than this in a table, they are written again as fewer."
     )
     max_deleted_share: float = Field(
         0.15, description="Share of deleted rows, 0 to 1, above which a data file is written again without them."

@@ -7,7 +7,7 @@ target's rows are found: `embedded_find`), checks the balance, and commits what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,9 +65,10 @@ class Load:
         session = self.session
         before = self._target.snapshot()
         if before.txns.get(session.app_id, 0) >= self.batch.number:
-            return self._again()
-        counts = self._share(before)
-        return counts if counts is not None else self._merge(before)
+            counts = self._again()
+        else:
+            counts = self._share(before) or self._merge(before)
+        return self._recorded() or counts
 
     @property
     def change(self) -> ChangeSet:
@@ -140,6 +141,23 @@ class Load:
         self._prepare(self._target.snapshot(version), find_by_scan)
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
         counts = self._count_outcomes()
+        self._check(counts)
+        return counts
+
+    def _recorded(self) -> Mapping[str, RowCounts] | None:
+        """The outcomes that the history has of this batch, None when it has not the batch yet.
+
+        They are what counts, also where the target was damaged when they came about and was rebuilt since.
+        """
+        history = self.session.tables.history.snapshot()
+        if history.txns.get(self.session.app_id, 0) < self.batch.number:
+            return None
+        rows = scan_sql(self.session.con, history, history_columns(self.contract))
+        counts = self._counted(
+            self.session.run(
+                f"SELECT _delivery_id, _outcome, count(*) FROM {rows} WHERE _batch = {self.batch.number} GROUP BY ALL"
+            )
+        )
         self._check(counts)
         return counts
 
@@ -270,11 +288,16 @@ class Load:
 
     def _count_outcomes(self) -> dict[str, RowCounts]:
         names = {number: outcome for outcome, number in rules.CODES.items()}
-        found: dict[str, dict[Outcome, int]] = {}
-        for delivery_id, code, count in self.session.run(
+        rows = self.session.run(
             "SELECT delivery_id, outcome, count(*) FROM outcomes o JOIN batch_deliveries d ON o.dn = d.dn GROUP BY ALL"
-        ):
-            found.setdefault(str(delivery_id), {})[names[int(str(code))]] = int(str(count))
+        )
+        return self._counted([(delivery_id, names[int(str(code))], count) for delivery_id, code, count in rows])
+
+    def _counted(self, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCounts]:
+        """Rows of (delivery id, outcome, number of rows), by delivery."""
+        found: dict[str, dict[Outcome, int]] = {}
+        for delivery_id, outcome, count in rows:
+            found.setdefault(str(delivery_id), {})[Outcome(str(outcome))] = int(str(count))
         return {m.delivery_id: self._counts(m, found.get(m.delivery_id, {})) for m in self.batch.manifests}
 
     def _check(self, counts: Mapping[str, RowCounts]) -> None:
