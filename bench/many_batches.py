@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000, help="rows of a batch")
     parser.add_argument("--every", type=int, default=9, help="batches from one maintenance to the next")
     parser.add_argument("--retention", type=float, default=0.05, help="hours that old files and log entries stay")
-    parser.add_argument("--rounds", type=int, default=5, help="of full reads")
+    parser.add_argument("--rounds", type=int, default=15, help="of full reads")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
         base = Path(scratch)

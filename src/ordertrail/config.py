@@ -96,7 +96,7 @@ class Maintenance:
 
     auto: bool = True
     max_small_files: int = 8
-    max_deleted_share: float = 0.15
+    max_deleted_share: float = 0.1
     file_size_bytes: int = 256 << 20
     retention_h: float = 168.0
     log_retention_h: float = 720.0
@@ -420,7 +420,7 @@ def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
     if section.max_small_files < 1:
         fail("maintenance.max_small_files", section.max_small_files, "must be at least 1", "use a number such as 8")
     if not 0 <= section.max_deleted_share <= 1:
-        hint = "use a share such as 0.15 for 15 %"
+        hint = "use a share such as 0.1 for 10 %"
         fail("maintenance.max_deleted_share", section.max_deleted_share, "must be from 0 to 1", hint)
     if section.file_size_mb < 1:
         fail("maintenance.file_size_mb", section.file_size_mb, "must be at least 1", "use a size such as 256")

@@ -102,7 +102,7 @@ class MaintenanceSection(Section):
         8, description="With more small data files than this in a table, they are written again as fewer."
     )
     max_deleted_share: float = Field(
-        0.15, description="Share of deleted rows, 0 to 1, above which a data file is written again without them."
+        0.1, description="Share of deleted rows, 0 to 1, above which a data file is written again without them."
     )
     file_size_mb: int = Field(
         256, description="Size that data files are to have, in MB; one below a quarter of it counts as small."

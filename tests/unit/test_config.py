@@ -92,7 +92,7 @@ def test_only_the_folders_must_be_given() -> None:
         contract=DEFAULT_CONTRACT,
         vendors=(Vendor("default"),),
         file=BASE / "ordertrail.toml",
-        maintenance=Maintenance(True, 8, 0.15, 256 << 20, 168.0, 720.0),
+        maintenance=Maintenance(True, 8, 0.1, 256 << 20, 168.0, 720.0),
     )
 
 
@@ -244,7 +244,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (maintenance("auto = 1"), "maintenance.auto = 1", "must be true or false", "auto = true"),
     (maintenance("max_small_file = 9"), "maintenance.max_small_file = 9", "no such setting", "max_small_files"),
     (maintenance("max_small_files = 0"), "maintenance.max_small_files = 0", "at least 1", "8"),
-    (maintenance("max_deleted_share = 1.1"), "maintenance.max_deleted_share = 1.1", "from 0 to 1", "0.15"),
+    (maintenance("max_deleted_share = 1.1"), "maintenance.max_deleted_share = 1.1", "from 0 to 1", "0.1"),
     (maintenance("file_size_mb = 0"), "maintenance.file_size_mb = 0", "at least 1", "256"),
     (maintenance("retention_h = -1"), "maintenance.retention_h = -1", "not be negative", "0 or more"),
     (maintenance("log_retention_h = -0.5"), "maintenance.log_retention_h = -0.5", "not be negative", "0 or more"),
