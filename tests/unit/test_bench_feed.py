@@ -93,15 +93,15 @@ def test_a_copy_of_a_table_can_be_written_to_without_the_original_noticing(tmp_p
 
 def test_figures_are_medians_and_their_ratios_to_ordertrail() -> None:
     bout = upsert.Bout(upsert.Case(10_000_000, 100_000, 50, "random"), Path("nowhere"))
-    bout.rounds["ordertrail"] = [{"whole_s": s, "load_s": s / 2, "peak_mb": 100.0 + s} for s in (1.0, 9.0, 2.0)]
+    ours = [{"whole_s": s, "load_s": s / 2, "pass_s": s * 0.8, "peak_mb": 100.0 + s} for s in (1.0, 9.0, 2.0)]
+    bout.rounds["ordertrail"] = ours
     bout.rounds["delta_rs_merge"] = [{"whole_s": s, "load_s": s, "peak_mb": 1.0} for s in (10.0, 10.0, 90.0)]
     found = upsert.figures(bout)["contenders"]
     assert isinstance(found, dict)
     assert (found["ordertrail"]["whole_s"], found["ordertrail"]["peak_mb"]) == (2.0, 109)
-    assert (found["delta_rs_merge"]["whole_to_ordertrail"], found["delta_rs_merge"]["load_to_ordertrail"]) == (
-        5.0,
-        10.0,
-    )
+    theirs = found["delta_rs_merge"]
+    assert (theirs["whole_to_ordertrail"], theirs["load_to_ordertrail"]) == (5.0, 10.0)
+    assert theirs["load_to_ordertrail_pass"] == 6.25
 
 
 def test_the_chart_is_svg_with_a_bar_a_row_to_scale() -> None:
