@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ordertrail.model import Outcome, RowCounts, RunReport
 from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, FeedFile
 from tests.harness import House, bag, check_books, open_house, without_fsync
 from tests.oracle import Accepted, FileVerdict, Row, default_contract, judge_file
-from tests.property.test_order import Arrival, arrivals
+from tests.property.test_order import FEEDS, Arrival, arrivals
 
 pytestmark = [pytest.mark.property, pytest.mark.slow]
 
 
+@settings(max_examples=FEEDS)
 @given(arrivals(absent=True))
 def test_every_row_of_every_delivery_is_accounted_for(arrival: Arrival) -> None:
     """P3: counts balance, and are those of the oracle; history holds every accepted row, rejects every other."""

@@ -10,7 +10,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.feeds import (
@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.property, pytest.mark.slow]
 
 EXTRA = next(layout.extra for layout in LAYOUTS if layout.extra is not None)
 Arrival = tuple[tuple[FeedFile, ...], Batches]
+FEEDS = 60
+"""Feeds that a property of whole pipelines is tried on: each is several passes, and a look by every reader."""
 
 
 @st.composite
@@ -79,12 +81,14 @@ def check_order(files: Sequence[FeedFile], batches: Batches) -> None:
         check_books(house)
 
 
+@settings(max_examples=FEEDS)
 @given(arrivals())
 def test_any_arrival_gives_the_target_that_the_oracle_gives(arrival: Arrival) -> None:
     """P2: order, batches and repeats do not matter."""
     check_order(*arrival)
 
 
+@settings(max_examples=FEEDS)
 @given(arrivals(absent=True))
 def test_any_arrival_gives_that_target_when_a_vendor_lacks_a_column(arrival: Arrival) -> None:
     """P2 and section 6: a column that a file does not carry keeps what the newest file that has it says."""
