@@ -167,14 +167,22 @@ class Model(RuleBasedStateMachine):
 
 
 class BigRuns(Model):
-    """The same with runs that are read bucket by bucket. That sees zeroed pages, not single bits: none are flipped."""
+    """The same with runs that are read bucket by bucket, in parts side by side.
+
+    That sees zeroed pages, not single bits: none are flipped.
+    """
 
     flip = None
 
     def __init__(self):
         super().__init__()
-        self.patches += [patch.object(key_runs, "SMALL_BYTES", 0), patch.object(key_runs, "WINDOW_BYTES", 64)]
-        for each in self.patches[-2:]:
+        patches = [
+            patch.object(key_runs, "SMALL_BYTES", 0),
+            patch.object(key_runs, "WINDOW_BYTES", 64),
+            patch.object(key_index, "SPLIT_ENTRIES", 0),
+        ]
+        self.patches += patches
+        for each in patches:
             each.start()
 
 

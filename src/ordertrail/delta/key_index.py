@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -49,7 +50,9 @@ TIER_FIRST_ENTRIES = 1 << 17
 HOT_ENTRIES = 2_000_000
 """The most entries that a merge on the hot path may write."""
 LOOKUP_THREADS = 2
-"""Runs that are looked into at the same time."""
+"""Runs, or parts of a large one, that are looked into at the same time."""
+SPLIT_ENTRIES = 4_000_000
+"""A run of at least this many is looked into in parts."""
 DEAD_SHARE = 0.25
 """A run with a larger share of entries of dead files is written anew when everything is tidied."""
 
@@ -206,13 +209,15 @@ class KeyIndex:
         parts: list[tuple[Ints, Ints, Hashes]] = []
         places = {run: self._mapped(run, number) for run in self._runs.values()}
         places = {run: mapped for run, mapped in places.items() if (mapped >= 0).any()}
-        # Side by side: numpy lets other threads work while it gathers.
+        # Side by side, the longest first: numpy and the kernel, which maps pages, let other threads work meanwhile.
+        jobs = [(run, part) for run in sorted(places, key=lambda run: -run.entries) for part in _parts(run, len(upper))]
         with ThreadPoolExecutor(max_workers=LOOKUP_THREADS) as pool:
-            found = list(pool.map(lambda run: run.lookup(upper, lower), places))
-        for (run, mapped), matches in zip(places.items(), found, strict=True):
+            found = list(pool.map(lambda job: job[0].lookup(upper[job[1]], lower[job[1]]), jobs))
+        for (run, part), matches in zip(jobs, found, strict=True):
             if matches is None:
                 return run
             query, words = matches
+            query, mapped = query + part.start, places[run]
             file = mapped.take((words[:, -1] >> np.uint64(32)).astype(np.int64))
             if not (file >= 0).all():
                 query, words, file = query[file >= 0], words.compress(file >= 0, axis=0), file[file >= 0]
@@ -346,6 +351,13 @@ class KeyIndex:
         if run.modified_s >= time.time() - YOUNG_S:
             return 0
         return sum(file.rows for file in run.files if file.path not in live)
+
+
+def _parts(run: Run, queries: int) -> list[slice]:
+    """Slices of some ascending queries, which meet places of their own in a run."""
+    count = LOOKUP_THREADS if run.entries >= SPLIT_ENTRIES else 1
+    bounds = [queries * part // count for part in range(count + 1)]
+    return [slice(begin, end) for begin, end in pairwise(bounds) if begin < end]
 
 
 def _found(parts: Sequence[tuple[Ints, Ints, Hashes]], files: tuple[str, ...]) -> Found:

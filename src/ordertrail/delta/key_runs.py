@@ -58,8 +58,8 @@ BLOCK_ENTRIES = 1 << 16
 """Entries that one checksum covers (3.5 MiB)."""
 SMALL_BYTES = 8 << 20
 """A run with entries up to this size is read whole and its checksums compared before it is first used."""
-WINDOW_BYTES = 128 << 20
-"""What a look-up may have resident at a time: mapped pages count as memory of the process."""
+WINDOW_BYTES = 64 << 20
+"""What a part of a look-up may have resident at a time: mapped pages count as memory of the process."""
 MOST_BITS = 23
 WORDS = ENTRY.itemsize // 8
 """An entry as 64-bit words: `upper`, then the rest. Plain words are gathered ten times faster than records."""
