@@ -25,7 +25,7 @@ PANELS = (
     ("whole_s", "The whole way, from CSV to committed; ordertrail also checks, keeps history and archives"),
     ("load_s", "The change of the table alone"),
 )
-_WIDTH, _LABELS, _BARS, _ROW, _BAR, _HEAD = 820, 200, 470, 26, 16, 34
+_WIDTH, _LABELS, _BARS, _ROW, _BAR, _HEAD = 840, 220, 470, 26, 16, 34
 _STYLE = """text { font: 13px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
 .title { font-size: 15px; font-weight: 600 } .quiet { fill: #59636e } .end { text-anchor: end }
 .ours { fill: #0969da } .peer { fill: #8c959f } text.ours { fill: #1f2328; font-weight: 600 }
