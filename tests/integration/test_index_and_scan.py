@@ -158,9 +158,13 @@ def test_a_pass_indexes_its_own_file_before_it_commits(house: House) -> None:
         assert session.index is not None
         assert uncovered(session.index, session.tables.target.snapshot()) == []
     seen: list[str] = []
-    house.drop(dated(23), csv_bytes([cells("0001", "2026-11-23 08:00:00")]))
+    for day in (23, 24):  # two deliveries of one batch: their rows have the same numbers
+        house.drop(dated(day), csv_bytes([cells(f"00{day}", f"2026-11-{day} 08:00:00")]))
     house.run(seen.append)
     assert seen.index("load.indexed") < seen.index("load.committed")
+    with session_of(house) as session:
+        assert session.index is not None
+        assert uncovered(session.index, session.tables.target.snapshot()) == []
 
 
 def test_an_index_of_another_contract_is_not_believed(house: House) -> None:
