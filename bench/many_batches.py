@@ -60,6 +60,8 @@ found = polars.scan_delta(sys.argv[2]).collect()
 print(time.perf_counter() - began, found.height)
 """,
 }
+EVERY = Maintenance().max_small_files + 1
+"""A batch adds a file: with so many `watch` maintains the table."""
 TIGHT = Maintenance(max_small_files=1, max_deleted_share=0.0, retention_h=0.0, log_retention_h=0.0)
 """Limits by which nothing is left to compact."""
 
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the target before the first batch")
     parser.add_argument("--batches", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=1000, help="rows of a batch")
-    parser.add_argument("--every", type=int, default=9, help="batches from one maintenance to the next")
+    parser.add_argument("--every", type=int, default=EVERY, help="batches from one maintenance to the next")
     parser.add_argument("--retention", type=float, default=0.05, help="hours that old files and log entries stay")
     parser.add_argument("--rounds", type=int, default=15, help="of full reads")
     options = parser.parse_args()

@@ -253,13 +253,12 @@ def table(found: Mapping[str, object]) -> str:
     contenders = found["contenders"]
     assert isinstance(contenders, dict)
     for name, one in contenders.items():
-        ratios = [f"{one[key]:.1f}×" if key in one else "" for key in ("whole_to_ordertrail", "load_to_ordertrail")]
-        to_pass = f"{one['load_to_ordertrail_pass']:.1f}×" if "load_to_ordertrail_pass" in one else ""
+        keys = ("whole_to_ordertrail", "load_to_ordertrail", "load_to_ordertrail_pass")
+        whole, load, to_pass = (f"{one[key]:.1f}×" if key in one else "" for key in keys)
         if "pass_s" in one:
             to_pass = f"{one['pass_s']:.2f} s"
-        peak = one.get("peak_mb", "")
-        seconds = f"{one['whole_s']:10.2f}{ratios[0]:>8}{one['load_s']:10.2f}{ratios[1]:>8}"
-        lines.append(f"{name:26}{seconds}{to_pass:>10}{peak:>10}")
+        seconds = f"{one['whole_s']:10.2f}{whole:>8}{one['load_s']:10.2f}{load:>8}"
+        lines.append(f"{name:26}{seconds}{to_pass:>10}{one.get('peak_mb', ''):>10}")
     return "\n".join(lines)
 
 

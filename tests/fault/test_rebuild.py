@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
 
-from ordertrail.rebuild import rebuild
-from ordertrail.verify import verify
 from tests.fault.world import BATCHES, Driver, State, World
-from tests.feeds import HEADER
-from tests.harness import open_house
 
 pytestmark = pytest.mark.fault
 
@@ -102,30 +97,3 @@ def test_a_rebuild_of_a_sound_target_is_killed_at_every_effect(driver: Driver, s
         assert driver.run(world, rebuild=True, kill_at=place).get("signal") == 9
         driver.effects(world)
         assert world.state() == story.end, place
-
-
-def test_what_the_history_says_of_a_batch_stands(tmp_path: Path) -> None:
-    """Killed between the records of a batch that met a damaged target: its counts stay those of its history."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill(step: str) -> None:
-        if step == "history.committed":
-            raise Killed
-
-    house = open_house(tmp_path)
-    head = ",".join(HEADER)
-    house.drop("a_2026_11_20.csv", f"{head}\nO,001,2026-11-19,,IN_TRANSIT,X,2026-11-20 08:00:00\n")
-    house.run()
-    DeltaTable(house.table_path("target")).delete("tracking_num = '001'")
-    house.drop("b_2026_11_20.csv", f"{head}\nO,001,2026-11-19,,DELIVERED,X,2026-11-20 09:00:00\n")
-    with pytest.raises(Killed):
-        house.run(kill)
-    assert rebuild(house.config).rows == 1
-    report = house.run()
-    assert (report.batch, report.recovered, report.rows.inserted, report.rows.updated) == (2, True, 1, 0)
-    (row,) = house.rows("target")
-    assert (row["status"], row["_batch"]) == ("DELIVERED", 2)
-    checked = verify(house.config)
-    assert checked.ok, [check for check in checked.checks if not check.ok]

@@ -346,6 +346,17 @@ class Killed(BaseException):
     """The pass ends here, as if killed."""
 
 
+def run_until(house: House, step: str) -> None:
+    """A pass that is killed at a step."""
+
+    def kill(name: str) -> None:
+        if name == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        house.run(kill)
+
+
 @pytest.mark.parametrize("damage", [lose_the_files, restore])
 @pytest.mark.parametrize("step", ["stage.committed", "load.committed", "history.committed", "rejects.committed"])
 def test_a_batch_under_way_is_loaded_again_after_it(tmp_path: Path, house: House, step: str, damage: Damage) -> None:
@@ -355,13 +366,7 @@ def test_a_batch_under_way_is_loaded_again_after_it(tmp_path: Path, house: House
     twin.drop(dated(23), csv_bytes(rows))
     twin.run()
     house.drop(dated(23), csv_bytes(rows))
-
-    def kill(name: str) -> None:
-        if name == step:
-            raise Killed
-
-    with pytest.raises(Killed):
-        house.run(kill)
+    run_until(house, step)
     damage(house)
     report = rebuild(house.config)
     assert (report.batch, len(report.notes)) == (3, 1)
@@ -373,6 +378,22 @@ def test_a_batch_under_way_is_loaded_again_after_it(tmp_path: Path, house: House
     assert house.outcomes() == twin.outcomes()
     assert sound(house)
     check_books(house)
+
+
+def test_what_the_history_says_of_a_batch_stands(tmp_path: Path) -> None:
+    """Killed between the records of a batch that met a damaged target: its counts stay those of its history."""
+    house = open_house(tmp_path)
+    send(house, dated(20), cells("001", EARLY))
+    target_of(house).delete("tracking_num = '001'")
+    house.drop(dated(21), csv_bytes([cells("001", LATE, "DELIVERED")]))
+    run_until(house, "history.committed")
+    assert rebuild(house.config).rows == 1
+    report = house.run()
+    assert (report.batch, report.recovered, report.rows.inserted, report.rows.updated) == (2, True, 1, 0)
+    (row,) = house.rows("target")
+    assert (row["status"], row["_batch"]) == ("DELIVERED", 2)
+    checked = verify(house.config)
+    assert checked.ok, [check for check in checked.checks if not check.ok]
 
 
 # -- what it refuses ------------------------------------------------------------------------------------------------

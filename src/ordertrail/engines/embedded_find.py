@@ -150,7 +150,7 @@ def cover_staged(session: Session, target: Snapshot, file: AddFile) -> None:
     columns = [c for c in target_columns(session.config.contract) if c.name in _PLACED]
     scan = scan_sql(session.con, _unmarked(target, [file]), columns)
     query = (
-        f"SELECT s.k AS h, _pos, s.ev AS event_us, s.ch AS content, epoch_us(_inserted_at) AS inserted_us, "
+        "SELECT s.k AS h, _pos, s.ev AS event_us, s.ch AS content, epoch_us(_inserted_at) AS inserted_us, "
         f"_revision AS revision FROM {scan} JOIN batch_deliveries d ON _delivery_id = d.delivery_id "
         "JOIN staged_rows s ON s.dn = d.dn AND s.fr = _file_row"
     )
@@ -184,8 +184,7 @@ def _entries(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
     """Rows with the columns of the index as entries, dtype `ENTRY`."""
     entries = np.empty(rows.num_rows, dtype=ENTRY)
     for name in ENTRY.names or ():
-        column = rows.column(name)
-        entries[name] = column.to_numpy() if isinstance(rows, pa.Table) else column.to_numpy(zero_copy_only=False)
+        entries[name] = rows.column(name).to_numpy(zero_copy_only=False)
     return entries
 
 

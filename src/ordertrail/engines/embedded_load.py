@@ -64,11 +64,11 @@ class Load:
         """See `Engine.load`."""
         session = self.session
         before = self._target.snapshot()
+        recorded = self._recorded()
         if before.txns.get(session.app_id, 0) >= self.batch.number:
-            counts = self._again()
-        else:
-            counts = self._share(before) or self._merge(before)
-        return self._recorded() or counts
+            return recorded or self._again()
+        counts = self._share(before) or self._merge(before)
+        return recorded or counts
 
     @property
     def change(self) -> ChangeSet:
