@@ -5,7 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("bench.first_load", "bench.upsert", "bench.many_batches", "bench.day_files", "bench.watch")
+PARTS = (
+    "bench.first_load",
+    "bench.upsert",
+    "bench.spark_engine",
+    "bench.many_batches",
+    "bench.day_files",
+    "bench.watch",
+)
 
 for part in PARTS:
     subprocess.run([sys.executable, "-m", part], check=True)

@@ -1,10 +1,14 @@
-"""Spark with Delta Lake on one machine, as a peer: `local[2]`, tuned for small work, in two ways to load a batch.
+"""Spark with Delta Lake on one machine: `local[2]`, in three ways to load a batch.
 
 Needs Java, Maven (for Delta's jars, and what it is set up to download from) and the pyspark of the lock file. Both
 ways read the CSV with a given schema and overwrite a stage table first, as the notebooks do; `load_s` is what follows:
 
 - `merge`: MERGE, update what matches, insert the rest;
-- `notebooks`: the notebooks' own code: a MERGE that deletes the matches, then an append; two commits.
+- `notebooks`: the notebooks' own code: a MERGE that deletes the matches, then an append; two commits;
+- `engine`: ordertrail's engine `spark`, a whole pass, on a table that is a pipeline's.
+
+A session is `tuned` for small work, has the `defaults` of Spark and Delta, or is the one that ordertrail's `engine`
+begins by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import ROOT, peak_mb
+from ordertrail import Pipeline, load_config
+from ordertrail.engines.spark_session import OURS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -54,6 +60,11 @@ _SETTINGS = {
     "spark.driver.memory": DRIVER_MEMORY,
     "spark.sql.session.timeZone": "UTC",
 }
+_NEEDED = (
+    "spark.sql.extensions", "spark.sql.catalog.spark_catalog", "spark.driver.memory", "spark.driver.host",
+    "spark.driver.bindAddress", "spark.sql.session.timeZone",
+)  # fmt: skip
+_MEMORY = {"spark.driver.memory": DRIVER_MEMORY}
 
 
 def missing() -> str | None:
@@ -83,13 +94,15 @@ class WarmSpark:
 
     Args:
         folder: For its errors.
+        session: `tuned`, `defaults` or `engine`.
+        master: With how many cores.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._errors = folder / "spark-errors.txt"
+    def __init__(self, folder: Path, session: str = "tuned", master: str = "local[2]") -> None:
+        self._errors = folder / f"spark-{session}-errors.txt"
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.spark"],
+                [sys.executable, "-m", "bench.spark", session, master],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -137,7 +150,7 @@ def alone(way: str, table: Path, csv: Path) -> dict[str, object]:
 
 def main() -> None:
     """Answer requests on stdin, a JSON list of way, table and CSV a line, until it closes."""
-    spark = _session()
+    spark = _session(*sys.argv[1:])
     for line in sys.stdin:
         way, table, csv = json.loads(line)
         figures = _load(spark, way, Path(table), Path(csv))
@@ -145,13 +158,16 @@ def main() -> None:
     spark.stop()
 
 
-def _session() -> SparkSession:
+def _session(kind: str = "tuned", master: str = "local[2]") -> SparkSession:
     from pyspark.sql import SparkSession
 
     jars = sorted(str(path) for path in Path(os.environ[JARS]).glob("*.jar"))
-    builder = SparkSession.builder.master("local[2]").appName("bench")
+    builder = SparkSession.builder.master(master).appName("bench")
     scratch = tempfile.gettempdir()
-    settings = {**_SETTINGS, "spark.jars": ",".join(jars), "spark.sql.warehouse.dir": f"{scratch}/spark-warehouse"}
+    own = {"tuned": _SETTINGS, "defaults": {name: _SETTINGS[name] for name in _NEEDED}, "engine": {**OURS, **_MEMORY}}
+    settings = {**own[kind], "spark.jars": ",".join(jars), "spark.sql.warehouse.dir": f"{scratch}/spark-warehouse"}
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     for name, value in settings.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
@@ -160,6 +176,8 @@ def _session() -> SparkSession:
 
 
 def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, object]:
+    if way == "engine":
+        return _pass(table)
     from delta.tables import DeltaTable
 
     place, stage = str(table), str(table.with_name(table.name + "-stage"))
@@ -179,6 +197,16 @@ def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, ob
             raise ValueError(f"no such way: {way}")
     whole_s = time.perf_counter() - began
     return {"load_s": whole_s - staged_s, "whole_s": whole_s}
+
+
+def _pass(table: Path) -> dict[str, object]:
+    """A pass of ordertrail's engine on the session that is there; the file is in the source folder."""
+    config = load_config(table / "ordertrail.toml", environ={"ORDERTRAIL_PIPELINE_ENGINE": "spark"})
+    began = time.perf_counter()
+    report = Pipeline(config).run()
+    whole_s = time.perf_counter() - began
+    counts = {"inserted": report.rows.inserted, "updated": report.rows.updated}
+    return {"load_s": report.seconds["load"], "whole_s": whole_s, **counts, "steps_s": dict(report.seconds)}
 
 
 def _jvm(spark: SparkSession) -> int:

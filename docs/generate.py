@@ -18,12 +18,13 @@ from typing import Any, TypeAlias, cast
 import click
 
 import ordertrail
-from ordertrail.cli import COMMANDS, PROGRAM, cli, document
+from ordertrail.cli import COMMANDS, PROGRAM, cli, delivered, document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.cli.showcase import Demo
 from ordertrail.cli.starting import Started
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
 from ordertrail.config_template import SECTIONS, toml_value
+from ordertrail.databricks.bundle import Bundle, BundleFile
 from ordertrail.delta.vacuum import Sweep
 from ordertrail.doctor import DoctorReport, Finding
 from ordertrail.errors import OrdertrailError
@@ -194,7 +195,7 @@ def _settings() -> list[str]:
 def _commands() -> list[str]:
     lines = ["# Commands", "", "Every command takes the options of the first table beside its own.", ""]
     root = click.Context(cli, info_name=PROGRAM)
-    found = [(name, _command(root, name)) for name in COMMANDS]
+    found = list(commands().items())
     common = found[0][1].params[-3:]
     lines += _option_table(common)
     lines += ["`-h`, `--help` shows a command's help; `ordertrail --version` the version.", ""]
@@ -210,11 +211,17 @@ def _commands() -> list[str]:
     return lines + list(_table(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES]))
 
 
-def _command(root: click.Context, name: str) -> click.Command:
-    command = cli.get_command(root, name)
-    if command is None:
-        raise LookupError(name)
-    return command
+def commands() -> dict[str, click.Command]:
+    """Every command by the words that call it; of a group those inside it."""
+    root = click.Context(cli, info_name=PROGRAM)
+    found: dict[str, click.Command] = {}
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        if command is None:
+            raise LookupError(name)
+        inside = command.commands if isinstance(command, click.Group) else None
+        found |= {name: command} if inside is None else {f"{name} {word}": one for word, one in inside.items()}
+    return found
 
 
 def _prose(text: str) -> Iterator[str]:
@@ -419,6 +426,8 @@ def _json() -> list[str]:
     config = replace(config, contract=replace(config.contract, columns=config.contract.columns[:2]))
     started = Started(config, Path("/srv/orders/ordertrail.toml"), None, ())
     nothing = Rows((), ())
+    files = (BundleFile("databricks.yml", "written"),)
+    bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
     table = Rows(tuple(row), (tuple(row.values()),))  # type: ignore[arg-type]
     sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
@@ -436,6 +445,8 @@ def _json() -> list[str]:
         ("doctor", "", Finding, lambda: document.doctor(findings)),
         ("init", "", None, lambda: document.started(started)),
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
+        ("deploy databricks", "`action` of a file is `written`, `replaced` or `unchanged`.", Bundle,
+         lambda: delivered.document(bundle)),
         ("completion", "", None, lambda: {"shell": "bash", "script": "…"}),
         ("an error", "", None, lambda: {"error": {"code": "E_CONFIG", "message": "…", "hint": "…"}}),
     )  # fmt: skip

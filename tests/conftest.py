@@ -1,4 +1,7 @@
-"""What all tests share: the hypothesis profiles. `HYPOTHESIS_PROFILE=ci` repeats the same examples every time."""
+"""What all tests share: the hypothesis profiles, and one Spark for those that want it.
+
+`HYPOTHESIS_PROFILE=ci` repeats the same examples every time.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from ordertrail.log import _waiting
+from tests.spark.session import Spark, problem, start
 
 # No deadline: the machine may be busy, and time is not what these tests are about.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,3 +29,15 @@ def log_settings_of_its_own() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     _waiting.clear()
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
+    """Spark with Delta Lake. Where it cannot run the tests are skipped, but with CI=true that is a failure."""
+    if (why := problem()) is not None:
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"CI must run the tests with Spark. {why}", pytrace=False)
+        pytest.skip(why)
+    session = start(tmp_path_factory.mktemp("spark"))
+    yield Spark(session)
+    session.stop()

@@ -71,6 +71,10 @@ class House:
         for file in files:
             self.drop(file.path, file.content, file.mtime_ns)
 
+    def turn(self, **changes: Any) -> None:
+        """Change fields of the config between two passes, such as the engine."""
+        self.config = replace(self.config, **changes)
+
     def run(self, probe: Probe = no_probe) -> RunReport:
         """One pass."""
         return self.pipeline(probe).run()
@@ -144,7 +148,7 @@ def open_house(root: Path, toml: str = "", engine: str = "embedded", **changes: 
     """
     head = f'[pipeline]\nsource = "source"\narchive = "archive"\nwarehouse = "warehouse"\nengine = "{engine}"\n'
     config = parse_config(f"{head}settle_s = 0\nthreads = 1\n{toml}", base=root, environ={})
-    config.source.mkdir(parents=True)
+    config.source.mkdir(parents=True, exist_ok=True)
     return House(replace(config, **changes))
 
 

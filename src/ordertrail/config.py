@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -27,10 +27,11 @@ from ordertrail.config_template import (
     MaintenanceSection,
     PipelineSection,
     Setting,
+    SparkSection,
     template,
     toml_value,
 )
-from ordertrail.errors import ConfigError
+from ordertrail.errors import ConfigError, UsageError
 from ordertrail.model import Contract, Mode, Vendor
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Config",
     "Maintenance",
     "Setting",
+    "SparkSettings",
     "Tables",
     "load_config",
     "log_level",
@@ -66,6 +68,9 @@ _CONVERT: dict[str, Callable[[str], object]] = {
     "true or false": _boolean,
 }
 _LISTS = ("vendors", "contract.columns")
+EngineName = Literal["embedded", "spark"]
+TablesBy = Literal["path", "two-level", "three-level"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -103,6 +108,25 @@ class Maintenance:
 
 
 @dataclass(frozen=True, slots=True)
+class SparkSettings:
+    """How the engine `spark` finds its session and its tables.
+
+    Attributes:
+        tables: By folder below the warehouse, or by name.
+        master: Of a session that ordertrail begins.
+        remote: Address of a Spark Connect server, "" for none.
+        driver_max_bytes: Up to this size a batch is parsed by the driver, above it by the executors; 0 or more.
+        conf: Settings of a session that ordertrail begins, by name.
+    """
+
+    tables: TablesBy = "path"
+    master: str = "local[*]"
+    remote: str = ""
+    driver_max_bytes: int = 64 << 20
+    conf: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One pipeline, fully checked. All paths are absolute.
 
@@ -125,10 +149,11 @@ class Config:
         vendors: At least one, in the order of the file: the first whose glob fits takes a file.
         file: The file this was read from, None when it was text.
         maintenance: When the tables are maintained, and what stays.
+        spark: How the engine `spark` finds its session and its tables.
     """
 
     name: str
-    engine: Literal["embedded"]
+    engine: EngineName
     source: Path
     archive: Path
     warehouse: Path
@@ -145,9 +170,19 @@ class Config:
     vendors: tuple[Vendor, ...]
     file: Path | None
     maintenance: Maintenance = Maintenance()
+    spark: SparkSettings = SparkSettings()
 
     def table_path(self, name: str) -> Path:
-        """The folder of the table with this plain name, such as `tables.target`."""
+        """The folder of the table with this plain name, such as `tables.target`.
+
+        Raises:
+            UsageError: The tables are found by name, in a catalog of Spark's.
+        """
+        if self.engine == "spark" and self.spark.tables != "path":
+            raise UsageError(
+                f'the tables of pipeline {self.name} are in a catalog of Spark (spark.tables = "{self.spark.tables}")',
+                hint='ask Spark, in SQL; this command reads tables in folders (spark.tables = "path")',
+            )
         return self.warehouse / self.catalog / self.schema / name
 
 
@@ -217,7 +252,9 @@ def parse_config(
     contract = build_contract(document.contract, fail)
     vendors = build_vendors(document.vendors, contract, fail)
     maintenance = _maintenance(document.maintenance, fail)
-    return replace(_config(document.pipeline, contract, vendors, base, file, fail), maintenance=maintenance)
+    spark = _spark(document.spark, fail)
+    config = _config(document.pipeline, contract, vendors, base, file, fail)
+    return replace(config, maintenance=maintenance, spark=spark)
 
 
 def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:
@@ -348,6 +385,7 @@ def _unknown_hint(place: _Place) -> str:
     names = [one.name for one in SETTINGS if one.section == place.section] or [
         "pipeline",
         "maintenance",
+        "spark",
         "contract",
         "vendors",
     ]
@@ -369,10 +407,9 @@ def _config(
     file: Path | None,
     fail: Fail,
 ) -> Config:
-    if section.engine == "spark":
-        fail("pipeline.engine", section.engine, "this engine is not built yet", 'use engine = "embedded"')
-    if section.engine != "embedded":
-        fail("pipeline.engine", section.engine, "there is no such engine", 'use engine = "embedded"')
+    if section.engine not in get_args(EngineName):
+        hint = 'use engine = "embedded" or engine = "spark"'
+        fail("pipeline.engine", section.engine, "there is no such engine", hint)
     if section.mode == "append":
         fail("pipeline.mode", section.mode, "this mode is not built yet", 'use mode = "upsert"')
     if section.mode != "upsert":
@@ -384,7 +421,7 @@ def _config(
     source, archive, warehouse = _folders(section, base, fail)
     return Config(
         name=section.name,
-        engine="embedded",
+        engine="spark" if section.engine == "spark" else "embedded",
         source=source,
         archive=archive,
         warehouse=warehouse,
@@ -434,6 +471,24 @@ def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
         file_size_bytes=section.file_size_mb << 20,
         retention_h=section.retention_h,
         log_retention_h=section.log_retention_h,
+    )
+
+
+def _spark(section: SparkSection, fail: Fail) -> SparkSettings:
+    tables: TablesBy | None = next((one for one in get_args(TablesBy) if one == section.tables), None)
+    if tables is None:
+        hint = "use one of " + ", ".join(f'"{one}"' for one in get_args(TablesBy))
+        fail("spark.tables", section.tables, "tables are not found that way", hint)
+    if section.driver_max_mb < 0:
+        fail("spark.driver_max_mb", section.driver_max_mb, "must not be negative", "use a size such as 64")
+    if section.remote and not section.remote.startswith("sc://"):
+        fail("spark.remote", section.remote, "is not a Spark Connect address", 'use one such as "sc://server:15002"')
+    return SparkSettings(
+        tables=tables,
+        master=section.master,
+        remote=section.remote,
+        driver_max_bytes=section.driver_max_mb << 20,
+        conf=tuple(sorted(section.conf.items())),
     )
 
 

@@ -63,7 +63,10 @@ class PipelineSection(Section):
     """`[pipeline]`: where things are and how a pass behaves."""
 
     name: str = Field("orders", description="What the pipeline is called in reports and logs.")
-    engine: str = Field("embedded", description='Where the work is done: "embedded" (this process; no server, no JVM).')
+    engine: str = Field(
+        "embedded",
+        description='Where the work is done: "embedded" (this process; no server, no JVM) or "spark" (see [spark]).',
+    )
     source: str = Field(description="Folder the vendors' files land in.", examples=["data/source"])
     archive: str = Field(description="Folder that files go to once they are loaded.", examples=["data/archive"])
     warehouse: str = Field(
@@ -91,6 +94,27 @@ class PipelineSection(Section):
     threads: int = Field(0, description="Threads that read and compare rows; 0 means one a core.")
     memory_limit_mb: int = Field(
         1024, description="Memory for reading and comparing rows, in MB; beyond it work spills to disk."
+    )
+
+
+class SparkSection(Section):
+    """`[spark]`: how the engine "spark" finds its session and its tables."""
+
+    tables: str = Field(
+        "path",
+        description='Where the tables are: "path" (below the warehouse folder, as the embedded engine has them), '
+        '"two-level" (schema.table) or "three-level" (catalog.schema.table).',
+    )
+    master: str = Field("local[*]", description="Master of a session that ordertrail begins; an existing one is used.")
+    remote: str = Field("", description='Address of a Spark Connect server, such as "sc://server:15002"; "" for none.')
+    driver_max_mb: int = Field(
+        64, description="Up to this size a batch is parsed by the driver, above it by the executors, in MB."
+    )
+    conf: dict[str, str] = Field(
+        {},
+        description="Settings of a session that ordertrail begins; without spark.jars and spark.jars.packages Spark "
+        "fetches Delta Lake itself.",
+        examples=[{"spark.driver.memory": "4g"}],
     )
 
 
@@ -210,6 +234,7 @@ class Document(Section):
     maintenance: MaintenanceSection = Field(
         MaintenanceSection.model_validate({}), description="How large the debt of the tables may grow."
     )
+    spark: SparkSection = Field(SparkSection.model_validate({}), description="Session and tables of the engine spark.")
     contract: ContractSection = Field(ContractSection.model_validate({}), description="What a row must meet.")
     vendors: list[VendorSection] = Field([], description='Who sends files; without any, one "default" takes *.csv.')
 
@@ -236,7 +261,7 @@ class Setting:
 
     @property
     def section(self) -> str:
-        """`pipeline`, `maintenance`, `contract`, `contract.columns` or `vendors`."""
+        """`pipeline`, `maintenance`, `spark`, `contract`, `contract.columns` or `vendors`."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -288,6 +313,7 @@ def _example(field: FieldInfo, default: object) -> object:
 SECTIONS: dict[str, type[Section]] = {
     "pipeline": PipelineSection,
     "maintenance": MaintenanceSection,
+    "spark": SparkSection,
     "contract": ContractSection,
     "contract.columns": ColumnSection,
     "vendors": VendorSection,
@@ -320,6 +346,7 @@ def template(contract: Contract = DEFAULT_CONTRACT) -> str:
             _INTRODUCTION,
             *_plain_lines("pipeline"),
             *_plain_lines("maintenance"),
+            *_plain_lines("spark"),
             *_contract_lines(contract),
             *_column_lines(contract),
             *_vendor_lines(),

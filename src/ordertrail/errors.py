@@ -14,6 +14,7 @@ OrdertrailError            code, message, hint; transient or terminal; the exit 
 ├── CommitConflictError    E_CONFLICT     the version was taken by another writer: nothing was written
 ├── CommitUnknownError     E_UNKNOWN      a commit's outcome could not be read back
 ├── BalanceError           E_BALANCE      the rows of a delivery do not add up (P3); nothing was committed
+├── AttentionError         E_ATTENTION    a batch is done, but somebody must look (Databricks only)
 ├── StorageError           E_STORAGE      the disk is full, read-only or failing
 └── QueryError             E_QUERY        SQL of the user's that does not run
 ```
@@ -140,6 +141,13 @@ class BalanceError(OrdertrailError):
     """The outcomes of a delivery's rows do not add up to the rows parsed (P3); nothing was committed."""
 
     code = "E_BALANCE"
+
+
+class AttentionError(OrdertrailError):
+    """What is exit code 3 elsewhere: a job on Databricks can tell a person only by failing."""
+
+    code = "E_ATTENTION"
+    exit_code = 3
 
 
 class StorageError(OrdertrailError):

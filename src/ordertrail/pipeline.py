@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
-from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.engines.choice import engine_of
 from ordertrail.errors import CommitConflictError, FileChangedError, SourceError
 from ordertrail.lock import pipeline_lock
 from ordertrail.log import Log
@@ -70,7 +70,7 @@ class Pipeline:
     ) -> None:
         self.config = config
         self._probe = probe
-        self._new_engine = engine or EmbeddedEngine
+        self._new_engine = engine or engine_of
         self._source = source or DirectorySource(config.source, config.archive, config.vendors, config.settle_s)
 
     def run(self, complete: frozenset[str] = frozenset()) -> RunReport:

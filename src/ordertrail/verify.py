@@ -21,12 +21,13 @@ from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.delta.vectors import read_vector
-from ordertrail.engines.embedded_fold import ABSENT, contract_key_sql, fold, place_deliveries
+from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.session import Session, Tables, tables_of
 from ordertrail.errors import StorageError, TableError
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
+from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.planning import contract_hash
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
 

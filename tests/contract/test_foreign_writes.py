@@ -24,12 +24,16 @@ LATE_AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def loaded(house: House) -> House:
+def loaded(begin_with: Callable[[Callable[[House], None]], House]) -> House:
     """A and B, of the 20th, in the target; from here on somebody else writes to it."""
-    house.drop(dated(20), csv_bytes([cells("A", EARLY, address="vendor"), cells("B", EARLY, address="vendor")]))
-    house.run()
+    house = begin_with(load_two)
     house.foreign = True
     return house
+
+
+def load_two(house: House) -> None:
+    house.drop(dated(20), csv_bytes([cells("A", EARLY, address="vendor"), cells("B", EARLY, address="vendor")]))
+    house.run()
 
 
 def target_of(house: House) -> DeltaTable:
@@ -344,7 +348,7 @@ def test_rows_behind_a_foreign_deletion_vector_stay_deleted(loaded: House) -> No
         minReaderVersion=3,
         minWriterVersion=7,
         readerFeatures=["deletionVectors"],
-        writerFeatures=["deletionVectors"],
+        writerFeatures=["deletionVectors", "invariants"],
     )
     entry = loaded.table_path("target") / "_delta_log" / f"{version + 2:020d}.json"
     entry.write_text(json.dumps({"remove": {**remove, "deletionTimestamp": 1}}) + "\n" + json.dumps({"add": marked}))

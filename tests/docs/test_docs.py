@@ -13,7 +13,7 @@ import pytest
 
 from docs import generate
 from docs.generate import REFERENCE, cell_rules, errors, rules_in_code
-from ordertrail.cli import COMMANDS, PROGRAM, cli
+from ordertrail.cli import PROGRAM, cli
 from ordertrail.config import DEFAULT_CONTRACT, SETTINGS
 from ordertrail.model import Outcome, State
 from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
@@ -27,6 +27,7 @@ TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
 pages = cache(generate.pages)
+CALLS = generate.commands()
 
 
 def text_of(path: Path) -> str:
@@ -65,12 +66,12 @@ def test_a_setting_is_documented(setting: object) -> None:
     assert variable is None or f"`{variable}`" in page
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CALLS)
 def test_a_command_and_its_options_are_documented(command: str) -> None:
     page = pages()["commands.md"]
     part = page.partition(f"## `{PROGRAM} {command}`")[2].partition("\n## ")[0]
     assert part
-    for option in (p for p in resolve(command).params if isinstance(p, click.Option)):
+    for option in (p for p in CALLS[command].params if isinstance(p, click.Option)):
         common = option.name in ("config_file", "as_json", "debug")
         assert f"`{option.opts[0]}" in (page if common else part), option.opts
     # The person who looks for a task, not for a name, must meet the command too.
@@ -79,8 +80,7 @@ def test_a_command_and_its_options_are_documented(command: str) -> None:
 
 def test_the_help_of_a_command_shows_no_marks_of_the_writers() -> None:
     root = click.Context(cli, info_name=PROGRAM)
-    for command in COMMANDS:
-        found = resolve(command)
+    for command, found in CALLS.items():
         assert "\\b" not in found.get_help(click.Context(found, parent=root, info_name=command)), command
 
 
@@ -150,8 +150,9 @@ def test_a_command_that_is_shown_is_there(path: Path) -> None:
         if words[0].startswith("-"):
             assert words[0] in ("--help", "--version", "-h"), words
             continue
-        assert words[0] in COMMANDS, f"{PROGRAM} {' '.join(words)}"
-        options = {text for p in resolve(words[0]).params for text in p.opts} | {"--help", "-h"}
+        command = next((one for one in (" ".join(words[:2]), words[0]) if one in CALLS), None)
+        assert command is not None, f"{PROGRAM} {' '.join(words)}"
+        options = {text for p in CALLS[command].params for text in p.opts} | {"--help", "-h"}
         given = {word.partition("=")[0] for word in words[1:] if word.startswith("-")}
         assert given <= options, f"{PROGRAM} {' '.join(words)}"
 
@@ -166,9 +167,3 @@ def test_a_make_target_that_is_shown_is_there() -> None:
 
 def test_the_readme_shows_calls() -> None:
     assert len(list(calls(ROOT / "README.md"))) > 3
-
-
-def resolve(command: str) -> click.Command:
-    found = cli.get_command(click.Context(cli, info_name=PROGRAM), command)
-    assert found is not None, command
-    return found

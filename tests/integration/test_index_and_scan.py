@@ -17,12 +17,12 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.table import scan_sql
-from ordertrail.engines.embedded_find import content_sql, find_by_scan, find_rows, open_index, uncovered
-from ordertrail.engines.embedded_fold import contract_key_sql
+from ordertrail.engines.embedded_find import find_by_scan, find_rows, open_index, uncovered
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.outcomes import several
+from ordertrail.rules.placing import content_sql, contract_key_sql
 from ordertrail.rules.tables import target_columns
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, open_house

@@ -24,9 +24,13 @@ from tests.spark.jars import jars, java_problem
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+CATALOG = "incremental_load"
+"""A catalog of its own, for names of three levels."""
+
 SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    f"spark.sql.catalog.{CATALOG}": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
     "spark.sql.shuffle.partitions": "2",
@@ -38,9 +42,9 @@ SETTINGS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "1g",
-    # Tests are over before compiling would pay, be it by Java's second compiler or by Spark; a young generation of
-    # this size holds a query's plans. Measured: less than half of the processor time.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms1g -Xmn600m",
+    # Most plans of a test are run once: compiling them, as Spark does, would not pay. A young generation of
+    # this size holds a query's plans.
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xms1g -Xmn600m",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
@@ -68,7 +72,11 @@ def start(warehouse: Path) -> SparkSession:
 
     listed = ",".join(map(str, jars()))
     builder = SparkSession.builder.master("local[2]").config(map=SETTINGS).config("spark.jars", listed)
-    return builder.config("spark.sql.warehouse.dir", str(warehouse)).getOrCreate()
+    session = builder.config("spark.sql.warehouse.dir", str(warehouse)).getOrCreate()
+    # A second catalog without a server: Delta's own, which keeps its tables in the session's catalog.
+    catalogs = session._jsparkSession.sessionState().catalogManager()
+    catalogs.catalog(CATALOG).setDelegateCatalog(catalogs.v2SessionCatalog())
+    return session
 
 
 @dataclass(frozen=True, slots=True)

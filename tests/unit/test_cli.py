@@ -39,9 +39,19 @@ def test_help_lists_every_command_and_fits_80_columns() -> None:
     assert max(map(len, result.output.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_takes_the_common_options(name: str) -> None:
-    result = call(name, "--help")
+def all_calls() -> list[tuple[str, ...]]:
+    """The words of every command; of a group those inside it."""
+    found = [(name, cli.get_command(click.Context(cli), name)) for name in COMMANDS]
+    return [
+        words
+        for name, one in found
+        for words in ([(name, inner) for inner in one.commands] if isinstance(one, click.Group) else [(name,)])
+    ]
+
+
+@pytest.mark.parametrize("words", all_calls(), ids=" ".join)
+def test_every_command_takes_the_common_options(words: tuple[str, ...]) -> None:
+    result = call(*words, "--help")
     assert result.exit_code == 0
     assert all(option in result.output for option in ("--config FILE", "--json", "--debug"))
 

@@ -26,6 +26,7 @@ from ordertrail.rules.outcomes import (
     later,
     several,
 )
+from ordertrail.rules.placing import PLACED
 
 Order = tuple[int, int, int, int, int]
 STAGED = ("k", "dn", "ch", *ORDER)
@@ -243,13 +244,14 @@ TEXTS = {
     "several": several("staged"), "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
     "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
+    "PLACED": PLACED,
 }  # fmt: skip
 KEYWORDS = {
     "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",
     "HAVING", "IN", "IS", "JOIN", "LAST", "LEFT", "NOT", "NULL", "NULLS", "ON", "OR", "ORDER", "OVER", "PARTITION",
     "SELECT", "THEN", "UNION", "WHEN", "WHERE",
 }  # fmt: skip
-FUNCTIONS = {"row_number", "count", "max", "min"}
+FUNCTIONS = {"row_number", "dense_rank", "count", "max", "min"}
 TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|\d+|<>|<=|>=|[(),.*=<>+]|-(?!-)")
 
 
@@ -281,7 +283,7 @@ def test_the_text_has_no_literals_quotes_casts_or_other_functions(name: str) -> 
 def test_every_order_by_says_where_nulls_go(name: str) -> None:
     text = TEXTS[name]
     for inside in re.findall(r"ORDER BY ([^)]*)\)", text):
-        assert all(part.strip().endswith("DESC NULLS LAST") for part in inside.split(","))
+        assert all(part.strip().endswith(("DESC NULLS LAST", " NULLS FIRST")) for part in inside.split(","))
 
 
 @pytest.mark.parametrize(

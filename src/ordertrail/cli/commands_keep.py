@@ -23,6 +23,22 @@ def rebuild(frame: Frame, dry_run: bool) -> int:
     return frame.show(report, document.rebuild, render.rebuild, attention=bool(report.warnings))
 
 
+@command()
+def adopt(frame: Frame) -> int:
+    """Take over a target that was there before ordertrail.
+
+    For the engine spark. The audit columns are added, the rows are kept: they become batch 0, in the history too, so
+    that the first pass orders and compares with them. The table is written again once.
+    """
+    from ordertrail.cli import document, render
+    from ordertrail.engines.spark_adopt import adopt as take_over
+
+    config = frame.config()
+    with frame.busy("adopting"):
+        found = take_over(config)
+    return frame.show(found, document.adopt, render.adopt)
+
+
 @command(click.Option(["--dry-run"], is_flag=True, help="Only say what would be done; writes nothing."))
 def maintain(frame: Frame, dry_run: bool) -> int:
     """Compact the tables and delete what nobody needs.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ordertrail.cli.showcase import Demo
     from ordertrail.cli.starting import Started
     from ordertrail.doctor import DoctorReport, Finding
+    from ordertrail.engines.spark_adopt import Adopted
     from ordertrail.maintain import MaintenanceReport, StepDone
     from ordertrail.model import DeliveryReport, RunReport
     from ordertrail.preview import PlannedFile, PlanReport
@@ -116,6 +117,11 @@ def rebuild(report: RebuildReport) -> Json:
         "warnings": list(report.warnings),
         "seconds": report.seconds,
     }
+
+
+def adopt(found: Adopted) -> Json:
+    """`adopt`."""
+    return {"table": found.table, "rows": found.rows, "columns_added": list(found.columns_added)}
 
 
 def maintain(report: MaintenanceReport) -> Json:

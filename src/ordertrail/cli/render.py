@@ -16,6 +16,7 @@ from ordertrail.rows import Cell, Row, Rows
 
 if TYPE_CHECKING:
     from ordertrail.doctor import DoctorReport
+    from ordertrail.engines.spark_adopt import Adopted
     from ordertrail.maintain import MaintenanceReport
     from ordertrail.preview import PlannedFile, PlanReport
     from ordertrail.rebuild import Differences, RebuildReport
@@ -319,6 +320,13 @@ def verify(screen: Screen, report: VerifyReport) -> None:
         screen.line("The tables agree with each other.", "green")
     else:
         screen.line(f"{plural(wrong, 'check')} failed.", "red")
+
+
+def adopt(screen: Screen, found: Adopted) -> None:
+    """`adopt`."""
+    screen.line(f"{found.table} is ordertrail's now: {plural(found.rows, 'row')} kept", "bold")
+    if found.columns_added:
+        screen.line(f"Columns added: {', '.join(found.columns_added)}.")
 
 
 def rebuild(screen: Screen, report: RebuildReport) -> None:

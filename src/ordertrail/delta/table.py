@@ -156,7 +156,7 @@ class Table:
         """
         base.require_writable()
         now_ms = time.time_ns() // 1_000_000
-        user = json.dumps({"ordertrail": {"batch": change.txn.version, **(change.info or {})}})
+        ours = {"app": change.txn.app_id, "batch": change.txn.version, **(change.info or {})}
         info: dict[str, Json] = {
             "timestamp": now_ms,
             "operation": change.operation,
@@ -165,7 +165,7 @@ class Table:
             "isBlindAppend": not change.remove,
             "engineInfo": _ENGINE_INFO,
             "txnId": str(uuid.uuid4()),
-            "userMetadata": user,
+            "userMetadata": json.dumps({"ordertrail": ours}),
         }
         actions: list[dict[str, Json]] = [{"commitInfo": info}, change.txn.action()]
         actions += [file.remove(now_ms) for file in change.remove]

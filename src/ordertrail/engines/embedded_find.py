@@ -25,11 +25,10 @@ from ordertrail.delta.key_index import ENTRY, Covered, Found, KeyIndex
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.delta.vectors import deleted_rows
-from ordertrail.engines.embedded_fold import LOWEST, contract_key_sql, order_sql
 from ordertrail.engines.session import Session
-from ordertrail.model import Contract
-from ordertrail.rules.cells import name_sql, row_hash_sql
+from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import several
+from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000
@@ -61,11 +60,6 @@ def open_index(config: Config, target: Snapshot) -> KeyIndex:
     fingerprint = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
     folder = config.warehouse / ".ordertrail-index" / f"{config.catalog}.{config.schema}.{config.tables.target}"
     return KeyIndex(folder, fingerprint)
-
-
-def content_sql(contract: Contract) -> str:
-    """SQL of the hash of a row's content. It is worked out anew from every row: the stored `_row_hash` may be a lie."""
-    return row_hash_sql({name: name_sql(name) for name in (*contract.names, "_rescued")})
 
 
 def find_by_scan(session: Session, target: Snapshot) -> None:

@@ -5,30 +5,13 @@ from __future__ import annotations
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.session import Session
-from ordertrail.model import Contract
-from ordertrail.rules.cells import key_sql, name_sql, rank_sql
+from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import fold_sql
+from ordertrail.rules.placing import PLACED, contract_key_sql, order_sql
 from ordertrail.rules.tables import history_columns, stage_columns
-
-LOWEST = -(1 << 62)
-"""Order value of a row that a foreign writer left without one: below all of ours."""
 
 ABSENT = "coalesce(CAST(CAST(absent AS JSON) AS VARCHAR[]), CAST([] AS VARCHAR[]))"
 """SQL of `orders_deliveries.absent` as a list."""
-
-
-def order_sql(contract: Contract) -> str:
-    """SQL of the order columns of a row of target or history, but for `fk` and `tb`, which its delivery gives."""
-    rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
-    return (
-        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS ev, {rank} AS rk, "
-        f"coalesce(_file_row, {LOWEST}) AS fr, _delivery_id AS delivery_id"
-    )
-
-
-def contract_key_sql(contract: Contract) -> str:
-    """SQL of the key of a row of one of our tables."""
-    return key_sql(contract, {name: name_sql(name) for name in contract.names})
 
 
 def place_deliveries(session: Session, ids: str | None, below_batch: int | None) -> None:
@@ -48,10 +31,8 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
     if below_batch is not None:
         new = "SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent FROM batch_deliveries"
         parts = [f"{known} AND batch < {below_batch}", new]
-    session.run(
-        "CREATE OR REPLACE TEMP TABLE placed AS SELECT delivery_id, fk, absent, "
-        f"dense_rank() OVER (ORDER BY vendor, path, mtime_ms, sha256) AS tb FROM ({' UNION ALL '.join(parts)})"
-    )
+    session.run(f"CREATE OR REPLACE TEMP VIEW known AS {' UNION ALL '.join(parts)}")
+    session.run(f"CREATE OR REPLACE TEMP TABLE placed AS {PLACED}")
 
 
 def fold(

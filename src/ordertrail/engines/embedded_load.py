@@ -7,7 +7,7 @@ target's rows are found: `embedded_find`), checks the balance, and commits what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,16 +15,18 @@ import pyarrow as pa
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, scan_sql
+from ordertrail.engines.batch_rows import check_balance, counted, row_counts
 from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copies, write_vectors
-from ordertrail.engines.embedded_find import content_sql, find_by_scan, find_rows
-from ordertrail.engines.embedded_fold import ABSENT, LOWEST, contract_key_sql, fold, order_sql, place_deliveries
+from ordertrail.engines.embedded_find import find_by_scan, find_rows
+from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_stage import ROWS_TAG
 from ordertrail.engines.session import Session
-from ordertrail.errors import BalanceError, ForeignChangeError
+from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.cells import name_sql, row_hash_sql
 from ordertrail.rules.filekey import clean_name
+from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
 from ordertrail.rules.planning import delivery_number
 from ordertrail.rules.tables import history_columns, stage_columns
 
@@ -88,8 +90,8 @@ class Load:
         rows = sum(file.rows or 0 for file in files)
         if any(manifest.absent for manifest in self.batch.manifests) or self.session.run(keys)[0][0] != rows:
             return None
-        counts = {m.delivery_id: self._counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in self.batch.manifests}
-        self._check(counts)
+        counts = {m.delivery_id: row_counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in self.batch.manifests}
+        check_balance(counts)
         add = [share_file(self.stage.path_of(file), self._target.root, file) for file in files]
         self.session.probe("load.files")
         self._commit(before, add, ())
@@ -116,7 +118,7 @@ class Load:
         if self._absent:
             self._refold()
         counts = self._count_outcomes()
-        self._check(counts)
+        check_balance(counts)
         return counts
 
     def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
@@ -137,11 +139,25 @@ class Load:
                 f"the commit of batch {self.batch.number} is gone from the log of {self._target.root.name}",
                 hint="run ordertrail rebuild, then run again: it takes the batch from the stage",
             )
+        return self.weigh_again(self._target.snapshot(version))
+
+    def weigh_again(self, after: Snapshot) -> Mapping[str, RowCounts]:
+        """Give every staged row its outcome against a target that has this batch.
+
+        Args:
+            after: The target, at the version that carries the batch's `txn`.
+
+        Returns:
+            As `weigh`.
+
+        Raises:
+            BalanceError: As `weigh`.
+        """
         self._register_deliveries()
-        self._prepare(self._target.snapshot(version), find_by_scan)
+        self._prepare(after, find_by_scan)
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
         counts = self._count_outcomes()
-        self._check(counts)
+        check_balance(counts)
         return counts
 
     def _recorded(self) -> Mapping[str, RowCounts] | None:
@@ -153,12 +169,11 @@ class Load:
         if history.txns.get(self.session.app_id, 0) < self.batch.number:
             return None
         rows = scan_sql(self.session.con, history, history_columns(self.contract))
-        counts = self._counted(
-            self.session.run(
-                f"SELECT _delivery_id, _outcome, count(*) FROM {rows} WHERE _batch = {self.batch.number} GROUP BY ALL"
-            )
+        found = self.session.run(
+            f"SELECT _delivery_id, _outcome, count(*) FROM {rows} WHERE _batch = {self.batch.number} GROUP BY ALL"
         )
-        self._check(counts)
+        counts = counted(self.batch, found)
+        check_balance(counts)
         return counts
 
     def _prepare(self, target: Snapshot, find: Callable[[Session, Snapshot], None]) -> None:
@@ -223,13 +238,21 @@ class Load:
             nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
             run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
             return
-        history = scan_sql(self.session.con, self.session.tables.history.snapshot(), history_columns(self.contract))
+        history = scan_sql(self.session.con, self.history_of(keys), history_columns(self.contract))
         key = contract_key_sql(self.contract)
         run(
             f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {self.session.key_hash_sql(key)} AS k, "
             f"{order_sql(self.contract)} "
             f"FROM {history} WHERE {key} IN ({keys}) AND _batch < {self.batch.number}"
         )
+
+    def history_of(self, keys: str) -> Snapshot:  # noqa: ARG002 - who has not the whole history at hand needs them
+        """The history, with at least the rows of some keys.
+
+        Args:
+            keys: SQL of the keys as text.
+        """
+        return self.session.tables.history.snapshot()
 
     def _register_deliveries(self) -> None:
         manifests = self.batch.manifests
@@ -266,8 +289,9 @@ class Load:
         the target has. `folded` has the contract columns to write.
         """
         key = contract_key_sql(self.contract)
-        wanted = f"{key} IN (SELECT key FROM staged_keys) AND _batch < {self.batch.number}"
-        history = self.session.tables.history.snapshot()
+        keys = "SELECT key FROM staged_keys"
+        wanted = f"{key} IN ({keys}) AND _batch < {self.batch.number}"
+        history = self.history_of(keys)
         fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
         values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
         self.session.run(
@@ -280,34 +304,13 @@ class Load:
 
     # -- counting and writing -------------------------------------------------------------------------------
 
-    def _counts(self, manifest: Manifest, found: Mapping[Outcome, int]) -> RowCounts:
-        rows = {str(outcome): count for outcome, count in found.items()}
-        rows["rejected"] = manifest.rows_rejected
-        rows["duplicate"] = rows.get("duplicate", 0) + manifest.rows_duplicate
-        return RowCounts(parsed=manifest.rows_parsed, **rows)
-
     def _count_outcomes(self) -> dict[str, RowCounts]:
         names = {number: outcome for outcome, number in rules.CODES.items()}
         rows = self.session.run(
             "SELECT delivery_id, outcome, count(*) FROM outcomes o JOIN batch_deliveries d ON o.dn = d.dn GROUP BY ALL"
         )
-        return self._counted([(delivery_id, names[int(str(code))], count) for delivery_id, code, count in rows])
-
-    def _counted(self, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCounts]:
-        """Rows of (delivery id, outcome, number of rows), by delivery."""
-        found: dict[str, dict[Outcome, int]] = {}
-        for delivery_id, outcome, count in rows:
-            found.setdefault(str(delivery_id), {})[Outcome(str(outcome))] = int(str(count))
-        return {m.delivery_id: self._counts(m, found.get(m.delivery_id, {})) for m in self.batch.manifests}
-
-    def _check(self, counts: Mapping[str, RowCounts]) -> None:
-        """P3, before anything is committed."""
-        for delivery_id, rows in counts.items():
-            if not rows.balanced:
-                raise BalanceError(
-                    f"delivery {delivery_id} does not add up: {rows}",
-                    hint="nothing was committed; this is a bug in ordertrail, please report it with the file",
-                )
+        found = [(delivery_id, names[int(str(code))], count) for delivery_id, code, count in rows]
+        return counted(self.batch, found)
 
     def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
         info: dict[str, Json] = {"run_id": self.batch.run_id, "deliveries": len(self.batch.manifests)}

@@ -26,13 +26,14 @@ from ordertrail.delta.actions import WITH_VECTORS, AddFile, Txn
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.embedded_fold import ABSENT, contract_key_sql, order_sql, place_deliveries
+from ordertrail.engines.embedded_fold import ABSENT, place_deliveries
 from ordertrail.engines.session import Session, app_id_of
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
 from ordertrail.rules.outcomes import ORDER
+from ordertrail.rules.placing import contract_key_sql, order_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, history_columns, target_columns
 
 OPERATION = "REBUILD"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
@@ -11,19 +10,17 @@ import pyarrow.parquet as pq
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
 from ordertrail.engines.embedded_apply import accepted_rows_sql, share_file
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session, clock_sql
-from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
+from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules.cells import name_sql, quoted
-from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import DELIVERIES, stage_columns
 
 COMPACT_FILES = 50
 """With more data files than this, `orders_deliveries` is written again as one: every pass reads it."""
-
-_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", "UTC")}
 
 
 def record_batch(session: Session, load: Load, counts: Mapping[str, RowCounts]) -> None:
@@ -107,18 +104,11 @@ def _history(session: Session, load: Load) -> list[AddFile]:
 def _rejects(session: Session, load: Load) -> list[AddFile]:
     """One row for every thing wrong."""
     table, batch = session.tables.rejects, load.batch
-    if not any(manifest.rows_rejected or manifest.state is State.QUARANTINED for manifest in batch.manifests):
+    if not has_rejects(batch):
         return []
     staged = scan_sql(session.con, load.stage, stage_columns(load.contract))
-    shape = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
     path = table.new_path(f"b{batch.number:06d}")
-    rows = session.copy(
-        'SELECT vendor, delivery_id, file_name, file_row, e."column", e."value", e."rule", e.reason, raw, '
-        f"CAST({batch.number} AS BIGINT) AS batch, {clock_sql(batch.clock)} AS rejected_at FROM ("
-        "SELECT _vendor AS vendor, _delivery_id AS delivery_id, _file_name AS file_name, _file_row AS file_row, "
-        f"_raw AS raw, unnest(from_json(_errors, '{shape}')) AS e FROM {staged} WHERE _kind = 'reject')",
-        path,
-    )
+    rows = session.copy(rejects_sql(batch, staged, clock_sql(batch.clock)), path)
     if rows == 0:
         path.unlink()
         return []
@@ -130,10 +120,9 @@ def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts])
     base = table.snapshot()
     if base.txns.get(session.app_id, 0) >= batch.number:
         return
-    rows = [_delivery_row(manifest, batch, counts[manifest.delivery_id]) for manifest in batch.manifests]
-    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in DELIVERIES])
+    rows = delivery_rows(batch, counts)
     path = table.new_path(f"b{batch.number:06d}")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    pq.write_table(rows, path)
     remove: list[AddFile] = []
     if len(base.files) >= COMPACT_FILES:
         remove = list(base.files.values())
@@ -142,35 +131,9 @@ def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts])
         added = f"read_parquet({quoted(str(small))})"
         session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
         small.unlink()
-    total = len(rows) + sum(file.rows or 0 for file in remove)
+    total = rows.num_rows + sum(file.rows or 0 for file in remove)
     session.probe("deliveries.files")
     change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove)
     version = table.commit(base, change)
     session.probe("deliveries.committed")
     table.checkpoint_if_due(version)
-
-
-def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str, object]:
-    counts = {f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}
-    return {
-        "delivery_id": manifest.delivery_id,
-        "vendor": manifest.vendor,
-        "file_name": manifest.file_name,
-        "sha256": manifest.sha256,
-        "size_bytes": manifest.identity.size_bytes,
-        "modified_at": manifest.identity.mtime_ns // 1_000,
-        "discovered_at": manifest.discovered_at,
-        "batch": batch.number,
-        "state": str(manifest.state),
-        "reason": manifest.reason,
-        "rows_parsed": rows.parsed,
-        **counts,
-        "first_error": manifest.first_error,
-        "archived_to": manifest.archive_path,
-        "staged_at": batch.clock,
-        "loaded_at": batch.clock if manifest.state is State.LOADED else None,
-        "path": clean_name(manifest.path),
-        "file_key": manifest.file_key,
-        "contract_hash": manifest.contract_hash,
-        "absent": json.dumps(list(manifest.absent)),
-    }

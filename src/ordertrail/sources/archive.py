@@ -15,8 +15,8 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,6 +82,18 @@ def archive_file(
             return move.vanished() if placed is None else move.result("already", placed)
         entry, claim = Entry(home, name), Entry(home, claim_name(manifest.delivery_id))
         return move.begin(entry, claim) if placed is None else move.finish(entry, claim, placed)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Within: what a share, or a folder that is none of a disk's, refuses is let be."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    except NotImplementedError:
+        pass
 
 
 def unchanged_by_stat(before: FileIdentity, after: FileIdentity, manifest: Manifest) -> bool:
@@ -270,9 +282,9 @@ class _Move:
             while chunk := read(_CHUNK_BYTES):
                 self.ops.write(target, chunk)
             # A share may refuse either; neither is worth a file that is never archived.
-            with suppress(PermissionError, NotImplementedError):
+            with _refusals():
                 os.fchmod(target, stat.S_IMODE(status.st_mode) & 0o777)
-            with suppress(PermissionError, NotImplementedError):
+            with _refusals():
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
             self.ops.sync(target)
             if hasattr(os, "posix_fadvise"):

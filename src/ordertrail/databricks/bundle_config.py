@@ -1,0 +1,98 @@
+"""The `ordertrail.toml` of a bundle: a config as it is, but for the settings that Databricks decides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ordertrail.config import Config, parse_config
+from ordertrail.config_template import toml_value
+from ordertrail.errors import UsageError
+
+VOLUME = "orders_data"
+"""The Volume of source and archive."""
+
+SCRATCH = "/tmp/ordertrail"  # the driver's own disk, for the lock and for parsing; the tables are in the catalog
+NOTICE = """\
+# For Databricks, by `ordertrail deploy databricks`. The job's parameters override catalog, schema, source and archive;
+# environment variables do not. The tables are in the catalog; warehouse is only a folder of the driver, for its lock.
+
+"""
+_SECTION = re.compile(r"\s*\[")
+
+
+def databricks_toml(text: str, catalog: str, schema: str) -> str:
+    """Write a config again for Databricks; contract, vendors and comments stay.
+
+    Args:
+        text: The config's TOML.
+        catalog: Of the tables and the Volume.
+        schema: Of the tables and the Volume.
+
+    Raises:
+        ConfigError: The config is wrong.
+        UsageError: It is written in a way that cannot be changed line by line.
+    """
+    volume = f"/Volumes/{catalog}/{schema}/{VOLUME}"
+    wanted: dict[str, object] = {
+        "engine": "spark",
+        "source": f"{volume}/source/",
+        "archive": f"{volume}/archive/",
+        "warehouse": SCRATCH,
+        "catalog": catalog,
+        "schema": schema,
+        # In a Volume a file appears whole: there is nothing to wait for.
+        "settle_s": 0.0,
+    }
+    made = with_settings(text, "pipeline", wanted)
+    made = with_settings(made, "spark", {"tables": "three-level"})
+    before, after = (_parse(one) for one in (text, made))
+    _check(before, after, wanted)
+    return made if made.startswith(NOTICE) else NOTICE + made
+
+
+def with_settings(text: str, section: str, values: Mapping[str, object]) -> str:
+    """Set some settings of a section, each on a line of its own; all other lines stay.
+
+    Args:
+        text: TOML.
+        section: A plain table; it is made when it is not there.
+        values: By the setting's name.
+    """
+    lines = text.splitlines()
+    header = re.compile(rf"\s*\[\s*{re.escape(section)}\s*\]\s*(#.*)?")
+    begin = next((number for number, line in enumerate(lines) if header.fullmatch(line)), None)
+    if begin is None:
+        lines += ["", f"[{section}]"]
+        begin = len(lines) - 1
+    end = next((n for n in range(begin + 1, len(lines)) if _SECTION.match(lines[n])), len(lines))
+    while end > begin + 1 and not lines[end - 1].strip():
+        end -= 1
+    for name, value in values.items():
+        line = f"{name} = {toml_value(value)}"
+        place = next((n for n in range(begin + 1, end) if re.match(rf"\s*{re.escape(name)}\s*=", lines[n])), None)
+        if place is None:
+            lines.insert(end, line)
+            end += 1
+        else:
+            lines[place] = line
+    return "\n".join(lines) + "\n"
+
+
+def _parse(text: str) -> Config:
+    return parse_config(text, base=Path("/"), environ={})
+
+
+def _check(before: Config, after: Config, wanted: Mapping[str, object]) -> None:
+    kept = ("name", "tables", "mode", "max_reject_share", "contract", "vendors", "maintenance")
+    differing = [name for name in kept if getattr(before, name) != getattr(after, name)]
+    found = {"engine": after.engine, "catalog": after.catalog, "schema": after.schema, "settle_s": after.settle_s}
+    differing += [name for name, value in found.items() if value != wanted[name]]
+    differing += [n for n in ("source", "archive", "warehouse") if getattr(after, n) != Path(str(wanted[n]))]
+    differing += ["spark.tables"] if after.spark.tables != "three-level" else []
+    if differing:
+        raise UsageError(
+            f"the config cannot be changed for Databricks: {', '.join(differing)} came out wrong",
+            hint="write [pipeline] as a section, each setting on a line of its own",
+        )

@@ -1,0 +1,268 @@
+"""What the notebooks of the Databricks job do, so that they are a few lines each.
+
+```
+order_stage_load ──► orders_target_load ──► order_attention
+steps 1-3 of a pass   steps 4-6              fails when a person must look
+```
+
+How a task ends decides who is told. An error ends `order_stage_load` or `orders_target_load`: Databricks runs the task
+again, which is always safe, and the job's failure notifications go out when the last attempt has failed. A delivery
+that is quarantined, or a warning, is no failure: everything is committed, and a second attempt would find nothing to do
+and end well, so that nobody would be told. That is why a third task tells it. It runs after all else, is never run
+again by itself, and fails when the task values of the other two name something to look at.
+
+All parameters are the job's. Those that are settings too (`catalog`, `schema`, `source`, `archive`) override the config
+file where they are not empty; environment variables play no part.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ordertrail.config import Config, load_config
+from ordertrail.config_template import ENVIRONMENT_PREFIX
+from ordertrail.errors import AttentionError, ConfigError
+from ordertrail.model import RunReport, State
+from ordertrail.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+STAGE_TASK = "order_stage_load"
+LOAD_TASK = "orders_target_load"
+ATTENTION_TASK = "order_attention"
+
+PARAMETERS: dict[str, str] = {
+    "config": "../ordertrail.toml",
+    "catalog": "",
+    "schema": "",
+    "source": "",
+    "archive": "",
+    "fail_on_attention": "true",
+}
+"""The parameters of the job, with what holds where it gives none; `config` is relative to the notebook's folder."""
+
+MAX_VALUE_BYTES = 40_000
+"""How large a list may be as a task value, as JSON; Databricks takes 48 KiB."""
+
+_SETTINGS = ("catalog", "schema", "source", "archive")
+_MAX_REASON = 300
+_MAX_LINES = 20
+
+Item = TypeVar("Item", str, dict[str, str])
+
+TaskValue = str | int | bool | list[str] | list[dict[str, str]]
+"""What the tasks hand on."""
+
+
+class Widgets(Protocol):
+    """`dbutils.widgets`: the parameters of the job."""
+
+    def text(self, name: str, defaultValue: str) -> None:  # noqa: N803 - Databricks' name
+        """Declare a parameter; a value that the job gives stays."""
+
+    def get(self, name: str) -> str:
+        """The value of a parameter."""
+
+
+class TaskValues(Protocol):
+    """`dbutils.jobs.taskValues`: what the tasks of one run of the job tell each other."""
+
+    def set(self, key: str, value: TaskValue) -> None:
+        """Hand a value on, of at most 48 KiB as JSON."""
+
+    def get(self, taskKey: str, key: str, default: TaskValue, debugValue: TaskValue) -> object:  # noqa: N803 - Databricks' names
+        """What a task has set; `default` when it has not, `debugValue` outside of a job."""
+
+
+class Jobs(Protocol):
+    """`dbutils.jobs`."""
+
+    @property
+    def taskValues(self) -> TaskValues:  # noqa: N802 - Databricks' name
+        """The task values."""
+
+
+class Dbutils(Protocol):
+    """As much of a notebook's `dbutils` as the tasks use."""
+
+    @property
+    def widgets(self) -> Widgets:
+        """The parameters."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """The job."""
+
+
+def stage(spark: SparkSession, dbutils: Dbutils) -> str:
+    """Steps 1 to 3 of a pass: the task `order_stage_load`.
+
+    Args:
+        spark: The notebook's session.
+        dbutils: The notebook's utilities.
+
+    Returns:
+        The document of `ordertrail stage --json`, for `dbutils.notebook.exit`.
+
+    Raises:
+        OrdertrailError: What went wrong. The task may be run again at once.
+    """
+    report = _pipeline(spark, dbutils).stage()
+    _hand_on(dbutils, report)
+    return _document(report)
+
+
+def load(spark: SparkSession, dbutils: Dbutils) -> str:
+    """Steps 4 to 6 of a pass: the task `orders_target_load`.
+
+    Args:
+        spark: The notebook's session.
+        dbutils: The notebook's utilities.
+
+    Returns:
+        The document of `ordertrail load --json`, for `dbutils.notebook.exit`.
+
+    Raises:
+        OrdertrailError: What went wrong. The task may be run again at once.
+    """
+    report = _pipeline(spark, dbutils).load()
+    _hand_on(dbutils, report)
+    dbutils.jobs.taskValues.set(key="finished", value=True)
+    return _document(report)
+
+
+def attention(dbutils: Dbutils) -> str:
+    """Fail when the pass needs a person: the task `order_attention`.
+
+    It runs whatever became of the other two, as the last one of the job: Databricks judges a run by its last task.
+
+    Args:
+        dbutils: The notebook's utilities.
+
+    Returns:
+        `{"attention": [line, ...]}`, for `dbutils.notebook.exit`; the lines are there when `fail_on_attention` is off.
+
+    Raises:
+        AttentionError: A delivery is quarantined or held, there is a warning, or a task before this one failed.
+    """
+    fail = _flag(dbutils, "fail_on_attention")
+    values = dbutils.jobs.taskValues
+    if values.get(taskKey=LOAD_TASK, key="finished", default=False, debugValue=True) is not True:
+        lines = [f"{LOAD_TASK} has not finished, see its message and that of {STAGE_TASK}", *_to_look_at(values)]
+        raise AttentionError(
+            _message("the batch is not loaded yet", lines),
+            hint="no row is lost: repair the run, or let the next one finish what this one began",
+        )
+    lines = _to_look_at(values)
+    if lines and fail:
+        raise AttentionError(
+            _message("the batch is loaded and nothing is lost, but somebody must look", lines),
+            hint="quarantined files are below quarantine/ in the archive, their rejects in the rejects table; once the "
+            "vendor has sent a corrected file there is nothing else to do. Do not repair this run: it has nothing left "
+            "to do",
+        )
+    return json.dumps({"attention": lines}, ensure_ascii=False)
+
+
+# --- the config --------------------------------------------------------------------------------------------------
+
+
+def _pipeline(spark: SparkSession, dbutils: Dbutils) -> Pipeline:
+    # Not at the top: the other engines' users have no Spark.
+    from ordertrail.engines.spark import SparkEngine
+
+    return Pipeline(_config(dbutils), engine=partial(SparkEngine, session=spark))
+
+
+def _config(dbutils: Dbutils) -> Config:
+    given = {name: _parameter(dbutils, name) for name in _SETTINGS}
+    overrides = {f"{ENVIRONMENT_PREFIX}{name.upper()}": value for name, value in given.items() if value}
+    return load_config(_parameter(dbutils, "config"), environ={f"{ENVIRONMENT_PREFIX}ENGINE": "spark", **overrides})
+
+
+def _parameter(dbutils: Dbutils, name: str) -> str:
+    dbutils.widgets.text(name, PARAMETERS[name])
+    return dbutils.widgets.get(name).strip()
+
+
+def _flag(dbutils: Dbutils, name: str) -> bool:
+    value = _parameter(dbutils, name)
+    if value.lower() not in ("true", "false"):
+        raise ConfigError(f"job parameter {name} = {value!r}: must be true or false", hint=f"set {name} to true")
+    return value.lower() == "true"
+
+
+# --- what a task tells -------------------------------------------------------------------------------------------
+
+
+def _document(report: RunReport) -> str:
+    """What `--json` prints, on one line: the fields of the report are its members."""
+    return json.dumps(asdict(report), ensure_ascii=False)
+
+
+def _hand_on(dbutils: Dbutils, report: RunReport) -> None:
+    """Set the task values. A batch number of 0 says that nothing was waiting: a task value cannot be null."""
+    bad = [
+        {
+            "delivery_id": one.delivery_id,
+            "file_name": one.file_name,
+            "state": str(one.state),
+            "reason": (one.reason or "")[:_MAX_REASON],
+        }
+        for one in report.deliveries
+        if one.state in (State.QUARANTINED, State.HELD)
+    ]
+    warnings = [one[:_MAX_REASON] for one in report.warnings]
+    values: dict[str, TaskValue] = {
+        "batch": report.batch or 0,
+        "recovered": report.recovered,
+        **{f"rows_{name}": count for name, count in asdict(report.rows).items()},
+        "quarantined": _fitting(bad),
+        "quarantined_count": len(bad),
+        "warnings": _fitting(warnings),
+        "warnings_count": len(warnings),
+    }
+    for key, value in values.items():
+        dbutils.jobs.taskValues.set(key=key, value=value)
+
+
+def _fitting(items: list[Item]) -> list[Item]:
+    """As many of the first ones as a task value can hold."""
+    size, kept = 2, 0
+    for one in items:
+        size += len(json.dumps(one)) + 2
+        if size > MAX_VALUE_BYTES:
+            break
+        kept += 1
+    return items[:kept]
+
+
+def _to_look_at(values: TaskValues) -> list[str]:
+    """One line for each delivery and warning of both tasks, each once; a staged delivery is told of by both."""
+    found: dict[str, str] = {}
+    left_out = 0
+    for task in (STAGE_TASK, LOAD_TASK):
+        for kind in ("quarantined", "warnings"):
+            listed = values.get(taskKey=task, key=kind, default=[], debugValue=[])
+            count = values.get(taskKey=task, key=f"{kind}_count", default=0, debugValue=0)
+            items = listed if isinstance(listed, list) else []
+            found |= dict(map(_line, items))
+            left_out = max(left_out, int(str(count)) - len(items))
+    return [*found.values(), *([f"and {left_out} more, see the deliveries table"] if left_out else [])]
+
+
+def _line(item: object) -> tuple[str, str]:
+    """What tells an item from others, and the item in words."""
+    if isinstance(item, dict):
+        told = f"{item['file_name']} (delivery {item['delivery_id']}) is {item['state']}: {item['reason']}"
+        return str(item["delivery_id"]), told
+    return str(item), str(item)
+
+
+def _message(what: str, lines: list[str]) -> str:
+    more = [f"and {len(lines) - _MAX_LINES} more"] if len(lines) > _MAX_LINES else []
+    return "\n- ".join([f"{what}:", *lines[:_MAX_LINES], *more])

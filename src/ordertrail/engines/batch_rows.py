@@ -1,0 +1,198 @@
+"""Rows of a batch that every engine writes alike: headers and rejects of the stage, deliveries, and their counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from ordertrail.errors import BalanceError
+from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
+from ordertrail.parse.job import ParsedFile
+from ordertrail.rules.cells import quoted
+from ordertrail.rules.filekey import archive_path, clean_name
+from ordertrail.rules.manifests import to_json
+from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
+from ordertrail.rules.tables import DELIVERIES
+
+ERRORS_SHAPE = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
+"""The shape of `orders_stage._errors`, as DuckDB's `from_json` wants it."""
+
+_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", "UTC")}
+
+
+# --- the stage -----------------------------------------------------------------------------------------------------
+
+
+def duplicate_file(candidate: Candidate, of: LoadedFile) -> ParsedFile:
+    """The fate of a file whose bytes were loaded before: it is not parsed."""
+    reason = f"the same bytes as {of.clean_path}, loaded as {of.delivery_id}"
+    return ParsedFile(candidate, State.DUPLICATE, reason, (), of.rows_parsed, 0, of.rows_parsed)
+
+
+def manifest_of(file: ParsedFile, batch: Batch) -> Manifest:
+    """All that was decided about a delivery."""
+    candidate = file.candidate
+    name = candidate.path.rpartition("/")[2]
+    return Manifest(
+        delivery_id=candidate.delivery_id,
+        vendor=candidate.vendor.name,
+        path=candidate.path,
+        file_name=candidate.clean_path.rpartition("/")[2],
+        identity=candidate.identity,
+        sha256=candidate.sha256,
+        file_key=candidate.file_key,
+        contract_hash=candidate.contract_hash,
+        state=file.state,
+        reason=file.reason,
+        archive_path=archive_path(candidate.delivery_id, name, batch.clock, file.state),
+        absent=file.absent,
+        rows_parsed=file.parsed,
+        rows_rejected=file.rejected,
+        rows_duplicate=file.duplicate,
+        first_error=file.first_error,
+        discovered_at=batch.clock,
+    )
+
+
+def header_rows(batch: Batch, files: Sequence[ParsedFile]) -> pa.Table:
+    """The header rows of the stage, one a delivery, and a reject for each file that is rejected as a whole.
+
+    Args:
+        batch: With the manifests of `files`, in their order.
+        files: As they were parsed.
+    """
+    rows: list[dict[str, object]] = []
+    for manifest, file in zip(batch.manifests, files, strict=True):
+        row = {
+            "_kind": "delivery",
+            "_vendor": manifest.vendor,
+            "_delivery_id": manifest.delivery_id,
+            "_file_name": manifest.file_name,
+            "_delivery_no": delivery_number(manifest.delivery_id),
+        }
+        rows.append({**row, "_manifest": to_json(manifest, batch.run_id, batch.clock)})
+        if (reject := file.reject) is not None:
+            error = {"column": reject.column, "value": None, "rule": reject.rule, "reason": reject.reason}
+            rows.append({**row, "_kind": "reject", "_errors": json.dumps([error], ensure_ascii=False)})
+    texts = ("_kind", "_vendor", "_delivery_id", "_file_name", "_errors", "_manifest")
+    schema = pa.schema([(name, pa.string()) for name in texts] + [("_delivery_no", pa.int32())])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def reject_headers(batch: Batch) -> pa.Table:
+    """What `reject_rows_sql` puts before the rejects of a delivery, as relation `reject_headers`."""
+    return pa.table(
+        {
+            "d": pa.array([delivery_number(m.delivery_id) for m in batch.manifests], pa.int32()),
+            "_vendor": [m.vendor for m in batch.manifests],
+            "_delivery_id": [m.delivery_id for m in batch.manifests],
+            "_file_name": [m.file_name for m in batch.manifests],
+        }
+    )
+
+
+def reject_rows_sql(parts: Sequence[Path]) -> str:
+    """DuckDB SQL of the rejects of the stage, from the kernel's Parquet files."""
+    listed = ", ".join(quoted(str(part)) for part in parts)
+    return (
+        "SELECT 'reject' AS _kind, _vendor, _delivery_id, _file_name, _file_row, _raw, _errors, d AS _delivery_no "
+        f"FROM read_parquet([{listed}]) JOIN reject_headers USING (d)"
+    )
+
+
+# --- the rejects table ---------------------------------------------------------------------------------------------
+
+
+def has_rejects(batch: Batch) -> bool:
+    """Whether something of a batch is rejected."""
+    return any(manifest.rows_rejected or manifest.state is State.QUARANTINED for manifest in batch.manifests)
+
+
+def rejects_sql(batch: Batch, staged: str, clock: str) -> str:
+    """DuckDB SQL of a batch's rows of `orders_rejects`: one for every thing wrong.
+
+    Args:
+        batch: Its number is told.
+        staged: SQL of a relation with rows of the stage.
+        clock: SQL of the batch's clock.
+    """
+    return (
+        'SELECT vendor, delivery_id, file_name, file_row, e."column", e."value", e."rule", e.reason, raw, '
+        f"CAST({batch.number} AS BIGINT) AS batch, {clock} AS rejected_at FROM ("
+        "SELECT _vendor AS vendor, _delivery_id AS delivery_id, _file_name AS file_name, _file_row AS file_row, "
+        f"_raw AS raw, unnest(from_json(_errors, '{ERRORS_SHAPE}')) AS e FROM {staged} WHERE _kind = 'reject')"
+    )
+
+
+# --- the deliveries table, and counting ----------------------------------------------------------------------------
+
+
+def delivery_rows(batch: Batch, counts: Mapping[str, RowCounts]) -> pa.Table:
+    """A batch's rows of `orders_deliveries`."""
+    rows = [_delivery_row(manifest, batch, counts[manifest.delivery_id]) for manifest in batch.manifests]
+    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in DELIVERIES])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def counted(batch: Batch, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCounts]:
+    """Rows by outcome, by delivery.
+
+    Args:
+        batch: As it was staged.
+        rows: (delivery id, outcome, number of rows), of accepted rows.
+    """
+    found: dict[str, dict[Outcome, int]] = {}
+    for delivery_id, outcome, count in rows:
+        found.setdefault(str(delivery_id), {})[Outcome(str(outcome))] = int(str(count))
+    return {m.delivery_id: row_counts(m, found.get(m.delivery_id, {})) for m in batch.manifests}
+
+
+def row_counts(manifest: Manifest, found: Mapping[Outcome, int]) -> RowCounts:
+    """The counts of a delivery, from its accepted rows by outcome."""
+    rows = {str(outcome): count for outcome, count in found.items()}
+    rows["rejected"] = manifest.rows_rejected
+    rows["duplicate"] = rows.get("duplicate", 0) + manifest.rows_duplicate
+    return RowCounts(parsed=manifest.rows_parsed, **rows)
+
+
+def check_balance(counts: Mapping[str, RowCounts]) -> None:
+    """P3, before anything is committed.
+
+    Raises:
+        BalanceError: It does not hold.
+    """
+    for delivery_id, rows in counts.items():
+        if not rows.balanced:
+            raise BalanceError(
+                f"delivery {delivery_id} does not add up: {rows}",
+                hint="nothing was committed; this is a bug in ordertrail, please report it with the file",
+            )
+
+
+def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str, object]:
+    counts = {f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}
+    return {
+        "delivery_id": manifest.delivery_id,
+        "vendor": manifest.vendor,
+        "file_name": manifest.file_name,
+        "sha256": manifest.sha256,
+        "size_bytes": manifest.identity.size_bytes,
+        "modified_at": manifest.identity.mtime_ns // 1_000,
+        "discovered_at": manifest.discovered_at,
+        "batch": batch.number,
+        "state": str(manifest.state),
+        "reason": manifest.reason,
+        "rows_parsed": rows.parsed,
+        **counts,
+        "first_error": manifest.first_error,
+        "archived_to": manifest.archive_path,
+        "staged_at": batch.clock,
+        "loaded_at": batch.clock if manifest.state is State.LOADED else None,
+        "path": clean_name(manifest.path),
+        "file_key": manifest.file_key,
+        "contract_hash": manifest.contract_hash,
+        "absent": json.dumps(list(manifest.absent)),
+    }

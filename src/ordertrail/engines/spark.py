@@ -1,0 +1,196 @@
+"""The Spark engine: Delta tables by folder or by name, on a laptop, a cluster or Databricks.
+
+The steps of a batch, and the file of this package where each is: stage (`spark_stage`), load (`spark_load`), record
+(`spark_record`). Rules are those of the embedded engine: rows go through the row kernel (`spark_kernel`), sets through
+the SQL of `rules.outcomes`; only applying the change set is Delta's own `MERGE`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ordertrail.config import Config
+from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.spark_load import Load
+from ordertrail.engines.spark_pass import SparkPass
+from ordertrail.engines.spark_record import mark_archived, record_batch
+from ordertrail.engines.spark_session import RowsLostError, session_of, spark_errors
+from ordertrail.engines.spark_stage import read_staged, stage_batch
+from ordertrail.engines.spark_tables import TableState, tables_of
+from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
+from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.tables import APP_ID
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ATTEMPTS = 4
+"""How often a step is done again whose rows an executor took with it."""
+
+RETENTION = "delta.setTransactionRetentionDuration"
+"""A table property that makes Delta forget `txn`s; refused on our tables."""
+
+
+class SparkEngine:
+    """`Engine` on Spark and Delta Lake.
+
+    Args:
+        config: Names, folders, contract and limits.
+        probe: Called after each effect.
+        session: Used as it is, and left open; None takes the active one, or begins one.
+
+    Raises:
+        UsageError: Spark is not installed, or cannot begin.
+    """
+
+    def __init__(self, config: Config, probe: Probe = no_probe, session: SparkSession | None = None) -> None:
+        spark = session or session_of(config)
+        self._pass = SparkPass(config, spark, tables_of(spark, config), probe)
+        self._load: Load | None = None
+
+    def open(self) -> Ledger:
+        """See `Engine.open`."""
+        with spark_errors("cannot open the tables"):
+            run = self._pass
+            states = self._made()
+            app_ids = {state.properties.get(APP_ID, "") for state in states}
+            if len(app_ids) > 1:
+                raise ForeignChangeError(
+                    f"the tables in {run.config.catalog}.{run.config.schema} belong to different pipelines",
+                    hint="give each pipeline tables of its own: see the table names in the config",
+                )
+            run.app_id = app_ids.pop()
+            batches = [state.batches.get(run.app_id, 0) for state in states]
+            staged, target, *_, done = batches
+            archived = states[-1].batches.get(run.archive_id, 0)
+            return Ledger(staged, done, archived, max(batches), self._foreign_resets(target, done))
+
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """See `Engine.loaded_files`."""
+        with spark_errors("cannot read the deliveries"):
+            known = self._pass.deliveries()
+        sizes = pa.array(sorted(set(sizes_bytes)), pa.int64())
+        known = known.filter(pc.and_(pc.equal(known["state"], "loaded"), pc.is_in(known["size_bytes"], sizes)))
+        times_us = known["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+        return tuple(
+            LoadedFile(
+                delivery_id=row["delivery_id"],
+                vendor=row["vendor"],
+                sha256=row["sha256"],
+                contract_hash=row["contract_hash"],
+                file_key=row["file_key"],
+                clean_path=row["path"],
+                mtime_ms=time_us // 1000,
+                rows_parsed=row["rows_parsed"],
+                size_bytes=row["size_bytes"],
+            )
+            for row, time_us in zip(known.to_pylist(), times_us, strict=True)
+        )
+
+    def stage(self, request: StageRequest) -> Staged:
+        """See `Engine.stage`."""
+        with spark_errors("cannot stage the batch"):
+            return stage_batch(self._pass, request)
+
+    def staged(self) -> Batch:
+        """See `Engine.staged`."""
+        with spark_errors("cannot read the stage"):
+            return read_staged(self._pass)
+
+    def load(self, batch: Batch) -> Mapping[str, RowCounts]:
+        """See `Engine.load`."""
+        for _ in range(ATTEMPTS - 1):
+            with suppress(RowsLostError):
+                return self._loaded(batch)
+        return self._loaded(batch)
+
+    def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+        """See `Engine.record`."""
+        if self._load is None or self._load.batch.number != batch.number:
+            raise TableError(f"batch {batch.number} is not loaded", hint="load it first")
+        for _ in range(ATTEMPTS - 1):
+            with suppress(RowsLostError):
+                return self._record(batch, counts)
+            self._loaded(batch)
+        return self._record(batch, counts)
+
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """See `Engine.archived`."""
+        with spark_errors("cannot note what is archived"):
+            mark_archived(self._pass, batch, elsewhere)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        with spark_errors("cannot let go of Spark"):
+            self._let_go()
+            self._pass.close()
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _loaded(self, batch: Batch) -> Mapping[str, RowCounts]:
+        with spark_errors(f"cannot load batch {batch.number}"):
+            self._let_go()
+            self._load = Load(self._pass, batch)
+            return self._load.run()
+
+    def _record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+        assert self._load is not None
+        with spark_errors(f"cannot record batch {batch.number}"):
+            record_batch(self._pass, self._load, counts)
+
+    def _let_go(self) -> None:
+        if self._load is not None:
+            self._load.close()
+            self._load = None
+
+    def _made(self) -> list[TableState]:
+        """All five tables as they stand; those that were missing are made."""
+        run = self._pass
+        tables = run.tables.all
+        missing = [table for table in tables if not table.exists()]
+        known = [table.state() for table in tables if table not in missing]
+        for table, state in zip([table for table in tables if table not in missing], known, strict=True):
+            _require_ours(table.name, state)
+            table.require_columns(state)
+        app_id = next((state.properties[APP_ID] for state in known if APP_ID in state.properties), str(uuid.uuid4()))
+        properties = {APP_ID: app_id, "ordertrail.pipeline": run.config.name}
+        for table in missing:
+            table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
+        return [table.state() for table in tables] if missing else known
+
+    def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
+        """Warnings about commits of others that took rows of the target away wholesale."""
+        run = self._pass
+        name = run.tables.target.name
+        since = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
+        warnings = [
+            f"version {commit.version} of {name} is a foreign {commit.operation}: the target may no longer be the fold "
+            "of the history; ordertrail rebuild makes it that again"
+            for commit in since
+            if commit.is_reset and (target or done)
+        ]
+        if target < done:
+            warnings.append(f"{name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild")
+        return tuple(warnings)
+
+
+def _require_ours(name: str, state: TableState) -> None:
+    if APP_ID not in state.properties:
+        raise ForeignChangeError(
+            f"the table {name} was not made by ordertrail, or was replaced",
+            hint="choose another table name, or restore the table to a version of ordertrail's; "
+            "a target that was there before ordertrail is taken over with ordertrail adopt",
+        )
+    if RETENTION in state.properties:
+        raise UnsupportedTableError(
+            f"the table {name} has the property {RETENTION}: batches that are loaded would be forgotten",
+            hint=f"ALTER TABLE {name} UNSET TBLPROPERTIES ('{RETENTION}')",
+        )

@@ -1,0 +1,167 @@
+"""Stage on Spark: parse the files of a batch, on the driver or in the executors, and overwrite the stage in one commit.
+
+A small batch goes through the row kernel on the driver. Above `spark.driver_max_mb` the executors get the files' bytes
+(`binaryFile`), each task one file, and what they make of it goes into the stage without passing the driver. A file is
+then known by its SHA-256: bytes that are not those that were fingerprinted give no rows, and the file drops out.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ordertrail.engines.base import Staged, StageRequest
+from ordertrail.engines.batch_rows import duplicate_file, manifest_of
+from ordertrail.engines.spark_kernel import STAGED_COLUMNS, ParseTask, Scratch, plain_path
+from ordertrail.engines.spark_pass import SparkPass, arrow_schema, spark_schema
+from ordertrail.errors import CommitConflictError
+from ordertrail.model import Batch, Manifest
+from ordertrail.parse.job import ParsedBatch, ParseJob
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.manifests import from_json
+from ordertrail.rules.planning import Candidate, rounds
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+MAX_TASK_BYTES = 1 << 30
+"""A larger file is read by the driver, in pieces: Spark gives a task its bytes as one value, of 2 GiB at most."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,-]+")
+"""Paths that mean themselves wherever Spark looks at them; one with a glob's signs or a colon is read by the driver."""
+
+
+def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
+    """See `Engine.stage`."""
+    batch = request.batch
+    if run.tables.stage.state().batches.get(run.app_id, 0) >= batch.number:
+        raise CommitConflictError(
+            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+        )
+    before = [c for c in request.candidates if c.number in request.duplicates]
+    fresh = [c for c in request.candidates if c.number not in request.duplicates]
+    groups, for_driver = _divided(run, fresh)
+    for_tasks = [group for group in groups if request.unchanged(group[0])]
+    with tempfile.TemporaryDirectory(prefix="ordertrail-") as folder:
+        scratch = Scratch(Path(folder))
+        con = connect(run.config.threads, run.config.memory_limit_mb, Path(folder) / "spill")
+        try:
+            parsed = _parse(run, request, for_driver, scratch, con)
+            changed = [c for c in before if not request.unchanged(c)]
+            known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
+            files = tuple(sorted([*parsed.files, *known], key=lambda file: file.candidate.number))
+            whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
+            parsed = ParsedBatch(files, parsed.changed, parsed.rows, parsed.rejects)
+            schema = arrow_schema(run.tables.stage.columns)
+            rows = [pa.Table.from_batches([part]) for part in scratch.stage_rows(con, whole, parsed, schema)]
+        finally:
+            con.close()
+    run.probe("stage.files")
+    gone = [*parsed.changed, *changed]
+    staged = _commit(run, whole, rows, for_tasks)
+    if staged is None:
+        return Staged(batch, (*gone, *(c for group in groups for c in group)))
+    present = {manifest.delivery_id for manifest in staged.manifests}
+    gone += [c for group in groups for c in group if c.delivery_id not in present]
+    return Staged(staged if staged.manifests else batch, tuple(gone))
+
+
+def read_staged(run: SparkPass) -> Batch:
+    """See `Engine.staged`."""
+    rows = run.tables.stage.rows().where("_kind = 'delivery'").select("_manifest", "_delivery_no").collect()
+    if not rows:
+        # Every file changed while the executors read it: a batch of nothing, which is loaded like any other.
+        number = run.tables.stage.state().batches.get(run.app_id, 0)
+        return Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
+    found = [from_json(str(row["_manifest"])) for row in sorted(rows, key=lambda row: int(row["_delivery_no"]))]
+    manifest, run_id, clock = found[0]
+    return Batch(batch_of(manifest), run_id, clock, tuple(manifest for manifest, _, _ in found))
+
+
+def batch_of(manifest: Manifest) -> int:
+    """The number of the batch that a delivery came in, as its id has it."""
+    return int(manifest.delivery_id.partition("-")[0])
+
+
+# --- who parses what -----------------------------------------------------------------------------------------------
+
+
+def _divided(run: SparkPass, candidates: Sequence[Candidate]) -> tuple[list[list[Candidate]], list[Candidate]]:
+    """Groups of equal files for the executors, and the files for the driver."""
+    size = sum(candidate.identity.size_bytes for candidate in candidates)
+    if size <= run.config.spark.driver_max_bytes:
+        return [], list(candidates)
+    for_tasks: list[list[Candidate]] = []
+    for_driver: list[Candidate] = []
+    for group in rounds(candidates):
+        first = group[0]
+        path = str(run.config.source / first.path)
+        if first.identity.size_bytes <= MAX_TASK_BYTES and _PLAIN.fullmatch(path) and first.identity.size_bytes:
+            for_tasks.append(group)
+        else:
+            for_driver += group
+    return for_tasks, for_driver
+
+
+def _parse(
+    run: SparkPass, request: StageRequest, candidates: Sequence[Candidate], scratch: Scratch, con: object
+) -> ParsedBatch:
+    if not candidates:
+        return ParsedBatch((), (), (), ())
+    job = ParseJob(
+        con,  # type: ignore[arg-type]
+        run.config.contract,
+        max_reject_share=run.config.max_reject_share,
+        open_file=request.open_file,
+        unchanged=request.unchanged,
+        extra=STAGED_COLUMNS,
+        new_path=scratch.new_path,
+        pool=None,
+    )
+    return job.run(candidates)
+
+
+def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]]) -> DataFrame:
+    """Rows of the stage that executors make of the files."""
+    paths = [str(run.config.source / group[0].path) for group in groups]
+    # Fingerprints are worked out by now, or waited for: a promise does not travel to another process.
+    known = [tuple(_settled(candidate) for candidate in group) for group in groups]
+    task = ParseTask(
+        batch=batch,
+        contract=run.config.contract,
+        max_reject_share=run.config.max_reject_share,
+        memory_limit_mb=run.config.memory_limit_mb,
+        groups={plain_path(path): group for path, group in zip(paths, known, strict=True)},
+        schema=arrow_schema(run.tables.stage.columns),
+    )
+    files = run.spark.read.format("binaryFile").load(paths).select("path", "content")
+    return files.mapInArrow(task, spark_schema(run.tables.stage.columns))
+
+
+def _settled(candidate: Candidate) -> Candidate:
+    return replace(candidate, digest=candidate.sha256)
+
+
+def _commit(
+    run: SparkPass, whole: Batch, rows: Sequence[pa.Table], groups: Sequence[Sequence[Candidate]]
+) -> Batch | None:
+    """Overwrite the stage; the batch as it is staged, None when there was nothing to stage."""
+    if not whole.manifests and not groups:
+        return None
+    parts = [run.frame(pa.concat_tables(rows), run.tables.stage.columns)] if whole.manifests else []
+    if groups:
+        parts.append(_by_tasks(run, whole, groups))
+    frame = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
+    with run.commit(whole, "STAGE"):
+        run.tables.stage.overwrite(frame)
+    run.keep_staged(whole, None if groups else pa.concat_tables(rows))
+    run.probe("stage.committed")
+    return read_staged(run) if groups else whole

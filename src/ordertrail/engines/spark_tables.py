@@ -1,0 +1,300 @@
+"""The five tables on Spark: their names in SQL, making them, and what their history says of batches.
+
+A batch that a table has is known from the `txn` in its log where the log is a folder of this machine. Where a catalog
+keeps the tables it is known from the table's history, into which every commit of ours writes the batch, and, where the
+history was cleaned up, from the batch numbers in the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import read_snapshot
+from ordertrail.delta.table import Change, Table
+from ordertrail.errors import TableError
+from ordertrail.rules.tables import (
+    APP_ID,
+    DELIVERIES,
+    REJECTS,
+    TableColumn,
+    history_columns,
+    stage_columns,
+    target_columns,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+VECTORS = "delta.enableDeletionVectors"
+"""The table property by which rows may be marked in deletion vectors."""
+
+RECENT = 50
+"""So many commits of a table's history are looked at first; nearly always the last of ours is among them."""
+
+_RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table as it stands.
+
+    Attributes:
+        version: The newest.
+        properties: Of the table.
+        batches: By application id, the last batch that the table has.
+        columns: Names.
+    """
+
+    version: int
+    properties: Mapping[str, str]
+    batches: Mapping[str, int]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id."""
+
+    version: int
+    operation: str
+    mode: str
+    batches: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_reset(self) -> bool:
+        """It took rows away wholesale, and was not one of ours."""
+        overwritten = self.operation in ("WRITE", "TRUNCATE") and self.mode.lower() == "overwrite"
+        return not self.batches and (self.operation in _RESETS or self.operation == "TRUNCATE" or overwritten)
+
+
+class SparkTable:
+    """One Delta table.
+
+    Args:
+        spark: The session.
+        config: Says how tables are found.
+        name: The plain name.
+        columns: What the table must have.
+        batch_column: The column with batch numbers; None in the stage.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        name: str,
+        columns: Sequence[TableColumn],
+        batch_column: str | None,
+    ) -> None:
+        self.spark = spark
+        self.name = name
+        self.columns = tuple(columns)
+        self._batch_column = batch_column
+        self._local: Table | None = None
+        match config.spark.tables:
+            case "path":
+                folder = config.table_path(name)
+                self._local = Table(folder, columns)
+                self.sql_name = f"delta.{ticked(str(folder))}"
+            case "two-level":
+                self.sql_name = f"{ticked(config.schema)}.{ticked(name)}"
+            case "three-level":
+                self.sql_name = f"{ticked(config.catalog)}.{ticked(config.schema)}.{ticked(name)}"
+
+    # -- making it, and what it is --------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether the table is there."""
+        if self._local is not None:
+            return self._local.log.exists()
+        return bool(self.spark.catalog.tableExists(self.sql_name))
+
+    def create(self, properties: Mapping[str, str], *, vectors: bool) -> None:
+        """Make the table unless it is there; in a folder as the embedded engine makes it.
+
+        Args:
+            properties: Of the table.
+            vectors: Its rows may be marked in deletion vectors.
+        """
+        properties = {**properties, VECTORS: "true"} if vectors else properties
+        if self._local is not None:
+            self._local.create(properties, WITH_VECTORS if vectors else PLAIN)
+            return
+        columns = ", ".join(
+            f"{ticked(c.name)} {c.type.upper()}{' NOT NULL' if c.required else ''}" for c in self.columns
+        )
+        listed = ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties.items())
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta TBLPROPERTIES ({listed})")
+
+    def state(self) -> TableState:
+        """How the table stands.
+
+        Raises:
+            TableError: It is missing or damaged, or in a folder and has a feature that the embedded engine refuses.
+        """
+        return self._local_state() if self._local is not None else self._catalog_state()
+
+    def require_columns(self, state: TableState) -> None:
+        """Refuse a table that lacks one of our columns.
+
+        Raises:
+            TableError: It does.
+        """
+        missing = [column.name for column in self.columns if column.name not in state.columns]
+        if missing:
+            raise TableError(
+                f"the table {self.name} has no column {', '.join(missing)}",
+                hint="the contract was changed or the table was replaced: use another table name, or restore the table",
+            )
+
+    def commits(self) -> Iterator[Commit]:
+        """The commits still in the history, newest first."""
+        if self._local is not None:
+            yield from _local_commits(self._local.log)
+            return
+        recent = self._history(RECENT)
+        yield from recent
+        if len(recent) == RECENT:
+            yield from self._history(None)[RECENT:]
+
+    def version_of(self, app_id: str, batch: int) -> int | None:
+        """The version whose commit brought a batch; None when it is not in the history."""
+        return next((commit.version for commit in self.commits() if commit.batches.get(app_id) == batch), None)
+
+    # -- its rows -------------------------------------------------------------------------------------------
+
+    def rows(self, version: int | None = None) -> DataFrame:
+        """Our columns of all rows, as of a version."""
+        pinned = "" if version is None else f" VERSION AS OF {version}"
+        names = ", ".join(ticked(column.name) for column in self.columns)
+        return self.spark.sql(f"SELECT {names} FROM {self.sql_name}{pinned}")
+
+    def append(self, rows: DataFrame) -> None:
+        """Add rows, in one commit. Columns are matched by name."""
+        rows.writeTo(self.sql_name).append()
+
+    def mark(self, rows: DataFrame, txn: Txn, operation: str) -> None:
+        """Note a `txn`, in one commit that changes no row.
+
+        Args:
+            rows: None, with the table's columns.
+            txn: Who notes, and which batch. By name it is the session that carries it.
+            operation: For the table's history.
+        """
+        if self._local is None:
+            self.append(rows)
+        else:
+            self._local.commit(self._local.snapshot(), Change(txn, operation))
+
+    def overwrite(self, rows: DataFrame) -> None:
+        """Put rows in the place of all others, in one commit."""
+        from pyspark.sql import functions as f
+
+        rows.writeTo(self.sql_name).overwrite(f.lit(True))
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _local_state(self) -> TableState:
+        assert self._local is not None
+        snapshot = read_snapshot(self._local.log)
+        # Tables in folders are the embedded engine's too: what it would not write to is refused here as well.
+        snapshot.require_writable()
+        metadata = snapshot.metadata
+        return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.columns)
+
+    def _catalog_state(self) -> TableState:
+        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").select("properties").collect()[0]
+        properties = dict(detail["properties"])
+        app_id = properties.get(APP_ID, "")
+        recent = self._history(RECENT)
+        batches: dict[str, int] = {}
+        for commit in recent:
+            for name, batch in commit.batches.items():
+                batches.setdefault(name, batch)
+        if app_id and app_id not in batches and self._batch_column is not None:
+            newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
+            batches[app_id] = int(newest["batch"] or 0)
+        columns = tuple(self.spark.table(self.sql_name).columns)
+        return TableState(recent[0].version, properties, batches, columns)
+
+    def _history(self, limit: int | None) -> list[Commit]:
+        cut = "" if limit is None else f" LIMIT {limit}"
+        rows = (
+            self.spark.sql(f"DESCRIBE HISTORY {self.sql_name}{cut}")
+            .select("version", "operation", "operationParameters", "userMetadata")
+            .collect()
+        )
+        found = [_commit(r["version"], r["operation"], r["operationParameters"], r["userMetadata"]) for r in rows]
+        return sorted(found, key=lambda commit: commit.version, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SparkTables:
+    """The five tables."""
+
+    stage: SparkTable
+    target: SparkTable
+    history: SparkTable
+    rejects: SparkTable
+    deliveries: SparkTable
+
+    @property
+    def all(self) -> tuple[SparkTable, ...]:
+        """In the order in which a batch writes them."""
+        return self.stage, self.target, self.history, self.rejects, self.deliveries
+
+
+def tables_of(spark: SparkSession, config: Config) -> SparkTables:
+    """The five tables where a config has them; nothing is read or made."""
+    names, contract = config.tables, config.contract
+    return SparkTables(
+        stage=SparkTable(spark, config, names.stage, stage_columns(contract), None),
+        target=SparkTable(spark, config, names.target, target_columns(contract), "_batch"),
+        history=SparkTable(spark, config, names.history, history_columns(contract), "_batch"),
+        rejects=SparkTable(spark, config, names.rejects, REJECTS, "batch"),
+        deliveries=SparkTable(spark, config, names.deliveries, DELIVERIES, "batch"),
+    )
+
+
+def ticked(name: str) -> str:
+    """A quoted identifier in Spark's SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def user_metadata(app_id: str, batch: int, **info: object) -> str:
+    """What a commit of ours says in the table's history: by it the batch is found again."""
+    return json.dumps({"ordertrail": {"app": app_id, "batch": batch, **info}})
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _commit(version: int, operation: object, parameters: object, metadata: object) -> Commit:
+    mode = parameters.get("mode") if isinstance(parameters, dict) else None
+    return Commit(int(version), str(operation), str(mode), _batches_in(metadata))
+
+
+def _batches_in(metadata: object) -> Mapping[str, int]:
+    try:
+        ours = json.loads(metadata).get("ordertrail") if isinstance(metadata, str) else None
+        return {str(ours["app"]): int(ours["batch"])} if ours else {}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}  # somebody else's words
+
+
+def _local_commits(log: DeltaLog) -> Iterator[Commit]:
+    for version, actions in log.backwards():
+        info: Any = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        txns: list[Any] = [action["txn"] for action in actions if "txn" in action]
+        parameters = info.get("operationParameters")
+        mode = parameters.get("mode") if isinstance(parameters, dict) else None
+        batches = {str(txn["appId"]): int(txn["version"]) for txn in txns}
+        yield Commit(version, str(info.get("operation")), str(mode), batches)

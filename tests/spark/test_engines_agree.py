@@ -1,0 +1,52 @@
+"""P7: the same 300 files give the same tables on both engines, and when the engines take turns on one warehouse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import check_books, check_readers, without_fsync
+from tests.spark.engines import EMBEDDED, IN_EXECUTORS, ON_DRIVER, check_same, feed, load, state
+from tests.spark.session import Spark
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+
+FILES, BATCHES = 300, 4
+
+_files = feed(FILES, seed=5)
+_batches = [_files[number::BATCHES] for number in range(BATCHES)]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Counter[Any]]:
+    with without_fsync():
+        house = load(tmp_path_factory.mktemp("embedded"), _batches, lambda _: EMBEDDED)
+    outcomes = {row["_outcome"] for row in house.rows("history")}
+    assert outcomes == {"inserted", "updated", "unchanged", "stale", "superseded", "duplicate"}
+    assert {row["state"] for row in house.rows("deliveries")} == {"loaded", "empty", "duplicate", "quarantined"}
+    return state(house)
+
+
+def test_small_batches_on_the_driver(tmp_path: Path, spark: Spark, embedded: Mapping[str, Counter[Any]]) -> None:
+    house = load(tmp_path, _batches, lambda _: ON_DRIVER)
+    check_same(state(house), embedded)
+    check_books(house)
+
+
+def test_large_batches_in_the_executors(tmp_path: Path, spark: Spark, embedded: Mapping[str, Counter[Any]]) -> None:
+    house = load(tmp_path, _batches, lambda _: IN_EXECUTORS)
+    check_same(state(house), embedded)
+
+
+def test_the_engines_take_turns_on_one_warehouse(
+    tmp_path: Path, spark: Spark, embedded: Mapping[str, Counter[Any]]
+) -> None:
+    turns = (ON_DRIVER, EMBEDDED, IN_EXECUTORS)
+    house = load(tmp_path, _batches, lambda number: turns[number % 3])
+    check_same(state(house), embedded)
+    check_books(house)
+    check_readers(house)

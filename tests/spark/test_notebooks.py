@@ -1,0 +1,186 @@
+"""The bundle's notebooks, run for real and in order on Spark: they leave the tables that `ordertrail run` leaves.
+
+Names of three levels, the bundle's own config, the parameters of its production job, and the Volume as a folder:
+`/Volumes/...` itself where this user may make it, else a folder of the test's own, given as the job's parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ordertrail.databricks.bundle import BundleOptions, bundle_files
+from ordertrail.databricks.bundle_config import VOLUME, with_settings
+from ordertrail.databricks.task import ATTENTION_TASK, LOAD_TASK, STAGE_TASK
+from ordertrail.errors import AttentionError
+from tests.bundle_check import resolved
+from tests.feeds import FeedFile, cells, csv_bytes, write_files
+from tests.harness import NOON_NS, House, bag, columns_of, open_house, without_fsync
+from tests.notebooks import Dbutils, JobRun
+from tests.oracle import Row
+from tests.spark.session import Spark
+
+pytestmark = pytest.mark.spark
+
+CATALOG, SCHEMA = "incremental_load", "default"
+TABLES = ("stage", "target", "history", "rejects", "deliveries")
+AUDIT_TIMES = {
+    "_inserted_at", "_updated_at", "_loaded_at", "rejected_at", "discovered_at", "staged_at", "loaded_at",
+}  # fmt: skip
+DAY = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
+
+
+def dated(day: int, *rows: Sequence[str], part: str = "") -> FeedFile:
+    content = csv_bytes([tuple(row) for row in rows])
+    return FeedFile(f"order_tracking_2026_11_{day}{part}.csv", content, NOON_NS + day)
+
+
+FIRST = dated(21, cells("007", DAY[1]), cells("B", DAY[1]), cells("C", DAY[1], "PICKED_UP"))
+BATCHES: tuple[tuple[FeedFile, ...], ...] = (
+    (FIRST,),
+    # A whole file that is broken beside one with a bad row: nothing of the first lands, all but that row of the second.
+    (
+        FeedFile("order_tracking_2026_11_22_bad.csv", b"order_num,tracking_num\n1,009\n", NOON_NS),
+        dated(22, *(cells(key, DAY[2], "DELIVERED") for key in ("B", "D", "E", "F", "G")), cells("", DAY[2])),
+    ),
+    # An older update that comes late, the state that is there already, and the bytes of the first file again.
+    (
+        dated(20, cells("007", DAY[0], "DELIVERED", "late"), cells("H", DAY[0])),
+        dated(22, cells("B", DAY[2], "DELIVERED"), part="_again"),
+        FeedFile("order_tracking_2026_11_21_copy.csv", FIRST.content, NOON_NS - 5_000_000),
+    ),
+    # A correction of the same time in a later file; a key several times in one file.
+    (
+        dated(23, cells("D", DAY[2], "DELIVERED", "corrected"), cells("007", DAY[1], "RETURNED"), cells("007", DAY[2])),
+        FeedFile("order_tracking_2026_11_23_empty.csv", csv_bytes([]), NOON_NS),
+    ),
+    (),
+)
+NEEDS_A_PERSON = 1
+"""The batch with the broken file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What Databricks would have: the bundle's files, the job, the Volume and a session."""
+
+    spark: Spark
+    notebooks: Path
+    parameters: dict[str, str]
+
+    def run(self, run: JobRun, task_key: str) -> dict[str, object]:
+        notebook = self.notebooks / f"{task_key}.py"
+        found: dict[str, object] = json.loads(run.run(task_key, notebook, self.spark.session) or "")
+        return found
+
+    def rows(self, house: House, table: str) -> list[Row]:
+        names = ", ".join(f"`{column.name}`" for column in columns_of(house, table))
+        return self.spark.select(f"SELECT {names} FROM {name_of(house, table)}")
+
+    def files(self, kind: str) -> dict[str, bytes]:
+        root = Path(self.parameters[kind])
+        return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def name_of(house: House, table: str) -> str:
+    return f"{CATALOG}.{SCHEMA}.{getattr(house.config.tables, table)}"
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """The Volume's folder. What is made of `/Volumes` is taken away again."""
+    wanted = Path("/Volumes") / CATALOG / SCHEMA / VOLUME
+    missing = [folder for folder in (wanted, *wanted.parents) if not folder.exists()]
+    try:
+        # Somebody else's Volume is left alone.
+        wanted.mkdir(parents=True)
+    except OSError:
+        yield tmp_path / "Volumes" / CATALOG / SCHEMA / VOLUME
+        return
+    yield wanted
+    shutil.rmtree(wanted)
+    for folder in missing[1:]:
+        folder.rmdir()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, spark: Spark, volume: Path) -> Iterator[Workspace]:
+    bundle = tmp_path / "bundle"
+    for path, text in bundle_files(BundleOptions("ordertrail")).items():
+        (bundle / path).parent.mkdir(parents=True, exist_ok=True)
+        (bundle / path).write_text(text)
+    config = bundle / "ordertrail.toml"
+    # The lock of a run of these tests beside this one is not this one's.
+    config.write_text(with_settings(config.read_text(), "pipeline", {"warehouse": str(tmp_path / "scratch")}))
+    job = resolved((bundle / "databricks.yml").read_text(), "prod")["resources"]["jobs"]["orders"]
+    parameters = {one["name"]: one["default"] for one in job["parameters"]}
+    made = Workspace(spark, bundle / "notebooks", parameters)
+    if volume.parts[1] != "Volumes":
+        parameters |= {kind: f"{volume}/{kind}" for kind in ("source", "archive")}
+    Path(parameters["source"]).mkdir(parents=True)
+    house = open_house(tmp_path / "names")
+    drop_tables(spark, house)
+    with without_fsync():
+        yield made
+    drop_tables(spark, house)
+
+
+def drop_tables(spark: Spark, house: House) -> None:
+    for table in TABLES:
+        spark.run(f"DROP TABLE IF EXISTS {name_of(house, table)}")
+
+
+def without_times(rows: Sequence[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if name not in AUDIT_TIMES} for row in rows]
+
+
+def test_the_job_leaves_what_run_leaves(workspace: Workspace, tmp_path: Path) -> None:
+    house = open_house(tmp_path / "embedded")
+    for number, files in enumerate(BATCHES):
+        write_files(Path(workspace.parameters["source"]), files)
+        house.drop_all(files)
+        expected = house.run()
+
+        run = JobRun(workspace.parameters)
+        staged, loaded = workspace.run(run, STAGE_TASK), workspace.run(run, LOAD_TASK)
+        assert staged["batch"] == loaded["batch"] == expected.batch
+        assert loaded["engine"] == "spark"
+        assert {name: run.values[LOAD_TASK, f"rows_{name}"] for name in loaded["rows"]} == loaded["rows"]  # type: ignore[attr-defined]
+        if number == NEEDS_A_PERSON:
+            with pytest.raises(AttentionError, match=r"order_tracking_2026_11_22_bad\.csv .* is quarantined"):
+                workspace.run(run, ATTENTION_TASK)
+        else:
+            assert workspace.run(run, ATTENTION_TASK) == {"attention": []}
+
+        for table in ("target", "history", "rejects", "deliveries"):
+            found, wanted = (without_times(rows) for rows in (workspace.rows(house, table), house.rows(table)))
+            assert bag(found) == bag(wanted), f"{table} after batch {number + 1}"
+        assert workspace.files("archive") == house.archived()
+        assert workspace.files("source") == {}
+
+
+def test_a_stage_that_is_run_twice_finishes_the_batch(workspace: Workspace, tmp_path: Path) -> None:
+    """Databricks runs a task again: the load that comes after it has nothing to do."""
+    house = open_house(tmp_path / "embedded")
+    files = BATCHES[0]
+    write_files(Path(workspace.parameters["source"]), files)
+    house.drop_all(files)
+    house.run()
+    run = JobRun(workspace.parameters)
+    workspace.run(run, STAGE_TASK)
+    again = workspace.run(run, STAGE_TASK)
+    assert (again["batch"], again["recovered"]) == (1, True)
+    assert workspace.run(run, LOAD_TASK)["batch"] is None
+    for table in ("target", "history", "deliveries"):
+        assert bag(without_times(workspace.rows(house, table))) == bag(without_times(house.rows(table)))
+
+
+def test_the_volume_is_the_same_folder_for_dbutils(workspace: Workspace) -> None:
+    write_files(Path(workspace.parameters["source"]), BATCHES[0])
+    listed = Dbutils(JobRun(), STAGE_TASK).fs.ls(workspace.parameters["source"])
+    assert [one.name for one in listed] == [file.path for file in BATCHES[0]]
