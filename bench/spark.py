@@ -5,7 +5,7 @@ ways read the CSV with a given schema and overwrite a stage table first, as the 
 
 - `merge`: MERGE, update what matches, insert the rest;
 - `notebooks`: the notebooks' own code: a MERGE that deletes the matches, then an append; two commits;
-- `engine`: ordertrail's engine `spark`, a whole pass, on a table that is a pipeline's.
+- `engine`: ordertrail's engine `spark`, a whole pass, on a table that is a pipeline's; `stage`: its first steps.
 
 A session is `tuned` for small work, has the `defaults` of Spark and Delta, or is the one that ordertrail's `engine`
 begins by itself.
@@ -176,8 +176,8 @@ def _session(kind: str = "tuned", master: str = "local[2]") -> SparkSession:
 
 
 def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, object]:
-    if way == "engine":
-        return _pass(table)
+    if way in ("engine", "stage"):
+        return _pass(table, way)
     from delta.tables import DeltaTable
 
     place, stage = str(table), str(table.with_name(table.name + "-stage"))
@@ -199,11 +199,12 @@ def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, ob
     return {"load_s": whole_s - staged_s, "whole_s": whole_s}
 
 
-def _pass(table: Path) -> dict[str, object]:
-    """A pass of ordertrail's engine on the session that is there; the file is in the source folder."""
+def _pass(table: Path, way: str) -> dict[str, object]:
+    """A pass of ordertrail's engine, or its first steps, on the session that is there; the files are in the source."""
     config = load_config(table / "ordertrail.toml", environ={"ORDERTRAIL_PIPELINE_ENGINE": "spark"})
     began = time.perf_counter()
-    report = Pipeline(config).run()
+    pipeline = Pipeline(config)
+    report = pipeline.run() if way == "engine" else pipeline.stage()
     whole_s = time.perf_counter() - began
     counts = {"inserted": report.rows.inserted, "updated": report.rows.updated}
     return {"load_s": report.seconds["load"], "whole_s": whole_s, **counts, "steps_s": dict(report.seconds)}

@@ -113,7 +113,7 @@ def kernel(work: Path, cores: Sequence[int]) -> list[dict[str, object]]:
                 (folder / "in").mkdir(parents=True)
                 (folder / "ordertrail.toml").write_text(_CONFIG, encoding="utf-8")
                 day_files(folder / "in", KERNEL_FILES, KERNEL_ROWS)
-                took = session.load("engine", folder, folder / "in")
+                took = session.load("stage", folder, folder / "in")
                 shutil.rmtree(folder)
         finally:
             session.close()

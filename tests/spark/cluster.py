@@ -1,7 +1,7 @@
 """A pass on a cluster of processes: `python -m tests.spark.cluster FOLDER plain|kill`; the report's batch is printed.
 
 Spark is what ordertrail begins by itself from `[spark]`: a master and two workers on this machine, each executor a
-process. With `kill` one executor is killed -9 each time while the stage and while the load is written.
+process. With `kill` one executor is killed -9 while the batch is staged.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     killed: list[int] = []
 
     def probe(name: str) -> None:
-        if kills and name in ("stage.files", "stage.committed", "load.files"):
+        if kills and name == "stage.files":
             kill_one_soon(killed)
 
     report = house.run(probe)

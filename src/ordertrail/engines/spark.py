@@ -21,7 +21,7 @@ from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
-from ordertrail.engines.spark_session import RowsLostError, session_of, spark_errors
+from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import TableState, tables_of
 from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
@@ -110,7 +110,8 @@ class SparkEngine:
         for _ in range(ATTEMPTS - 1):
             with suppress(RowsLostError):
                 return self._loaded(batch)
-        return self._loaded(batch)
+        with lost_for_good():
+            return self._loaded(batch)
 
     def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
         """See `Engine.record`."""
@@ -118,9 +119,12 @@ class SparkEngine:
             raise TableError(f"batch {batch.number} is not loaded", hint="load it first")
         for _ in range(ATTEMPTS - 1):
             with suppress(RowsLostError):
-                return self._record(batch, counts)
-            self._loaded(batch)
-        return self._record(batch, counts)
+                self._record(batch, counts)
+                return
+            with suppress(RowsLostError):
+                self._loaded(batch)
+        with lost_for_good():
+            self._record(batch, counts)
 
     def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
         """See `Engine.archived`."""

@@ -135,8 +135,17 @@ def _refusals() -> Iterator[None]:
         yield
 
 
-class RowsLostError(StorageError):
-    """Rows that Spark kept for this pass went with the executor that had them; they can be worked out again."""
+class RowsLostError(Exception):
+    """For the engine alone: rows that Spark kept went with their executor; they can be worked out again."""
+
+
+@contextmanager
+def lost_for_good() -> Iterator[None]:
+    """Within: rows that are lost once more are a failure of the pass, which the next one makes good."""
+    try:
+        yield
+    except RowsLostError as error:
+        raise StorageError(f"{error}, again and again", hint="see to the cluster, then run again") from error
 
 
 def kept(rows: DataFrame) -> DataFrame:
@@ -168,7 +177,7 @@ def spark_errors(doing: str) -> Iterator[None]:
 
     try:
         yield
-    except OrdertrailError:
+    except (OrdertrailError, RowsLostError):
         raise
     except (PySparkException, Py4JError, ConnectionError) as error:
         raise _translated(doing, error) from error
@@ -177,14 +186,14 @@ def spark_errors(doing: str) -> Iterator[None]:
         raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
 
 
-def _translated(doing: str, error: Exception) -> OrdertrailError:
+def _translated(doing: str, error: Exception) -> OrdertrailError | RowsLostError:
     text = f"{type(error).__name__} {error}"
     if MOVED in text or _CONFLICT.search(text):
         return CommitConflictError(f"{doing}: the table was written by somebody else meanwhile", hint="run again")
     if "DELTA_UNSUPPORTED_FEATURES" in text:
         return UnsupportedTableError(f"{doing}: {_first_line(error)}", hint="the table was not touched")
     if _LOST in text:
-        return RowsLostError(f"{doing}: an executor has ended", hint="run again; nothing is lost")
+        return RowsLostError(f"{doing}: an executor has ended")
     if isinstance(error, ConnectionError) or _GONE.search(text):
         return CommitUnknownError(
             f"{doing}: Spark went away: {_first_line(error)}", hint="run again: the next pass looks what was committed"
