@@ -33,7 +33,7 @@ lint: $(VENV)/.dev ## style, types and layers only
 test: lint spark-jars ## the fast tests, then the slow ones, last those with Spark
 	$(BIN)/python -m pytest -n 2 -m "not slow and not spark"
 	$(BIN)/python -m pytest -n 2 -m "slow and not spark"
-	$(BIN)/python -m pytest -n 2 -m spark tests/spark tests/contract
+	$(BIN)/python -m pytest -n 2 --timeout 900 -m spark tests/spark tests/contract
 
 # Not a file of make's: the jars are looked at each time, by their checksums, and fetched only where Java is.
 spark-jars: $(VENV)/.dev ## fetch what the tests with Spark need; without Java 17 they are skipped
