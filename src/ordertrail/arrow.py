@@ -1,12 +1,51 @@
-"""Numpy arrays as Arrow arrays."""
+"""Numpy arrays as Arrow arrays, contract types as Arrow types, rows in exactly the types that are wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+_TYPES = {
+    "string": pa.string(),
+    "bigint": pa.int64(),
+    "int": pa.int32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+
+def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
+    """Columns, as (name, contract type), in Arrow's types."""
+    return pa.schema([(name, _arrow_type(kind)) for name, kind in columns])
+
+
+def decimal_of(type_name: str) -> tuple[int, int] | None:
+    """Precision and scale of a contract or Delta type; None when it is no decimal."""
+    if not type_name.startswith("decimal("):
+        return None
+    precision, scale = type_name.removeprefix("decimal(").removesuffix(")").split(",")
+    return int(precision), int(scale)
+
+
+def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows with exactly a schema's columns and types; a column that they lack is NULL."""
+    names = set(batch.schema.names)
+    columns = [
+        batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _arrow_type(type_name: str) -> pa.DataType:
+    decimal = decimal_of(type_name)
+    return _TYPES[type_name] if decimal is None else pa.decimal128(*decimal)
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:

@@ -271,19 +271,24 @@ class Reader:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from ordertrail.arrow import arrow_schema, conformed
+
         name = self.config.tables.deliveries
         snapshot = self._snapshots[name]
         if snapshot.has_deletion_vectors or not snapshot.files:
             return self._opened().read(f"SELECT {', '.join(_SUMMARY)} FROM {name_sql(name)}")
         snapshot.require_readable()
-        tables = []
+        # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
+        types = {column.name: column.type for column in DELIVERIES}
+        schema = arrow_schema((name, types[name]) for name in _SUMMARY)
+        batches: list[pa.RecordBatch] = []
         for path in snapshot.paths:
             try:
                 with pq.ParquetFile(path) as file:
-                    tables.append(file.read(columns=list(_SUMMARY)))
+                    batches += [conformed(rows, schema) for rows in file.iter_batches(columns=list(_SUMMARY))]
             except (OSError, pa.ArrowException) as error:
                 raise _unreadable(path, error) from error
-        return pa.concat_tables(tables, promote_options="permissive")
+        return pa.Table.from_batches(batches, schema)
 
     def _waiting(self) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
         config = self.config

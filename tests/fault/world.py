@@ -24,13 +24,11 @@ from ordertrail.engines.embedded import EmbeddedEngine
 from ordertrail.model import Probe, RunReport, Vendor, no_probe
 from ordertrail.pipeline import Pipeline
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
+from tests.harness import CLOCKS
 from tests.oracle import judge, keyed
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("orders_stage", "orders_target", "orders_history", "orders_rejects", "orders_deliveries")
-CLOCKS = frozenset(
-    {"_inserted_at", "_updated_at", "_loaded_at", "rejected_at", "staged_at", "loaded_at", "discovered_at"}
-)
 MAX_REJECT_SHARE = 0.5
 MTIME_NS = 1_795_000_000 * 10**9
 

@@ -10,15 +10,11 @@ from typing import Any
 
 from ordertrail.config import SparkSettings
 from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, NO_ADDRESS, FeedFile, cells, csv_bytes
-from tests.harness import House, bag, columns_of, open_house
+from tests.harness import CLOCKS, House, bag, columns_of, open_house
 from tests.oracle import Row
+from tests.spark.session import Spark
 
 TABLES = ("target", "history", "rejects", "deliveries")
-CLOCKS = frozenset(
-    {"_inserted_at", "_updated_at", "_loaded_at", "rejected_at", "staged_at", "loaded_at", "discovered_at"}
-)
-"""Audit times: every pipeline has its own."""
-
 ON_DRIVER = "spark", SparkSettings()
 IN_EXECUTORS = "spark", SparkSettings(driver_max_bytes=0)
 EMBEDDED = "embedded", SparkSettings()
@@ -85,6 +81,21 @@ def state(house: House, rows: Callable[[House, str], list[Row]] | None = None) -
         found[table] = bag([{name: row[name] for name in names} for row in read(house, table)])
     found["archive"] = Counter({(path[11:], content): 1 for path, content in house.archived().items()})
     return found
+
+
+def by_name(spark: Spark) -> Callable[[House, str], list[Row]]:
+    """Reads a table by its three names."""
+
+    def rows(house: House, table: str) -> list[Row]:
+        names = ", ".join(f"`{column.name}`" for column in columns_of(house, table))
+        return spark.select(f"SELECT {names} FROM {name_of(house, table)}")
+
+    return rows
+
+
+def name_of(house: House, table: str) -> str:
+    """The three names of a table."""
+    return f"{house.config.catalog}.{house.config.schema}.{getattr(house.config.tables, table)}"
 
 
 def check_same(left: Mapping[str, Counter[Any]], right: Mapping[str, Counter[Any]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ordertrail.status import Reader
 from tests.harness import check_books, check_readers, without_fsync
 from tests.spark.engines import EMBEDDED, IN_EXECUTORS, ON_DRIVER, check_same, feed, load, state
 from tests.spark.session import Spark
@@ -50,3 +51,5 @@ def test_the_engines_take_turns_on_one_warehouse(
     check_same(state(house), embedded)
     check_books(house)
     check_readers(house)
+    with Reader(house.config) as reader:
+        assert reader.status().last_batch == BATCHES

@@ -13,9 +13,8 @@ from ordertrail.engines import spark_tables
 from ordertrail.errors import UsageError
 from ordertrail.status import Reader
 from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS
-from tests.harness import House, columns_of, open_house
-from tests.oracle import Row
-from tests.spark.engines import EMBEDDED, Crash, check_same, crash_at, feed, load, state
+from tests.harness import House, open_house
+from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state
 from tests.spark.session import CATALOG, Spark
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -46,16 +45,6 @@ def named(tmp_path: Path, spark: Spark) -> Iterator[Named]:
         spark.run(f"DROP TABLE IF EXISTS {CATALOG}.default.{name}")
 
 
-def rows_in(spark: Spark) -> Callable[[House, str], list[Row]]:
-    """Reads a table by its three names."""
-
-    def rows(house: House, table: str) -> list[Row]:
-        names = ", ".join(f"`{column.name}`" for column in columns_of(house, table))
-        return spark.select(f"SELECT {names} FROM {CATALOG}.default.{getattr(house.config.tables, table)}")
-
-    return rows
-
-
 @pytest.mark.parametrize("tables", ["three-level", "two-level"])
 def test_the_whole_pipeline_by_name(tmp_path: Path, spark: Spark, named: Named, tables: TablesBy) -> None:
     """P7: the tables are those of the embedded engine, small batches on the driver and one in the executors."""
@@ -64,7 +53,7 @@ def test_the_whole_pipeline_by_name(tmp_path: Path, spark: Spark, named: Named, 
         house.drop_all(files)
         house.turn(spark=SparkSettings(tables=tables, driver_max_bytes=0 if number == 1 else 64 << 20))
         assert house.run().batch == number + 1
-    check_same(state(house, rows_in(spark)), state(load(tmp_path / "embedded", BATCHES, lambda _: EMBEDDED)))
+    check_same(state(house, by_name(spark)), state(load(tmp_path / "embedded", BATCHES, lambda _: EMBEDDED)))
     assert house.run().batch is None
 
 
@@ -84,7 +73,7 @@ def test_a_crash_is_finished_from_the_tables_history(
             spark.run(f"ALTER TABLE {CATALOG}.default.{house.config.tables.history} SET TBLPROPERTIES ('a' = 'b')")
         report = house.run()
     assert report.recovered == (effect != "deliveries.committed")
-    check_same(state(house, rows_in(spark)), state(load(tmp_path / "embedded", BATCHES[:2], lambda _: EMBEDDED)))
+    check_same(state(house, by_name(spark)), state(load(tmp_path / "embedded", BATCHES[:2], lambda _: EMBEDDED)))
 
 
 def test_commands_that_read_folders_say_so(named: Named) -> None:

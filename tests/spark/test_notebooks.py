@@ -20,18 +20,16 @@ from ordertrail.databricks.task import ATTENTION_TASK, LOAD_TASK, STAGE_TASK
 from ordertrail.errors import AttentionError
 from tests.bundle_check import resolved
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
-from tests.harness import NOON_NS, House, bag, columns_of, open_house, without_fsync
+from tests.harness import CLOCKS, NOON_NS, House, bag, open_house, without_fsync
 from tests.notebooks import Dbutils, JobRun
 from tests.oracle import Row
-from tests.spark.session import Spark
+from tests.spark.engines import by_name, name_of
+from tests.spark.session import CATALOG, Spark
 
 pytestmark = pytest.mark.spark
 
-CATALOG, SCHEMA = "incremental_load", "default"
+SCHEMA = "default"
 TABLES = ("stage", "target", "history", "rejects", "deliveries")
-AUDIT_TIMES = {
-    "_inserted_at", "_updated_at", "_loaded_at", "rejected_at", "discovered_at", "staged_at", "loaded_at",
-}  # fmt: skip
 DAY = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
 
 
@@ -79,16 +77,11 @@ class Workspace:
         return found
 
     def rows(self, house: House, table: str) -> list[Row]:
-        names = ", ".join(f"`{column.name}`" for column in columns_of(house, table))
-        return self.spark.select(f"SELECT {names} FROM {name_of(house, table)}")
+        return by_name(self.spark)(house, table)
 
     def files(self, kind: str) -> dict[str, bytes]:
         root = Path(self.parameters[kind])
         return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def name_of(house: House, table: str) -> str:
-    return f"{CATALOG}.{SCHEMA}.{getattr(house.config.tables, table)}"
 
 
 @pytest.fixture
@@ -136,7 +129,7 @@ def drop_tables(spark: Spark, house: House) -> None:
 
 
 def without_times(rows: Sequence[Row]) -> list[Row]:
-    return [{name: value for name, value in row.items() if name not in AUDIT_TIMES} for row in rows]
+    return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
 
 
 def test_the_job_leaves_what_run_leaves(workspace: Workspace, tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ TEXTS = {
     "several": several("staged"), "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
     "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
-    "PLACED": PLACED,
+    "PLACED": PLACED, "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED,
 }  # fmt: skip
 KEYWORDS = {
     "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",

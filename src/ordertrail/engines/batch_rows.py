@@ -8,19 +8,26 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ordertrail.arrow import arrow_schema
 from ordertrail.errors import BalanceError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
 from ordertrail.parse.job import ParsedFile
 from ordertrail.rules.cells import quoted
 from ordertrail.rules.filekey import archive_path, clean_name
-from ordertrail.rules.manifests import to_json
+from ordertrail.rules.manifests import from_json, to_json
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
 from ordertrail.rules.tables import DELIVERIES
 
 ERRORS_SHAPE = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
 """The shape of `orders_stage._errors`, as DuckDB's `from_json` wants it."""
 
-_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", "UTC")}
+STAGED_COLUMNS = (
+    ("_kind", "CAST('row' AS ENUM('row'))"),
+    ("_vendor", "vendor"),
+    ("_delivery_id", "delivery_id"),
+    ("_file_name", "file_name"),
+)
+"""(name, SQL) of the columns of a staged row beside the kernel's."""
 
 
 # --- the stage -----------------------------------------------------------------------------------------------------
@@ -55,6 +62,13 @@ def manifest_of(file: ParsedFile, batch: Batch) -> Manifest:
         first_error=file.first_error,
         discovered_at=batch.clock,
     )
+
+
+def staged_batch(number: int, manifests: Sequence[str]) -> Batch:
+    """A batch from the texts of its manifests, in the order of its deliveries; there is at least one."""
+    found = [from_json(text) for text in manifests]
+    _, run_id, clock = found[0]
+    return Batch(number, run_id, clock, tuple(manifest for manifest, _, _ in found))
 
 
 def header_rows(batch: Batch, files: Sequence[ParsedFile]) -> pa.Table:
@@ -133,8 +147,24 @@ def rejects_sql(batch: Batch, staged: str, clock: str) -> str:
 def delivery_rows(batch: Batch, counts: Mapping[str, RowCounts]) -> pa.Table:
     """A batch's rows of `orders_deliveries`."""
     rows = [_delivery_row(manifest, batch, counts[manifest.delivery_id]) for manifest in batch.manifests]
-    schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in DELIVERIES])
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema((column.name, column.type) for column in DELIVERIES))
+
+
+def batch_deliveries(batch: Batch) -> pa.Table:
+    """What the order rules want to know of a batch's deliveries; `dn` is the place in the batch."""
+    manifests = batch.manifests
+    return pa.table(
+        {
+            "dn": pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32()),
+            "delivery_id": pa.array([m.delivery_id for m in manifests], pa.string()),
+            "vendor": pa.array([m.vendor for m in manifests], pa.string()),
+            "path": pa.array([clean_name(m.path) for m in manifests], pa.string()),
+            "mtime_ms": pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64()),
+            "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
+            "fk": pa.array([m.file_key for m in manifests], pa.int64()),
+            "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
+        }
+    )
 
 
 def counted(batch: Batch, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCounts]:

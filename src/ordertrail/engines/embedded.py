@@ -6,7 +6,6 @@ record (`embedded_record`). This module opens the tables, knows where the last p
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,14 +20,13 @@ from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import mark_archived, record_batch
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
+from ordertrail.engines.ledger import agreed_app_id, reset_warnings
 from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
-from ordertrail.errors import ForeignChangeError, TableError
+from ordertrail.errors import TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID
-
-_RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
 
 class EmbeddedEngine:
@@ -118,28 +116,11 @@ class EmbeddedEngine:
     def _app_id(self) -> str:
         """The id that those of our tables that are there agree on; a new one when there is none yet."""
         tables = self._session.tables.all
-        found = {app_id_of(table.newest()) for table in tables if table.log.exists()}
-        if len(found) > 1:
-            raise ForeignChangeError(
-                f"the tables in {self._session.config.table_path('')} belong to different pipelines",
-                hint="give each pipeline tables of its own: see the table names in the config",
-            )
-        return found.pop() if found else str(uuid.uuid4())
+        found = (app_id_of(table.newest()) for table in tables if table.log.exists())
+        return agreed_app_id(found, str(self._session.config.table_path("")))
 
     def _foreign_resets(self, app_id: str, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that took rows of the target away wholesale."""
         table = self._session.tables.target
         ours = table.version_of(app_id, target) if target else 0
-        warnings = []
-        for version, operation, mode in table.operations_since(ours or 0):
-            overwritten = operation in ("WRITE", "TRUNCATE") and mode.lower() == "overwrite"
-            if operation in _RESETS or operation == "TRUNCATE" or overwritten:
-                warnings.append(
-                    f"version {version} of {table.root.name} is a foreign {operation}: the target may no longer be the "
-                    f"fold of the history; ordertrail rebuild makes it that again"
-                )
-        if target < done:
-            warnings.append(
-                f"{table.root.name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild"
-            )
-        return tuple(warnings)
+        return reset_warnings(table.root.name, table.operations_since(ours or 0), target, done)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ordertrail.arrow import conformed, decimal_of
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.debt import Compaction
@@ -208,20 +209,10 @@ def _batches(base: Snapshot, olds: Sequence[_Old], schema: pa.Schema) -> Iterato
                 if low < high:
                     keep = np.ones(batch.num_rows, dtype=bool)
                     keep[old.deleted[low:high] - at] = False
-                    yield _as(batch, schema).filter(pa.array(keep))
+                    yield conformed(batch, schema).filter(pa.array(keep))
                 else:
-                    yield _as(batch, schema)
+                    yield conformed(batch, schema)
                 at += batch.num_rows
-
-
-def _as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch with the table's columns and types; a column that its file does not have is NULL."""
-    names = set(batch.schema.names)
-    columns = [
-        batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(batch.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _schema(base: Snapshot) -> pa.Schema:
@@ -234,9 +225,8 @@ def _schema(base: Snapshot) -> pa.Schema:
     for column in json.loads(base.metadata.schema_string)["fields"]:
         name, kind = column["name"], column["type"]
         found = _ARROW_TYPES.get(kind) if isinstance(kind, str) else None
-        if found is None and isinstance(kind, str) and kind.startswith("decimal("):
-            precision, scale = kind.removeprefix("decimal(").removesuffix(")").split(",")
-            found = pa.decimal128(int(precision), int(scale))
+        if isinstance(kind, str) and (decimal := decimal_of(kind)) is not None:
+            found = pa.decimal128(*decimal)
         if found is None:
             raise UnsupportedTableError(
                 f"{base.root.name} has the column {name} of the type {kind}, which ordertrail does not write again",

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, scan_sql
-from ordertrail.engines.batch_rows import check_balance, counted, row_counts
+from ordertrail.engines.batch_rows import batch_deliveries, check_balance, counted, row_counts
 from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copies, write_vectors
 from ordertrail.engines.embedded_find import find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
@@ -24,10 +22,7 @@ from ordertrail.engines.session import Session
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
-from ordertrail.rules.cells import name_sql, row_hash_sql
-from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
-from ordertrail.rules.planning import delivery_number
 from ordertrail.rules.tables import history_columns, stage_columns
 
 SHARE_ROWS = 500_000
@@ -206,9 +201,7 @@ class Load:
                 f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT t.*, coalesce(fk, {LOWEST}) AS fk, "
                 f"coalesce(tb, {LOWEST}) AS tb FROM {table} t LEFT JOIN placed p USING (delivery_id)"
             )
-        codes = [f"{number} AS {outcome}" for outcome, number in rules.CODES.items()]
-        codes += [f"{self.batch.number} AS batch", "1 AS first_revision"]
-        run(f"CREATE OR REPLACE TEMP TABLE codes AS SELECT {', '.join(codes)}")
+        run(f"CREATE OR REPLACE TEMP TABLE codes AS {rules.codes_sql(self.batch.number)}")
         self._order("ranked", rules.RANKED, rules.RANKED_ALONE, "repeated")
         self._order("best", rules.BEST, rules.BEST_ALONE, "doubled")
 
@@ -255,20 +248,7 @@ class Load:
         return self.session.tables.history.snapshot()
 
     def _register_deliveries(self) -> None:
-        manifests = self.batch.manifests
-        table = pa.table(
-            {
-                "dn": pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32()),
-                "delivery_id": pa.array([m.delivery_id for m in manifests], pa.string()),
-                "vendor": pa.array([m.vendor for m in manifests], pa.string()),
-                "path": pa.array([clean_name(m.path) for m in manifests], pa.string()),
-                "mtime_ms": pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64()),
-                "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
-                "fk": pa.array([m.file_key for m in manifests], pa.int64()),
-                "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
-            }
-        )
-        self.session.con.register("batch_deliveries_arrow", table)
+        self.session.con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
         self.session.run("CREATE OR REPLACE TEMP TABLE batch_deliveries AS FROM batch_deliveries_arrow")
         self.session.con.unregister("batch_deliveries_arrow")
 
@@ -283,23 +263,15 @@ class Load:
         return tuple(sorted(absent | {str(row[0]) for row in rows}))
 
     def _refold(self) -> None:
-        """With deliveries that lack columns a row's content may come from several: fold the keys' whole history.
-
-        Replaces the word of `outcomes` on the newest staged row of each key: it is updated when the fold is not what
-        the target has. `folded` has the contract columns to write.
-        """
+        """Fold the keys' whole history, and replace `outcomes`; `folded` has the contract columns to write."""
         key = contract_key_sql(self.contract)
         keys = "SELECT key FROM staged_keys"
         wanted = f"{key} IN ({keys}) AND _batch < {self.batch.number}"
         history = self.history_of(keys)
         fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
-        values = {name: name_sql(name) for name in (*self.contract.names, "_rescued")}
         self.session.run(
-            "CREATE OR REPLACE TEMP TABLE outcomes AS SELECT o.k, o.dn, o.fr, o.rv, o.pos, o.ins, CASE "
-            "WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome "
-            "WHEN f.ch <> b.ch THEN c.updated WHEN o.outcome = c.updated THEN c.stale ELSE o.outcome END AS outcome "
-            "FROM outcomes o CROSS JOIN codes c LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k "
-            f"LEFT JOIN (SELECT _k, {row_hash_sql(values)} AS ch FROM folded) f ON o.k = f._k"
+            "CREATE OR REPLACE TEMP TABLE outcomes AS WITH weighed AS (FROM outcomes), folded_content AS "
+            f"(SELECT _k AS k, {content_sql(self.contract)} AS ch FROM folded) {rules.OUTCOMES_FOLDED}"
         )
 
     # -- counting and writing -------------------------------------------------------------------------------

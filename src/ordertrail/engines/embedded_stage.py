@@ -11,12 +11,19 @@ from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.base import Staged, StageRequest
-from ordertrail.engines.batch_rows import duplicate_file, header_rows, manifest_of, reject_headers, reject_rows_sql
+from ordertrail.engines.batch_rows import (
+    STAGED_COLUMNS,
+    duplicate_file,
+    header_rows,
+    manifest_of,
+    reject_headers,
+    reject_rows_sql,
+    staged_batch,
+)
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch
 from ordertrail.parse.job import ParsedFile, ParseJob
-from ordertrail.rules.manifests import from_json
 from ordertrail.rules.tables import stage_columns
 
 ROWS_TAG = "ordertrail.rows"
@@ -87,20 +94,14 @@ def read_staged(session: Session) -> Batch:
     rows = session.run(f"SELECT _manifest FROM {relation} WHERE _kind = 'delivery' ORDER BY _delivery_no")
     if not rows:
         raise TableError("the stage holds no delivery", hint="restore orders_stage to the version of its last txn")
-    found = [from_json(str(row[0])) for row in rows]
-    _, run_id, clock = found[0]
-    number = snapshot.txns[session.app_id]
-    return Batch(number, run_id, clock, tuple(manifest for manifest, _, _ in found))
+    return staged_batch(snapshot.txns[session.app_id], [str(row[0]) for row in rows])
 
 
 def _extra_columns(batch: Batch) -> list[tuple[str, str]]:
     """Columns of every staged row beside the kernel's: where it is from, and its audit columns if it is inserted."""
     clock = clock_sql(batch.clock)
     return [
-        ("_kind", "CAST('row' AS ENUM('row'))"),
-        ("_vendor", "vendor"),
-        ("_delivery_id", "delivery_id"),
-        ("_file_name", "file_name"),
+        *STAGED_COLUMNS,
         ("_batch", f"CAST({batch.number} AS BIGINT)"),
         ("_inserted_at", clock),
         ("_updated_at", clock),

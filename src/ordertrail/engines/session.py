@@ -105,11 +105,11 @@ class Session:
 
     def txn(self, batch: Batch) -> Txn:
         """The `txn` of a batch's commits."""
-        return Txn(self.app_id, batch.number, int(batch.clock.timestamp() * 1000))
+        return batch_txn(self.app_id, batch)
 
     def archive_txn(self, batch: Batch) -> Txn:
         """The `txn` that says that a batch's files are archived."""
-        return Txn(archive_id(self.app_id), batch.number, int(batch.clock.timestamp() * 1000))
+        return batch_txn(archive_id(self.app_id), batch)
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run one statement to its end and give its rows."""
@@ -152,6 +152,16 @@ def archive_id(app_id: str) -> str:
     return f"{app_id}.archive"
 
 
+def batch_txn(app_id: str, batch: Batch) -> Txn:
+    """The `txn` of a batch under an application id."""
+    return Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000))
+
+
+def clock_us(clock: datetime) -> int:
+    """An aware UTC time in microseconds since 1970."""
+    return int(clock.timestamp()) * 1_000_000 + clock.microsecond
+
+
 def clock_sql(clock: datetime) -> str:
     """An aware UTC time as an SQL literal."""
-    return f"make_timestamptz({int(clock.timestamp()) * 1_000_000 + clock.microsecond})"
+    return f"make_timestamptz({clock_us(clock)})"

@@ -7,7 +7,6 @@ the SQL of `rules.outcomes`; only applying the change set is Delta's own `MERGE`
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.ledger import agreed_app_id, reset_warnings
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
@@ -61,13 +61,6 @@ class SparkEngine:
         with spark_errors("cannot open the tables"):
             run = self._pass
             states = self._made()
-            app_ids = {state.properties.get(APP_ID, "") for state in states}
-            if len(app_ids) > 1:
-                raise ForeignChangeError(
-                    f"the tables in {run.config.catalog}.{run.config.schema} belong to different pipelines",
-                    hint="give each pipeline tables of its own: see the table names in the config",
-                )
-            run.app_id = app_ids.pop()
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)
@@ -156,34 +149,28 @@ class SparkEngine:
             self._load = None
 
     def _made(self) -> list[TableState]:
-        """All five tables as they stand; those that were missing are made."""
+        """All five tables as they stand; those that were missing are made, of the application id of the others."""
         run = self._pass
         tables = run.tables.all
-        missing = [table for table in tables if not table.exists()]
-        known = [table.state() for table in tables if table not in missing]
-        for table, state in zip([table for table in tables if table not in missing], known, strict=True):
+        known = {table: table.state() for table in tables if table.exists()}
+        for table, state in known.items():
             _require_ours(table.name, state)
             table.require_columns(state)
-        app_id = next((state.properties[APP_ID] for state in known if APP_ID in state.properties), str(uuid.uuid4()))
-        properties = {APP_ID: app_id, "ordertrail.pipeline": run.config.name}
+        place = f"{run.config.catalog}.{run.config.schema}"
+        run.app_id = agreed_app_id((state.properties[APP_ID] for state in known.values()), place)
+        missing = [table for table in tables if table not in known]
+        properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}
         for table in missing:
             table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
-        return [table.state() for table in tables] if missing else known
+        return [known.get(table) or table.state() for table in tables]
 
     def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that took rows of the target away wholesale."""
         run = self._pass
         name = run.tables.target.name
-        since = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
-        warnings = [
-            f"version {commit.version} of {name} is a foreign {commit.operation}: the target may no longer be the fold "
-            "of the history; ordertrail rebuild makes it that again"
-            for commit in since
-            if commit.is_reset and (target or done)
-        ]
-        if target < done:
-            warnings.append(f"{name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild")
-        return tuple(warnings)
+        others = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
+        found = [(one.version, one.operation, one.mode) for one in others if not one.batches] if target or done else []
+        return reset_warnings(name, found, target, done)
 
 
 def _require_ours(name: str, state: TableState) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.engines.batch_rows import header_rows, manifest_of, reject_headers, reject_rows_sql
-from ordertrail.errors import FileChangedError
+from ordertrail.arrow import conformed
+from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
 from ordertrail.model import Batch, Contract
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.parse.kernel import connect
@@ -26,14 +27,6 @@ from ordertrail.rules.planning import Candidate
 
 RELATION = "spark_rows"
 """What SQL given to `run_sql` reads."""
-
-STAGED_COLUMNS = (
-    ("_kind", "CAST('row' AS ENUM('row'))"),
-    ("_vendor", "vendor"),
-    ("_delivery_id", "delivery_id"),
-    ("_file_name", "file_name"),
-)
-"""(name, SQL) of the columns of a staged row beside the kernel's."""
 
 MEMORY_MB = 512
 """Of DuckDB in one worker, for `run_sql`."""
@@ -89,31 +82,18 @@ class ParseTask:
                     yield from self._parse(candidates, data)
 
     def _parse(self, candidates: tuple[Candidate, ...], data: pa.Buffer) -> Iterator[pa.RecordBatch]:
-        def open_file(candidate: Candidate) -> BinaryIO:
-            if candidate not in candidates:
-                raise FileChangedError(f"{candidate.clean_path} is not here")
-            return io.BytesIO(data)
-
-        with tempfile.TemporaryDirectory(prefix="ordertrail-") as folder:
-            scratch = Scratch(Path(folder))
-            con = connect(1, self.memory_limit_mb, Path(folder) / "spill")
-            try:
-                job = ParseJob(
-                    con,
-                    self.contract,
-                    max_reject_share=self.max_reject_share,
-                    open_file=open_file,
-                    unchanged=lambda _: True,
-                    extra=STAGED_COLUMNS,
-                    new_path=scratch.new_path,
-                    pool=None,
-                )
-                parsed = job.run(candidates)
-                manifests = tuple(manifest_of(file, self.batch) for file in parsed.files)
-                whole = Batch(self.batch.number, self.batch.run_id, self.batch.clock, manifests)
-                yield from scratch.stage_rows(con, whole, parsed, self.schema)
-            finally:
-                con.close()
+        with Scratch(1, self.memory_limit_mb) as scratch:
+            # They all have these bytes.
+            parsed = scratch.parse(
+                candidates,
+                self.contract,
+                max_reject_share=self.max_reject_share,
+                open_file=lambda _: io.BytesIO(data),
+                unchanged=lambda _: True,
+            )
+            manifests = tuple(manifest_of(file, self.batch) for file in parsed.files)
+            whole = Batch(self.batch.number, self.batch.run_id, self.batch.clock, manifests)
+            yield from scratch.stage_rows(whole, parsed, self.schema)
 
 
 def plain_path(path: str) -> str:
@@ -123,47 +103,66 @@ def plain_path(path: str) -> str:
 
 
 class Scratch:
-    """A folder of a machine's own for what the kernel writes, on its way to the stage.
+    """The row kernel with a folder of a machine's own, for what it writes on its way to the stage; `with` it.
 
     Args:
-        folder: Empty; the caller throws it away.
+        threads: Of DuckDB; 0 takes all cores.
+        memory_limit_mb: Of DuckDB.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, threads: int, memory_limit_mb: int) -> None:
+        self._held = ExitStack()
+        self._folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ordertrail-")))
+        self._con = connect(threads, memory_limit_mb, self._folder / "spill")
+        self._held.callback(self._con.close)
         self._made = 0
 
-    def new_path(self, kind: str) -> Path:
-        """A file name that nobody has."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def parse(
+        self,
+        candidates: Sequence[Candidate],
+        contract: Contract,
+        *,
+        max_reject_share: float,
+        open_file: Callable[[Candidate], BinaryIO],
+        unchanged: Callable[[Candidate], bool],
+    ) -> ParsedBatch:
+        """See `ParseJob`."""
+        job = ParseJob(
+            self._con,
+            contract,
+            max_reject_share=max_reject_share,
+            open_file=open_file,
+            unchanged=unchanged,
+            extra=STAGED_COLUMNS,
+            new_path=self._new_path,
+            pool=None,
+        )
+        return job.run(candidates)
+
+    def _new_path(self, kind: str) -> Path:
         self._made += 1
         return self._folder / f"{kind}-{self._made}.parquet"
 
-    def stage_rows(self, con: object, batch: Batch, parsed: ParsedBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def stage_rows(self, batch: Batch, parsed: ParsedBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """All rows of the stage for some parsed files.
 
         Args:
-            con: DuckDB, from `kernel.connect`.
             batch: With the manifests of the files, in their order.
             parsed: Files, rows and rejects.
             schema: Of the stage.
         """
-        yield from conformed(header_rows(batch, parsed.files), schema)
+        yield from (conformed(rows, schema) for rows in header_rows(batch, parsed.files).to_batches())
         for path, _ in parsed.rows:
             with pq.ParquetFile(path) as file:
                 for rows in file.iter_batches(_OUT_ROWS):
-                    yield from conformed(pa.Table.from_batches([rows]), schema)
+                    yield conformed(rows, schema)
         if parsed.rejects:
-            con.register("reject_headers", reject_headers(batch))  # type: ignore[attr-defined]
-            rejects = con.sql(reject_rows_sql(parsed.rejects)).to_arrow_table()  # type: ignore[attr-defined]
-            yield from conformed(rejects, schema)
-
-
-def conformed(rows: pa.Table, schema: pa.Schema) -> list[pa.RecordBatch]:
-    """Rows with exactly a schema's columns; what they lack is NULL."""
-    columns = [
-        rows.column(field.name).cast(field.type)
-        if field.name in rows.column_names
-        else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema).combine_chunks().to_batches()  # type: ignore[no-any-return]
+            self._con.register("reject_headers", reject_headers(batch))
+            rejects = self._con.sql(reject_rows_sql(parsed.rejects)).to_arrow_table()
+            yield from (conformed(rows, schema) for rows in rejects.to_batches())

@@ -82,7 +82,7 @@ def slots_for(keys: int) -> int | None:
     """How large a bitmap of so many keys is to be; None when it would leave nothing out."""
     if keys * 4 > MAX_SLOTS:
         return None
-    return min(MAX_SLOTS, 1 << max(_MIN_SLOTS.bit_length() - 1, (keys * _SLOTS_A_KEY).bit_length()))
+    return min(MAX_SLOTS, max(_MIN_SLOTS, 1 << (keys * _SLOTS_A_KEY).bit_length()))
 
 
 def pruned_by(contract: Contract) -> str | None:

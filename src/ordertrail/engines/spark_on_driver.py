@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ordertrail.arrow import conformed
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, duckdb_errors, scan_sql
 from ordertrail.engines.batch_rows import rejects_sql
@@ -24,9 +25,8 @@ from ordertrail.engines.embedded_apply import CHANGED, accepted_rows_sql
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.engines.session import tables_of as local_tables
-from ordertrail.engines.spark_kernel import conformed
 from ordertrail.engines.spark_merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
-from ordertrail.engines.spark_pass import SparkPass, arrow_schema
+from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of
 from ordertrail.engines.spark_tables import ticked
 from ordertrail.model import Batch, Outcome, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
@@ -183,8 +183,9 @@ class DriverWeighing:
         return self._session.con.sql(sql).to_arrow_table()
 
     def _frame(self, rows: pa.Table, columns: Sequence[TableColumn]) -> DataFrame:
-        schema = arrow_schema(columns)
-        return self._run.frame(pa.Table.from_batches(conformed(rows, schema), schema), columns)
+        schema = arrow_schema_of(columns)
+        found = pa.Table.from_batches([conformed(batch, schema) for batch in rows.to_batches()], schema)
+        return self._run.frame(found, columns)
 
 
 class _PartialLoad(Load):

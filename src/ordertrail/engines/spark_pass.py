@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ordertrail.arrow import arrow_schema, decimal_of
 from ordertrail.config import Config
+from ordertrail.engines.session import archive_id
 from ordertrail.engines.spark_session import commit_of
 from ordertrail.engines.spark_tables import SparkTables, user_metadata
 from ordertrail.model import Batch, Probe
@@ -24,16 +26,6 @@ _PLACING = (
     "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",
     "rows_parsed", "size_bytes",
 )  # fmt: skip
-
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "bigint": pa.int64(),
-    "int": pa.int32(),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 
 @dataclass(slots=True)
@@ -60,7 +52,7 @@ class SparkPass:
     @property
     def archive_id(self) -> str:
         """The application id, in the deliveries table, of the mark that a batch's files are archived."""
-        return f"{self.app_id}.archive"
+        return archive_id(self.app_id)
 
     @contextmanager
     def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[None]:
@@ -129,9 +121,9 @@ class SparkPass:
             self.spark.catalog.dropTempView(self._views.pop())
 
 
-def arrow_schema(columns: Sequence[TableColumn]) -> pa.Schema:
+def arrow_schema_of(columns: Sequence[TableColumn]) -> pa.Schema:
     """Columns as Arrow types."""
-    return pa.schema([(column.name, arrow_type(column.type)) for column in columns])
+    return arrow_schema((column.name, column.type) for column in columns)
 
 
 def spark_schema(columns: Sequence[TableColumn]) -> StructType:
@@ -141,20 +133,12 @@ def spark_schema(columns: Sequence[TableColumn]) -> StructType:
     return StructType([StructField(column.name, spark_type(column.type)) for column in columns])
 
 
-def arrow_type(name: str) -> pa.DataType:
-    """Arrow's type for a contract type."""
-    if name.startswith("decimal"):
-        precision, scale = _decimal(name)
-        return pa.decimal128(precision, scale)
-    return _ARROW_TYPES[name]
-
-
 def spark_type(name: str) -> DataType:
     """Spark's type for a contract type."""
     from pyspark.sql import types
 
-    if name.startswith("decimal"):
-        return types.DecimalType(*_decimal(name))
+    if (decimal := decimal_of(name)) is not None:
+        return types.DecimalType(*decimal)
     found: dict[str, type[DataType]] = {
         "string": types.StringType,
         "bigint": types.LongType,
@@ -165,8 +149,3 @@ def spark_type(name: str) -> DataType:
         "timestamp": types.TimestampType,
     }
     return found[name]()
-
-
-def _decimal(name: str) -> tuple[int, int]:
-    precision, scale = name[name.index("(") + 1 : name.index(")")].split(",")
-    return int(precision), int(scale)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ordertrail.delta.actions import Txn
 from ordertrail.engines.batch_rows import delivery_rows, has_rejects
+from ordertrail.engines.session import batch_txn
 from ordertrail.engines.spark_load import Load
-from ordertrail.engines.spark_pass import SparkPass, arrow_schema
+from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of
 from ordertrail.model import Batch, RowCounts
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
 
 
 def _mark(run: SparkPass, table: SparkTable, batch: Batch, app_id: str, operation: str) -> None:
-    nothing = run.frame(arrow_schema(table.columns).empty_table(), table.columns)
-    table.mark(nothing, Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000)), operation)
+    nothing = run.frame(arrow_schema_of(table.columns).empty_table(), table.columns)
+    table.mark(nothing, batch_txn(app_id, batch), operation)
 
 
 def _due(run: SparkPass, batch: Batch, table: SparkTable) -> bool:

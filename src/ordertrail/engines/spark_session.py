@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ordertrail import without_pandas
 from ordertrail.config import Config
 from ordertrail.errors import (
     CommitConflictError,
@@ -72,6 +73,7 @@ def session_of(config: Config) -> SparkSession:
             'engine = "spark" needs PySpark, which is not installed',
             hint='install it with pip install "ordertrail[spark]", or use engine = "embedded"',
         )
+    without_pandas.let_in()
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()

@@ -8,25 +8,20 @@ then known by its SHA-256: bytes that are not those that were fingerprinted give
 from __future__ import annotations
 
 import re
-import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ordertrail.engines.base import Staged, StageRequest
-from ordertrail.engines.batch_rows import duplicate_file, manifest_of
-from ordertrail.engines.spark_kernel import STAGED_COLUMNS, ParseTask, Scratch, plain_path
-from ordertrail.engines.spark_pass import SparkPass, arrow_schema, spark_schema
+from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
+from ordertrail.engines.spark_kernel import ParseTask, Scratch, plain_path
+from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of, spark_schema
 from ordertrail.errors import CommitConflictError
-from ordertrail.model import Batch, Manifest
-from ordertrail.parse.job import ParsedBatch, ParseJob
-from ordertrail.parse.kernel import connect
-from ordertrail.rules.manifests import from_json
+from ordertrail.model import Batch
 from ordertrail.rules.planning import Candidate, rounds
 
 if TYPE_CHECKING:
@@ -50,20 +45,22 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
     fresh = [c for c in request.candidates if c.number not in request.duplicates]
     groups, for_driver = _divided(run, fresh)
     for_tasks = [group for group in groups if request.unchanged(group[0])]
-    with tempfile.TemporaryDirectory(prefix="ordertrail-") as folder:
-        scratch = Scratch(Path(folder))
-        con = connect(run.config.threads, run.config.memory_limit_mb, Path(folder) / "spill")
-        try:
-            parsed = _parse(run, request, for_driver, scratch, con)
-            changed = [c for c in before if not request.unchanged(c)]
-            known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
-            files = tuple(sorted([*parsed.files, *known], key=lambda file: file.candidate.number))
-            whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
-            parsed = ParsedBatch(files, parsed.changed, parsed.rows, parsed.rejects)
-            schema = arrow_schema(run.tables.stage.columns)
-            rows = [pa.Table.from_batches([part]) for part in scratch.stage_rows(con, whole, parsed, schema)]
-        finally:
-            con.close()
+    config = run.config
+    with Scratch(config.threads, config.memory_limit_mb) as scratch:
+        parsed = scratch.parse(
+            for_driver,
+            config.contract,
+            max_reject_share=config.max_reject_share,
+            open_file=request.open_file,
+            unchanged=request.unchanged,
+        )
+        changed = [c for c in before if not request.unchanged(c)]
+        known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
+        files = tuple(sorted([*parsed.files, *known], key=lambda file: file.candidate.number))
+        whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
+        schema = arrow_schema_of(run.tables.stage.columns)
+        staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
+        rows = [pa.Table.from_batches([part]) for part in staged_rows]
     run.probe("stage.files")
     gone = [*parsed.changed, *changed]
     staged = _commit(run, whole, rows, for_tasks)
@@ -76,19 +73,19 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
 
 def read_staged(run: SparkPass) -> Batch:
     """See `Engine.staged`."""
-    rows = run.tables.stage.rows().where("_kind = 'delivery'").select("_manifest", "_delivery_no").collect()
+    rows = (
+        run.tables.stage.rows()
+        .where("_kind = 'delivery'")
+        .select("_manifest", "_delivery_no", "_delivery_id")
+        .collect()
+    )
     if not rows:
         # Every file changed while the executors read it: a batch of nothing, which is loaded like any other.
         number = run.tables.stage.state().batches.get(run.app_id, 0)
         return Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
-    found = [from_json(str(row["_manifest"])) for row in sorted(rows, key=lambda row: int(row["_delivery_no"]))]
-    manifest, run_id, clock = found[0]
-    return Batch(batch_of(manifest), run_id, clock, tuple(manifest for manifest, _, _ in found))
-
-
-def batch_of(manifest: Manifest) -> int:
-    """The number of the batch that a delivery came in, as its id has it."""
-    return int(manifest.delivery_id.partition("-")[0])
+    rows.sort(key=lambda row: int(row["_delivery_no"]))
+    number = int(str(rows[0]["_delivery_id"]).partition("-")[0])
+    return staged_batch(number, [str(row["_manifest"]) for row in rows])
 
 
 # --- who parses what -----------------------------------------------------------------------------------------------
@@ -111,24 +108,6 @@ def _divided(run: SparkPass, candidates: Sequence[Candidate]) -> tuple[list[list
     return for_tasks, for_driver
 
 
-def _parse(
-    run: SparkPass, request: StageRequest, candidates: Sequence[Candidate], scratch: Scratch, con: object
-) -> ParsedBatch:
-    if not candidates:
-        return ParsedBatch((), (), (), ())
-    job = ParseJob(
-        con,  # type: ignore[arg-type]
-        run.config.contract,
-        max_reject_share=run.config.max_reject_share,
-        open_file=request.open_file,
-        unchanged=request.unchanged,
-        extra=STAGED_COLUMNS,
-        new_path=scratch.new_path,
-        pool=None,
-    )
-    return job.run(candidates)
-
-
 def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]]) -> DataFrame:
     """Rows of the stage that executors make of the files."""
     paths = [str(run.config.source / group[0].path) for group in groups]
@@ -140,7 +119,7 @@ def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]
         max_reject_share=run.config.max_reject_share,
         memory_limit_mb=run.config.memory_limit_mb,
         groups={plain_path(path): group for path, group in zip(paths, known, strict=True)},
-        schema=arrow_schema(run.tables.stage.columns),
+        schema=arrow_schema_of(run.tables.stage.columns),
     )
     files = run.spark.read.format("binaryFile").load(paths).select("path", "content")
     return files.mapInArrow(task, spark_schema(run.tables.stage.columns))

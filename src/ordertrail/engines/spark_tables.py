@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from ordertrail.config import Config
 from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import Change, Table
 from ordertrail.errors import TableError
 from ordertrail.rules.tables import (
@@ -36,8 +35,6 @@ VECTORS = "delta.enableDeletionVectors"
 
 RECENT = 50
 """So many commits of a table's history are looked at first; nearly always the last of ours is among them."""
-
-_RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +62,6 @@ class Commit:
     operation: str
     mode: str
     batches: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def is_reset(self) -> bool:
-        """It took rows away wholesale, and was not one of ours."""
-        overwritten = self.operation in ("WRITE", "TRUNCATE") and self.mode.lower() == "overwrite"
-        return not self.batches and (self.operation in _RESETS or self.operation == "TRUNCATE" or overwritten)
 
 
 class SparkTable:
@@ -202,7 +193,7 @@ class SparkTable:
 
     def _local_state(self) -> TableState:
         assert self._local is not None
-        snapshot = read_snapshot(self._local.log)
+        snapshot = self._local.newest()
         # Tables in folders are the embedded engine's too: what it would not write to is refused here as well.
         snapshot.require_writable()
         metadata = snapshot.metadata

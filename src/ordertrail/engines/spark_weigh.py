@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from ordertrail.engines.batch_rows import check_balance, counted, rejects_sql
-from ordertrail.engines.session import clock_sql
+from ordertrail.engines.batch_rows import batch_deliveries, check_balance, counted, rejects_sql
+from ordertrail.engines.session import clock_sql, clock_us
 from ordertrail.engines.spark_kernel import RELATION, run_sql
 from ordertrail.engines.spark_merge import CHANGED, Changes, Pruning, pruned_by, slots_for
 from ordertrail.engines.spark_pass import SparkPass, spark_schema, spark_type
@@ -24,7 +22,6 @@ from ordertrail.engines.spark_tables import ticked
 from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.cells import name_sql
-from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.placing import LOWEST, PLACED, content_sql, order_sql
 from ordertrail.rules.planning import delivery_number
 from ordertrail.rules.tables import target_columns
@@ -127,7 +124,7 @@ class ClusterWeighing:
         relations = {"placed": self._step("placed", {name: placed[name] for name in ("known", "placed")})}
         for name in ("staged", "current", "recalled"):
             relations[name] = self._step(name, {**staged_rows, "placed": relations["placed"], name: placed[name]})
-        relations["codes"] = self._codes_sql()
+        relations["codes"] = rules.codes_sql(self.batch.number)
         for name, rows, several, rule_of in (
             ("ranked", "staged", "repeated", rules.RANKED),
             ("best", "current", "doubled", rules.BEST),
@@ -241,29 +238,14 @@ class ClusterWeighing:
 
     def _new(self) -> DataFrame:
         """The deliveries of this batch."""
-        manifests = self.batch.manifests
-        texts = {
-            "delivery_id": [m.delivery_id for m in manifests],
-            "vendor": [m.vendor for m in manifests],
-            "path": [clean_name(m.path) for m in manifests],
-            "sha256": [m.sha256 for m in manifests],
-            "absent": [json.dumps(list(m.absent)) for m in manifests],
-        }
-        columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}
-        columns["dn"] = pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32())
-        columns["fk"] = pa.array([m.file_key for m in manifests], pa.int64())
-        columns["mtime_ms"] = pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64())
-        schema = "delivery_id STRING, vendor STRING, path STRING, sha256 STRING, absent STRING, dn INT, fk BIGINT, "
-        return self.pass_.spark.createDataFrame(pa.table(columns), schema=schema + "mtime_ms BIGINT")
+        from pyspark.sql import functions as f
+
+        rows = self.pass_.spark.createDataFrame(batch_deliveries(self.batch))
+        return rows.withColumn("absent", f.to_json("absent"))
 
     def _loaded_sql(self) -> str:
         rows = self.pass_.view(self._known())
         return f"SELECT max(fk) AS fk FROM {rows} WHERE state = 'loaded'"
-
-    def _codes_sql(self) -> str:
-        codes = [f"{number} AS {outcome}" for outcome, number in rules.CODES.items()]
-        codes += [f"CAST({self.batch.number} AS BIGINT) AS batch", "1 AS first_revision"]
-        return f"SELECT {', '.join(codes)}"
 
     # -- files that lack a column ---------------------------------------------------------------------------
 
@@ -275,11 +257,7 @@ class ClusterWeighing:
         return tuple(sorted(absent & set(self.contract.names)))
 
     def _refolded(self, outcomes: DataFrame, relations: dict[str, str], absent: Sequence[str]) -> DataFrame:
-        """With deliveries that lack columns a row's content may come from several: fold the keys' whole history.
-
-        Replaces the word of `outcomes` on the newest staged row of each key: it is updated when the fold is not what
-        the target has. `folded` has the contract columns to write, and `k`.
-        """
+        """Fold the keys' whole history, and replace `outcomes`; `_folded` has `k` and the contract columns to write."""
         from pyspark.sql import functions as f
 
         run, names = self.pass_, (*self.contract.names, "_rescued")
@@ -294,15 +272,8 @@ class ClusterWeighing:
             *names, f.lit(None).cast("bigint").alias("_file_row"), f.lit("").alias("_delivery_id")
         )
         hashes = run.view(self._measured(keyed, {}))
-        steps = {**relations, "weighed": f"SELECT * FROM {run.view(outcomes)}", "f": f"SELECT k, ch FROM {hashes}"}
-        return run.run_rule(
-            "SELECT o.k, o.dn, o.fr, o.rv, o.pos, o.ins, CASE "
-            "WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome "
-            "WHEN f.ch <> b.ch THEN c.updated WHEN o.outcome = c.updated THEN c.stale ELSE o.outcome END AS outcome "
-            "FROM weighed o CROSS JOIN codes c LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k "
-            "LEFT JOIN f ON o.k = f.k",
-            steps,
-        )
+        steps = {"weighed": f"SELECT * FROM {run.view(outcomes)}", "folded_content": f"SELECT k, ch FROM {hashes}"}
+        return run.run_rule(rules.OUTCOMES_FOLDED, {**relations, **steps})
 
     def _accepted_columns(self, names: Sequence[str], absent: Sequence[str]) -> DataFrame:
         """The accepted rows of the staged keys, those of this batch too, as `rules.fold_sql` reads them."""
@@ -342,7 +313,7 @@ class ClusterWeighing:
             folded = self._folded.select(f.col("k").alias("f_k"), *(f.col(n).alias(f"f_{n}") for n in cells))
             rows = rows.join(folded, f.col("o_k") == f.col("f_k"))
             cells = {name: f.col(ticked(f"f_{name}")) for name in cells}
-        clock = f.timestamp_micros(f.lit(int(batch.clock.timestamp()) * 1_000_000 + batch.clock.microsecond))
+        clock = f.timestamp_micros(f.lit(clock_us(batch.clock)))
         changed = f.col("outcome").isin(list(CHANGED))
         audit = {
             **{name: f.col(name) for name in ("_vendor", "_delivery_id", "_file_name", "_file_row")},

@@ -125,6 +125,29 @@ LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON r.k = b.k
 version that carries this batch's `txn`. `codes` also has `batch` and `first_revision`."""
 
 
+OUTCOMES_FOLDED = """
+SELECT o.k, o.dn, o.fr, o.rv, o.pos, o.ins,
+  CASE
+    WHEN o.outcome IN (c.duplicate, c.superseded, c.inserted) THEN o.outcome
+    WHEN f.ch <> b.ch THEN c.updated
+    WHEN o.outcome = c.updated THEN c.stale
+    ELSE o.outcome
+  END AS outcome
+FROM weighed o CROSS JOIN codes c
+LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k
+LEFT JOIN folded_content f ON o.k = f.k
+"""
+"""`outcomes` where deliveries lack columns, so that a row's content may come from several: the newest staged row of a
+key is updated when the fold is not what the target has. `weighed` is what `OUTCOMES` gave, `folded_content` has the
+hash `ch` of the fold of each key `k`."""
+
+
+def codes_sql(batch: int) -> str:
+    """SQL of `codes`, for a batch of this number."""
+    codes = [f"{number} AS {outcome}" for outcome, number in CODES.items()]
+    return f"SELECT {', '.join(codes)}, {batch} AS batch, 1 AS first_revision"
+
+
 def fold_sql(columns: tuple[str, ...], absent: tuple[str, ...]) -> str:
     """SQL of the fold: one row a key, the maximum by the total order of all its accepted rows.
 

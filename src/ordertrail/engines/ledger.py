@@ -1,0 +1,51 @@
+"""What every engine looks at when it opens the tables: whose they are, and what others did to the target."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from ordertrail.errors import ForeignChangeError
+
+_RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
+
+
+def agreed_app_id(found: Iterable[str], place: str) -> str:
+    """The application id that the tables which are there agree on; a new one when there is none yet.
+
+    Args:
+        found: The id of each.
+        place: Where they are, for the message.
+
+    Raises:
+        ForeignChangeError: They do not agree.
+    """
+    ids = set(found)
+    if len(ids) > 1:
+        raise ForeignChangeError(
+            f"the tables in {place} belong to different pipelines",
+            hint="give each pipeline tables of its own: see the table names in the config",
+        )
+    return ids.pop() if ids else str(uuid.uuid4())
+
+
+def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]], target: int, done: int) -> tuple[str, ...]:
+    """Warnings about commits of others that took rows of the target away wholesale.
+
+    Args:
+        name: Of the target.
+        commits: (version, operation, mode) of the commits after the last one of ours, newest first.
+        target: The last batch that the target has.
+        done: The last batch with the done mark.
+    """
+    warnings = []
+    for version, operation, mode in commits:
+        overwritten = operation in ("WRITE", "TRUNCATE") and mode.lower() == "overwrite"
+        if operation in _RESETS or operation == "TRUNCATE" or overwritten:
+            warnings.append(
+                f"version {version} of {name} is a foreign {operation}: the target may no longer be the fold of the "
+                "history; ordertrail rebuild makes it that again"
+            )
+    if target < done:
+        warnings.append(f"{name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild")
+    return tuple(warnings)
