@@ -5,7 +5,8 @@ ways read the CSV with a given schema and overwrite a stage table first, as the 
 
 - `merge`: MERGE, update what matches, insert the rest;
 - `notebooks`: the notebooks' own code: a MERGE that deletes the matches, then an append; two commits;
-- `engine`: ordertrail's engine `spark`, a whole pass, on a table that is a pipeline's; `stage`: its first steps.
+- `engine`: ordertrail's engine `spark`, a whole pass, on a table that is a pipeline's; `stage`: its first steps;
+  `named`: the same pass, where the session's catalog keeps the tables by name.
 
 A session is `tuned` for small work, has the `defaults` of Spark and Delta, or is the one that ordertrail's `engine`
 begins by itself.
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import astuple, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,8 +101,8 @@ class WarmSpark:
     """
 
     def __init__(self, folder: Path, session: str = "tuned", master: str = "local[2]") -> None:
-        self._errors = folder / f"spark-{session}-errors.txt"
-        with self._errors.open("w") as errors:
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"spark-{session}-", delete=False) as errors:
+            self._errors = Path(errors.name)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.spark", session, master],
                 stdin=subprocess.PIPE,
@@ -176,8 +178,8 @@ def _session(kind: str = "tuned", master: str = "local[2]") -> SparkSession:
 
 
 def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, object]:
-    if way in ("engine", "stage"):
-        return _pass(table, way)
+    if way in ("engine", "named", "stage"):
+        return _pass(spark, table, way)
     from delta.tables import DeltaTable
 
     place, stage = str(table), str(table.with_name(table.name + "-stage"))
@@ -199,12 +201,17 @@ def _load(spark: SparkSession, way: str, table: Path, csv: Path) -> dict[str, ob
     return {"load_s": whole_s - staged_s, "whole_s": whole_s}
 
 
-def _pass(table: Path, way: str) -> dict[str, object]:
+def _pass(spark: SparkSession, table: Path, way: str) -> dict[str, object]:
     """A pass of ordertrail's engine, or its first steps, on the session that is there; the files are in the source."""
-    config = load_config(table / "ordertrail.toml", environ={"ORDERTRAIL_PIPELINE_ENGINE": "spark"})
+    config = load_config(table / "ordertrail.toml", environ={})
+    if way == "named":
+        for name in astuple(config.tables):
+            place = config.table_path(name)
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {config.schema}.{name} USING delta LOCATION '{place}'")
+        config = replace(config, spark=replace(config.spark, tables="two-level"))
     began = time.perf_counter()
-    pipeline = Pipeline(config)
-    report = pipeline.run() if way == "engine" else pipeline.stage()
+    pipeline = Pipeline(replace(config, engine="spark"))
+    report = pipeline.stage() if way == "stage" else pipeline.run()
     whole_s = time.perf_counter() - began
     counts = {"inserted": report.rows.inserted, "updated": report.rows.updated}
     return {"load_s": report.seconds["load"], "whole_s": whole_s, **counts, "steps_s": dict(report.seconds)}

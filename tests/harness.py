@@ -116,8 +116,8 @@ class House:
         return {(r["_file_name"], r["_file_row"]): r["_outcome"] for r in self.rows("history")}  # type: ignore[misc]
 
     def table_path(self, table: str) -> Path:
-        """The folder of a table, by its word."""
-        return self.config.table_path(getattr(self.config.tables, table))
+        """The folder of a table, by its word; also of one with a name, where the catalog keeps it there."""
+        return replace(self.config, engine="embedded").table_path(getattr(self.config.tables, table))
 
     def version(self, table: str = "target") -> int:
         """The newest version of a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from ordertrail.config import SparkSettings
 from tests.harness import House, check_books, check_readers, open_house
+from tests.spark.session import Spark
 
 MakeHouse = Callable[[str], House]
 
@@ -19,26 +21,39 @@ WAYS = (
     "vectors",
     "copies",
     pytest.param("spark", marks=pytest.mark.spark),
+    pytest.param("named", marks=pytest.mark.spark),
     pytest.param("executors", marks=pytest.mark.spark),
 )
-"""The embedded engine with deletion vectors and with copies; Spark on the driver, and in the executors."""
+"""The embedded engine with deletion vectors and with copies; Spark on tables in folders, on tables with names, and in
+the executors."""
 
-IN_EXECUTORS = frozenset(
+ON_SPARK = ("spark", "named", "executors")
+
+PARSED_IN_EXECUTORS = frozenset(
+    {
+        "test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch",
+        "test_a_quarantined_file_does_not_take_its_neighbours_with_it",
+        "test_too_many_rejects_quarantine_the_file",
+    }
+)
+"""Scenarios where executors have a way of their own to parse, which takes Spark much longer than the driver."""
+
+WEIGHED_BY_SPARK = frozenset(
     {
         "test_a_column_that_a_vendor_never_sends_keeps_its_value",
         "test_a_composite_key",
         "test_a_contract_with_every_type",
-        "test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch",
         "test_a_foreign_write_in_the_middle_of_a_load_is_not_lost",
         "test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
-        "test_a_quarantined_file_does_not_take_its_neighbours_with_it",
         "test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row",
         "test_history_decides_when_the_target_still_bears_an_older_files_name",
-        "test_too_many_rejects_quarantine_the_file",
         "test_two_rows_of_a_key_in_a_batch",
     }
 )
-"""Scenarios where the executors have a way of their own, which takes them much longer than the driver."""
+"""Scenarios where executors, and tables with names, have a way of their own to weigh a batch."""
+
+SCENARIOS = {"named": WEIGHED_BY_SPARK, "executors": WEIGHED_BY_SPARK | PARSED_IN_EXECUTORS}
+"""The scenarios of the ways of Spark that do not have all."""
 
 
 KERNEL_ALONE = frozenset({"test_a_value_outside_its_type_or_rules_is_a_reject", "test_encodings"})
@@ -56,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             cases[scenario] += 1
             if cases[scenario] > 2:
                 continue
-        if "executors" not in words or scenario in IN_EXECUTORS:
+        if all(scenario in scenarios for way, scenarios in SCENARIOS.items() if way in words):
             left.append(item)
     items[:] = left
 
@@ -64,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     """Each engine there is, in each of its ways, in turn."""
-    if request.param in ("spark", "executors"):
+    if request.param in ON_SPARK:
         request.getfixturevalue("spark")
     return str(request.param)
 
@@ -72,11 +87,11 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def engine(way: str) -> str:
     """The name of the engine."""
-    return "spark" if way in ("spark", "executors") else "embedded"
+    return "spark" if way in ON_SPARK else "embedded"
 
 
 @pytest.fixture
-def make_house(tmp_path: Path, engine: str, way: str) -> Iterator[MakeHouse]:
+def make_house(tmp_path: Path, engine: str, way: str, request: pytest.FixtureRequest) -> Iterator[MakeHouse]:
     """Make the pipeline of a scenario from further lines of `ordertrail.toml`, once.
 
     When the scenario is over, every reader must read the same rows, and the books must balance.
@@ -85,13 +100,21 @@ def make_house(tmp_path: Path, engine: str, way: str) -> Iterator[MakeHouse]:
 
     def make(toml: str) -> House:
         settings = SparkSettings(driver_max_bytes=0 if way == "executors" else 64 << 20)
-        made.append(open_house(tmp_path, toml, engine, deletion_vectors=way != "copies", spark=settings))
-        return made[-1]
+        house = open_house(tmp_path, toml, engine, deletion_vectors=way != "copies", spark=settings)
+        if way == "named":
+            spark: Spark = request.getfixturevalue("spark")
+            house.turn(schema=f"house_{uuid.uuid4().hex[:8]}", spark=SparkSettings(tables="two-level"))
+            # The catalog keeps the tables in folders where other readers look for them.
+            spark.run(f"CREATE SCHEMA {house.config.schema} LOCATION '{house.table_path('target').parent}'")
+        made.append(house)
+        return house
 
     yield make
     for house in made:
         check_readers(house)
         check_books(house)
+        if way == "named":
+            request.getfixturevalue("spark").run(f"DROP SCHEMA {house.config.schema} CASCADE")
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +135,9 @@ def begin_with(
 
     def begin(fill: Callable[[House], None]) -> House:
         house = make_house("")
+        if way == "named":  # a catalog knows nothing of folders that were copied
+            fill(house)
+            return house
         place = filled.get((fill.__qualname__, way))
         if place is None:
             fill(house)

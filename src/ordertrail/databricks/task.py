@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ordertrail.config import Config, load_config
 from ordertrail.config_template import ENVIRONMENT_PREFIX
+from ordertrail.engines.choice import engine_of
 from ordertrail.errors import AttentionError, ConfigError
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
@@ -172,10 +173,7 @@ def attention(dbutils: Dbutils) -> str:
 
 
 def _pipeline(spark: SparkSession, dbutils: Dbutils) -> Pipeline:
-    # Not at the top: the other engines' users have no Spark.
-    from ordertrail.engines.spark import SparkEngine
-
-    return Pipeline(_config(dbutils), engine=partial(SparkEngine, session=spark))
+    return Pipeline(_config(dbutils), engine=partial(engine_of, session=spark))
 
 
 def _config(dbutils: Dbutils) -> Config:

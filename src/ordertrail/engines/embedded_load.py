@@ -64,7 +64,10 @@ class Load:
         recorded = self._recorded()
         if before.txns.get(session.app_id, 0) >= self.batch.number:
             return recorded or self._again()
-        counts = self._share(before) or self._merge(before)
+        counts = self.share(before)
+        if counts is None:
+            counts = self.weigh(before)
+            self.apply(before)
         return recorded or counts
 
     @property
@@ -74,8 +77,12 @@ class Load:
 
     # -- every row is inserted: the stage's files are the target's ------------------------------------------
 
-    def _share(self, before: Snapshot) -> Mapping[str, RowCounts] | None:
-        """The first load of a large file: rows that are written already need not be written again."""
+    def share(self, before: Snapshot) -> Mapping[str, RowCounts] | None:
+        """The first load of a large file: rows that are written already need not be written again.
+
+        Returns:
+            As `weigh`; None when nothing was committed, because that is not how this batch is loaded.
+        """
         files = [file for file in self.stage.files.values() if ROWS_TAG in file.tags]
         if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
             return None
@@ -116,15 +123,21 @@ class Load:
         check_balance(counts)
         return counts
 
-    def _merge(self, before: Snapshot) -> Mapping[str, RowCounts]:
-        counts = self.weigh(before)
+    def apply(self, before: Snapshot) -> None:
+        """Bring the target up to date, in one commit; after `weigh`.
+
+        Args:
+            before: The target that the rows were weighed against.
+
+        Raises:
+            CommitConflictError: It is no longer what it was; nothing was committed.
+        """
         write = write_vectors if before.takes_vectors else write_copies
         written = write(self.session, self.change, before)
         self.session.probe("load.files")
         self._commit(before, written.add, written.remove)
         if written.new is not None:
             self.shared, self.rest = ((before.path_of(written.new), written.new),), True
-        return counts
 
     def _again(self) -> Mapping[str, RowCounts]:
         """The outcomes of a load that was committed by a pass that did not live to record it."""

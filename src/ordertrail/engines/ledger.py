@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ordertrail.errors import ForeignChangeError
+from ordertrail.rules.tables import APP_ID
 
 _RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
@@ -27,6 +28,25 @@ def agreed_app_id(found: Iterable[str], place: str) -> str:
             hint="give each pipeline tables of its own: see the table names in the config",
         )
     return ids.pop() if ids else str(uuid.uuid4())
+
+
+def app_id_in(properties: Mapping[str, str], name: str) -> str:
+    """The application id that a table of ours has among its properties.
+
+    Args:
+        properties: Of the table.
+        name: Of the table, for the message.
+
+    Raises:
+        ForeignChangeError: It has none.
+    """
+    if APP_ID not in properties:
+        raise ForeignChangeError(
+            f"the table {name} was not made by ordertrail, or was replaced",
+            hint="choose another table name, or restore the table to a version of ordertrail's; "
+            "a target that was there before ordertrail is taken over with ordertrail adopt",
+        )
+    return properties[APP_ID]
 
 
 def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]], target: int, done: int) -> tuple[str, ...]:

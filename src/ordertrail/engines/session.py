@@ -17,11 +17,11 @@ from ordertrail.delta.key_index import KeyIndex
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
-from ordertrail.errors import ForeignChangeError
+from ordertrail.engines.ledger import app_id_in
 from ordertrail.model import Batch, Probe
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import quoted
-from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +133,8 @@ class Session:
 
 
 def app_id_of(snapshot: Snapshot) -> str:
-    """The application id that a table of ours has among its properties.
-
-    Raises:
-        ForeignChangeError: It has none.
-    """
-    properties = snapshot.metadata.properties
-    if APP_ID not in properties:
-        raise ForeignChangeError(
-            f"the table {snapshot.root} was not made by ordertrail, or was replaced",
-            hint="choose another table name, or restore the table to a version of ordertrail's",
-        )
-    return properties[APP_ID]
+    """The application id of a table of ours, see `ledger.app_id_in`."""
+    return app_id_in(snapshot.metadata.properties, str(snapshot.root))
 
 
 def archive_id(app_id: str) -> str:

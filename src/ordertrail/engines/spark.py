@@ -1,4 +1,4 @@
-"""The Spark engine: Delta tables by folder or by name, on a laptop, a cluster or Databricks.
+"""The Spark engine: Delta tables by name, and large batches of tables in folders, on a laptop, a cluster or Databricks.
 
 The steps of a batch, and the file of this package where each is: stage (`spark_stage`), load (`spark_load`), record
 (`spark_record`). Rules are those of the embedded engine: rows go through the row kernel (`spark_kernel`), sets through
@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Ledger, Staged, StageRequest
-from ordertrail.engines.ledger import agreed_app_id, reset_warnings
+from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
 from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import TableState, tables_of
-from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
+from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID
@@ -42,6 +42,9 @@ RETENTION = "delta.setTransactionRetentionDuration"
 class SparkEngine:
     """`Engine` on Spark and Delta Lake.
 
+    Attributes:
+        run: The pass, for who shares it.
+
     Args:
         config: Names, folders, contract and limits.
         probe: Called after each effect.
@@ -53,13 +56,13 @@ class SparkEngine:
 
     def __init__(self, config: Config, probe: Probe = no_probe, session: SparkSession | None = None) -> None:
         spark = session or session_of(config)
-        self._pass = SparkPass(config, spark, tables_of(spark, config), probe)
+        self.run = SparkPass(config, spark, tables_of(spark, config), probe)
         self._load: Load | None = None
 
     def open(self) -> Ledger:
         """See `Engine.open`."""
         with spark_errors("cannot open the tables"):
-            run = self._pass
+            run = self.run
             states = self._made()
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
@@ -69,7 +72,7 @@ class SparkEngine:
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
         with spark_errors("cannot read the deliveries"):
-            known = self._pass.deliveries()
+            known = self.run.deliveries()
         sizes = pa.array(sorted(set(sizes_bytes)), pa.int64())
         known = known.filter(pc.and_(pc.equal(known["state"], "loaded"), pc.is_in(known["size_bytes"], sizes)))
         times_us = known["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
@@ -91,12 +94,12 @@ class SparkEngine:
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
         with spark_errors("cannot stage the batch"):
-            return stage_batch(self._pass, request)
+            return stage_batch(self.run, request)
 
     def staged(self) -> Batch:
         """See `Engine.staged`."""
         with spark_errors("cannot read the stage"):
-            return read_staged(self._pass)
+            return read_staged(self.run)
 
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
@@ -122,26 +125,26 @@ class SparkEngine:
     def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
         """See `Engine.archived`."""
         with spark_errors("cannot note what is archived"):
-            mark_archived(self._pass, batch, elsewhere)
+            mark_archived(self.run, batch, elsewhere)
 
     def close(self) -> None:
         """See `Engine.close`."""
         with spark_errors("cannot let go of Spark"):
             self._let_go()
-            self._pass.close()
+            self.run.close()
 
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _loaded(self, batch: Batch) -> Mapping[str, RowCounts]:
         with spark_errors(f"cannot load batch {batch.number}"):
             self._let_go()
-            self._load = Load(self._pass, batch)
+            self._load = Load(self.run, batch)
             return self._load.run()
 
     def _record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
         assert self._load is not None
         with spark_errors(f"cannot record batch {batch.number}"):
-            record_batch(self._pass, self._load, counts)
+            record_batch(self.run, self._load, counts)
 
     def _let_go(self) -> None:
         if self._load is not None:
@@ -150,14 +153,16 @@ class SparkEngine:
 
     def _made(self) -> list[TableState]:
         """All five tables as they stand; those that were missing are made, of the application id of the others."""
-        run = self._pass
+        run = self.run
         tables = run.tables.all
         known = {table: table.state() for table in tables if table.exists()}
+        app_ids: list[str] = []
         for table, state in known.items():
-            _require_ours(table.name, state)
+            app_ids.append(app_id_in(state.properties, table.name))
+            _require_lasting(table.name, state)
             table.require_columns(state)
         place = f"{run.config.catalog}.{run.config.schema}"
-        run.app_id = agreed_app_id((state.properties[APP_ID] for state in known.values()), place)
+        run.app_id = agreed_app_id(app_ids, place)
         missing = [table for table in tables if table not in known]
         properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}
         for table in missing:
@@ -166,20 +171,14 @@ class SparkEngine:
 
     def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that took rows of the target away wholesale."""
-        run = self._pass
+        run = self.run
         name = run.tables.target.name
         others = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
         found = [(one.version, one.operation, one.mode) for one in others if not one.batches] if target or done else []
         return reset_warnings(name, found, target, done)
 
 
-def _require_ours(name: str, state: TableState) -> None:
-    if APP_ID not in state.properties:
-        raise ForeignChangeError(
-            f"the table {name} was not made by ordertrail, or was replaced",
-            hint="choose another table name, or restore the table to a version of ordertrail's; "
-            "a target that was there before ordertrail is taken over with ordertrail adopt",
-        )
+def _require_lasting(name: str, state: TableState) -> None:
     if RETENTION in state.properties:
         raise UnsupportedTableError(
             f"the table {name} has the property {RETENTION}: batches that are loaded would be forgotten",

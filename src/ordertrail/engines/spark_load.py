@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ordertrail.engines.batch_rows import check_balance, counted
 from ordertrail.engines.spark_merge import Changes, apply
 from ordertrail.engines.spark_on_driver import DriverWeighing
-from ordertrail.engines.spark_pass import SparkPass
+from ordertrail.engines.spark_pass import SparkPass, is_small, sizes_of
 from ordertrail.engines.spark_weigh import ClusterWeighing
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, RowCounts
@@ -65,27 +65,26 @@ class Load:
     """
 
     def __init__(self, run: SparkPass, batch: Batch) -> None:
-        state = run.tables.stage.state()
-        if state.batches.get(run.app_id) != batch.number:
+        version, staged = run.tables.stage.standing(run.app_id)
+        if staged != batch.number:
             raise ForeignChangeError(
-                f"the stage holds batch {state.batches.get(run.app_id)}, not {batch.number}",
+                f"the stage holds batch {staged}, not {batch.number}",
                 hint="another pass has staged meanwhile; run again",
             )
         self.batch = batch
         self._run = run
-        size_bytes = sum(manifest.identity.size_bytes for manifest in batch.manifests)
-        small = size_bytes <= run.config.spark.driver_max_bytes
-        self.weighing: Weighing = (DriverWeighing if small else ClusterWeighing)(run, batch, state.version)
+        small = is_small(run.config, sizes_of(batch))
+        self.weighing: Weighing = (DriverWeighing if small else ClusterWeighing)(run, batch, version)
 
     def run(self) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
         run = self._run
         recorded = self._recorded()
-        state = run.tables.target.state()
-        if state.batches.get(run.app_id, 0) >= self.batch.number:
+        version, loaded = run.tables.target.standing(run.app_id)
+        if loaded >= self.batch.number:
             counts = recorded or self.weighing.weigh_again(self._committed())
         else:
-            counts = self.weighing.weigh(state.version)
+            counts = self.weighing.weigh(version)
             apply(run, self.batch, self.weighing.changes())
         return recorded or counts
 
@@ -107,7 +106,7 @@ class Load:
     def _recorded(self) -> Mapping[str, RowCounts] | None:
         """The outcomes that the history has of this batch, None when it has not the batch yet; they are what counts."""
         run = self._run
-        if run.tables.history.state().batches.get(run.app_id, 0) < self.batch.number:
+        if run.tables.history.standing(run.app_id)[1] < self.batch.number:
             return None
         rows = run.tables.history.rows().where(f"_batch = {self.batch.number}")
         found = rows.groupBy("_delivery_id", "_outcome").count().collect()

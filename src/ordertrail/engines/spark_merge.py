@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 CHANGED = (CODES[Outcome.INSERTED], CODES[Outcome.UPDATED])
 """Numbers of the outcomes that put a row into the target."""
 
-MAX_SLOTS = 1 << 22
-"""A bitmap of keys has up to this many slots, of a byte each."""
+MAX_SLOTS = 1 << 23
+"""A bitmap of keys has up to this many slots. It is a literal, and Spark's planner looks at it again and again."""
 
 _MIN_SLOTS = 1 << 12
 _SLOTS_A_KEY = 16
+
+_BITS = 7
+"""Slots in a byte of a bitmap: what is left of one, taken as text, is ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,9 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
 
 
 def _pruned(pruning: Pruning) -> str:
-    bitmap = bytearray(pruning.slots)
+    bitmap = bytearray(pruning.slots // _BITS + 1)
     for taken in pruning.taken:
-        bitmap[taken] = 1
-    place = f"CAST(pmod(crc32(CAST(t.{ticked(pruning.column)} AS BINARY)), {pruning.slots}) AS INT) + 1"
-    return f"substring(X'{bitmap.hex()}', {place}, 1) = X'01'"
+        bitmap[taken // _BITS] |= 1 << taken % _BITS
+    place = f"CAST(pmod(crc32(CAST(t.{ticked(pruning.column)} AS BINARY)), {pruning.slots}) AS INT)"
+    byte = f"ascii(CAST(substring(X'{bitmap.hex()}', {place} DIV {_BITS} + 1, 1) AS STRING))"
+    return f"(shiftright({byte}, {place} % {_BITS}) & 1) = 1"

@@ -60,7 +60,7 @@ def _mark(run: SparkPass, table: SparkTable, batch: Batch, app_id: str, operatio
 
 
 def _due(run: SparkPass, batch: Batch, table: SparkTable) -> bool:
-    return table.state().batches.get(run.app_id, 0) < batch.number
+    return table.standing(run.app_id)[1] < batch.number
 
 
 def _append(run: SparkPass, batch: Batch, table: SparkTable, rows: DataFrame | None, name: str) -> None:

@@ -40,6 +40,8 @@ OURS: Mapping[str, str] = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     # A data file is shared by all cores, also where the table has few.
     "spark.sql.files.maxPartitionBytes": "32m",
+    # The few rows of the target that a MERGE joins are hashed, not sorted.
+    "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "64m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "UTC",

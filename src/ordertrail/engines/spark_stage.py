@@ -19,7 +19,7 @@ import pyarrow as pa
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
 from ordertrail.engines.spark_kernel import ParseTask, Scratch, plain_path
-from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of, spark_schema
+from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of, is_small, spark_schema
 from ordertrail.errors import CommitConflictError
 from ordertrail.model import Batch
 from ordertrail.rules.planning import Candidate, rounds
@@ -37,7 +37,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,-]+")
 def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
     """See `Engine.stage`."""
     batch = request.batch
-    if run.tables.stage.state().batches.get(run.app_id, 0) >= batch.number:
+    if run.tables.stage.standing(run.app_id)[1] >= batch.number:
         raise CommitConflictError(
             f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
         )
@@ -81,8 +81,7 @@ def read_staged(run: SparkPass) -> Batch:
     )
     if not rows:
         # Every file changed while the executors read it: a batch of nothing, which is loaded like any other.
-        number = run.tables.stage.state().batches.get(run.app_id, 0)
-        return Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
+        return Batch(run.tables.stage.standing(run.app_id)[1], uuid.uuid4().hex, datetime.now(UTC), ())
     rows.sort(key=lambda row: int(row["_delivery_no"]))
     number = int(str(rows[0]["_delivery_id"]).partition("-")[0])
     return staged_batch(number, [str(row["_manifest"]) for row in rows])
@@ -93,8 +92,7 @@ def read_staged(run: SparkPass) -> Batch:
 
 def _divided(run: SparkPass, candidates: Sequence[Candidate]) -> tuple[list[list[Candidate]], list[Candidate]]:
     """Groups of equal files for the executors, and the files for the driver."""
-    size = sum(candidate.identity.size_bytes for candidate in candidates)
-    if size <= run.config.spark.driver_max_bytes:
+    if is_small(run.config, (candidate.identity.size_bytes for candidate in candidates)):
         return [], list(candidates)
     for_tasks: list[list[Candidate]] = []
     for_driver: list[Candidate] = []

@@ -1,0 +1,103 @@
+"""The Spark engine on tables in folders: a small batch is the embedded engine's, only the target is Spark's to write.
+
+Folders that the driver reads as files need no Spark to be read, and a batch that fits the driver needs none to be
+weighed: what Spark adds is Delta's own `MERGE`. A batch above `spark.driver_max_mb` goes to the executors
+(`spark.SparkEngine`), as every batch does where tables have names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.session import Session
+from ordertrail.engines.spark import SparkEngine
+from ordertrail.engines.spark_changes import changes_of
+from ordertrail.engines.spark_merge import apply
+from ordertrail.engines.spark_pass import SparkPass, is_small, sizes_of
+from ordertrail.engines.spark_session import spark_errors
+from ordertrail.model import Batch, Probe, RowCounts, no_probe
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class FolderEngine(EmbeddedEngine):
+    """`Engine` on Spark and Delta Lake, for tables in folders.
+
+    Args:
+        config: Names, folders, contract and limits.
+        probe: Called after each effect.
+        session: As of `SparkEngine`.
+
+    Raises:
+        UsageError: Spark is not installed, or cannot begin.
+    """
+
+    def __init__(self, config: Config, probe: Probe = no_probe, session: SparkSession | None = None) -> None:
+        self._spark = SparkEngine(config, probe, session)
+        self._config = config
+        super().__init__(config, probe)
+
+    @cached_property
+    def _cluster(self) -> SparkEngine:
+        """What large batches go to."""
+        self._spark.open()
+        return self._spark
+
+    def open(self) -> Ledger:
+        """See `Engine.open`."""
+        ledger = super().open()
+        self._spark.run.app_id = self._session.app_id
+        return ledger
+
+    def stage(self, request: StageRequest) -> Staged:
+        """See `Engine.stage`."""
+        fresh = [c.identity.size_bytes for c in request.candidates if c.number not in request.duplicates]
+        return super().stage(request) if is_small(self._config, fresh) else self._cluster.stage(request)
+
+    def staged(self) -> Batch:
+        """See `Engine.staged`. Executors may have staged nothing at all, which only `SparkEngine` takes for a batch."""
+        return self._cluster.staged()
+
+    def load(self, batch: Batch) -> Mapping[str, RowCounts]:
+        """See `Engine.load`."""
+        return super().load(batch) if is_small(self._config, sizes_of(batch)) else self._cluster.load(batch)
+
+    def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+        """See `Engine.record`."""
+        if is_small(self._config, sizes_of(batch)):
+            super().record(batch, counts)
+        else:
+            self._cluster.record(batch, counts)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._spark.close()
+        super().close()
+
+    def new_load(self, session: Session, batch: Batch) -> Load:
+        """A load that Spark applies."""
+        return _MergedLoad(session, batch, self._spark.run)
+
+
+class _MergedLoad(Load):
+    """The embedded engine's load, applied by `MERGE`."""
+
+    def __init__(self, session: Session, batch: Batch, run: SparkPass) -> None:
+        super().__init__(session, batch)
+        self._run = run
+
+    def share(self, before: Snapshot) -> None:
+        """See `Load.share`: Spark writes all that comes into the target."""
+
+    def apply(self, before: Snapshot) -> None:
+        """See `Load.apply`."""
+        with spark_errors(f"cannot load batch {self.batch.number}"):
+            apply(self._run, self.batch, changes_of(self._run, self, before))
