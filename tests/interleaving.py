@@ -40,7 +40,10 @@ MOST_COPIES = 3
 """How often a foreign append may leave a key in the target."""
 
 FOREIGN_TIME = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
-"""The first event time that a foreign writer gives; a microsecond more with every write, so that none ties."""
+"""The first event time that a foreign writer gives; a second more with every write, so that none ties.
+
+Whole seconds: delta-rs takes a time in an update for a float, and may cut a microsecond off.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +284,7 @@ class World:
 
     def _time(self) -> datetime:
         """An event time that no vendor gives, and no other foreign write."""
-        return FOREIGN_TIME + timedelta(microseconds=self.house.version())
+        return FOREIGN_TIME + timedelta(seconds=self.house.version())
 
     def append(self, writer: str, chance: random.Random) -> None:
         """A copy of a row, or a newer row, beside a key's own; or a copy under a new key."""
