@@ -87,7 +87,7 @@ class EmbeddedEngine:
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
         with duckdb_errors(f"cannot load batch {batch.number}"):
-            self._load = self.new_load(self._session, batch)
+            self._load = self.new_load(batch)
             return self._load.run()
 
     def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
@@ -113,9 +113,9 @@ class EmbeddedEngine:
             self._session.index.close()
         self._session.con.close()
 
-    def new_load(self, session: Session, batch: Batch) -> Load:
+    def new_load(self, batch: Batch) -> Load:
         """The load of a batch."""
-        return Load(session, batch)
+        return Load(self._session, batch)
 
     def _app_id(self) -> str:
         """The id that those of our tables that are there agree on; a new one when there is none yet."""

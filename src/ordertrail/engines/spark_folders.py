@@ -20,7 +20,7 @@ from ordertrail.engines.session import Session
 from ordertrail.engines.spark import SparkEngine
 from ordertrail.engines.spark_changes import changes_of
 from ordertrail.engines.spark_merge import apply
-from ordertrail.engines.spark_pass import SparkPass, is_small, sizes_of
+from ordertrail.engines.spark_pass import SparkPass, is_small, is_small_batch
 from ordertrail.engines.spark_session import spark_errors
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 
@@ -42,7 +42,6 @@ class FolderEngine(EmbeddedEngine):
 
     def __init__(self, config: Config, probe: Probe = no_probe, session: SparkSession | None = None) -> None:
         self._spark = SparkEngine(config, probe, session)
-        self._config = config
         super().__init__(config, probe)
 
     @cached_property
@@ -60,7 +59,7 @@ class FolderEngine(EmbeddedEngine):
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
         fresh = [c.identity.size_bytes for c in request.candidates if c.number not in request.duplicates]
-        return super().stage(request) if is_small(self._config, fresh) else self._cluster.stage(request)
+        return super().stage(request) if is_small(self._session.config, fresh) else self._cluster.stage(request)
 
     def staged(self) -> Batch:
         """See `Engine.staged`. Executors may have staged nothing at all, which only `SparkEngine` takes for a batch."""
@@ -68,11 +67,11 @@ class FolderEngine(EmbeddedEngine):
 
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
-        return super().load(batch) if is_small(self._config, sizes_of(batch)) else self._cluster.load(batch)
+        return super().load(batch) if is_small_batch(self._session.config, batch) else self._cluster.load(batch)
 
     def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
         """See `Engine.record`."""
-        if is_small(self._config, sizes_of(batch)):
+        if is_small_batch(self._session.config, batch):
             super().record(batch, counts)
         else:
             self._cluster.record(batch, counts)
@@ -82,9 +81,9 @@ class FolderEngine(EmbeddedEngine):
         self._spark.close()
         super().close()
 
-    def new_load(self, session: Session, batch: Batch) -> Load:
+    def new_load(self, batch: Batch) -> Load:
         """A load that Spark applies."""
-        return _MergedLoad(session, batch, self._spark.run)
+        return _MergedLoad(self._session, batch, self._spark.run)
 
 
 class _MergedLoad(Load):

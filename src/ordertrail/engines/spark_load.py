@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ordertrail.engines.batch_rows import check_balance, counted
 from ordertrail.engines.spark_merge import Changes, apply
 from ordertrail.engines.spark_on_driver import DriverWeighing
-from ordertrail.engines.spark_pass import SparkPass, is_small, sizes_of
+from ordertrail.engines.spark_pass import SparkPass, is_small_batch
 from ordertrail.engines.spark_weigh import ClusterWeighing
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, RowCounts
@@ -73,7 +73,7 @@ class Load:
             )
         self.batch = batch
         self._run = run
-        small = is_small(run.config, sizes_of(batch))
+        small = is_small_batch(run.config, batch)
         self.weighing: Weighing = (DriverWeighing if small else ClusterWeighing)(run, batch, version)
 
     def run(self) -> Mapping[str, RowCounts]:

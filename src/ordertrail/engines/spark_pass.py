@@ -126,9 +126,9 @@ def is_small(config: Config, sizes_bytes: Iterable[int]) -> bool:
     return sum(sizes_bytes) <= config.spark.driver_max_bytes
 
 
-def sizes_of(batch: Batch) -> list[int]:
-    """The sizes of a batch's files, in bytes."""
-    return [manifest.identity.size_bytes for manifest in batch.manifests]
+def is_small_batch(config: Config, batch: Batch) -> bool:
+    """Whether a batch is the driver's, see `is_small`."""
+    return is_small(config, (manifest.identity.size_bytes for manifest in batch.manifests))
 
 
 def arrow_schema_of(columns: Sequence[TableColumn]) -> pa.Schema:

@@ -134,11 +134,10 @@ class SparkTable:
     def standing(self, app_id: str) -> tuple[int, int]:
         """The newest version, and the last batch of an application id that the table has, 0 for none."""
         if self._local is not None:
-            snapshot = self._local.newest()
-            return snapshot.version, snapshot.txns.get(app_id, 0)
-        recent = self._history(RECENT)
-        batches = _newest_batches(recent)
-        return recent[0].version, batches[app_id] if app_id in batches else self._newest_batch()
+            state = self._local_state()
+            return state.version, state.batches.get(app_id, 0)
+        version, batches = self._recent(app_id)
+        return version, batches.get(app_id, 0)
 
     def require_columns(self, state: TableState) -> None:
         """Refuse a table that lacks one of our columns.
@@ -211,20 +210,21 @@ class SparkTable:
     def _catalog_state(self) -> TableState:
         detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").select("properties").collect()[0]
         properties = dict(detail["properties"])
-        app_id = properties.get(APP_ID, "")
-        recent = self._history(RECENT)
-        batches = _newest_batches(recent)
-        if app_id and app_id not in batches:
-            batches[app_id] = self._newest_batch()
+        version, batches = self._recent(properties.get(APP_ID, ""))
         columns = tuple(self.spark.table(self.sql_name).columns)
-        return TableState(recent[0].version, properties, batches, columns)
+        return TableState(version, properties, batches, columns)
 
-    def _newest_batch(self) -> int:
-        """The highest batch number in the rows, where the history has no batch of ours any more."""
-        if self._batch_column is None:
-            return 0
-        newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
-        return int(newest["batch"] or 0)
+    def _recent(self, app_id: str) -> tuple[int, dict[str, int]]:
+        """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be."""
+        recent = self._history(RECENT)
+        batches: dict[str, int] = {}
+        for commit in recent:
+            for name, batch in commit.batches.items():
+                batches.setdefault(name, batch)
+        if app_id and app_id not in batches and self._batch_column is not None:
+            newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
+            batches[app_id] = int(newest["batch"] or 0)
+        return recent[0].version, batches
 
     def _history(self, limit: int | None) -> list[Commit]:
         cut = "" if limit is None else f" LIMIT {limit}"
@@ -283,15 +283,6 @@ def _text(value: str) -> str:
 def _commit(version: int, operation: object, parameters: object, metadata: object) -> Commit:
     mode = parameters.get("mode") if isinstance(parameters, dict) else None
     return Commit(int(version), str(operation), str(mode), _batches_in(metadata))
-
-
-def _newest_batches(commits: Sequence[Commit]) -> dict[str, int]:
-    """By application id, the last batch in some commits, newest first."""
-    batches: dict[str, int] = {}
-    for commit in commits:
-        for app_id, batch in commit.batches.items():
-            batches.setdefault(app_id, batch)
-    return batches
 
 
 def _batches_in(metadata: object) -> Mapping[str, int]:
