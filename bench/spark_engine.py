@@ -4,7 +4,9 @@
 with the same batches of 100,000 rows, half of them updates:
 
 - `engine`: a whole pass, from the file to the archive, in a session as ordertrail begins it;
-- `engine_by_name`: the same, where a catalog keeps the tables and all that is read and written goes through Spark;
+- `engine_by_name`: the same, where a catalog keeps the tables, in folders of this machine;
+- `engine_elsewhere`: the same by name, where all that is read and written goes through Spark, as with tables in an
+  object store (the folders are here; the engine is told that it may not read them);
 - `notebooks_defaults`: the notebooks' code with the defaults of Spark and Delta;
 - `notebooks_same`: the notebooks' code in a session tuned for small work, as ordertrail's is.
 
@@ -33,6 +35,7 @@ from bench.upsert import NOT_RACY_S, Case, sizes
 CONTENDERS = {
     "engine": ("ordertrail", "engine", "engine"),
     "engine_by_name": ("ordertrail", "named", "engine"),
+    "engine_elsewhere": ("ordertrail", "elsewhere", "engine"),
     "notebooks_defaults": ("delta", "notebooks", "defaults"),
     "notebooks_same": ("delta", "notebooks", "tuned"),
 }
@@ -94,7 +97,7 @@ def _figures(case: Case, found: dict[str, list[dict[str, object]]]) -> dict[str,
     medians = {name: statistics.median(float(str(one["whole_s"])) for one in ones) for name, ones in found.items()}
     ratios = {
         f"{ours}_to_{name}": round(medians[ours] / median, 2)
-        for ours in ("engine", "engine_by_name")
+        for ours in ("engine", "engine_by_name", "engine_elsewhere")
         for name, median in medians.items()
         if not name.startswith("engine")
     }

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from ordertrail.engines import spark_places
 from ordertrail.log import _waiting
 from tests.spark.session import Spark, problem, start
 
@@ -41,3 +42,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
     session = start(tmp_path_factory.mktemp("spark"))
     yield Spark(session)
     session.stop()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables with names are where this machine reads no files, as in an object store: all goes through Spark."""
+    monkeypatch.setattr(spark_places, "folder_at", lambda location: None)

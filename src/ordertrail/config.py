@@ -150,6 +150,8 @@ class Config:
         file: The file this was read from, None when it was text.
         maintenance: When the tables are maintained, and what stays.
         spark: How the engine `spark` finds its session and its tables.
+        folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
+            (`engines.choice.placed`), and where they are in none.
     """
 
     name: str
@@ -171,19 +173,33 @@ class Config:
     file: Path | None
     maintenance: Maintenance = Maintenance()
     spark: SparkSettings = SparkSettings()
+    folders: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the tables are found by name, in a catalog of Spark's."""
+        return self.engine == "spark" and self.spark.tables != "path"
 
     def table_path(self, name: str) -> Path:
         """The folder of the table with this plain name, such as `tables.target`.
 
         Raises:
-            UsageError: The tables are found by name, in a catalog of Spark's.
+            UsageError: The tables are found by name, and the catalog has them in no folder that this process reads.
         """
-        if self.engine == "spark" and self.spark.tables != "path":
-            raise UsageError(
-                f'the tables of pipeline {self.name} are in a catalog of Spark (spark.tables = "{self.spark.tables}")',
-                hint='ask Spark, in SQL; this command reads tables in folders (spark.tables = "path")',
-            )
-        return self.warehouse / self.catalog / self.schema / name
+        if not self.by_name:
+            return self.warehouse / self.catalog / self.schema / name
+        for known, folder in self.folders:
+            if known == name:
+                return folder
+        raise UsageError(
+            f"the tables of pipeline {self.name} are not there yet, or in no folders that this machine may read and "
+            f'write, or have features that only Spark writes to (spark.tables = "{self.spark.tables}")',
+            hint="load a batch with ordertrail run, then try again; else ask for their rows with SQL on Spark",
+        )
+
+    def embedded_in(self, warehouse: Path) -> Config:
+        """The same pipeline for the embedded engine, all tables in folders below another warehouse."""
+        return replace(self, engine="embedded", warehouse=warehouse, folders=())
 
 
 def load_config(

@@ -22,6 +22,7 @@ from ordertrail.delta.log_cleanup import CleanUp, checkpoint, clean_up, plan_cle
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
+from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_compact import compact, tidy_index
 from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.session import Session, tables_of
@@ -129,6 +130,7 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
         TableError: No pass has run yet, or a table is damaged.
     """
     now_s = time.time()
+    config = placed(config)
     tables = tables_of(config)
     limits = config.maintenance
     steps: list[Step] = []
@@ -179,6 +181,7 @@ def maintain(
         OrdertrailError: What went wrong; the tables are whole, and running it again goes on.
     """
     began = time.perf_counter()
+    config = placed(config)
     if dry_run:
         plan = plan_maintenance(config) if plan is None else plan
         planned = tuple(StepDone(step, False, "", 0.0) for step in plan.steps)

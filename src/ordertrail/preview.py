@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
+from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_plan import DryRun, Weighed, open_dry_run
 from ordertrail.errors import FileChangedError, UsageError
 from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
@@ -98,6 +99,7 @@ def plan_files(config: Config, files: Sequence[Path], *, vendor: str | None = No
         UsageError: A file is not there or not readable, its vendor is not clear, or there is no such vendor.
         TableError: A table is damaged or not ours.
     """
+    config = placed(config)
     chosen = _named_vendor(config, vendor)
     given = [_look_at(config, path, chosen) for path in dict.fromkeys(map(Path, files))]
     with tempfile.TemporaryDirectory(prefix="ordertrail-plan-") as folder:

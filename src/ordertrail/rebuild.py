@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_rebuild import Differences, Rebuild
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.errors import OrdertrailError, TableError
@@ -79,6 +80,7 @@ def rebuild(
         CommitConflictError: Another writer was faster again and again; nothing was written.
     """
     began = time.perf_counter()
+    config = placed(config)
     with pipeline_lock(config):
         con = connect(config.threads, config.memory_limit_mb, config.warehouse / ".ordertrail-spill")
         try:

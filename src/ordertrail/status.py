@@ -20,6 +20,7 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.engines.choice import placed
 from ordertrail.errors import OrdertrailError, StorageError, UsageError
 from ordertrail.model import State
 from ordertrail.rows import Cell, Row, Rows, json_value, rows_of
@@ -174,6 +175,7 @@ class Reader:
     """
 
     def __init__(self, config: Config) -> None:
+        config = placed(config)
         names, contract = config.tables, config.contract
         self.config = config
         self._columns: dict[str, Sequence[TableColumn]] = {

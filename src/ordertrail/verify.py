@@ -21,6 +21,7 @@ from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.delta.vectors import read_vector
+from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.session import Session, Tables, tables_of
 from ordertrail.errors import StorageError, TableError
@@ -77,6 +78,7 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
     Raises:
         TableError: No pass has run yet: there is no table.
     """
+    config = placed(config)
     tables = tables_of(config)
     if not any(table.log.exists() for table in tables.all):
         raise TableError(f"there is no Delta table in {tables.target.root}", hint="run a pass first: ordertrail run")

@@ -18,6 +18,7 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
+from ordertrail.engines.choice import placed
 from ordertrail.errors import OrdertrailError, PassRunningError
 from ordertrail.log import Log
 
@@ -113,6 +114,9 @@ class Upkeep:
 
 def due_reasons(config: Config) -> tuple[str, ...]:
     """Why the tables are to be maintained now, read off their logs; none before the first pass."""
+    config = placed(config)
+    if not _maintainable(config):
+        return ()
     names = config.tables
     found: list[str] = []
     for name in (names.target, names.history, names.rejects, names.deliveries):
@@ -122,8 +126,16 @@ def due_reasons(config: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _maintainable(config: Config) -> bool:
+    """Whether there are tables, and in folders: others are for their catalog to maintain."""
+    if config.by_name and not config.folders:
+        return False
+    return DeltaLog(config.table_path(config.tables.deliveries)).exists()
+
+
 def _maintain(config: Config) -> None:
-    if not DeltaLog(config.table_path(config.tables.deliveries)).exists():
+    config = placed(config)
+    if not _maintainable(config):
         return
     # The engine takes its time to import; a pass has done it before.
     from ordertrail.maintain import describe, maintain

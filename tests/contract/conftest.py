@@ -25,7 +25,7 @@ WAYS = (
     pytest.param("executors", marks=pytest.mark.spark),
 )
 """The embedded engine with deletion vectors and with copies; Spark on tables in folders, on tables with names, and in
-the executors."""
+the executors. The tables with names are on storage that only Spark reads."""
 
 ON_SPARK = ("spark", "named", "executors")
 
@@ -103,6 +103,7 @@ def make_house(tmp_path: Path, engine: str, way: str, request: pytest.FixtureReq
         house = open_house(tmp_path, toml, engine, deletion_vectors=way != "copies", spark=settings)
         if way == "named":
             spark: Spark = request.getfixturevalue("spark")
+            request.getfixturevalue("elsewhere")
             house.turn(schema=f"house_{uuid.uuid4().hex[:8]}", spark=SparkSettings(tables="two-level"))
             # The catalog keeps the tables in folders where other readers look for them.
             spark.run(f"CREATE SCHEMA {house.config.schema} LOCATION '{house.table_path('target').parent}'")

@@ -44,9 +44,9 @@ def arrivals(draw: st.DrawFn, *, absent: bool = False) -> Arrival:
     return files, draw(batchings(files))
 
 
-def load(root: Path, batches: Batches) -> House:
+def load(root: Path, batches: Batches, engine: str = "embedded") -> House:
     """A house where the batches came one after the other."""
-    house = open_house(root, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    house = open_house(root, engine=engine, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
     for files in batches:
         house.drop_all(files)
         house.run()
@@ -70,9 +70,10 @@ def expected_target(files: Sequence[FeedFile]) -> dict[Key, Row]:
     return {key: {**row, "_rescued": newest[key][1]} for key, row in target.items()}
 
 
-def check_order(files: Sequence[FeedFile], batches: Batches) -> None:
+def check_order(files: Sequence[FeedFile], batches: Batches, engine: str = "embedded") -> None:
+    """P2 of one arrival, on an engine."""
     with tempfile.TemporaryDirectory() as folder, without_fsync():
-        house = load(Path(folder), batches)
+        house = load(Path(folder), batches, engine)
         target = house.target()
         for row in house.rows("target"):
             target[(row["tracking_num"],)]["_rescued"] = row["_rescued"]

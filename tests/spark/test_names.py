@@ -1,4 +1,7 @@
-"""Tables by name: the whole pipeline on `incremental_load.default.orders_*` and on `schema.table`, a crash included."""
+"""Tables by name: the whole pipeline on `incremental_load.default.orders_*` and on `schema.table`, a crash included.
+
+Where the catalog's tables are folders that this machine reads, and, as `elsewhere`, where only Spark reaches them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail.config import SparkSettings, Tables, TablesBy
+from ordertrail.config import Config, SparkSettings, Tables, TablesBy
 from ordertrail.engines import spark_tables
+from ordertrail.engines.choice import engine_of, placed
+from ordertrail.engines.spark import SparkEngine
+from ordertrail.engines.spark_folders import FolderEngine
 from ordertrail.errors import UsageError
+from ordertrail.maintain import maintain
+from ordertrail.model import no_probe
+from ordertrail.preview import plan_files
+from ordertrail.rebuild import rebuild
 from ordertrail.status import Reader
+from ordertrail.verify import verify
+from ordertrail.watch_maintenance import due_reasons
 from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS
-from tests.harness import House, open_house
+from tests.harness import House, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state
 from tests.spark.session import CATALOG, Spark
 
@@ -21,6 +33,8 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 _files = feed(36, seed=11)
 BATCHES = [_files[:12], _files[12:24], _files[24:]]
+EXECUTORS = 1
+"""The batch that goes to the executors."""
 
 Named = Callable[[TablesBy], House]
 
@@ -40,43 +54,122 @@ def named(tmp_path: Path, spark: Spark) -> Iterator[Named]:
             spark=SparkSettings(tables=tables),
         )
 
-    yield make
+    with without_fsync():
+        yield make
     for name in names:
         spark.run(f"DROP TABLE IF EXISTS {CATALOG}.default.{name}")
 
 
-@pytest.mark.parametrize("tables", ["three-level", "two-level"])
-def test_the_whole_pipeline_by_name(tmp_path: Path, spark: Spark, named: Named, tables: TablesBy) -> None:
-    """P7: the tables are those of the embedded engine, small batches on the driver and one in the executors."""
-    house = named(tables)
+def engine_type(config: Config) -> type:
+    """Which engine the next pass gets."""
+    engine = engine_of(config, no_probe)
+    engine.close()
+    return type(engine)
+
+
+def run_all(house: House, tables: TablesBy) -> None:
     for number, files in enumerate(BATCHES):
         house.drop_all(files)
-        house.turn(spark=SparkSettings(tables=tables, driver_max_bytes=0 if number == 1 else 64 << 20))
+        house.turn(spark=SparkSettings(tables=tables, driver_max_bytes=0 if number == EXECUTORS else 64 << 20))
         assert house.run().batch == number + 1
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_whole_pipeline_by_name(tmp_path: Path, spark: Spark, named: Named) -> None:
+    """P7: the tables are those of the embedded engine, small batches on the driver and one in the executors."""
+    house = named("three-level")
+    run_all(house, "three-level")
+    assert engine_type(house.config) is SparkEngine
     check_same(state(house, by_name(spark)), state(load(tmp_path / "embedded", BATCHES, lambda _: EMBEDDED)))
     assert house.run().batch is None
 
 
-@pytest.mark.parametrize("effect", ["stage.committed", "load.committed", "history.committed", "deliveries.committed"])
-def test_a_crash_is_finished_from_the_tables_history(
-    tmp_path: Path, spark: Spark, named: Named, effect: str, monkeypatch: pytest.MonkeyPatch
+def test_a_catalog_of_folders(tmp_path: Path, spark: Spark, named: Named) -> None:
+    """P7, and every command: from the second batch on the tables are read where the catalog keeps them."""
+    house = named("three-level")
+    assert engine_type(house.config) is SparkEngine  # which makes the tables
+    run_all(house, "three-level")
+    assert engine_type(house.config) is FolderEngine
+    twin = load(tmp_path / "embedded", BATCHES, lambda _: EMBEDDED)
+    check_same(state(house, by_name(spark)), state(twin))
+
+    with Reader(house.config) as reader, Reader(twin.config) as expected:
+        assert reader.status().target_rows == expected.status().target_rows
+        assert reader.track("SAME").current is not None
+    assert due_reasons(house.config) == due_reasons(twin.config)
+    planned = house.config.source / "acme/order_tracking_2026_11_24_999.csv"
+    planned.write_bytes(next(f.content for f in BATCHES[0] if f.path.startswith("acme") and b"SAME" in f.content))
+    assert plan_files(house.config, [planned]).rows.parsed > 0
+    planned.unlink()
+    assert maintain(house.config).steps
+    assert rebuild(house.config).rows == expected.status().target_rows
+    assert verify(house.config).ok
+    assert house.run().batch is None
+    check_same(state(house, by_name(spark)), state(twin))
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_crashes_are_finished_from_the_tables_history(
+    tmp_path: Path, spark: Spark, named: Named, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P1 where no log can be read: what is done stands in the history of the tables, and in their rows."""
     house = named("three-level")
+    # The commits of others push ours out of what is looked at first.
+    monkeypatch.setattr(spark_tables, "RECENT", 1)
+    batches = [_files[:8], _files[8:16], _files[16:24], _files[24:32]]
+    effects = "deliveries.committed", "stage.committed", "load.committed", "history.committed"
+    for effect, files in zip(effects, batches, strict=True):
+        house.drop_all(files)
+        with pytest.raises(Crash):
+            house.run(crash_at(effect))
+        spark.run(f"ALTER TABLE {CATALOG}.default.{house.config.tables.history} SET TBLPROPERTIES ('a' = '{effect}')")
+        assert house.run().recovered == (effect != "deliveries.committed")
+    check_same(state(house, by_name(spark)), state(load(tmp_path / "embedded", batches, lambda _: EMBEDDED)))
+
+
+def test_each_way_finishes_what_the_other_began(
+    tmp_path: Path, spark: Spark, named: Named, request: pytest.FixtureRequest
+) -> None:
+    """P1: one that made the tables by a pass that reads folders, and one of such a pass by one that may not."""
+    house = named("two-level")
     for files in BATCHES[:2]:
         house.drop_all(files)
+        with pytest.raises(Crash):
+            house.run(crash_at("load.committed"))
         if files is BATCHES[1]:
-            with pytest.raises(Crash):
-                house.run(crash_at(effect))
-            # The commits of others have pushed ours out of what is looked at first.
-            monkeypatch.setattr(spark_tables, "RECENT", 1)
-            spark.run(f"ALTER TABLE {CATALOG}.default.{house.config.tables.history} SET TBLPROPERTIES ('a' = 'b')")
-        report = house.run()
-    assert report.recovered == (effect != "deliveries.committed")
+            request.getfixturevalue("elsewhere")
+        assert house.run().recovered
     check_same(state(house, by_name(spark)), state(load(tmp_path / "embedded", BATCHES[:2], lambda _: EMBEDDED)))
 
 
-def test_commands_that_read_folders_say_so(named: Named) -> None:
+@pytest.mark.usefixtures("elsewhere")
+def test_commands_say_that_the_tables_are_elsewhere(named: Named) -> None:
     house = named("three-level")
-    with pytest.raises(UsageError, match="catalog of Spark"), Reader(house.config):
+    with pytest.raises(UsageError, match="in no folders that this machine may read"), Reader(house.config):
         pass
+    assert not due_reasons(house.config)
+
+
+def test_a_table_that_only_its_catalog_may_write_to(spark: Spark, named: Named) -> None:
+    """What the embedded engine refuses is Spark's."""
+    house = named("two-level")
+    engine_of(house.config, no_probe).open()
+    target = f"default.{house.config.tables.target}"
+    assert placed(house.config).folders
+    spark.run(f"ALTER TABLE {target} ADD CONSTRAINT numbered CHECK (tracking_num <> '')")
+    assert engine_type(house.config) is SparkEngine
+
+
+def test_the_folder_is_the_one_that_the_catalog_means(tmp_path: Path, spark: Spark, named: Named) -> None:
+    """Also where its name has a blank and a percent sign."""
+    house = named("two-level")
+    place = tmp_path / "a b%20c"
+    tables = house.config.tables
+    schema = f"odd_{uuid.uuid4().hex[:8]}"
+    spark.run(f"CREATE SCHEMA {schema} LOCATION '{place}'")
+    house.turn(schema=schema)
+    engine_of(house.config, no_probe).open()
+    folders = dict(placed(house.config).folders)
+    assert (folders[tables.target] / "_delta_log").is_dir()
+    assert folders[tables.target].parent.name == place.name
+    spark.run(f"DROP SCHEMA {schema} CASCADE")

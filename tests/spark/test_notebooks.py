@@ -26,7 +26,7 @@ from tests.oracle import Row
 from tests.spark.engines import by_name, name_of
 from tests.spark.session import CATALOG, Spark
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("elsewhere")]
 
 SCHEMA = "default"
 TABLES = ("stage", "target", "history", "rejects", "deliveries")

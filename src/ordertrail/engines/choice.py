@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
-from ordertrail.engines.base import Engine
-from ordertrail.model import Probe
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from ordertrail.engines.base import Engine
+    from ordertrail.model import Probe
 
 
 def engine_of(config: Config, probe: Probe, session: SparkSession | None = None) -> Engine:
@@ -27,10 +28,32 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
         from ordertrail.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(config, probe)
-    if config.spark.tables == "path":
-        from ordertrail.engines.spark_folders import FolderEngine
+    config = placed(config, session)
+    if config.by_name and not config.folders:
+        from ordertrail.engines.spark import SparkEngine
 
-        return FolderEngine(config, probe, session)
-    from ordertrail.engines.spark import SparkEngine
+        return SparkEngine(config, probe, session)
+    from ordertrail.engines.spark_folders import FolderEngine
 
-    return SparkEngine(config, probe, session)
+    return FolderEngine(config, probe, session)
+
+
+def placed(config: Config, session: SparkSession | None = None) -> Config:
+    """The config with the folders of its tables, so that what reads folders can read tables with names.
+
+    Args:
+        config: Of the pipeline.
+        session: Asked where the tables have names; None takes the active one, or begins one.
+
+    Returns:
+        See `spark_places.placed_by`; as it was where tables have no names.
+
+    Raises:
+        UsageError: Spark is not installed, or cannot begin.
+    """
+    if not config.by_name or config.folders:
+        return config
+    from ordertrail.engines.spark_places import placed_by
+    from ordertrail.engines.spark_session import session_of
+
+    return placed_by(session or session_of(config), config)

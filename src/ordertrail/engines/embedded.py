@@ -121,7 +121,7 @@ class EmbeddedEngine:
         """The id that those of our tables that are there agree on; a new one when there is none yet."""
         tables = self._session.tables.all
         found = (app_id_of(table.newest()) for table in tables if table.log.exists())
-        return agreed_app_id(found, str(self._session.config.table_path("")))
+        return agreed_app_id(found, str(tables[0].root.parent))
 
     def _foreign_resets(self, app_id: str, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that took rows of the target away wholesale."""

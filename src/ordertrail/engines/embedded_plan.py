@@ -113,7 +113,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
         config: Of the pipeline. Nothing is written below its folders.
         scratch: An empty folder; the caller throws it away.
     """
-    real, own = tables_of(config), tables_of(replace(config, warehouse=scratch / "warehouse"))
+    real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
     tables = own
     if all(table.log.exists() for table in real.all):
         tables = replace(real, stage=own.stage, rejects=own.rejects)

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ class DriverWeighing:
         self._batch = batch
         self._held = ExitStack()
         scratch = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ordertrail-")))
-        config = replace(run.config, engine="embedded", warehouse=scratch / "tables")
+        config = run.config.embedded_in(scratch / "tables")
         con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
         self._held.callback(con.close)
         pool = self._held.enter_context(ThreadPoolExecutor(max_workers=1))

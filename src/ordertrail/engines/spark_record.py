@@ -36,7 +36,7 @@ def record_batch(run: SparkPass, load: Load, counts: Mapping[str, RowCounts]) ->
 def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
     """See `Engine.archived`. The mark is a `txn` of the deliveries table under an application id of its own."""
     table = run.tables.deliveries
-    if table.state().batches.get(run.archive_id, 0) >= batch.number:
+    if table.standing(run.archive_id, in_rows=False)[1] >= batch.number:
         return
     with run.commit(batch, "ARCHIVE", run.archive_id):
         if elsewhere:

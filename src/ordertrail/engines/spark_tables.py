@@ -1,8 +1,8 @@
 """The five tables on Spark: their names in SQL, making them, and what their history says of batches.
 
 A batch that a table has is known from the `txn` in its log where the log is a folder of this machine. Where a catalog
-keeps the tables it is known from the table's history, into which every commit of ours writes the batch, and, where the
-history was cleaned up, from the batch numbers in the rows.
+keeps the tables elsewhere it is known from the table's history, into which every commit of ours writes the batch, and,
+where the history was cleaned up, from the batch numbers in the rows.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ class SparkTable:
         self.columns = tuple(columns)
         self._batch_column = batch_column
         self._local: Table | None = None
+        if not config.by_name or config.folders:
+            self._local = Table(config.table_path(name), columns)
         match config.spark.tables:
             case "path":
-                folder = config.table_path(name)
-                self._local = Table(folder, columns)
-                self.sql_name = f"delta.{ticked(str(folder))}"
+                self.sql_name = f"delta.{ticked(str(config.table_path(name)))}"
             case "two-level":
                 self.sql_name = f"{ticked(config.schema)}.{ticked(name)}"
             case "three-level":
@@ -131,12 +131,17 @@ class SparkTable:
         """
         return self._local_state() if self._local is not None else self._catalog_state()
 
-    def standing(self, app_id: str) -> tuple[int, int]:
-        """The newest version, and the last batch of an application id that the table has, 0 for none."""
+    def standing(self, app_id: str, *, in_rows: bool = True) -> tuple[int, int]:
+        """The newest version, and the last batch of an application id that the table has, 0 for none.
+
+        Args:
+            app_id: Of the batch.
+            in_rows: Its batches have rows, which tell where the history is too short.
+        """
         if self._local is not None:
             state = self._local_state()
             return state.version, state.batches.get(app_id, 0)
-        version, batches = self._recent(app_id)
+        version, batches = self._recent(app_id if in_rows else "")
         return version, batches.get(app_id, 0)
 
     def require_columns(self, state: TableState) -> None:
@@ -208,8 +213,8 @@ class SparkTable:
         return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.columns)
 
     def _catalog_state(self) -> TableState:
-        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").select("properties").collect()[0]
-        properties = dict(detail["properties"])
+        found = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
+        properties = {str(row["key"]): str(row["value"]) for row in found}
         version, batches = self._recent(properties.get(APP_ID, ""))
         columns = tuple(self.spark.table(self.sql_name).columns)
         return TableState(version, properties, batches, columns)
