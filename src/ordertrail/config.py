@@ -180,6 +180,11 @@ class Config:
         """Whether the tables are found by name, in a catalog of Spark's."""
         return self.engine == "spark" and self.spark.tables != "path"
 
+    @property
+    def in_folders(self) -> bool:
+        """Whether it is known in which folders the tables are, so that this process reads them as files."""
+        return not self.by_name or bool(self.folders)
+
     def table_path(self, name: str) -> Path:
         """The folder of the table with this plain name, such as `tables.target`.
 

@@ -128,9 +128,7 @@ def due_reasons(config: Config) -> tuple[str, ...]:
 
 def _maintainable(config: Config) -> bool:
     """Whether there are tables, and in folders: others are for their catalog to maintain."""
-    if config.by_name and not config.folders:
-        return False
-    return DeltaLog(config.table_path(config.tables.deliveries)).exists()
+    return config.in_folders and DeltaLog(config.table_path(config.tables.deliveries)).exists()
 
 
 def _maintain(config: Config) -> None:

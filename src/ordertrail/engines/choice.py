@@ -29,7 +29,7 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
 
         return EmbeddedEngine(config, probe)
     config = placed(config, session)
-    if config.by_name and not config.folders:
+    if not config.in_folders:
         from ordertrail.engines.spark import SparkEngine
 
         return SparkEngine(config, probe, session)
@@ -51,7 +51,7 @@ def placed(config: Config, session: SparkSession | None = None) -> Config:
     Raises:
         UsageError: Spark is not installed, or cannot begin.
     """
-    if not config.by_name or config.folders:
+    if config.in_folders:
         return config
     from ordertrail.engines.spark_places import placed_by
     from ordertrail.engines.spark_session import session_of

@@ -1,4 +1,4 @@
-"""The Spark engine: Delta tables by name, and large batches of tables in folders, on a laptop, a cluster or Databricks.
+"""The Spark engine: tables that only Spark reads, and large batches of all others; on a laptop, a cluster, Databricks.
 
 The steps of a batch, and the file of this package where each is: stage (`spark_stage`), load (`spark_load`), record
 (`spark_record`). Rules are those of the embedded engine: rows go through the row kernel (`spark_kernel`), sets through

@@ -2,7 +2,7 @@
 
 Folders that the driver reads as files need no Spark to be read, and a batch that fits the driver needs none to be
 weighed: what Spark adds is Delta's own `MERGE`. A batch above `spark.driver_max_mb` goes to the executors
-(`spark.SparkEngine`), as every batch does where tables have names.
+(`spark.SparkEngine`), as every batch does where only Spark reads the tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weigh a small batch where tables have names: its rows, and the target's rows of its keys, come to the driver.
+"""Weigh a small batch where only Spark reads the tables: its rows, and the target's of its keys, come to the driver.
 
 What weighs them is the embedded engine's load itself (`embedded_load`), on tables in a scratch folder that hold just
 these rows. So a small batch costs Spark one look into the target, and the commits.

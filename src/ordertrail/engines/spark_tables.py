@@ -88,7 +88,7 @@ class SparkTable:
         self.columns = tuple(columns)
         self._batch_column = batch_column
         self._local: Table | None = None
-        if not config.by_name or config.folders:
+        if config.in_folders:
             self._local = Table(config.table_path(name), columns)
         match config.spark.tables:
             case "path":
