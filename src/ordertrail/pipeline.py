@@ -36,8 +36,9 @@ from ordertrail.model import (
     Vendor,
     no_probe,
 )
+from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key
-from ordertrail.rules.planning import Candidate, LoadedFile, contract_hash, delivery_id, loaded_before
+from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
 from ordertrail.sources.base import Source
 from ordertrail.sources.directory import DirectorySource
 
@@ -213,7 +214,7 @@ class _Pass:
 
     def _candidates(self, files: Sequence[FoundFile], batch: int) -> list[Candidate]:
         vendors = {vendor.name: vendor for vendor in self._config.vendors}
-        hashes = {vendor.name: contract_hash(self._config.contract, vendor) for vendor in self._config.vendors}
+        hashes = {vendor.name: contract_hashes(self._config.contract, vendor) for vendor in self._config.vendors}
         found: list[Candidate] = []
         for file in files:
             try:
@@ -281,7 +282,7 @@ class _Pass:
 
 
 def _candidate(
-    file: FoundFile, vendor: Vendor, batch: int, number: int, digest: str | Future[str], hashed_contract: str
+    file: FoundFile, vendor: Vendor, batch: int, number: int, digest: str | Future[str], hashes: Sequence[str]
 ) -> Candidate:
     identity: FileIdentity = file.identity
     return Candidate(
@@ -293,7 +294,8 @@ def _candidate(
         identity=identity,
         digest=digest,
         file_key=file_key(file.path.rpartition("/")[2], vendor, identity.mtime_ns),
-        contract_hash=hashed_contract,
+        contract_hash=hashes[0],
+        older_hashes=tuple(hashes[1:]),
     )
 
 

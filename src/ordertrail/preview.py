@@ -23,8 +23,9 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_plan import DryRun, Weighed, open_dry_run
 from ordertrail.errors import FileChangedError, UsageError
 from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
+from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key, take
-from ordertrail.rules.planning import Candidate, contract_hash, delivery_id, loaded_before
+from ordertrail.rules.planning import Candidate, delivery_id, loaded_before
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
 
 MAX_REJECTS = 20
@@ -158,6 +159,7 @@ def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, numbe
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(file.path, error) from error
+    hashes = contract_hashes(config.contract, vendor)
     return Candidate(
         number=number,
         delivery_id=delivery_id(batch.number, number, clean_name(file.below_source), file.identity),
@@ -167,7 +169,8 @@ def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, numbe
         identity=file.identity,
         digest=sha256,
         file_key=file_key(file.path.name, vendor, file.identity.mtime_ns),
-        contract_hash=contract_hash(config.contract, vendor),
+        contract_hash=hashes[0],
+        older_hashes=hashes[1:],
     )
 
 

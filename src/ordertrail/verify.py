@@ -28,8 +28,8 @@ from ordertrail.errors import StorageError, TableError
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
+from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.placing import contract_key_sql
-from ordertrail.rules.planning import contract_hash
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
 
 EXAMPLES = 10
@@ -393,12 +393,12 @@ def _archived(proof: _Proof) -> _Finding:
 
 
 def _fold_hint(proof: _Proof) -> str:
-    vendors = {vendor.name: contract_hash(proof.config.contract, vendor) for vendor in proof.config.vendors}
+    vendors = {vendor.name: contract_hashes(proof.config.contract, vendor) for vendor in proof.config.vendors}
     known = proof.session.run(
         f"SELECT DISTINCT vendor, contract_hash FROM {proof.rows(proof.session.tables.deliveries)} "
         "WHERE state = 'loaded' ORDER BY ALL"
     )
-    changed = sorted({str(name) for name, hashed in known if vendors.get(str(name), hashed) != hashed})
+    changed = sorted({str(name) for name, hashed in known if hashed not in vendors.get(str(name), (hashed,))})
     hint = f"if somebody else wrote to the target: {_cure(proof)}"
     if changed:
         hint += f"; the contract or the profile of {', '.join(changed)} was changed since, which may be why"

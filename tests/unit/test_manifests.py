@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ordertrail.errors import TableError
 from ordertrail.model import FileIdentity, Manifest, State
 from ordertrail.rules.manifests import from_json, to_json
 
@@ -58,3 +61,57 @@ def test_the_text_is_json_with_times_that_have_a_zone() -> None:
     assert body["path"] == "a\udcff.csv"
     assert body["state"] == "empty"
     assert from_json(json.dumps(body))[2] - clock == timedelta(0)
+
+
+FIRST = (
+    '{"absent": ["address"], "archive_path": "2026/11/28/x.csv", "clock": "2026-11-28T16:43:45.655811+00:00", '
+    '"contract_hash": "h", "delivery_id": "000002-00003-aa", "discovered_at": "2026-11-28T16:43:45.655811+00:00", '
+    '"file_key": 6, "file_name": "x.csv", "first_error": null, '
+    '"identity": {"ctime_ns": 5, "device": 1, "inode": 2, "mtime_ns": 4, "size_bytes": 3}, "path": "acme/x.csv", '
+    '"reason": null, "rows_duplicate": 0, "rows_parsed": 7, "rows_rejected": 1, "run_id": "run", "sha256": "s", '
+    '"state": "loaded", "vendor": "acme"}'
+)
+"""As the first release wrote it."""
+
+MEMBERS = frozenset(json.loads(FIRST)) - {"run_id", "clock"}
+
+
+def test_what_the_first_release_wrote_is_read() -> None:
+    manifest, run_id, clock = from_json(FIRST)
+    assert (manifest.vendor, manifest.rows_parsed, manifest.absent, run_id) == ("acme", 7, ("address",), "run")
+    assert (manifest.identity, manifest.state, manifest.discovered_at) == (
+        FileIdentity(1, 2, 3, 4, 5), State.LOADED, clock,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "first"), [(Manifest, MEMBERS), (FileIdentity, json.loads(FIRST)["identity"])])
+def test_a_member_that_came_later_says_with_its_default_what_was_so_before(
+    value: type[Manifest | FileIdentity], first: frozenset[str]
+) -> None:
+    for one in fields(value):
+        later = one.name not in first
+        assert later == (one.default is not MISSING or one.default_factory is not MISSING), one.name
+
+
+def test_members_that_a_later_release_wrote_are_ignored() -> None:
+    body = json.loads(FIRST)
+    more = {**body, "new": {"a": [1]}, "identity": {**body["identity"], "links": 2}, "version": 1}
+    assert from_json(json.dumps(more)) == from_json(FIRST)
+
+
+def test_a_text_of_a_later_version_names_the_way_out() -> None:
+    with pytest.raises(TableError, match="newer release") as caught:
+        from_json(json.dumps({**json.loads(FIRST), "version": 2}))
+    assert "install it again" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "null", "{}", FIRST[:-1], FIRST.replace('"loaded"', '"lost"'), FIRST.replace('"sha256"', '"sha"'),
+        FIRST.replace('"identity"', '"identity": 1, "other"'), FIRST.replace("2026-11-28T", ""),
+    ],
+)  # fmt: skip
+def test_a_damaged_text_is_an_error_of_the_table(text: str) -> None:
+    with pytest.raises(TableError, match="cannot be read"):
+        from_json(text)

@@ -13,14 +13,12 @@ from ordertrail.rules.filekey import MAX_NAME_BYTES, archive_path
 from ordertrail.rules.planning import (
     Candidate,
     LoadedFile,
-    contract_hash,
     delivery_id,
     delivery_number,
     loaded_before,
     rounds,
     state_of,
 )
-from tests.oracle import default_contract
 
 ACME = Vendor("acme")
 CANDIDATE = Candidate(
@@ -48,32 +46,6 @@ def test_ids() -> None:
     assert len(path.rpartition("/")[2].encode()) <= MAX_NAME_BYTES
 
 
-def test_the_contract_hash_covers_all_that_makes_rows_of_bytes() -> None:
-    contract = default_contract()
-    base = contract_hash(contract, ACME)
-    assert base == contract_hash(default_contract(), Vendor("acme"))
-    assert base == contract_hash(contract, replace(ACME, files="other/*.csv"))
-    changed = [
-        contract_hash(contract, vendor)
-        for vendor in (
-            replace(ACME, delimiter=";"), replace(ACME, quote="'"), replace(ACME, encoding="cp1252"),
-            replace(ACME, timezone="Europe/Berlin"),
-            replace(ACME, aliases=(("status", ("s",)),)), replace(ACME, status_map=(("a", "b"),)),
-            replace(ACME, absent=("status",)),
-            replace(ACME, formats=(("pck_recieved_date", ("%d",)),)), replace(ACME, name="blue"),
-            replace(ACME, file_date="%Y"),
-        )
-    ]  # fmt: skip
-    changed += [
-        contract_hash(replace(contract, **change), ACME)
-        for change in (
-            {"columns": contract.columns[::-1]}, {"key": ("order_num",)}, {"status": None}, {"status_rank": ("X",)},
-            {"unknown_columns": "strict"}, {"max_future_s": 1},
-        )
-    ]  # fmt: skip
-    assert len({base, *changed}) == len(changed) + 1
-
-
 @pytest.mark.parametrize(
     ("loaded", "duplicate"),
     [
@@ -94,6 +66,12 @@ def test_a_file_is_a_duplicate_only_of_the_same_bytes_loaded_with_an_order_not_l
     loaded: LoadedFile, duplicate: bool
 ) -> None:
     assert loaded_before(CANDIDATE, [loaded]) == (loaded if duplicate else None)
+
+
+def test_a_file_that_an_older_release_loaded_is_known_by_the_name_it_gave_the_contract() -> None:
+    candidate = replace(CANDIDATE, contract_hash="new", older_hashes=("h",))
+    assert loaded_before(candidate, [LOADED]) == LOADED
+    assert loaded_before(replace(candidate, older_hashes=()), [LOADED]) is None
 
 
 def test_of_several_the_highest_is_named() -> None:

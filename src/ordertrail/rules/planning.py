@@ -1,15 +1,14 @@
-"""What one pass will do with the files it found: ids, contract hashes, files that were loaded before."""
+"""What one pass will do with the files it found: ids, files that were loaded before, states."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
-from ordertrail.model import Contract, FileIdentity, State, Vendor
+from ordertrail.model import FileIdentity, State, Vendor
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,7 @@ class Candidate:
         digest: SHA-256 of the whole file, hexadecimal, or the promise of it: a large file is hashed while it is parsed.
         file_key: Milliseconds since 1970.
         contract_hash: Of the contract and the vendor's profile.
+        older_hashes: What older releases called the same contract and profile.
     """
 
     number: int
@@ -37,6 +37,7 @@ class Candidate:
     digest: str | Future[str]
     file_key: int
     contract_hash: str
+    older_hashes: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -69,14 +70,6 @@ class LoadedFile:
         return self.file_key, self.clean_path.encode(), self.mtime_ms
 
 
-def contract_hash(contract: Contract, vendor: Vendor) -> str:
-    """A name for all that decides how a file's bytes become rows: the contract and the vendor's profile."""
-    # The glob only decides who takes a file, not what its rows are.
-    profile = asdict(replace(vendor, files=""))
-    text = json.dumps([asdict(contract), profile], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def delivery_id(batch: int, number: int, clean_path: str, identity: FileIdentity) -> str:
     """The id of a delivery: unique in the pipeline, and safe in a file name.
 
@@ -99,8 +92,8 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
     same = [
         file
         for file in loaded
-        if (file.vendor, file.contract_hash, file.size_bytes)
-        == (candidate.vendor.name, candidate.contract_hash, candidate.identity.size_bytes)
+        if (file.vendor, file.size_bytes) == (candidate.vendor.name, candidate.identity.size_bytes)
+        and file.contract_hash in (candidate.contract_hash, *candidate.older_hashes)
         and file.order >= candidate.order
         and file.sha256 == candidate.sha256
     ]
