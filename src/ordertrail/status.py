@@ -7,27 +7,21 @@ keeps DuckDB out, because it must answer at once.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ordertrail.config import Config
-from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.engines.choice import placed
-from ordertrail.errors import OrdertrailError, StorageError, UsageError
+from ordertrail.errors import UsageError
 from ordertrail.model import State
 from ordertrail.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.rules.cells import name_sql, quoted, rank_sql, sql_type
-from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.tables import (
-    APP_ID,
     DELIVERIES,
     REJECTS,
     TableColumn,
@@ -35,118 +29,26 @@ from ordertrail.rules.tables import (
     stage_columns,
     target_columns,
 )
-from ordertrail.sources.directory import DirectorySource
+from ordertrail.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, standing
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ordertrail.query import ReadOnlyTables
 
-__all__ = ["Cell", "Quarantined", "Reader", "Row", "Rows", "Status", "TableDebt", "Track", "Waiting", "json_value"]
-
-RECENT = 5
-"""How many quarantined deliveries `Status` names."""
-
-NEXT_PASS = "waits for the next pass"
-"""`Waiting.reason` of a complete file that a vendor takes."""
+__all__ = [
+    "NEXT_PASS",
+    "Cell",
+    "Quarantined",
+    "Reader",
+    "Row",
+    "Rows",
+    "Status",
+    "TableDebt",
+    "Track",
+    "Waiting",
+    "json_value",
+]
 
 _BLANKS = "\t\n\v\f\r \u00a0"
-_SUMMARY = ("delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "loaded_at")
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A file in the source folder.
-
-    Attributes:
-        file_name: Its path below the source, as clean text.
-        vendor: Who takes it, None when nobody does.
-        reason: `waits for the next pass`, or why a pass would leave it alone now.
-    """
-
-    file_name: str
-    vendor: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A quarantined delivery, as `orders_deliveries` has it."""
-
-    delivery_id: str
-    vendor: str
-    file_name: str
-    batch: int
-    reason: str | None
-    archived_to: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TableDebt:
-    """What the tables owe their readers, and `ordertrail maintain` pays.
-
-    Attributes:
-        due: The debt is above the limits of `[maintenance]`.
-        reasons: Where it is, one line each.
-        target_files: Data files of the target.
-        target_small_files: Of these, small ones.
-        target_deleted_rows: Rows in them that deletion vectors mark.
-        target_deleted_share: Share of these among all rows in them, 0 to 1.
-        history_files: Data files of the history.
-        log_entries: Commits in the logs of the five tables.
-    """
-
-    due: bool
-    reasons: tuple[str, ...]
-    target_files: int
-    target_small_files: int
-    target_deleted_rows: int
-    target_deleted_share: float
-    history_files: int
-    log_entries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a pipeline stands.
-
-    Attributes:
-        pipeline: The pipeline's name.
-        engine: `embedded` or `spark`.
-        last_batch: The last batch with the done mark; None before the first.
-        last_loaded_at: Clock of the last batch that loaded a delivery; aware UTC.
-        staged_batch_unfinished: A batch is staged and lacks the done mark: a pass runs, or one was cut short.
-        target_version: Version of the target's log.
-        target_rows: Live rows of the target.
-        target_files: Its data files.
-        target_bytes: Their size.
-        history_rows: Live rows of the history.
-        rejects_rows: Live rows of the rejects.
-        deliveries: How many deliveries there are, by state; states without any are left out.
-        quarantined_recent: The last `RECENT` quarantined deliveries, newest first.
-        waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are settled.
-        waiting: All files in the source but hidden ones.
-        debt: What maintenance would pay.
-        warnings: What could not be looked at, one line each.
-    """
-
-    pipeline: str
-    engine: str
-    last_batch: int | None
-    last_loaded_at: datetime | None
-    staged_batch_unfinished: bool
-    target_version: int
-    target_rows: int
-    target_files: int
-    target_bytes: int
-    history_rows: int
-    rejects_rows: int
-    deliveries: dict[str, int]
-    quarantined_recent: tuple[Quarantined, ...]
-    waiting_files: int
-    waiting: tuple[Waiting, ...]
-    debt: TableDebt
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,104 +108,7 @@ class Reader:
 
     def status(self) -> Status:
         """Where the pipeline stands; reads the logs, the deliveries and the names in the source folder."""
-        names = self.config.tables
-        target, deliveries = self._snapshots[names.target], self._snapshots[names.deliveries]
-        app_id = deliveries.metadata.properties.get(APP_ID, "")
-        done = deliveries.txns.get(app_id, 0)
-        counts, last_loaded_at, quarantined = self._deliveries_summary()
-        waiting, warnings = self._waiting()
-        return Status(
-            pipeline=self.config.name,
-            engine=self.config.engine,
-            last_batch=done or None,
-            last_loaded_at=last_loaded_at,
-            staged_batch_unfinished=self._snapshots[names.stage].txns.get(app_id, 0) > done,
-            target_version=target.version,
-            target_rows=live_rows(target),
-            target_files=len(target.files),
-            target_bytes=sum(file.size_bytes for file in target.files.values()),
-            history_rows=live_rows(self._snapshots[names.history]),
-            rejects_rows=live_rows(self._snapshots[names.rejects]),
-            deliveries=counts,
-            quarantined_recent=quarantined,
-            waiting_files=sum(1 for file in waiting if file.reason in (NEXT_PASS, "not settled")),
-            waiting=waiting,
-            debt=self._debt(),
-            warnings=warnings,
-        )
-
-    def _debt(self) -> TableDebt:
-        names, limits = self.config.tables, self.config.maintenance
-        target = debt_of(self._snapshots[names.target], limits)
-        logs = {name: DeltaLog(snapshot.root) for name, snapshot in self._snapshots.items()}
-        due = [
-            reason
-            for name, snapshot in self._snapshots.items()
-            if name != names.stage
-            for reason in reasons(snapshot, limits, commits_behind(logs[name]))
-        ]
-        return TableDebt(
-            due=bool(due),
-            reasons=tuple(due),
-            target_files=target.files,
-            target_small_files=target.small_files,
-            target_deleted_rows=target.deleted_rows,
-            target_deleted_share=round(target.deleted_share, 4),
-            history_files=len(self._snapshots[names.history].files),
-            log_entries=sum(len(log.entries()[0]) for log in logs.values()),
-        )
-
-    def _deliveries_summary(self) -> tuple[dict[str, int], datetime | None, tuple[Quarantined, ...]]:
-        # Plain Python: importing Arrow's compute functions takes longer than counting some thousand deliveries.
-        table = self._deliveries_table()
-        states: list[str] = table["state"].to_pylist()
-        batches: list[int] = table["batch"].to_pylist()
-        found = Counter(states)
-        loaded = [i for i, state in enumerate(states) if state == State.LOADED]
-        quarantined = [i for i, state in enumerate(states) if state == State.QUARANTINED]
-        last = max(loaded, key=lambda i: batches[i], default=None)
-        loaded_at = None if last is None else table["loaded_at"][last].as_py()
-        newest = sorted(quarantined, key=lambda i: str(table["delivery_id"][i].as_py()), reverse=True)[:RECENT]
-        names = [name for name in _SUMMARY if name not in ("state", "loaded_at")]
-        recent = tuple(Quarantined(**{name: table[name][i].as_py() for name in names}) for i in newest)
-        counts = {str(state): found[state] for state in State if state in found}
-        return counts, None if loaded_at is None else loaded_at.astimezone(UTC), recent
-
-    def _deliveries_table(self) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from ordertrail.arrow import arrow_schema, conformed
-
-        name = self.config.tables.deliveries
-        snapshot = self._snapshots[name]
-        if snapshot.has_deletion_vectors or not snapshot.files:
-            return self._opened().read(f"SELECT {', '.join(_SUMMARY)} FROM {name_sql(name)}")
-        snapshot.require_readable()
-        # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
-        types = {column.name: column.type for column in DELIVERIES}
-        schema = arrow_schema((name, types[name]) for name in _SUMMARY)
-        batches: list[pa.RecordBatch] = []
-        for path in snapshot.paths:
-            try:
-                with pq.ParquetFile(path) as file:
-                    batches += [conformed(rows, schema) for rows in file.iter_batches(columns=list(_SUMMARY))]
-            except (OSError, pa.ArrowException) as error:
-                raise _unreadable(path, error) from error
-        return pa.Table.from_batches(batches, schema)
-
-    def _waiting(self) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
-        config = self.config
-        source = DirectorySource(config.source, config.archive, config.vendors, config.settle_s)
-        try:
-            discovery = source.discover(datetime.now(UTC))
-        except OrdertrailError as error:
-            return (), (str(error),)
-        found = [Waiting(clean_name(file.path), file.vendor, NEXT_PASS) for file in discovery.files]
-        for skipped in discovery.skipped:
-            vendor = take(skipped.file_name, config.vendors)
-            found.append(Waiting(skipped.file_name, None if vendor is None else vendor.name, skipped.reason))
-        return tuple(sorted(found, key=lambda file: file.file_name)), ()
+        return standing(self.config, self._snapshots, lambda sql: self._opened().read(sql))
 
     # -- rows -----------------------------------------------------------------------------------------------
 
@@ -436,30 +241,3 @@ class Reader:
                 f"LEFT JOIN {name_sql(self.config.tables.deliveries)} d ON id = d.delivery_id ORDER BY {by}"
             )
         )
-
-
-def live_rows(snapshot: Snapshot) -> int:
-    """Rows of a table, from its log; of a file whose writer left no statistics, from the file's footer."""
-    total = 0
-    for file in snapshot.files.values():
-        rows = file.rows
-        total += _footer_rows(snapshot.path_of(file)) if rows is None else rows
-        if file.deletion_vector is not None:
-            vector: dict[str, Any] = json.loads(file.deletion_vector)
-            total -= int(vector["cardinality"])
-    return total
-
-
-def _footer_rows(path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> StorageError:
-    return StorageError(f"cannot read {path}: {error}", hint="run ordertrail verify: it says which files are missing")
