@@ -17,7 +17,9 @@ from deltalake import DeltaTable, QueryBuilder
 from ordertrail.delta.actions import AddFile, Json, ProtocolVersions, Txn
 from ordertrail.delta.log import DeltaLog, LocalLogStore
 from ordertrail.delta.table import CHECKPOINT_EVERY, Change, Table, duckdb_errors, scan_sql
+from ordertrail.engines.embedded_schema import bring_up_to_date
 from ordertrail.errors import CommitConflictError, QueryError, StorageError, TableError, UnsupportedTableError
+from ordertrail.model import no_probe
 from ordertrail.rules.tables import TableColumn
 from tests.vectors import file_vector, inline_vector
 
@@ -187,10 +189,65 @@ def test_checkpoints_come_when_due_and_change_nothing(table: Table, con: duckdb.
     assert all_readers(con, table) == list(range(1, CHECKPOINT_EVERY + 2))
 
 
-def test_a_table_without_one_of_our_columns_is_refused(table: Table) -> None:
-    wider = Table(table.root, (*COLUMNS, TableColumn("more", "string", "")))
-    with pytest.raises(TableError, match="has no column more"):
+@pytest.mark.parametrize(
+    "column",
+    [
+        TableColumn("more", "string", "", required=True),
+        TableColumn("_row_hash", "bigint", ""),  # every release made it: the table was replaced
+        TableColumn("T", "string", ""),  # Delta tells columns apart without regard to case: it would be there twice
+    ],
+)
+def test_a_table_without_a_column_that_cannot_be_added_is_refused(table: Table, column: TableColumn) -> None:
+    wider = Table(table.root, (*COLUMNS, column))
+    with pytest.raises(TableError, match=f"has no column {column.name}"):
         wider.snapshot()
+    with pytest.raises(TableError, match=f"has no column {column.name}"):
+        bring_up_to_date([wider], no_probe)
+    assert table.newest().version == 0
+
+
+def test_a_column_that_a_table_lacks_is_null_before_it_is_added_and_after(
+    table: Table, con: duckdb.DuckDBPyConnection
+) -> None:
+    commit(table, [data_file(table, [1, 2])])
+    columns = (*COLUMNS, TableColumn("more", "decimal(7,3)", ""), TableColumn("line", "bigint", ""))
+    wider = Table(table.root, columns)
+    read = "SELECT n, more, line FROM {} ORDER BY n"
+    assert con.execute(read.format(scan_sql(con, wider.snapshot(), columns))).fetchall() == [
+        (1, None, None),
+        (2, None, None),
+    ]
+    metadata = {"name": "orders", "description": "what the desk reads"}
+    foreign = dataclasses.replace(table.snapshot().metadata, properties={"theirs": "1"}, **metadata)
+    table.log.commit(2, [{"commitInfo": {"operation": "SET"}}, foreign.action()])
+    seen: list[str] = []
+    bring_up_to_date([wider], seen.append)
+    bring_up_to_date([wider], seen.append)
+    assert seen == ["columns.added"]
+    after = wider.snapshot()
+    assert (after.version, after.metadata.properties, after.metadata.columns) == (
+        3, {"theirs": "1"}, ("n", "t", "m", "more", "line"),
+    )  # fmt: skip
+    assert {name: getattr(after.metadata, name) for name in metadata} == metadata
+    schema = SCHEMA.append(pa.field("more", pa.decimal128(7, 3))).append(pa.field("line", pa.int64()))
+    commit(wider, [data_file(wider, [3], schema)], batch=2)
+    assert all_readers(con, wider) == [1, 2, 3]
+    assert con.execute(read.format(scan_sql(con, wider.snapshot(), columns))).fetchall()[0] == (1, None, None)
+    by_polars_more = polars.scan_delta(str(table.root)).select("more", "line").collect()
+    assert by_polars_more.null_count().row(0) == (3, 3)
+
+
+def test_columns_are_added_on_top_of_what_somebody_else_commits_meanwhile(table: Table) -> None:
+    class Late(LocalLogStore):
+        def put_if_absent(self, path: Path, data: bytes) -> None:
+            if b"more" in data and path.name == f"{1:020d}.json":
+                commit(table, [data_file(table, [1])])
+            super().put_if_absent(path, data)
+
+    wider = Table(table.root, (*COLUMNS, TableColumn("more", "string", "")), Late())
+    bring_up_to_date([wider], no_probe)
+    assert wider.snapshot().metadata.columns[-1] == "more"
+    assert (wider.snapshot().version, len(wider.snapshot().files)) == (2, 1)
 
 
 def test_a_file_that_is_gone_cannot_be_added(table: Table) -> None:

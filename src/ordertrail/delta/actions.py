@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+_DELTA_TYPES = {"string": "string", "bigint": "long", "int": "integer"}
+
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 
@@ -120,6 +122,8 @@ class Metadata:
         partition_columns: Names.
         properties: Of the table.
         created_ms: Milliseconds since 1970.
+        name: What somebody calls the table, or None.
+        description: What somebody says of the table, or None.
     """
 
     table_id: str
@@ -127,6 +131,8 @@ class Metadata:
     partition_columns: tuple[str, ...]
     properties: Mapping[str, str]
     created_ms: int | None
+    name: str | None = None
+    description: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -135,16 +141,17 @@ class Metadata:
 
     def action(self) -> dict[str, Json]:
         """The `metaData` action."""
-        return {
-            "metaData": {
-                "id": self.table_id,
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": self.schema_string,
-                "partitionColumns": list(self.partition_columns),
-                "configuration": dict(self.properties),
-                "createdTime": self.created_ms,
-            }
+        body: dict[str, Json] = {
+            "id": self.table_id,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": self.schema_string,
+            "partitionColumns": list(self.partition_columns),
+            "configuration": dict(self.properties),
+            "createdTime": self.created_ms,
         }
+        words = {"name": self.name, "description": self.description}
+        body |= {member: said for member, said in words.items() if said is not None}
+        return {"metaData": body}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,11 @@ WITH_VECTORS = ProtocolVersions(3, 7, ("deletionVectors",), ("deletionVectors", 
 
 Delta on Spark will not even read a table that has a column which is never NULL unless `invariants` is listed too.
 """
+
+
+def delta_type(type_name: str) -> str:
+    """The name that Delta has for a contract type."""
+    return _DELTA_TYPES.get(type_name, type_name.replace(" ", ""))
 
 
 def schema_string(columns: list[tuple[str, str, bool]]) -> str:

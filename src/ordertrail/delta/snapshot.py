@@ -284,6 +284,8 @@ class _State:
                 tuple(meta.get("partitionColumns") or ()),
                 meta.get("configuration") or {},
                 meta.get("createdTime"),
+                meta.get("name"),
+                meta.get("description"),
             )
         elif (protocol := action.get("protocol")) is not None:
             self.protocol = ProtocolVersions(

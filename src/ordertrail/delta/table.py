@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from ordertrail.arrow import numbers
-from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cells import name_sql, quoted, sql_type
+from ordertrail.rules.schema import lacking, may_be_added
 from ordertrail.rules.tables import TableColumn
 
 CHECKPOINT_EVERY = 20
@@ -31,7 +32,6 @@ CHECKPOINT_EVERY = 20
 ROW_BITS = 40
 """A row's position in a snapshot is `file_index << ROW_BITS | file_row_number`."""
 
-_DELTA_TYPES = {"string": "string", "bigint": "long", "int": "integer"}
 _ENGINE_INFO = "ordertrail"
 
 
@@ -84,7 +84,7 @@ class Table:
         """
         if self.log.exists():
             return
-        fields = [(c.name, _DELTA_TYPES.get(c.type, c.type.replace(" ", "")), not c.required) for c in self.columns]
+        fields = [(c.name, delta_type(c.type), not c.required) for c in self.columns]
         now_ms = time.time_ns() // 1_000_000
         metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), properties, now_ms)
         info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
@@ -98,13 +98,14 @@ class Table:
             raise storage_error(error, self.root) from error
 
     def snapshot(self, version: int | None = None) -> Snapshot:
-        """The table as of a version, None for the newest.
+        """The table as of a version, None for the newest. A column of ours that may still be added is read as NULL.
 
         Raises:
-            TableError: It is missing or lacks one of our columns.
+            TableError: It is missing, or lacks a column of ours that every release made.
         """
         snapshot = self.newest() if version is None else read_snapshot(self.log, version)
-        missing = [c.name for c in self.columns if c.name not in snapshot.metadata.columns]
+        present = snapshot.metadata.columns
+        missing = [c.name for c in lacking(self.columns, present) if not may_be_added(c, present)]
         if missing:
             raise TableError(
                 f"the table {self.root.name} has no column {', '.join(missing)}",

@@ -19,6 +19,7 @@ from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import mark_archived, record_batch
+from ordertrail.engines.embedded_schema import bring_up_to_date
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
 from ordertrail.engines.ledger import agreed_app_id, reset_warnings
 from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
@@ -50,6 +51,7 @@ class EmbeddedEngine:
         tables = self._session.tables
         name = self._session.config.name
         app_id = self._app_id()
+        bring_up_to_date(tables.all, self._session.probe)
         if not tables.stage.log.exists():
             tables.stage.create({APP_ID: app_id, "ordertrail.pipeline": name})
             app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now

@@ -23,11 +23,11 @@ from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
 from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
-from ordertrail.engines.spark_tables import TableState, tables_of
+from ordertrail.engines.spark_tables import SparkTable, TableState, tables_of
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID
+from ordertrail.rules.tables import APP_ID, TableColumn
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -157,12 +157,18 @@ class SparkEngine:
         tables = run.tables.all
         known = {table: table.state() for table in tables if table.exists()}
         app_ids: list[str] = []
+        behind: list[tuple[SparkTable, tuple[TableColumn, ...]]] = []
         for table, state in known.items():
             app_ids.append(app_id_in(state.properties, table.name))
             _require_lasting(table.name, state)
-            table.require_columns(state)
+            if lacking := table.lacking(state):
+                behind.append((table, lacking))
         place = f"{run.config.catalog}.{run.config.schema}"
         run.app_id = agreed_app_id(app_ids, place)
+        for table, columns in behind:
+            table.add_columns(columns)
+            run.probe("columns.added")
+            known[table] = table.state()
         missing = [table for table in tables if table not in known]
         properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}
         for table in missing:

@@ -16,7 +16,9 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.table import Change, Table
+from ordertrail.engines.embedded_schema import add_columns
 from ordertrail.errors import TableError
+from ordertrail.rules.schema import lacking, may_be_added
 from ordertrail.rules.tables import (
     APP_ID,
     DELIVERIES,
@@ -144,18 +146,28 @@ class SparkTable:
         version, batches = self._recent(app_id if in_rows else "")
         return version, batches.get(app_id, 0)
 
-    def require_columns(self, state: TableState) -> None:
-        """Refuse a table that lacks one of our columns.
+    def lacking(self, state: TableState) -> tuple[TableColumn, ...]:
+        """Our columns that the table does not have; all may be added.
 
         Raises:
-            TableError: It does.
+            TableError: It lacks one that every release made.
         """
-        missing = [column.name for column in self.columns if column.name not in state.columns]
+        found = lacking(self.columns, state.columns)
+        missing = [column.name for column in found if not may_be_added(column, state.columns)]
         if missing:
             raise TableError(
                 f"the table {self.name} has no column {', '.join(missing)}",
                 hint="the contract was changed or the table was replaced: use another table name, or restore the table",
             )
+        return found
+
+    def add_columns(self, columns: Sequence[TableColumn]) -> None:
+        """Add columns that the table lacks, in one commit; rows that are there have NULL in them."""
+        if self._local is not None:
+            add_columns(self._local)
+            return
+        listed = ", ".join(f"{ticked(column.name)} {column.type.upper()}" for column in columns)
+        self.spark.sql(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({listed})")
 
     def commits(self) -> Iterator[Commit]:
         """The commits still in the history, newest first."""
@@ -174,10 +186,16 @@ class SparkTable:
     # -- its rows -------------------------------------------------------------------------------------------
 
     def rows(self, version: int | None = None) -> DataFrame:
-        """Our columns of all rows, as of a version."""
+        """Our columns of all rows, as of a version. One that the table did not have yet is NULL."""
         pinned = "" if version is None else f" VERSION AS OF {version}"
-        names = ", ".join(ticked(column.name) for column in self.columns)
-        return self.spark.sql(f"SELECT {names} FROM {self.sql_name}{pinned}")
+        rows = self.spark.sql(f"SELECT * FROM {self.sql_name}{pinned}")
+        there = set(rows.columns)
+        return rows.selectExpr(
+            *(
+                ticked(c.name) if c.name in there else f"CAST(NULL AS {c.type}) AS {ticked(c.name)}"
+                for c in self.columns
+            )
+        )
 
     def append(self, rows: DataFrame) -> None:
         """Add rows, in one commit. Columns are matched by name."""

@@ -1,0 +1,66 @@
+"""Change a table's schema and properties in one commit that touches no row."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ordertrail.delta.actions import Json, Metadata, delta_type
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Table
+from ordertrail.rules.tables import TableColumn
+
+
+def alter(
+    table: Table,
+    base: Snapshot,
+    columns: Sequence[TableColumn] = (),
+    properties: Mapping[str, str] | None = None,
+) -> int:
+    """Add columns and set properties, in one commit. What others wrote into schema and properties stays as it is.
+
+    Old rows have NULL in the new columns: no data file is written, readers give NULL for a column that a file lacks.
+
+    Args:
+        table: Which one.
+        base: Its newest snapshot.
+        columns: Nullable ones that the table lacks, in the order in which they follow the others.
+        properties: To set; those with other names stay.
+
+    Returns:
+        The new version.
+
+    Raises:
+        CommitConflictError: Somebody else took the version; nothing was written.
+        CommitUnknownError: As in `DeltaLog.commit`.
+        UnsupportedTableError: The table has a feature we do not write to.
+    """
+    base.require_writable()
+    now_ms = time.time_ns() // 1_000_000
+    operation, parameters = "ADD COLUMNS", {"columns": json.dumps([column.name for column in columns])}
+    if not columns:
+        operation, parameters = "SET TBLPROPERTIES", {"properties": json.dumps(dict(properties or {}))}
+    info: dict[str, Json] = {
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": {**parameters},
+        "readVersion": base.version,
+        "isBlindAppend": True,
+        "engineInfo": "ordertrail",
+        "txnId": str(uuid.uuid4()),
+    }
+    metadata = _with_columns(base.metadata, columns)
+    metadata = replace(metadata, properties={**metadata.properties, **(properties or {})})
+    table.log.commit(base.version + 1, [{"commitInfo": info}, metadata.action()])
+    return base.version + 1
+
+
+def _with_columns(metadata: Metadata, columns: Sequence[TableColumn]) -> Metadata:
+    schema = json.loads(metadata.schema_string)
+    schema["fields"] += [
+        {"name": column.name, "type": delta_type(column.type), "nullable": True, "metadata": {}} for column in columns
+    ]
+    return replace(metadata, schema_string=json.dumps(schema))

@@ -1,0 +1,66 @@
+"""The contract and the tables part ways: what is added by itself, what is refused, and that readers read on (P9)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ordertrail.model import Column
+from ordertrail.status import Reader
+from ordertrail.verify import verify
+from tests.contract.conftest import MakeHouse
+from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
+from tests.harness import House, check_readers
+
+EARLY, LATE = TIMES[0], TIMES[3]
+
+
+def weighed_csv(*rows: tuple[str, ...]) -> str:
+    """A file with one more column than the feed's."""
+    return "".join(",".join(line) + "\n" for line in ((*HEADER, "weight"), *rows))
+
+
+def turn_columns(house: House, *columns: Column) -> None:
+    """Give the contract other columns, as somebody does who edits the config."""
+    house.turn(contract=replace(house.config.contract, columns=columns))
+
+
+def with_weight(house: House) -> None:
+    """Add a nullable column to the contract."""
+    turn_columns(house, *house.config.contract.columns, Column("weight", "decimal(9,3)"))
+
+
+def weights(house: House) -> dict[str, str | None]:
+    found = ((str(key), row["weight"]) for (key,), row in house.target().items())
+    return {key: None if weight is None else str(weight) for key, weight in found}
+
+
+def test_an_added_column_is_null_in_old_rows(make_house: MakeHouse) -> None:
+    """One metadata commit a table, before anything else is written; rows that are there keep all their values."""
+    house = make_house("")
+    house.drop(dated(20), csv_bytes([cells("A", EARLY), cells("B", EARLY), cells("C", EARLY)]))
+    house.run()
+    before = {key: {**row, "weight": None} for key, row in house.target().items()}
+    with_weight(house)
+    if house.config.in_folders:
+        assert verify(house.config).ok, "tables that are not brought up to date yet"
+        with Reader(house.config) as reader:
+            assert {row["weight"] for row in reader.query("SELECT weight FROM orders_history").dicts()} == {None}
+    house.run()
+    assert house.target() == before
+    check_readers(house)
+    house.drop(dated(21), weighed_csv((*cells("A", LATE), "1.5"), (*cells("D", LATE), "2")))
+    house.run()
+    assert weights(house) == {"A": "1.500", "B": None, "C": None, "D": "2.000"}
+    # An old file comes late, by a vendor that does not know the column: it is quarantined, unless it is `absent`.
+    house.turn(vendors=tuple(replace(vendor, absent=("weight",)) for vendor in house.config.vendors))
+    house.drop(dated(22), csv_bytes([cells("A", "2026-11-22 08:00:00", "DELIVERED"), cells("E", LATE)]))
+    house.run()
+    assert weights(house) == {"A": "1.500", "B": None, "C": None, "D": "2.000", "E": None}
+    if house.config.in_folders:
+        assert verify(house.config).ok
+        altered = [
+            [v for v in range(house.version(t) + 1) if any("metaData" in a for a in house.actions(t, v))]
+            for t in ("stage", "target", "history", "rejects", "deliveries")
+        ]
+        assert altered[:3] == [[0, 2]] * 3
+        assert altered[3:] == [[0], [0]]
