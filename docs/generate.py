@@ -310,7 +310,7 @@ def cell_rules() -> dict[str, list[str]]:
     """The rules of cells, with the reasons that the row kernel gives, from a contract that has all of them."""
     columns = (
         Column("key", "string", required=True, identifier=True),
-        Column("at", "timestamp", required=True),
+        Column("at", "timestamp", required=True, formats=("%d.%m.%Y %H:%M %Z",)),
         *(Column(f"a_{kind}", kind) for kind in ("date", "int", "bigint", "double", "boolean")),
         Column("a_decimal", "decimal(10,2)", min="0", max="99"),
         Column("code", "string", required=True, pattern="[A-Z]{2}", allowed=("AB", "CD")),

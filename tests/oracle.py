@@ -30,6 +30,11 @@ DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})([_-]?)(\d{2})\2(\d{2})(?!\d)")
 DAMAGED = re.compile(r"[+-]?\d+([.,]\d*)?[eE]\+\d+")
 BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 TRUTH = {"true": True, "false": False}
+SHAPES = {
+    "%z": r"(?P<offset>Z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)",
+    "%Z": r"(?P<name>[A-Za-z][A-Za-z0-9_/:+ -]*)",
+    **dict.fromkeys(("%f", "%g", "%n"), r"(?P<fraction>\d{1,9})"),
+}
 
 Value = str | int | float | Decimal | date | datetime | None
 Row = dict[str, Value]
@@ -336,7 +341,7 @@ def cell_value(cell: str, column: Column, contract: Contract, vendor: Vendor) ->
         case "date":
             return date_value(cell, formats)
         case "timestamp":
-            return timestamp_value(cell, formats, vendor.timezone)
+            return timestamp_value(cell, formats, vendor.timezone, vendor.zones)
         case _:
             return number_value(cell, column.type)
 
@@ -364,29 +369,68 @@ def number_value(cell: str, type_: str) -> Value:
 
 
 def date_value(cell: str, formats: Sequence[str]) -> date:
-    """ISO 8601 (`yyyy-mm-dd`), then the formats in turn."""
+    """ISO 8601 (`yyyy-mm-dd`), then the formats in turn; the day is the wall clock's."""
     if ISO_DATE.fullmatch(cell):
         try:
             return date.fromisoformat(cell)
         except ValueError as error:
             raise BadValue("date") from error
     for pattern in formats:
-        try:
-            return datetime.strptime(cell, pattern).date()  # noqa: DTZ007 - only its day counts
-        except ValueError:
-            continue
+        found = wall_and_zone(cell, pattern)
+        if found is not None:
+            return found[0].date()
     raise BadValue("date")
 
 
-def timestamp_value(cell: str, formats: Sequence[str], zone: str) -> datetime:
-    """ISO 8601, then the formats; without an offset, local time of the zone."""
-    for pattern in (None, *formats):
-        try:
-            found = datetime.fromisoformat(cell) if pattern is None else datetime.strptime(cell, pattern)  # noqa: DTZ007
-        except ValueError:
-            continue
+def timestamp_value(cell: str, formats: Sequence[str], zone: str, zones: Sequence[tuple[str, str]] = ()) -> datetime:
+    """ISO 8601, then the formats; without an offset, local time of the zone. Digits beyond microseconds are cut."""
+    try:
+        found = datetime.fromisoformat(cell)
+    except ValueError:
+        pass
+    else:
         return found.astimezone(UTC) if found.tzinfo else from_local(found, ZoneInfo(zone))
-    raise BadValue("timestamp")
+    offsets = {"UTC": "+0000", "GMT": "+0000", "Z": "+0000"} | {name.upper(): offset for name, offset in zones}
+    rule = "timestamp"
+    for pattern in formats:
+        read = wall_and_zone(cell, pattern)
+        if read is None:
+            continue
+        wall, named = read
+        if named is None:
+            return from_local(wall, ZoneInfo(zone))
+        offset = named if named[0] in "+-" else offsets.get(named.upper())
+        if offset is not None:
+            return wall.replace(tzinfo=UTC) - offset_of(offset)
+        rule = "zone"
+    raise BadValue(rule)
+
+
+def wall_and_zone(cell: str, pattern: str) -> tuple[datetime, str | None] | None:
+    """What the wall clock shows and the zone beside it, an offset or a name; None where the pattern does not fit."""
+    shape, plain = "", ""
+    for piece in re.findall(r"%.|[^%]+", pattern):
+        shape += SHAPES.get(piece) or ("(?:.*)" if piece.startswith("%") else re.escape(piece))
+        plain += "" if piece in SHAPES else piece
+    match = re.fullmatch(shape, cell)
+    if match is None:
+        return None
+    groups = match.groupdict()
+    kept = "".join(c for i, c in enumerate(cell) if not any(match.start(g) <= i < match.end(g) for g in groups))
+    try:
+        wall = datetime.strptime(kept, plain)  # noqa: DTZ007 - its zone is judged apart
+    except ValueError:
+        return None
+    wall += timedelta(microseconds=int(groups.get("fraction", "0")[:6].ljust(6, "0")))
+    word = re.search(r"(?<![A-Za-z%])(?:Z|UTC|GMT)$", pattern)
+    return wall, groups.get("offset") or groups.get("name") or (word and word.group()) or None
+
+
+def offset_of(text: str) -> timedelta:
+    """An offset such as `-05:00`, `+01` or `+0530`."""
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    minutes = int(digits[:2]) * 60 + int(digits[2:])
+    return timedelta(minutes=-minutes if text[0] == "-" else minutes)
 
 
 def from_local(local: datetime, zone: ZoneInfo) -> datetime:

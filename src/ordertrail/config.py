@@ -17,7 +17,7 @@ from typing import Literal, NoReturn, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ordertrail.config_contract import Fail, build_contract, build_vendors, nearest
+from ordertrail.config_contract import Fail, build_contract, nearest
 from ordertrail.config_template import (
     DEFAULT_CONTRACT,
     ENVIRONMENT_PREFIX,
@@ -31,6 +31,7 @@ from ordertrail.config_template import (
     template,
     toml_value,
 )
+from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.model import Contract, Mode, Vendor
 

@@ -1,15 +1,13 @@
-"""`[contract]` and `[[vendors]]`, checked and made into the values of `ordertrail.model`.
+"""`[contract]`, checked and made into the values of `ordertrail.model`.
 
-What a type alone cannot say is checked here: that names refer to columns, that patterns, bounds, encodings
-and time zones mean something. Nothing here reads a file.
+What a type alone cannot say is checked here: that names refer to columns, that patterns and bounds mean something.
+Nothing here reads a file.
 """
 
 from __future__ import annotations
 
-import codecs
 import difflib
 import re
-import zoneinfo
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -17,9 +15,10 @@ from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import NoReturn, Protocol
 
-from ordertrail.config_template import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection, VendorSection
-from ordertrail.model import Column, Contract, UnknownColumns, Vendor
+from ordertrail.config_template import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection
+from ordertrail.model import Column, Contract, UnknownColumns
 from ordertrail.rules.headers import folded
+from ordertrail.rules.times import DIRECTIVE, FRACTIONS
 
 
 class Fail(Protocol):
@@ -40,7 +39,9 @@ RESERVED = frozenset({"file_index", "file_row_number"})
 """Names that no column may have: DuckDB's Parquet reader gives them to columns of its own."""
 
 _PLAIN_TYPES = ("string", "bigint", "int", "double", "boolean", "date", "timestamp")
-_TIMES = ("date", "timestamp")
+TIMES = ("date", "timestamp")
+"""Types that may have `formats`."""
+
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _MAX_PRECISION = 38
 _BITS = {"int": 32, "bigint": 64}
@@ -48,7 +49,6 @@ _HOUR_S = 3600
 # Python's `re` knows these, RE2, which runs the pattern, does not.
 _NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>|\(|P=|#)|\\[1-9]|[*+?}]\+")
 # DuckDB's strptime: https://duckdb.org/docs/stable/sql/functions/dateformat
-_DIRECTIVE = re.compile(r"%(-[dmyHIMSj]|.|$)", re.DOTALL)
 _DIRECTIVES = frozenset("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%") | {f"-{letter}" for letter in "dmyHIMSj"}
 _WHOLE_DATE = {"c", "x"}
 _DATE_PARTS = ({"y", "Y", "-y"}, {"b", "B", "m", "-m"}, {"d", "-d"})
@@ -80,10 +80,10 @@ def build_contract(section: ContractSection, fail: Fail) -> Contract:
     if not key:
         fail("contract.key", section.key, "a row needs a key", "name at least one column")
     for position, name in enumerate(key):
-        _known("contract.key", name, names, fail)
+        known_column("contract.key", name, names, fail)
         if name in key[:position]:
             fail("contract.key", section.key, f"{name} is there twice", "name each column once")
-    _known("contract.order_by", section.order_by, names, fail)
+    known_column("contract.order_by", section.order_by, names, fail)
     if types[section.order_by] != "timestamp":
         problem = f"is a {types[section.order_by]} column"
         fail("contract.order_by", section.order_by, problem, "order by a column of type timestamp")
@@ -101,7 +101,8 @@ def build_contract(section: ContractSection, fail: Fail) -> Contract:
     )
 
 
-def _known(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
+def known_column(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
+    """Fail when a name is none of the contract's columns."""
     if name not in names:
         fail(key, name, "the contract has no such column", nearest(name, names, otherwise="use " + ", ".join(names)))
 
@@ -143,10 +144,10 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
     kind = _type(f"{where}.type", section.type, fail)
     if section.identifier and kind != "string":
         fail(f"{where}.identifier", section.identifier, f"is for text, not for {kind}", 'use type = "string"')
-    if section.formats and kind not in _TIMES:
+    if section.formats and kind not in TIMES:
         fail(f"{where}.formats", section.formats, f"is not for {kind}", "use it on date and timestamp columns only")
     for pattern in section.formats:
-        _check_format(f"{where}.formats", pattern, fail)
+        check_format(f"{where}.formats", pattern, fail)
     if section.pattern is not None:
         _check_pattern(f"{where}.pattern", section.pattern, kind, fail)
     low = _bound(f"{where}.min", section.min, kind, fail)
@@ -182,11 +183,16 @@ def _type(key: str, text: str, fail: Fail) -> str:
     return f"decimal({precision},{scale})"
 
 
-def _check_format(key: str, pattern: str, fail: Fail) -> None:
-    found = _DIRECTIVE.findall(pattern)
+def check_format(key: str, pattern: str, fail: Fail) -> None:
+    """Fail when a pattern of `formats` cannot be read, or does not hold a whole date."""
+    found = DIRECTIVE.findall(pattern)
     wrong = [one for one in found if one not in _DIRECTIVES]
     if wrong:
         fail(key, pattern, f"%{wrong[0]} means nothing", "use strptime letters, such as %d/%m/%Y %H:%M:%S")
+    fractions = [one for one in found if one in FRACTIONS]
+    twice = [one for one in found if one in "zZ" and found.count(one) > 1] or fractions[1:]
+    if twice:
+        fail(key, pattern, f"has %{twice[0]} beside another one", "a time has one offset, one zone and one fraction")
     parts = set(found)
     if not parts & _WHOLE_DATE and not all(parts & part for part in _DATE_PARTS):
         fail(key, pattern, "does not hold a year, a month and a day", "use a pattern such as %d/%m/%Y")
@@ -308,131 +314,3 @@ def _max_future_s(hours: float, fail: Fail) -> int:
     if hours < 0:
         fail("contract.max_future_h", hours, "must not be negative", "use 0 or more hours; 48 is the default")
     return round(hours * _HOUR_S)
-
-
-# --- the vendors -------------------------------------------------------------------------------------------------
-
-
-def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: Fail) -> tuple[Vendor, ...]:
-    """Check `[[vendors]]` and make vendors of them; without any, one `default` that takes `*.csv`.
-
-    Args:
-        sections: As parsed, in the order of the file.
-        contract: What their names refer to.
-        fail: Called with the first mistake.
-
-    Returns:
-        At least one vendor, in the order given.
-    """
-    names: set[str] = set()
-    for section in sections:
-        if not section.name.strip() or not section.name.isprintable():
-            fail("vendors.name", section.name, "is not usable as a name", 'name the vendor, such as name = "acme"')
-        if section.name in names:
-            fail(f"vendors[{section.name}].name", section.name, "is there twice", "give every vendor its own name")
-        names.add(section.name)
-    return tuple(_vendor(section, contract, fail) for section in sections) or (Vendor("default"),)
-
-
-def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
-    where = f"vendors[{section.name}]"
-    _check_glob(f"{where}.files", section.files, fail)
-    for name in ("delimiter", "quote"):
-        value = getattr(section, name)
-        if len(value) != 1 or not value.isascii() or value in "\r\n\0":
-            fail(f"{where}.{name}", value, "must be one ASCII character", "write it such as , or ; or \\t")
-    if section.delimiter == section.quote:
-        fail(f"{where}.quote", section.quote, "is the delimiter too", "use two different characters")
-    _check_absent(f"{where}.absent", section.absent, contract, fail)
-    _check_formats(f"{where}.formats", section.formats, contract, fail)
-    _check_aliases(f"{where}.aliases", section.aliases, contract, fail)
-    if section.status_map and contract.status is None:
-        problem = "the contract has no status column"
-        fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
-    if section.file_date is not None:
-        _check_file_date(f"{where}.file_date", section.file_date, fail)
-    return Vendor(
-        name=section.name,
-        files=section.files,
-        delimiter=section.delimiter,
-        quote=section.quote,
-        encoding=_encoding(f"{where}.encoding", section.encoding, fail),
-        timezone=_timezone(f"{where}.timezone", section.timezone, fail),
-        aliases=tuple((column, tuple(names)) for column, names in section.aliases.items()),
-        status_map=tuple(section.status_map.items()),
-        absent=tuple(section.absent),
-        formats=tuple((column, tuple(patterns)) for column, patterns in section.formats.items()),
-        file_date=section.file_date,
-    )
-
-
-def _check_glob(key: str, glob: str, fail: Fail) -> None:
-    parts = glob.split("/")
-    if not glob.strip() or "\0" in glob:
-        fail(key, glob, "takes no file", 'write a glob such as files = "*.csv"')
-    if glob.startswith("/") or ".." in parts or "." in parts:
-        fail(key, glob, "leaves the source folder", 'write it from the source folder on, such as files = "acme/*.csv"')
-
-
-def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
-    if name is None:
-        return None
-    try:
-        # `encode` refuses what is not about text, such as base64; `lookup` alone does not.
-        "".encode(name)
-        return codecs.lookup(name).name
-    except (LookupError, ValueError):
-        hint = nearest(name.lower(), ("utf-8", "cp1252", "latin-1", "utf-16", "cp437"), otherwise="use such as cp1252")
-        fail(key, name, "there is no such text encoding", hint)
-
-
-def _timezone(key: str, name: str, fail: Fail) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        hint = nearest(name, zoneinfo.available_timezones(), otherwise="use an IANA name such as America/Chicago")
-        fail(key, name, "there is no such time zone", hint)
-    return name
-
-
-def _check_absent(key: str, absent: Sequence[str], contract: Contract, fail: Fail) -> None:
-    needed = {column.name for column in contract.columns if column.required}
-    for name in absent:
-        _known(key, name, contract.names, fail)
-        if name in contract.key or name == contract.order_by:
-            fail(key, name, "no row can do without its key and its time", "take it out, or give it an alias")
-        if name in needed:
-            fail(key, name, "is a required column", "take it out, or do not require the column")
-
-
-def _check_formats(key: str, formats: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
-    types = {column.name: column.type for column in contract.columns}
-    for name, patterns in formats.items():
-        _known(key, name, contract.names, fail)
-        if types[name] not in _TIMES:
-            fail(key, name, f"is a {types[name]} column", "give formats to date and timestamp columns only")
-        for pattern in patterns:
-            _check_format(f"{key}.{name}", pattern, fail)
-
-
-def _check_aliases(key: str, aliases: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
-    owners = {folded(name): name for name in contract.names}
-    for column, names in aliases.items():
-        _known(key, column, contract.names, fail)
-        for name in names:
-            if not folded(name):
-                fail(f"{key}.{column}", name, "is not a header", "write the header as the vendor does")
-            owner = owners.setdefault(folded(name), column)
-            if owner != column:
-                problem = f"stands for {owner} already: case, spaces and underscores do not count"
-                fail(f"{key}.{column}", name, problem, "give every header to one column")
-
-
-def _check_file_date(key: str, pattern: str, fail: Fail) -> None:
-    day = datetime(2026, 11, 23, tzinfo=UTC)
-    try:
-        same = datetime.strptime(day.strftime(pattern), pattern).date() == day.date()  # noqa: DTZ007
-    except (ValueError, re.error):
-        same = False
-    if not same:
-        fail(key, pattern, "does not hold a whole date", "use a strptime pattern such as %Y%m%d or %d-%b-%y")

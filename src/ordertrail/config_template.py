@@ -202,6 +202,11 @@ class VendorSection(Section):
     timezone: str = Field(
         "UTC", description="IANA time zone of timestamps without an offset.", examples=["America/Chicago"]
     )
+    zones: dict[str, str] = Field(
+        {},
+        description="For a name of a zone that %Z of a pattern reads, its offset; only UTC, GMT and Z need none.",
+        examples=[{"EST": "-05:00", "EDT": "-04:00"}],
+    )
     aliases: dict[str, list[str]] = Field(
         {},
         description="For a contract column, other header names this vendor uses.",

@@ -101,6 +101,7 @@ class Vendor:
         quote: One ASCII character.
         encoding: A Python codec name, or None: byte order mark, else strict UTF-8.
         timezone: IANA zone of timestamps without an offset.
+        zones: For the name of a zone that `%Z` of a pattern reads, without regard to case, its offset such as `-05:00`.
         aliases: For a contract column, other header names the vendor uses.
         status_map: For a status as sent, the status to store.
         absent: Contract columns that this vendor never sends.
@@ -120,6 +121,7 @@ class Vendor:
     absent: tuple[str, ...] = ()
     formats: tuple[tuple[str, tuple[str, ...]], ...] = ()
     file_date: str | None = None
+    zones: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

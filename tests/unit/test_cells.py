@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,74 @@ def test_offsets_and_formats_in_a_local_zone(read: Cells) -> None:
         ("2026-11-20 08:00", utc(2026, 11, 20, 14)),
     ]  # fmt: skip
     check(read, column, cases, "timestamp", vendor)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago", "Europe/Berlin"])
+def test_the_name_of_a_zone_shifts_once_wherever_the_vendor_is(read: Cells, zone: str) -> None:
+    column = Column("x", "timestamp", formats=("%d.%m.%Y %H:%M %Z",))
+    zones = (("EST", "-05:00"), ("CET", "+01:00"), ("Central Standard Time", "-0600"), ("BST", "+01:00"))
+    vendor = Vendor("acme", timezone=zone, zones=zones)
+    cases: list[tuple[str, object]] = [
+        ("20.11.2026 03:00 EST", EIGHT), ("20.11.2026 09:00 CET", EIGHT), ("20.11.2026 09:00 cet", EIGHT),
+        ("20.11.2026 02:00 Central Standard Time", EIGHT), ("20.07.2026 09:00 BST", utc(2026, 7, 20, 8)),
+        ("20.11.2026 08:00 UTC", EIGHT), ("20.11.2026 08:00 GMT", EIGHT), ("20.11.2026 08:00 Z", EIGHT),
+        ("01.01.2027 00:30 CET", utc(2026, 12, 31, 23, 30)),
+    ]  # fmt: skip
+    check(read, column, cases, "zone", vendor)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago"])
+def test_a_zone_nobody_mapped_is_a_reject_that_names_the_setting(read: Cells, zone: str) -> None:
+    column = Column("x", "timestamp", formats=("%d.%m.%Y %H:%M %Z",))
+    texts = ["20.11.2026 03:00 BST", "20.11.2026 03:00 America/Chicago", "20.11.2026 03:00 IST"]
+    check(read, column, [(text, REJECT) for text in texts], "zone", Vendor("acme", timezone=zone))
+    [error] = read(texts[:1], column, Vendor("acme", timezone=zone)).errors[1]
+    assert 'zones = { EST = "-05:00" }' in error["reason"]
+    assert "acme" in error["reason"]
+    check(read, column, [("20.11.2026 25:00 EST", REJECT), ("20.11.2026", REJECT)], "timestamp", Vendor("acme"))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago"])
+@pytest.mark.parametrize("pattern", ["%d.%m.%Y %H:%M%z", "%d.%m.%Y %H:%MZ", "%d.%m.%Y %H:%M UTC"])
+def test_z_is_utc_in_every_zone(read: Cells, zone: str, pattern: str) -> None:
+    text = "20.11.2026 08:00" + (" UTC" if pattern.endswith("UTC") else "Z")
+    check(read, Column("x", "timestamp", formats=(pattern,)), [(text, EIGHT)], "", Vendor("acme", timezone=zone))
+
+
+@pytest.mark.parametrize("offset", ["+99:99", "+05:99", "+16:00", "-5", "+5:30", "+05:30:15", "z", "UTC", ""])
+def test_offsets_that_no_clock_has_are_rejects(read: Cells, offset: str) -> None:
+    column = Column("x", "timestamp", formats=("%d.%m.%Y %H:%M %z", "%z %d.%m.%Y %H:%M"))
+    check(read, column, [(f"20.11.2026 08:00 {offset}", REJECT), (f"{offset} 20.11.2026 08:00", REJECT)], "timestamp")
+
+
+def test_an_offset_beside_a_zone_says_what_the_zone_means(read: Cells) -> None:
+    column = Column("x", "timestamp", formats=("%a %b %d %Y %H:%M:%S GMT%z (%Z)",))
+    vendor = Vendor("acme", timezone="Europe/Berlin")
+    check(read, column, [("Fri Nov 20 2026 03:00:00 GMT-0500 (EST)", EIGHT)], "", vendor)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago"])
+@pytest.mark.parametrize("end", ["", "%z", " %Z"])
+@pytest.mark.parametrize("fraction", ["f", "g", "n"])
+def test_a_fraction_is_cut_and_never_rounded(read: Cells, zone: str, end: str, fraction: str) -> None:
+    column = Column("x", "timestamp", formats=(f"%Y/%m/%d %H:%M:%S.%{fraction}{end}",))
+    said = {"": "", "%z": "Z", " %Z": " UTC"}[end]
+    offset = 6 if zone == "America/Chicago" and not end else 0
+    last = utc(2026, 11, 20, 23, 59, 59, 999_999) + timedelta(hours=offset)
+    cases = [(f"2026/11/20 23:59:59.{digits}{said}", last) for digits in ("999999", "9999999", "999999999")]
+    cases.append((f"2026/11/20 23:59:59.5{said}", last.replace(microsecond=500_000)))
+    more: list[tuple[str, object]] = [*cases, (f"2026/11/20 23:59:59.{said}", REJECT)]
+    check(read, column, more, "timestamp", Vendor("acme", timezone=zone))
+
+
+def test_a_date_is_the_wall_clocks_whatever_zone_stands_beside_it(read: Cells) -> None:
+    formats = ("%d.%m.%Y %H:%M %z", "%d.%m.%Y %H:%M:%S.%n", "%d.%m.%Y %H:%M (%Z)")
+    cases: list[tuple[str, object]] = [
+        ("20.11.2026 23:30 -05:00", DAY), ("20.11.2026 00:30 +05:30", DAY), ("20.11.2026 23:30 Z", DAY),
+        ("20.11.2026 23:59:59.999999999", DAY), ("20.11.2026 23:30 (EST)", DAY), ("20.11.2026 23:30 +99:99", REJECT),
+    ]  # fmt: skip
+    for zone in ("UTC", "America/Chicago"):
+        check(read, Column("x", "date", formats=formats), cases, "date", Vendor("acme", timezone=zone))
 
 
 def test_a_local_time_that_does_not_exist_is_a_reject_that_says_so(read: Cells) -> None:

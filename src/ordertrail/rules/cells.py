@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.headers import Layout
+from ordertrail.rules.sql import name_sql as name_sql
+from ordertrail.rules.sql import quoted as quoted
+from ordertrail.rules.times import time_pattern
 
 _BLANKS = (9, 10, 11, 12, 13, 32, 160)
 # ISO 8601 in its extended form, with seconds, fraction and offset as they come.
@@ -24,7 +27,6 @@ _ISO_TIMESTAMP = (
     r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
 )
 _HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
-_POSSIBLE_OFFSET = r"(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)$"
 _SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _SQL_TYPES = {
@@ -62,10 +64,10 @@ class RowSql:
     """The row rules of one contract, vendor and layout.
 
     Attributes:
-        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `p0` ... parts of cells,
-            `unknown` JSON of the file's other
-            columns; `l0` ... dates, and times as the wall clock gives them, `o0` ... times as an offset of their own
-            gives them; `v0` ... typed values and `rescued`.
+        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `unknown` JSON of the file's
+            other columns; `p0` ... parts of cells; `w0_0` ... wall clocks by patterns that have a zone; `l0` ...
+            dates, and times as the wall clock gives them, `o0` ... times as an offset of their own gives them; `v0`
+            ... typed values and `rescued`.
         checks: All that can be wrong, from the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -95,16 +97,6 @@ def sql_type(type_name: str) -> str:
     return _SQL_TYPES.get(type_name) or type_name.upper()
 
 
-def quoted(text: str) -> str:
-    """An SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def name_sql(name: str) -> str:
-    """A quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     """Write the row rules for files of one layout."""
     cells = [_Cell(i, column, contract, vendor) for i, column in enumerate(contract.columns)]
@@ -119,6 +111,7 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
         # A round of its own: beside it, every `CASE` would hold buffers for each of hundreds of unknown columns.
         (("unknown", _unknown(layout)),),
         tuple(step for cell in cells for step in cell.parts()),
+        tuple(step for cell in cells for step in cell.walls()),
         tuple(step for cell in cells for step in cell.first()),
         (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),
     )
@@ -190,7 +183,9 @@ class _Cell:
         self.max_future_h = contract.max_future_s / 3600
         self.zone = vendor.timezone
         self.is_local = self.kind == "timestamp" and self.zone != "UTC"
-        self.formats = dict(vendor.formats).get(column.name, column.formats)
+        self.vendor = vendor.name
+        formats = dict(vendor.formats).get(column.name, column.formats)
+        self.formats = tuple(time_pattern(pattern, vendor.zones) for pattern in formats)
         self.status_map = vendor.status_map if self.is_status else ()
 
     @property
@@ -207,6 +202,16 @@ class _Cell:
     def gap(self) -> str:
         """Whether the wall clock never showed this time."""
         return f"({self.offset} IS NULL AND {self.local} IS NOT NULL AND {self.utc} IS NULL)"
+
+    @property
+    def nameless(self) -> str:
+        """Whether the time is one but for the name of its zone, which the vendor's `zones` does not map."""
+        names = [
+            f"({self._wall(number)} IS NOT NULL AND {pattern.offset_us(self.text)} IS NULL)"
+            for number, pattern in enumerate(self.formats)
+            if pattern.named
+        ]
+        return f"({' OR '.join(names)})"
 
     @property
     def text(self) -> str:
@@ -228,6 +233,14 @@ class _Cell:
             yield self.part, f"right({self.cell}, 1)"
         elif self.kind == "timestamp":
             yield self.part, f"try_cast({self.cell} AS TIMESTAMP)"
+
+    def walls(self) -> Iterator[tuple[str, str]]:
+        """What the wall clock shows by each pattern that has a zone, in microseconds; it is needed more than once."""
+        if self.kind == "timestamp":
+            for number, pattern in enumerate(self.formats):
+                if pattern.zoned:
+                    slow = f"{self._quick_time} IS NULL AND {self.cell} IS NOT NULL"
+                    yield self._wall(number), f"CASE WHEN {slow} THEN epoch_us({pattern.wall(self.text)}) END"
 
     def first(self) -> Iterator[tuple[str, str]]:
         """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
@@ -281,6 +294,9 @@ class _Cell:
                 unreadable += f" AND NOT {self.gap}"
                 reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
                 yield self._check("dst_gap", f"CASE WHEN {value} IS NULL THEN {self.gap} END", reason)
+            if self.kind == "timestamp" and any(pattern.named for pattern in self.formats):
+                unreadable += f" AND NOT {self.nameless}"
+                yield self._check("zone", f"CASE WHEN {value} IS NULL THEN {self.nameless} END", self._no_zone())
             yield self._check(self.kind, f"CASE WHEN {value} IS NULL THEN {unreadable} END", self._expected())
         yield from self._value_checks()
 
@@ -326,7 +342,8 @@ class _Cell:
         shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
         quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
         ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
-        ways += [f"CAST(try_strptime({self.text}, {quoted(f)}) AS DATE)" for f in self.formats]
+        # Its day is that of the wall clock, whatever zone stands beside it.
+        ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
         return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
 
     @property
@@ -339,9 +356,8 @@ class _Cell:
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
         iso = f"regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
-        formats = [f for f in self.formats if "%z" not in f or not self.is_local]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
-        ways += [self._by_format(f) for f in formats]
+        ways += [way for way, zoned in self._by_formats() if not (zoned and self.is_local)]
         slow = f"CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
         return f"coalesce({self._quick_time}, {slow})"
 
@@ -350,23 +366,35 @@ class _Cell:
             f"regexp_matches({self.text}, {quoted(_HAS_OFFSET)})"
             f" AND regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
         )
-        formats = [f for f in self.formats if "%z" in f]
         ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
-        ways += [self._by_format(f) for f in formats]
+        ways += [way for way, zoned in self._by_formats() if zoned]
         return f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
 
-    def _by_format(self, pattern: str) -> str:
-        time = f"epoch_us(try_strptime({self.text}, {quoted(pattern)}))"
-        # DuckDB also reads offsets such as `+99:99`.
-        possible = f"regexp_matches({self.text}, {quoted(_POSSIBLE_OFFSET)})"
-        return f"CASE WHEN {possible} THEN {time} END" if pattern.endswith("%z") else time
+    def _by_formats(self) -> Iterator[tuple[str, bool]]:
+        """SQL of the time by each pattern, in microseconds, and whether it is UTC, by an offset of its own."""
+        for number, pattern in enumerate(self.formats):
+            if pattern.zoned:
+                wall = self._wall(number)
+                offset = f"CASE WHEN {wall} IS NOT NULL THEN {pattern.offset_us(self.text)} END"
+                yield f"({wall} - {offset})", True
+            else:
+                yield f"epoch_us({pattern.wall(self.text)})", False
+
+    def _wall(self, number: int) -> str:
+        return f"w{self.index}_{number}"
+
+    def _no_zone(self) -> str:
+        example = 'zones = { EST = "-05:00" }'
+        return (
+            f"no setting says which time the name of its zone means: add it to zones of {self.vendor}, as in {example}"
+        )
 
     def _decimal_shape(self) -> str:
         scale = int(self.column.type.rstrip(")").rpartition(",")[2])
         return rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{1,{max(scale, 1)}}}0*)"
 
     def _expected(self) -> str:
-        formats = "".join(f" or {f}" for f in self.formats)
+        formats = "".join(f" or {pattern.text}" for pattern in self.formats)
         return {
             "date": f"not a date: expected ISO 8601 such as 2026-11-23{formats}, from the year 1900 on",
             "timestamp": f"not a time: expected ISO 8601 such as 2026-11-23 14:05:00{formats}, from the year 1900 on",
