@@ -28,9 +28,13 @@ _JOINED_BY = {
 _BUNDLE_ONLY = {"grants", "lifecycle"}
 _KNOWN: Mapping[str, object] = {
     "workspace.current_user.userName": "deployer",
-    "bundle.git.origin_url": "https://github.com/acme/orders",
 }
 """What Databricks' CLI knows of workspace and repository."""
+
+
+def read(text: str) -> Any:
+    """YAML, read quickly where libyaml is there."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 # --- resolving ---------------------------------------------------------------------------------------------------
@@ -47,9 +51,14 @@ def resolved(text: str, target: str, variables: Mapping[str, object] | None = No
     Raises:
         LookupError: A reference leads nowhere.
     """
-    bundle = yaml.safe_load(text)
+    bundle = read(text)
     chosen = bundle["targets"][target]
     merged = {name: _merged(bundle.get(name, {}), chosen.get(name, {})) for name in ("resources", "variables")}
+    # A target gives a variable its value, or changes what is said of it.
+    merged["variables"] = {
+        name: one if isinstance(one, dict) else {**bundle["variables"][name], "default": one}
+        for name, one in merged["variables"].items()
+    }
     found = {name: one["default"] for name, one in merged["variables"].items() if "default" in one}
     known = {
         **_KNOWN,

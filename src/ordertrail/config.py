@@ -34,6 +34,7 @@ from ordertrail.config_template import (
 from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.model import Contract, Mode, Vendor
+from ordertrail.rules.secrets import masked, masked_value
 
 __all__ = [
     "DEFAULT_CONTRACT",
@@ -108,7 +109,7 @@ class Maintenance:
     log_retention_h: float = 720.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SparkSettings:
     """How the engine `spark` finds its session and its tables.
 
@@ -125,6 +126,14 @@ class SparkSettings:
     remote: str = ""
     driver_max_bytes: int = 64 << 20
     conf: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        """Passwords are masked."""
+        conf = {name: masked_value(name, value) for name, value in self.conf}
+        return (
+            f"SparkSettings(tables={self.tables!r}, master={masked(self.master)!r}, remote={masked(self.remote)!r}, "
+            f"driver_max_bytes={self.driver_max_bytes!r}, conf={conf!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +513,8 @@ def _spark(section: SparkSection, fail: Fail) -> SparkSettings:
     if section.driver_max_mb < 0:
         fail("spark.driver_max_mb", section.driver_max_mb, "must not be negative", "use a size such as 64")
     if section.remote and not section.remote.startswith("sc://"):
-        fail("spark.remote", section.remote, "is not a Spark Connect address", 'use one such as "sc://server:15002"')
+        hint = 'use one such as "sc://server:15002"'
+        fail("spark.remote", masked(section.remote), "is not a Spark Connect address", hint)
     return SparkSettings(
         tables=tables,
         master=section.master,

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import ast
+import filecmp
 import re
-import shlex
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from packaging.requirements import Requirement
 
 from ordertrail.cli import cli
 from ordertrail.config import DEFAULT_CONTRACT, load_config, parse_config, template
 from ordertrail.databricks import task
-from ordertrail.databricks.bundle import Bundle, BundleOptions, bundle_files, deploy
-from ordertrail.databricks.bundle_config import databricks_toml, with_settings
+from ordertrail.databricks.bundle import OWN_WHEEL, Bundle, BundleOptions, bundle_files, deploy
+from ordertrail.databricks.bundle_config import databricks_toml, with_settings, without_section
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.preview import plan_files
 from tests.bundle_check import job_problems, problems, resolved
+from tests.bundle_rules import PRINCIPAL, pause_states, problems_of
 from tests.notebooks import cells
 
 OPTIONS = BundleOptions(requirement="ordertrail==0.1.0", emails=("desk@example.com",))
 WORKFLOW = ".github/workflows/orders.yml"
-VOLUME = "/Volumes/incremental_load/default/orders_data"
+SOURCE, ARCHIVE = (f"/Volumes/incremental_load/default/{name}/" for name in ("orders_in", "orders_archive"))
+ENVIRONMENTS = Path(__file__).parents[1] / "golden" / "environments"
 CUSTOM = """\
 [pipeline]
 source = "in" # theirs
@@ -58,7 +64,12 @@ def files() -> dict[str, str]:
 
 @pytest.fixture(params=["dev", "prod"])
 def bundle(request: pytest.FixtureRequest, files: dict[str, str]) -> dict[str, Any]:
-    return resolved(files["databricks.yml"], request.param)
+    return at(files["databricks.yml"], request.param)
+
+
+def at(text: str, target: str, **variables: object) -> dict[str, Any]:
+    """The bundle for a target, with the variables that its deployment gives."""
+    return resolved(text, target, {**(PRINCIPAL if target == "prod" else {}), **variables})
 
 
 @pytest.fixture
@@ -83,13 +94,10 @@ def test_databricks_takes_every_resource(bundle: dict[str, Any]) -> None:
     assert problems(bundle["resources"]) == []
 
 
-def test_databricks_takes_it_with_webhooks_a_tag_and_no_emails(files: dict[str, str]) -> None:
-    text = files["databricks.yml"].replace("git_branch: ${var.git_branch}", "git_tag: v1.0.0")
-    variables = {"alert_webhooks": [{"id": "pager"}], "alert_emails": [], "trigger_status": "PAUSED"}
-    found = resolved(text, "prod", variables)["resources"]
+def test_databricks_takes_it_with_webhooks_and_no_emails(files: dict[str, str]) -> None:
+    found = at(files["databricks.yml"], "prod", alert_webhooks=[{"id": "pager"}], alert_emails=[])["resources"]
     assert problems(found) == []
     assert found["jobs"]["orders"]["webhook_notifications"]["on_failure"] == [{"id": "pager"}]
-    assert found["jobs"]["orders"]["git_source"]["git_tag"] == "v1.0.0"
 
 
 def test_the_two_tasks_follow_each_other_and_are_retried(job: dict[str, Any]) -> None:
@@ -114,8 +122,8 @@ def test_one_run_at_a_time_triggered_by_files_of_the_source(job: dict[str, Any])
     assert job["max_concurrent_runs"] == 1
     assert job["queue"] == {"enabled": True}
     arrival = job["trigger"]["file_arrival"]
-    assert arrival == {"url": f"{VOLUME}/source/", "min_time_between_triggers_seconds": 60}
-    assert parameters_of(job)["source"] == arrival["url"]
+    assert arrival == {"url": SOURCE, "min_time_between_triggers_seconds": 60}
+    assert (parameters_of(job)["source"], parameters_of(job)["archive"]) == (arrival["url"], ARCHIVE)
 
 
 def test_it_tells_when_a_run_fails_or_takes_too_long(job: dict[str, Any]) -> None:
@@ -134,52 +142,64 @@ def test_the_job_gives_the_parameters_that_the_tasks_read(job: dict[str, Any]) -
 
 def test_the_environment_installs_our_wheel_and_no_spark(job: dict[str, Any]) -> None:
     (environment,) = job["environments"]
-    assert environment["spec"] == {"environment_version": "4", "dependencies": ["ordertrail==0.1.0"]}
+    assert environment["spec"] == {"environment_version": "5", "dependencies": ["ordertrail==0.1.0"]}
     assert {one["environment_key"] for one in job["tasks"]} == {environment["environment_key"]}
 
 
-def test_dev_runs_the_files_of_the_bundle_and_prod_those_of_git(files: dict[str, str]) -> None:
-    dev, prod = (resolved(files["databricks.yml"], name) for name in ("dev", "prod"))
-    assert (dev["target"]["mode"], prod["target"]["mode"]) == ("development", "production")
-    for one in dev["resources"]["jobs"]["orders"]["tasks"]:
+def test_dev_and_prod_run_the_files_that_were_deployed(files: dict[str, str], bundle: dict[str, Any]) -> None:
+    for one in bundle["resources"]["jobs"]["orders"]["tasks"]:
         assert one["notebook_task"]["source"] == "WORKSPACE"
         assert one["notebook_task"]["notebook_path"].removeprefix("./") in files
-    job = prod["resources"]["jobs"]["orders"]
-    assert job["git_source"] == {
-        "git_url": "https://github.com/acme/orders",
-        "git_provider": "gitHub",
-        "git_branch": "main",
-    }
-    for one in job["tasks"]:
-        assert one["notebook_task"]["source"] == "GIT"
-        assert one["notebook_task"]["notebook_path"] + ".py" in files
-    assert "git_source" not in dev["resources"]["jobs"]["orders"]
+    assert "git_source" not in bundle["resources"]["jobs"]["orders"]
 
 
-def test_prod_grants_what_readers_and_senders_need_and_keeps_the_data(files: dict[str, str]) -> None:
-    dev, prod = (resolved(files["databricks.yml"], name)["resources"] for name in ("dev", "prod"))
-    schema, volume = prod["schemas"]["orders"], prod["volumes"]["orders_data"]
-    assert schema["grants"][0] == {"principal": "orders_readers", "privileges": ["USE_SCHEMA", "SELECT"]}
-    assert volume["grants"] == [{"principal": "orders_senders", "privileges": ["READ_VOLUME", "WRITE_VOLUME"]}]
-    assert all(one["lifecycle"] == {"prevent_destroy": True} for one in (schema, volume))
-    assert "grants" not in dev["schemas"]["orders"]
+def test_nothing_starts_by_itself_in_dev_and_all_does_in_prod(files: dict[str, str]) -> None:
+    dev, prod = (at(files["databricks.yml"], name) for name in ("dev", "prod"))
+    assert pause_states(dev) == {"orders": "PAUSED", "orders_sweep": "PAUSED"}
+    assert pause_states(prod) == {"orders": "UNPAUSED", "orders_sweep": "UNPAUSED"}
+    paused = at(files["databricks.yml"], "prod", trigger_status="PAUSED")
+    assert set(pause_states(paused).values()) == {"PAUSED"}
+
+
+def test_prod_is_one_copy_of_the_service_principal_that_the_team_may_run(files: dict[str, str]) -> None:
+    target = at(files["databricks.yml"], "prod")["target"]
+    principal = PRINCIPAL["service_principal"]
+    assert target["workspace"]["root_path"] == f"/Workspace/Users/{principal}/.bundle/ordertrail-orders/prod"
+    assert target["run_as"] == {"service_principal_name": principal}
+    assert {"group_name": "orders_team", "level": "CAN_RUN"} in target["permissions"]
+
+
+def test_prod_grants_what_each_group_needs_and_keeps_the_data(files: dict[str, str]) -> None:
+    dev, prod = (at(files["databricks.yml"], name)["resources"] for name in ("dev", "prod"))
+    schema, volumes = prod["schemas"]["orders_schema"], prod["volumes"]
+    granted = {one["principal"]: one["privileges"] for one in schema["grants"]}
+    assert granted == {
+        "orders_team": ["USE_SCHEMA", "SELECT"], "orders_readers": ["USE_SCHEMA"], "orders_senders": ["USE_SCHEMA"],
+    }  # fmt: skip
+    senders = {name for name, one in volumes.items() if any(g["principal"] == "orders_senders" for g in one["grants"])}
+    assert senders == {"orders_in"}, "who sends files cannot delete the archive"
+    assert all(one["lifecycle"] == {"prevent_destroy": True} for one in (schema, *volumes.values()))
+    assert parameters_of(prod["jobs"]["orders"])["readers"] == "orders_readers"
+    assert parameters_of(dev["jobs"]["orders"])["readers"] == ""
+    assert "grants" not in dev["schemas"]["orders_schema"]
+
+
+def test_one_volume_is_the_layout_of_the_notebooks_before_ordertrail() -> None:
+    made = bundle_files(replace(OPTIONS, layout="one-volume"))
+    found = at(made["databricks.yml"], "prod")
+    job, volume = found["resources"]["jobs"]["orders"], "/Volumes/incremental_load/default/orders_data"
+    assert set(found["resources"]["volumes"]) == {"orders_data"}
+    assert job["trigger"]["file_arrival"]["url"] == parameters_of(job)["source"] == f"{volume}/source/"
+    assert parameters_of(job)["archive"] == f"{volume}/archive/"
+    assert (problems(found["resources"]), problems_of(made)) == ([], [])
+    assert f'source = "{volume}/source/"' in made["ordertrail.toml"]
+    assert "Make the folder `source`" in made["README.md"]
 
 
 def test_a_sweep_starts_the_job_for_files_that_fire_no_trigger(bundle: dict[str, Any]) -> None:
     sweep = bundle["resources"]["jobs"]["orders_sweep"]
     assert sweep["tasks"] == [{"task_key": "run_orders", "run_job_task": {"job_id": 42}}]
     assert sweep["schedule"]["timezone_id"] == "UTC"
-
-
-@pytest.mark.parametrize(
-    ("url", "provider"),
-    [("https://github.com/acme/orders", "gitHub"), ("https://gitlab.com/acme/orders.git", "gitLab")],
-)
-def test_the_repository_can_be_named(url: str, provider: str) -> None:
-    text = bundle_files(BundleOptions("ordertrail", git_url=url))["databricks.yml"]
-    source = resolved(text, "prod")["resources"]["jobs"]["orders"]["git_source"]
-    assert (source["git_url"], source["git_provider"]) == (url, provider)
-    assert problems(resolved(text, "prod")["resources"]) == []
 
 
 # --- the check itself --------------------------------------------------------------------------------------------
@@ -251,7 +271,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_check_finds(mistake: str, files: dict[str, str]) -> None:
-    job = resolved(files["databricks.yml"], "prod")["resources"]["jobs"]["orders"]
+    job = at(files["databricks.yml"], "prod")["resources"]["jobs"]["orders"]
     change, problem = MISTAKES[mistake]
     change(job)
     found = job_problems(job)
@@ -261,32 +281,42 @@ def test_the_check_finds(mistake: str, files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "change", "problem"),
     [
-        ("volumes", "orders_data", {"volume_type": "LOCAL"}, "'LOCAL' is none of EXTERNAL, MANAGED"),
-        ("volumes", "orders_data", {"schema": "x"}, "volumes.orders_data.schema: there is no such field"),
-        ("schemas", "orders", {"lifecycle": {"keep": True}}, "schemas.orders.lifecycle.keep: there is no such field"),
-        ("schemas", "orders", {"grants": [{"privileges": ["READ"], "principal": "x"}]}, "'READ' is none of ACCESS"),
+        ("volumes", "orders_in", {"volume_type": "LOCAL"}, "'LOCAL' is none of EXTERNAL, MANAGED"),
+        ("volumes", "orders_in", {"schema": "x"}, "volumes.orders_in.schema: there is no such field"),
         (
             "schemas",
-            "orders",
+            "orders_schema",
+            {"lifecycle": {"keep": True}},
+            "schemas.orders_schema.lifecycle.keep: there is no such field",
+        ),
+        (
+            "schemas",
+            "orders_schema",
+            {"grants": [{"privileges": ["READ"], "principal": "x"}]},
+            "'READ' is none of ACCESS",
+        ),
+        (
+            "schemas",
+            "orders_schema",
             {"grants": [{"privileges": ["SELECT"]}]},
-            "schemas.orders.grants[0].principal: is missing",
+            "schemas.orders_schema.grants[0].principal: is missing",
         ),
     ],
 )
 def test_the_check_finds_in_schema_and_volume(
     kind: str, name: str, change: dict[str, object], problem: str, files: dict[str, str]
 ) -> None:
-    resources = resolved(files["databricks.yml"], "prod")["resources"]
+    resources = at(files["databricks.yml"], "prod")["resources"]
     resources[kind][name].update(change)
     (found,) = problems(resources)
     assert problem in found
 
 
 def test_the_check_finds_a_missing_field_and_an_unknown_kind(files: dict[str, str]) -> None:
-    resources = resolved(files["databricks.yml"], "prod")["resources"]
-    del resources["volumes"]["orders_data"]["catalog_name"]
+    resources = at(files["databricks.yml"], "prod")["resources"]
+    del resources["volumes"]["orders_in"]["catalog_name"]
     assert problems({**resources, "tables": {}}) == [
-        "volumes.orders_data.catalog_name: is missing",
+        "volumes.orders_in.catalog_name: is missing",
         "tables: no kind of resource that this check knows",
     ]
 
@@ -294,7 +324,7 @@ def test_the_check_finds_a_missing_field_and_an_unknown_kind(files: dict[str, st
 @pytest.mark.parametrize("reference", ["${var.alert_email}", "${resources.schemas.order.name}", "${bundle.git.origin}"])
 def test_a_reference_that_leads_nowhere_is_found(reference: str, files: dict[str, str]) -> None:
     with pytest.raises(LookupError):
-        resolved(files["databricks.yml"].replace("${var.git_branch}", reference), "prod")
+        at(files["databricks.yml"].replace("${var.readers}", reference), "prod")
 
 
 # --- the other files ---------------------------------------------------------------------------------------------
@@ -318,24 +348,70 @@ def test_the_config_is_that_of_databricks(tmp_path: Path, files: dict[str, str])
     file.write_text(files["ordertrail.toml"])
     config = load_config(file, environ={})
     assert (config.engine, config.spark.tables) == ("spark", "three-level")
-    assert (config.source, config.archive) == (Path(f"{VOLUME}/source"), Path(f"{VOLUME}/archive"))
+    assert (config.source, config.archive) == (Path(SOURCE), Path(ARCHIVE))
     assert config.settle_s == 0
     assert config.contract == DEFAULT_CONTRACT
 
 
 def test_the_config_of_the_user_keeps_contract_vendors_and_comments() -> None:
-    made = databricks_toml(CUSTOM, "sales", "parcels")
+    made = databricks_toml(CUSTOM, "sales", "parcels", ("/Volumes/sales/parcels/in/", "/Volumes/sales/parcels/out/"))
     before, after = (parse_config(text, base=Path("/"), environ={}) for text in (CUSTOM, made))
     assert (after.contract, after.vendors) == (before.contract, before.vendors)
     assert (after.catalog, after.schema) == ("sales", "parcels")
-    assert after.source == Path("/Volumes/sales/parcels/orders_data/source")
+    assert after.source == Path("/Volumes/sales/parcels/in")
     assert 'name = "acme" # pays late' in made
 
 
 def test_a_config_that_cannot_be_changed_line_by_line_is_refused() -> None:
     text = 'pipeline = { source = "in", archive = "out", warehouse = "tables" }\n'
     with pytest.raises((UsageError, ConfigError)):
-        databricks_toml(text, "a", "b")
+        databricks_toml(text, "a", "b", ("/Volumes/a/b/in/", "/Volumes/a/b/out/"))
+
+
+SECRETS = """
+[spark] # t0p
+remote = "sc://server:15002/;token=s3cret"
+master = "local[2]"
+driver_max_mb = 7
+# password: s3cret
+
+[ "spark" . conf ]
+"fs.s3a.secret.key" = "s3cret"
+
+[spark.more]
+x = "s3cret"
+
+[maintenance]
+retention_h = 200
+"""
+
+
+def test_no_password_of_the_session_gets_into_the_bundle() -> None:
+    """The session is the workspace's: what the config says of another one is not for the bundle, which is committed."""
+    text = CUSTOM + SECRETS.replace('[ "spark" . conf ]', "[spark.conf]").replace('[spark.more]\nx = "s3cret"\n', "")
+    made = bundle_files(BundleOptions("ordertrail", toml=text))
+    assert not [path for path, content in made.items() if "s3cret" in content or "fs.s3a" in content]
+    config = parse_config(made["ordertrail.toml"], base=Path("/"), environ={})
+    assert (config.spark.remote, config.spark.conf, config.spark.driver_max_bytes) == ("", (), 7 << 20)
+    assert config.maintenance.retention_h == 200
+
+
+@pytest.mark.parametrize(
+    "spark",
+    [
+        'spark = { remote = "sc://s;token=s3cret" }\n',
+        'spark.remote = "sc://s;token=s3cret"\n',
+        'spark.conf."fs.s3a.secret.key" = "s3cret"\n',
+    ],
+)
+def test_a_password_that_cannot_be_taken_out_is_not_written(spark: str) -> None:
+    with pytest.raises((UsageError, ConfigError)) as refused:
+        bundle_files(BundleOptions("ordertrail", toml=spark + CUSTOM))
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_section_is_taken_out_with_those_below_it() -> None:
+    assert without_section(f"[a]\nx = 1\n{SECRETS}", "spark") == "[a]\nx = 1\n\n[maintenance]\nretention_h = 200\n"
 
 
 def test_settings_are_set_in_their_own_section_only() -> None:
@@ -349,8 +425,8 @@ def test_the_workflow_lints_plans_validates_and_deploys(files: dict[str, str]) -
     jobs = workflow["jobs"]
     runs = {name: [step["run"] for step in one["steps"] if "run" in step] for name, one in jobs.items()}
     assert runs["check"][0] == "python -m pip install ordertrail==0.1.0"
-    assert "ordertrail doctor" in runs["check"][1]
-    assert "ordertrail plan" in runs["check"][2]
+    assert runs["check"][2] == "ordertrail doctor"
+    assert "ordertrail plan" in runs["check"][3]
     assert runs["validate"] == ["databricks bundle validate --target dev"]
     assert runs["deploy"] == ["databricks bundle validate --target prod", "databricks bundle deploy --target prod"]
     assert (jobs["validate"]["needs"], jobs["deploy"]["needs"]) == ("check", "validate")
@@ -359,26 +435,55 @@ def test_the_workflow_lints_plans_validates_and_deploys(files: dict[str, str]) -
     for name in ("validate", "deploy"):
         assert jobs[name]["permissions"] == {"contents": "read", "id-token": "write"}
         assert jobs[name]["env"]["DATABRICKS_AUTH_TYPE"] == "github-oidc"
+    assert jobs["deploy"]["env"]["BUNDLE_VAR_service_principal"] == "${{ vars.DATABRICKS_CLIENT_ID }}"
     assert "env" not in workflow
     assert not any("DATABRICKS" in key for key in jobs["check"]["env"])
 
 
-def test_the_check_of_the_workflow_runs_where_there_is_no_databricks(tmp_path: Path) -> None:
-    """Its two commands, as they stand there, with its environment, in this process's own shell."""
-    made = deploy(tmp_path / "repo", tmp_path / "none.toml", OPTIONS, force=False)
-    check = yaml.safe_load((made.folder / WORKFLOW).read_text())["jobs"]["check"]
-    environ = {k: v.replace("${{ github.workspace }}", str(made.folder)) for k, v in check["env"].items()}
+def planned(folder: Path) -> list[tuple[str, str | None, str | None]]:
+    """What the check of the workflow makes of the samples: its commands as they stand there, in a shell."""
+    check = yaml.safe_load((folder / WORKFLOW).read_text())["jobs"]["check"]
+    environ = {k: v.replace("${{ github.workspace }}", str(folder)) for k, v in check["env"].items()}
     steps = {step["name"]: step["run"] for step in check["steps"] if "name" in step}
-    assert steps["Plan the sample files"].endswith("| xargs -0 -r ordertrail plan")
-    assert steps["Lint the config"] == "mkdir -p .check/source && ordertrail doctor"
-    listed = steps["Plan the sample files"].partition("|")[0]
-    found = subprocess.run(shlex.split(listed), cwd=made.folder, capture_output=True, text=True, check=True)
-    samples = [made.folder / one for one in found.stdout.split("\0") if one]
-    config = load_config(made.folder / "ordertrail.toml", environ=environ)
-    config.source.mkdir(parents=True)
-    report = plan_files(config, samples)
-    assert [str(one.state) for one in report.files] == ["loaded"]
-    assert (report.rows.parsed, report.rows.inserted) == (3, 3)
+    subprocess.run(["bash", "-ec", steps["Lay out the sample files"]], cwd=folder, check=True)
+    listed, _, plan = steps["Plan the sample files"].partition(" | ")
+    assert plan == "xargs -0 -r ordertrail plan"
+    found = subprocess.run(["bash", "-ec", listed], cwd=folder, capture_output=True, text=True, check=True)
+    config = load_config(folder / "ordertrail.toml", environ=environ)
+    report = plan_files(config, [folder / one for one in sorted(found.stdout.split("\0")) if one])
+    return [(Path(one.path).name, one.vendor, one.state) for one in report.files]
+
+
+def test_the_check_of_the_workflow_runs_where_there_is_no_databricks(tmp_path: Path) -> None:
+    made = deploy(tmp_path / "repo", tmp_path / "none.toml", OPTIONS, force=False)
+    assert planned(made.folder) == [("order_tracking_2026_11_23.csv", "default", "loaded")]
+
+
+def test_the_check_of_the_workflow_plans_samples_of_two_vendors(tmp_path: Path) -> None:
+    """Both files have one name: the folder says whose each is."""
+    config = tmp_path / "two.toml"
+    vendors = (
+        '[[vendors]]\nname = "acme"\nfiles = "acme/*.csv"\n\n[[vendors]]\nname = "blue"\nfiles = "blue/**/*.csv"\n'
+    )
+    config.write_text(f"{CUSTOM.partition('[[vendors]]')[0]}{vendors}")
+    made = deploy(tmp_path / "repo", config, OPTIONS, force=False)
+    folders = [one.path for one in made.files if one.path.startswith("samples/")]
+    assert folders == ["samples/acme/.gitkeep", "samples/blue/.gitkeep"]
+    for vendor in ("acme", "blue"):
+        sample = made.folder / "samples" / vendor / "day_2026_11_23.csv"
+        sample.write_text(f"tracking_num,last_update_timestamp\n{vendor},2026-11-23 10:00:00\n")
+    assert planned(made.folder) == [("day_2026_11_23.csv", "acme", "loaded"), ("day_2026_11_23.csv", "blue", "loaded")]
+
+
+def test_actions_are_pinned_by_commit(files: dict[str, str]) -> None:
+    used = [
+        step["uses"]
+        for job in yaml.safe_load(files[WORKFLOW])["jobs"].values()
+        for step in job["steps"]
+        if "uses" in step
+    ]
+    assert len(used) == 6
+    assert [one for one in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one)] == []
 
 
 def test_the_bundle_names_no_host_and_holds_no_secret(files: dict[str, str]) -> None:
@@ -393,8 +498,8 @@ def test_the_bundle_names_no_host_and_holds_no_secret(files: dict[str, str]) -> 
 
 def test_a_contract_of_ones_own_gets_no_sample_of_the_order_feed() -> None:
     made = bundle_files(BundleOptions("ordertrail", toml=CUSTOM))
-    assert [path for path in made if path.startswith("samples/")] == ["samples/.gitkeep"]
-    assert resolved(made["databricks.yml"], "prod")["variables"]["catalog"]["default"] == "sales"
+    assert [path for path in made if path.startswith("samples/")] == ["samples/acme/.gitkeep"]
+    assert at(made["databricks.yml"], "prod")["variables"]["catalog"]["default"] == "sales"
 
 
 @pytest.mark.parametrize(
@@ -403,8 +508,7 @@ def test_a_contract_of_ones_own_gets_no_sample_of_the_order_feed() -> None:
         (BundleOptions("ordertrail", emails=("desk",)), "'desk' is no e-mail address"),
         (BundleOptions("ordertrail", emails=('a@b.c"]',)), "is no e-mail address"),
         (BundleOptions("ordertrail; rm -r x"), "is nothing that pip installs"),
-        (BundleOptions("ordertrail", git_url="git@github.com:acme/orders"), "is no https URL"),
-        (BundleOptions("ordertrail", git_url="https://me:pass@github.com/acme/orders"), "holds credentials"),
+        (BundleOptions("ordertrail", layout="three"), "there is no layout 'three'"),
         (BundleOptions("ordertrail", catalog="a b"), "is not a plain name"),
     ],
 )
@@ -457,12 +561,42 @@ def test_a_wheel_is_copied_and_both_job_and_workflow_install_it(tmp_path: Path) 
     wheel.write_bytes(b"zip")
     deploy(tmp_path / "b", tmp_path / "none.toml", BundleOptions(str(wheel)), force=False)
     assert (tmp_path / "b" / "wheels" / wheel.name).read_bytes() == b"zip"
-    found = resolved((tmp_path / "b" / "databricks.yml").read_text(), "prod")["resources"]
+    found = at((tmp_path / "b" / "databricks.yml").read_text(), "prod")["resources"]
     (environment,) = found["jobs"]["orders"]["environments"]
     assert environment["spec"]["dependencies"] == [f"./wheels/{wheel.name}"]
     assert f"pip install ./wheels/{wheel.name}" in (tmp_path / "b" / WORKFLOW).read_text()
     with pytest.raises(UsageError, match="there is no wheel"):
         deploy(tmp_path / "c", tmp_path / "none.toml", BundleOptions("dist/none.whl"), force=False)
+
+
+def test_without_a_wheel_the_installed_ordertrail_comes_along(tmp_path: Path) -> None:
+    """pip installs it with no index that has it, and what it installs is this code."""
+    made = deploy(tmp_path / "b", tmp_path / "none.toml", BundleOptions(), force=False)
+    texts = {one.path: "" for one in made.files} | {"databricks.yml": (made.folder / "databricks.yml").read_text()}
+    assert problems_of(texts) == []
+    assert f"pip install {OWN_WHEEL}\n" in (made.folder / WORKFLOW).read_text()
+    wheel = made.folder / OWN_WHEEL
+    options = ["--quiet", "--no-index", "--no-deps", "--disable-pip-version-check", "--target", str(tmp_path / "site")]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)], check=True)
+    root = Path(task.__file__).parents[1]
+    ours = {path.relative_to(root) for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    theirs = {p for p in ours if filecmp.cmp(root / p, tmp_path / "site" / "ordertrail" / p, shallow=False)}
+    assert theirs == ours
+    assert (tmp_path / "site" / "bin" / "ordertrail").is_file()
+    assert actions(deploy(tmp_path / "b", tmp_path / "none.toml", BundleOptions(), force=False)) == {"unchanged"}
+
+
+@pytest.mark.parametrize(("version", "replaced"), [("4", {"pyarrow"}), ("5", {"deltalake", "filelock"})])
+def test_our_bounds_take_what_the_serverless_environment_has(version: str, replaced: set[str]) -> None:
+    """But for what pip must replace there: of environment 5 nothing that its session runs on, of 4 Arrow."""
+    lines = (ENVIRONMENTS / f"serverless-{version}.txt").read_text().splitlines()
+    known = dict(line.split() for line in lines if not line.startswith("#"))
+    project = tomllib.loads((ENVIRONMENTS.parents[2] / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(one) for one in project["dependencies"]]
+    refused = {one.name for one in wanted if one.name in known and not one.specifier.contains(known[one.name])}
+    assert {"pyarrow", "pydantic", "rich", "click", "numpy"} <= {one.name for one in wanted if one.name in known}
+    assert refused <= replaced
+    assert ("pyarrow" in refused) == (version == "4"), "environment 5 is the first one that we name"
 
 
 def test_a_wheel_in_a_volume_is_not_for_the_workflow(tmp_path: Path) -> None:

@@ -189,4 +189,41 @@ def test_parameters_that_are_settings_override_the_config(tmp_path: Path) -> Non
     config = task._config(Dbutils(JobRun(given), task.STAGE_TASK))
     assert (config.engine, config.catalog, config.schema) == ("spark", "incremental_load", "dev_me_default")
     assert config.source == Path("/Volumes/a/b/c/source")
-    assert config.archive == Path("/Volumes/incremental_load/default/orders_data/archive")
+    assert config.archive == Path("/Volumes/incremental_load/default/orders_archive")
+
+
+class Granting:
+    """A session that takes SQL, and fails when it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.statements: list[str] = []
+        self.error = error
+
+    def sql(self, statement: str) -> None:
+        self.statements.append(statement)
+        if self.error is not None:
+            raise self.error
+
+
+def granted(tmp_path: Path, session: Granting, **given: str) -> str | None:
+    (tmp_path / "ordertrail.toml").write_text(bundle_files(BundleOptions("ordertrail"))["ordertrail.toml"])
+    run = JobRun({"config": str(tmp_path / "ordertrail.toml"), **given})
+    return task._grant(session, Dbutils(run, task.LOAD_TASK))  # type: ignore[arg-type]
+
+
+def test_readers_are_let_read_the_target_and_no_other_table(tmp_path: Path) -> None:
+    session = Granting()
+    assert granted(tmp_path, session, readers="all `readers`", schema="parcels") is None
+    assert session.statements == [
+        "GRANT SELECT ON TABLE `incremental_load`.`parcels`.`orders_target` TO `all ``readers```"
+    ]
+    assert granted(tmp_path, session) is None
+    assert len(session.statements) == 1, "in dev there are none"
+
+
+def test_readers_that_cannot_be_let_in_are_told_of_and_nothing_fails(tmp_path: Path) -> None:
+    errors = pytest.importorskip("pyspark.errors")
+    told = granted(tmp_path, Granting(errors.PySparkException("PRINCIPAL_DOES_NOT_EXIST")), readers="nobody")
+    assert told is not None
+    assert "PRINCIPAL_DOES_NOT_EXIST" in told
+    assert told.endswith("GRANT SELECT ON TABLE `incremental_load`.`default`.`orders_target` TO `nobody`")

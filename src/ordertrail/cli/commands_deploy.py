@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ordertrail import __version__
 from ordertrail.cli.frame import Frame, command
 
 
@@ -15,23 +14,28 @@ from ordertrail.cli.frame import Frame, command
     click.Option(
         ["--wheel", "requirement"],
         metavar="WHEEL",
-        default=f"ordertrail=={__version__}",
-        help="What the job installs: a wheel file, which is copied, or what pip takes; without it this version.",
+        help="What the job installs: a wheel file, which is copied, or what pip takes; without it this ordertrail.",
     ),
     click.Option(["--email", "emails"], metavar="ADDRESS", multiple=True, help="Who is alerted; may be repeated."),
     click.Option(["--catalog"], metavar="NAME", help="Of tables and Volume; without it the config's."),
     click.Option(["--schema"], metavar="NAME", help="Of tables and Volume; without it the config's."),
-    click.Option(["--git-url"], metavar="URL", help="Production's repository; without it the remote of DIR's own."),
+    click.Option(
+        ["--layout"],
+        type=click.Choice(("two-volumes", "one-volume")),
+        default="two-volumes",
+        show_default=True,
+        help="Source and archive in a Volume each, or as source/ and archive/ in one.",
+    ),
     click.Option(["--force"], is_flag=True, help="Replace files that are there with other content."),
 )
 def databricks(
     frame: Frame,
     folder: str,
-    requirement: str,
+    requirement: str | None,
     emails: tuple[str, ...],
     catalog: str | None,
     schema: str | None,
-    git_url: str | None,
+    layout: str,
     force: bool,
 ) -> int:
     """Write a bundle for Databricks: job, notebooks, config and CI.
@@ -42,7 +46,7 @@ def databricks(
     from ordertrail.cli import delivered
     from ordertrail.databricks.bundle import BundleOptions, deploy
 
-    wanted = BundleOptions(requirement, None, catalog, schema, emails, git_url)
+    wanted = BundleOptions(requirement, None, catalog, schema, emails, layout)
     found = deploy(Path(folder), frame.config_file, wanted, force=force)
     return frame.show(found, delivered.document, delivered.text)
 

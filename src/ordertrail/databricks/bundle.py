@@ -12,25 +12,19 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ordertrail.config import DEFAULT_CONTRACT, Config, parse_config, template
 from ordertrail.databricks.bundle_config import databricks_toml
+from ordertrail.databricks.layouts import LAYOUTS, Layout
+from ordertrail.databricks.own_wheel import NAME, own_wheel
 from ordertrail.errors import StorageError, UsageError
 from ordertrail.model import Vendor
 
-OWN_GIT = "${bundle.git.origin_url}"
-"""The remote of the repository that the bundle is deployed from, as Databricks' CLI finds it."""
-
-_PROVIDERS = {
-    "github.com": "gitHub",
-    "gitlab.com": "gitLab",
-    "bitbucket.org": "bitbucketCloud",
-    "dev.azure.com": "azureDevOpsServices",
-}
-_VOLUME = "/Volumes/${var.catalog}/${resources.schemas.orders.name}/${resources.volumes.orders_data.name}"
+_WILD = frozenset("*?[")
 _PLACE = re.compile(r"<<(\w+)>>")
 _EMAIL = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9.][^\s'\"\\]*|/[^\s'\"\\]+\.whl")
@@ -42,6 +36,9 @@ _TEMPLATES = {
     ".github/workflows/orders.yml": "workflow.yml",
     "README.md": "README.md",
 }
+OWN_WHEEL = f"./wheels/{NAME}"
+"""The wheel of the ordertrail that writes the bundle, as a path in it."""
+
 _SAMPLE = "samples/order_tracking_2026_11_23.csv"
 
 
@@ -50,21 +47,22 @@ class BundleOptions:
     """What a bundle is made of.
 
     Attributes:
-        requirement: What pip installs in the job: `ordertrail==...`, or a path to a wheel.
+        requirement: What pip installs in the job: `ordertrail==...`, or a path to a wheel; None takes the ordertrail
+            that is installed here, as a wheel.
         toml: The config to take contract, vendors and names from; None takes the order feed's.
         catalog: Of tables and Volume; None takes the config's.
         schema: Of tables and Volume; None takes the config's.
         emails: Who is told when a run fails or needs a person.
-        git_url: Where production gets the notebooks from; None takes the remote of the repository.
+        layout: One of `LAYOUTS`: where source and archive are.
         ci_requirement: What pip installs in CI; None takes `requirement`.
     """
 
-    requirement: str
+    requirement: str | None = None
     toml: str | None = None
     catalog: str | None = None
     schema: str | None = None
     emails: tuple[str, ...] = ()
-    git_url: str | None = None
+    layout: str = next(iter(LAYOUTS))
     ci_requirement: str | None = None
 
 
@@ -116,26 +114,32 @@ def bundle_files(options: BundleOptions) -> dict[str, str]:
         UsageError: An option does not fit.
     """
     _check(options)
-    config = _config(options)
+    config, layout = _config(options), LAYOUTS[options.layout]
+    requirement = options.requirement or OWN_WHEEL
+    source, archive = layout.references()
     values = {
         "name": config.name,
         "target": f"{config.catalog}.{config.schema}.{config.tables.target}",
         "catalog": config.catalog,
         "schema": config.schema,
-        "volume": _VOLUME,
+        "source": source,
+        "archive": archive,
+        "volumes": layout.resources(),
+        "production_volumes": layout.production().rstrip("\n"),
         "emails": json.dumps(list(options.emails)),
-        "requirement": json.dumps(options.requirement),
-        "pip_requirement": shlex.quote(options.ci_requirement or options.requirement),
-        "git_url": options.git_url or OWN_GIT,
-        "git_provider": _provider(options.git_url),
+        "requirement": json.dumps(requirement),
+        "pip_requirement": shlex.quote(options.ci_requirement or requirement),
+        **_first_steps(layout),
     }
     made = {path: _filled(name, values) for path, name in _TEMPLATES.items()}
-    made["ordertrail.toml"] = databricks_toml(options.toml or template(), config.catalog, config.schema)
+    made["ordertrail.toml"] = databricks_toml(
+        options.toml or template(), config.catalog, config.schema, layout.folders(config.catalog, config.schema)
+    )
     if config.contract == DEFAULT_CONTRACT and config.vendors == (Vendor("default"),):
         made[_SAMPLE] = _filled("sample.csv", {})
     else:
         # Git keeps no empty folder, and the sample of one contract is a broken file for another.
-        made["samples/.gitkeep"] = ""
+        made |= {f"{_sample_folder(vendor)}/.gitkeep": "" for vendor in config.vendors}
     return dict(sorted(made.items()))
 
 
@@ -173,17 +177,12 @@ def _check(options: BundleOptions) -> None:
     for email in options.emails:
         if not _EMAIL.fullmatch(email):
             raise UsageError(f"{email!r} is no e-mail address", hint="write it such as --email desk@example.com")
-    if not _REQUIREMENT.fullmatch(options.requirement):
+    if options.layout not in LAYOUTS:
+        raise UsageError(f"there is no layout {options.layout!r}", hint="use one of " + ", ".join(LAYOUTS))
+    if options.requirement is not None and not _REQUIREMENT.fullmatch(options.requirement):
         raise UsageError(
             f"{options.requirement!r} is nothing that pip installs", hint="name a version, a wheel file or a URL"
         )
-    url = urlsplit(options.git_url or OWN_GIT)
-    if options.git_url is not None and (
-        url.scheme != "https" or not url.hostname or re.search(r"[\s'\"#]", url.geturl())
-    ):
-        raise UsageError(f"{options.git_url!r} is no https URL of a repository", hint="it begins with https://")
-    if url.username or url.password:
-        raise UsageError("the URL of the repository holds credentials", hint="take them out: the bundle is committed")
 
 
 def _config(options: BundleOptions) -> Config:
@@ -194,14 +193,36 @@ def _config(options: BundleOptions) -> Config:
     return parse_config(text, base=Path("/"), environ=environ)
 
 
-def _provider(git_url: str | None) -> str:
-    host = urlsplit(git_url).hostname if git_url else None
-    return _PROVIDERS.get(host or "", "gitHub")
+def _first_steps(layout: Layout) -> dict[str, str]:
+    """What the README says about the source folder, which is made by hand where it is not a Volume's root."""
+    volume, path = layout.source
+    if not path:
+        first = f"Put a sample into the Volume `{volume}` of that schema, then `databricks bundle run orders`."
+        return {"first_file": first, "first_folder": ""}
+    folder = path.rstrip("/")
+    first = f"Make the folder `{folder}` in the Volume `{volume}` of that schema. Put a sample into it, then\n"
+    again = (
+        f" Make the folder `{folder}` in the production Volume too,\n   and deploy again if the trigger was refused."
+    )
+    return {"first_file": f"{first}   `databricks bundle run orders`.", "first_folder": again}
+
+
+def _sample_folder(vendor: Vendor) -> str:
+    """Where samples of a vendor go: below `samples` as below the source."""
+    parts = vendor.files.split("/")[:-1]
+    plain = takewhile(lambda part: part.isprintable() and not _WILD.intersection(part), parts)
+    return "/".join(("samples", *plain))
 
 
 def _with_wheel(options: BundleOptions) -> tuple[BundleOptions, dict[str, bytes]]:
     """Take a wheel that is a file here into the bundle: the workflow installs it too."""
     given = options.requirement
+    if given is None:
+        try:
+            return options, {OWN_WHEEL.removeprefix("./"): own_wheel()}
+        except PackageNotFoundError as error:
+            hint = "name a wheel with --wheel, or install ordertrail"
+            raise UsageError("ordertrail runs without being installed: there is no wheel of it", hint=hint) from error
     if not given.endswith(".whl") or "://" in given:
         return options, {}
     if given.startswith(("/Volumes/", "/Workspace/")):

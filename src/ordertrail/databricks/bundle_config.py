@@ -6,12 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ordertrail.config import Config, parse_config
+from ordertrail.config import Config, SparkSettings, parse_config
 from ordertrail.config_template import toml_value
 from ordertrail.errors import UsageError
-
-VOLUME = "orders_data"
-"""The Volume of source and archive."""
 
 SCRATCH = "/tmp/ordertrail"  # the driver's own disk, for the lock and for parsing; the tables are in the catalog
 NOTICE = """\
@@ -22,23 +19,27 @@ NOTICE = """\
 _SECTION = re.compile(r"\s*\[")
 
 
-def databricks_toml(text: str, catalog: str, schema: str) -> str:
+def databricks_toml(text: str, catalog: str, schema: str, folders: tuple[str, str]) -> str:
     """Write a config again for Databricks; contract, vendors and comments stay.
+
+    What `[spark]` says of a session goes, with the passwords in it: the session is the workspace's, and the bundle is
+    committed.
 
     Args:
         text: The config's TOML.
-        catalog: Of the tables and the Volume.
-        schema: Of the tables and the Volume.
+        catalog: Of the tables and the Volumes.
+        schema: Of the tables and the Volumes.
+        folders: The source and the archive.
 
     Raises:
         ConfigError: The config is wrong.
         UsageError: It is written in a way that cannot be changed line by line.
     """
-    volume = f"/Volumes/{catalog}/{schema}/{VOLUME}"
+    source, archive = folders
     wanted: dict[str, object] = {
         "engine": "spark",
-        "source": f"{volume}/source/",
-        "archive": f"{volume}/archive/",
+        "source": source,
+        "archive": archive,
         "warehouse": SCRATCH,
         "catalog": catalog,
         "schema": schema,
@@ -46,8 +47,11 @@ def databricks_toml(text: str, catalog: str, schema: str) -> str:
         "settle_s": 0.0,
     }
     made = with_settings(text, "pipeline", wanted)
-    made = with_settings(made, "spark", {"tables": "three-level"})
-    before, after = (_parse(one) for one in (text, made))
+    before = _parse(text)
+    driver_max_mb = before.spark.driver_max_bytes >> 20
+    kept = {} if driver_max_mb == SparkSettings().driver_max_bytes >> 20 else {"driver_max_mb": driver_max_mb}
+    made = with_settings(without_section(made, "spark"), "spark", {"tables": "three-level", **kept})
+    after = _parse(made)
     _check(before, after, wanted)
     return made if made.startswith(NOTICE) else NOTICE + made
 
@@ -80,6 +84,25 @@ def with_settings(text: str, section: str, values: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_section(text: str, section: str) -> str:
+    """Take a section and those below it out; all other lines stay.
+
+    Args:
+        text: TOML.
+        section: A plain table.
+    """
+    name = rf"(?:{re.escape(section)}|\"{re.escape(section)}\"|'{re.escape(section)}')"
+    own = re.compile(rf"\s*\[\s*{name}\s*[\].]")
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        if _SECTION.match(line):
+            inside = own.match(line) is not None
+        if not inside:
+            kept.append(line)
+    return "\n".join(kept).rstrip("\n") + "\n"
+
+
 def _parse(text: str) -> Config:
     return parse_config(text, base=Path("/"), environ={})
 
@@ -90,9 +113,10 @@ def _check(before: Config, after: Config, wanted: Mapping[str, object]) -> None:
     found = {"engine": after.engine, "catalog": after.catalog, "schema": after.schema, "settle_s": after.settle_s}
     differing += [name for name, value in found.items() if value != wanted[name]]
     differing += [n for n in ("source", "archive", "warehouse") if getattr(after, n) != Path(str(wanted[n]))]
-    differing += ["spark.tables"] if after.spark.tables != "three-level" else []
+    spark = SparkSettings(tables="three-level", driver_max_bytes=before.spark.driver_max_bytes)
+    differing += ["spark"] if after.spark != spark else []
     if differing:
         raise UsageError(
             f"the config cannot be changed for Databricks: {', '.join(differing)} came out wrong",
-            hint="write [pipeline] as a section, each setting on a line of its own",
+            hint="write [pipeline] and [spark] as sections, each setting on a line of its own",
         )

@@ -18,14 +18,15 @@ file where they are not empty; environment variables play no part.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ordertrail.config import Config, load_config
 from ordertrail.config_template import ENVIRONMENT_PREFIX
 from ordertrail.engines.choice import engine_of
-from ordertrail.errors import AttentionError, ConfigError
+from ordertrail.engines.spark_session import spark_errors
+from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
 
@@ -42,6 +43,7 @@ PARAMETERS: dict[str, str] = {
     "schema": "",
     "source": "",
     "archive": "",
+    "readers": "",
     "fail_on_attention": "true",
 }
 """The parameters of the job, with what holds where it gives none; `config` is relative to the notebook's folder."""
@@ -131,6 +133,8 @@ def load(spark: SparkSession, dbutils: Dbutils) -> str:
         OrdertrailError: What went wrong. The task may be run again at once.
     """
     report = _pipeline(spark, dbutils).load()
+    if report.batch is not None and (problem := _grant(spark, dbutils)):
+        report = replace(report, warnings=(*report.warnings, problem))
     _hand_on(dbutils, report)
     dbutils.jobs.taskValues.set(key="finished", value=True)
     return _document(report)
@@ -167,6 +171,29 @@ def attention(dbutils: Dbutils) -> str:
             "to do",
         )
     return json.dumps({"attention": lines}, ensure_ascii=False)
+
+
+def _grant(spark: SparkSession, dbutils: Dbutils) -> str | None:
+    """Let the group of the parameter `readers` read the target, and no other table; why it could not be done.
+
+    A bundle grants on schemas and Volumes, not on tables; and the target is there only once a batch was loaded.
+    """
+    readers = _parameter(dbutils, "readers")
+    if not readers:
+        return None
+    config = _config(dbutils)
+    table = ".".join(_ticked(part) for part in (config.catalog, config.schema, config.tables.target))
+    statement = f"GRANT SELECT ON TABLE {table} TO {_ticked(readers)}"
+    try:
+        with spark_errors(f"{readers} cannot be let read {config.tables.target}"):
+            spark.sql(statement)
+    except OrdertrailError as error:
+        return f"{error.message}; all else is done: {statement}"
+    return None
+
+
+def _ticked(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 # --- the config --------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ordertrail.errors import (
     UnsupportedTableError,
     UsageError,
 )
+from ordertrail.rules.secrets import masked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -209,4 +210,4 @@ def _translated(doing: str, error: Exception) -> OrdertrailError | RowsLostError
 
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0][:500] if lines else type(error).__name__
+    return masked(lines[0])[:500] if lines else type(error).__name__
