@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -44,10 +45,22 @@ TIMES = ("date", "timestamp")
 
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _MAX_PRECISION = 38
+MAX_COLUMNS = 1200
+"""A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
 _BITS = {"int": 32, "bigint": 64}
 _HOUR_S = 3600
-# Python's `re` knows these, RE2, which runs the pattern, does not.
-_NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>|\(|P=|#)|\\[1-9]|[*+?}]\+")
+# Python's `re` knows these, RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
+_RE2_TOKEN = re.compile(
+    r"(?P<escape>\\.)"
+    r"|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])"
+    r"|(?P<around>\(\?(?:[=!>#(]|<[=!]|P=))"
+    r"|(?P<flags>\(\?[a-zA-Z-]+[:)])"
+    r"|(?P<possessive>(?:[*+?]|\{\d*,?\d*\})\+)"
+    r"|(?P<open>\{,\d*\})"
+    r"|(?P<repeat>\{\d+(?:,\d*)?\})",
+    re.DOTALL,
+)
+_RE2_REPEATS = 1000
 # DuckDB's strptime: https://duckdb.org/docs/stable/sql/functions/dateformat
 _DIRECTIVES = frozenset("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%") | {f"-{letter}" for letter in "dmyHIMSj"}
 _WHOLE_DATE = {"c", "x"}
@@ -108,6 +121,9 @@ def known_column(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
 
 
 def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tuple[Column, ...]:
+    if len(section.columns) > MAX_COLUMNS:
+        hint = f"name those that somebody reads, at most {MAX_COLUMNS}; a pass keeps the others in _rescued"
+        fail("contract.columns", None, f"are {len(section.columns)} columns", hint)
     columns = tuple(_column(one, fail) for one in section.columns) or DEFAULT_CONTRACT.columns
     taken: dict[str, str] = {}
     for column in columns:
@@ -202,14 +218,40 @@ def _check_pattern(key: str, pattern: str, kind: str, fail: Fail) -> None:
     if kind != "string":
         fail(key, pattern, f"is for text, not for {kind}", "use min, max or allowed")
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # RE2 does read `[[:alpha:]]`
+            re.compile(pattern)
     except re.error as error:
         fail(key, pattern, f"is not a regular expression: {error}", "correct it")
-    # An escaped character and the inside of [...] stand for themselves.
-    bare = re.sub(r"\\[^1-9]", "", pattern)
-    if _NOT_RE2.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", bare)):
-        problem = "looks around or back, which RE2 does not know"
-        fail(key, pattern, problem, "write it without (?=, (?!, (?<, (?>, \\1 and possessive quantifiers")
+    if problem := _not_re2(pattern):
+        hint = "RE2 runs it: write it without (?=, (?!, (?<, (?>, (?x), \\1, possessive quantifiers and {,n}"
+        fail(key, pattern, f"{problem}, which RE2 does not know", hint)
+
+
+def _not_re2(pattern: str) -> str | None:
+    """What Python's `re` reads in a pattern and RE2 does not."""
+    for token in _RE2_TOKEN.finditer(pattern):
+        text = token[0]
+        match token.lastgroup:
+            case "escape" if text[1] in "123456789":
+                return f"has {text}, which looks back at a group"
+            case "escape" if text[1] in "ZuUN":
+                return f"has {text}"
+            case "set" if re.search(r"\\[uUN]", text.replace("\\\\", "")):
+                return f"has {text}"
+            case "around":
+                return f"has {text}, which looks around or back"
+            case "flags" if not re.fullmatch(r"\(\?[ims]*(?:-[ims]+)?[:)]", text):
+                return f"has the flags {text}"
+            case "possessive":
+                return f"has the possessive {text}"
+            case "open":
+                return f"has {text}"
+            case "repeat" if any(int(n) > _RE2_REPEATS for n in re.findall(r"\d+", text)):
+                return f"repeats {text}, more than {_RE2_REPEATS} times"
+            case _:
+                pass
+    return None
 
 
 def _bound(key: str, value: Bound | None, kind: str, fail: Fail) -> str | None:

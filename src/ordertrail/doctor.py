@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -76,7 +77,7 @@ def examine(config_file: Path) -> DoctorReport:
         config = load_config(config_file)
     except ConfigError as error:
         return DoctorReport((*findings, Finding("config", "fail", error.message, error.hint)))
-    findings.append(Finding("config", "ok", f"pipeline {config.name}, {_vendors(config)}"))
+    findings.append(_rules(config))
     return DoctorReport((*findings, *_folders(config)))
 
 
@@ -119,6 +120,26 @@ def _zones() -> Finding:
     if local.year < 2026:
         return Finding("clock", "fail", f"{detail}: the clock is wrong", "set it; audit columns are taken from it")
     return Finding("clock", "ok", detail)
+
+
+def _rules(config: Config) -> Finding:
+    """Whether DuckDB understands all that the config says; a pass tries only the patterns, not the whole rules."""
+    found = Finding("config", "ok", f"pipeline {config.name}, {_vendors(config)}")
+    try:
+        from ordertrail.parse.compiled import refuse_rules, refuse_unreadable
+        from ordertrail.parse.kernel import connect
+    except ImportError:
+        return found
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="ordertrail-doctor-") as spill,
+            closing(connect(config.threads, config.memory_limit_mb, Path(spill))) as con,
+        ):
+            refuse_unreadable(config, con)
+            refuse_rules(config, con)
+    except ConfigError as error:
+        return Finding("config", "fail", error.message, error.hint)
+    return found
 
 
 def _vendors(config: Config) -> str:

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from ordertrail.config import DEFAULT_CONTRACT, parse_config, template
+from ordertrail.config_contract import MAX_COLUMNS
 from ordertrail.config_template import toml_value
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Column, Contract, Vendor
@@ -191,6 +192,11 @@ class _Guess:
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], sample: Path) -> list[_Guess]:
     found: list[_Guess] = []
     taken: dict[str, str] = {}
+    if len(header) > MAX_COLUMNS:
+        raise UsageError(
+            f"{sample} has {len(header)} columns, more than the {MAX_COLUMNS} that a contract may have",
+            hint="take a sample with the columns that somebody reads; a pass keeps the others in _rescued",
+        )
     for place, cell in enumerate(header):
         if not cell:
             continue  # a pass keeps it in _rescued

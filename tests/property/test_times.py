@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ordertrail.model import Column, Vendor
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.property
 ZONES = {"EST": -300, "CET": 60, "NPT": 345, "Central Standard Time": -360}
 EVENT = "2026-11-20 08:00:00"
 
-days = st.sampled_from(["%Y-%m-%d", "%d/%m/%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y", "%a %d.%m.%y"])
+# None is ISO 8601, which is read before any pattern.
+days = st.sampled_from(["%Y/%m/%d", "%d/%m/%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y", "%a %d.%m.%y"])
 clocks = st.sampled_from(["%H:%M:%S", "%H%M%S", "%I:%M:%S %p"])
 fractions = st.sampled_from(["", ".%f", ".%g", ".%n"])
 zones = st.sampled_from(["", "%z", " %z", " %Z", " UTC%z", "Z", " GMT", " (%Z)", " %z (%Z)"])
@@ -133,6 +134,8 @@ def test_the_kernel_reads_a_time_as_plain_python_does(
     con: duckdb.DuckDBPyConnection, folder: Path, case, zone: str, kind: str
 ) -> None:
     pattern, texts = case
+    found = [read(pattern, text) for text in texts]
+    assume(all(one is None or one[0].year < 2200 for one in found))  # changes of the clock are known up to then
     offsets = {name: f"{'-' if m < 0 else '+'}{abs(m) // 60:02}:{abs(m) % 60:02}" for name, m in ZONES.items()}
     vendor = Vendor("acme", timezone=zone, zones=tuple(offsets.items()))
     column = Column("x", kind, formats=(pattern,))

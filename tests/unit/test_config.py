@@ -334,6 +334,20 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (column("pattern = '('"), "contract.columns[extra].pattern = '('", "not a regular expression", "correct it"),
     (column("pattern = '(?=a)b'"), "contract.columns[extra].pattern = '(?=a)b'", "RE2", "write it without"),
     (column(r"pattern = '(a)\1'"), r"contract.columns[extra].pattern", "RE2", "write it without"),
+    (column("pattern = '(?#note)a'"), "contract.columns[extra].pattern = '(?#note)a'", "RE2", "write it without"),
+    (column("pattern = '(?x)a b'"), "contract.columns[extra].pattern = '(?x)a b'", "the flags (?x)", "without"),
+    (column("pattern = 'a{2}+'"), "contract.columns[extra].pattern = 'a{2}+'", "possessive {2}+", "without"),
+    (column("pattern = 'a{,3}'"), "contract.columns[extra].pattern = 'a{,3}'", "has {,3}", "without"),
+    (column("pattern = 'a{1001}'"), "contract.columns[extra].pattern = 'a{1001}'", "more than 1000 times", "RE2"),
+    (column(r"pattern = 'a\Z'"), r"contract.columns[extra].pattern = 'a\\Z'", r"has \Z", "without"),
+    (
+        contract(
+            columns=COLUMNS + "".join(f'[[contract.columns]]\nname = "x{i}"\ntype = "int"\n' for i in range(1199))
+        ),
+        "contract.columns",
+        "are 1201 columns",
+        "at most 1200",
+    ),
     (column("pattern = '1'", "int"), "contract.columns[extra].pattern = '1'", "not for int", "min, max or allowed"),
     (column("min = 'x'", "int"), "contract.columns[extra].min = 'x'", "not a value of type int", "in a file"),
     (column("max = 2147483648", "int"), "contract.columns[extra].max = 2147483648", "type int", "in a file"),

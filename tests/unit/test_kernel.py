@@ -277,3 +277,12 @@ def test_long_queries_print_no_progress(tmp_path: Path) -> None:
         assert con.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
     finally:
         con.close()
+
+
+def test_a_contract_of_a_thousand_columns_is_not_too_deep(con: duckdb.DuckDBPyConnection) -> None:
+    values = {f"x{n}": str(n) for n in range(1200)}
+    one_by_one = 0
+    for name, value in values.items():
+        [(pair,)] = con.execute(f"SELECT hash(hash('{name}', {value}))").fetchall()
+        one_by_one ^= pair
+    assert row_hash(con, values) == one_by_one >> 1

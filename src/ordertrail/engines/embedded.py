@@ -25,6 +25,7 @@ from ordertrail.engines.ledger import agreed_app_id, reset_warnings
 from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
 from ordertrail.errors import TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID
@@ -48,6 +49,7 @@ class EmbeddedEngine:
 
     def open(self) -> Ledger:
         """See `Engine.open`."""
+        refuse_unreadable(self._session.config, self._session.con)
         tables = self._session.tables
         name = self._session.config.name
         app_id = self._app_id()

@@ -20,6 +20,7 @@ from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_stage import stage_batch
 from ordertrail.engines.session import Session, app_id_of, tables_of
 from ordertrail.model import Reject, RowCounts, no_probe
+from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID, stage_columns
@@ -129,6 +130,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
         table.create({APP_ID: app_id})
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
     try:
+        refuse_unreadable(config, con)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
             yield DryRun(Session(config, con, pool, tables, app_id, no_probe), ledger)
     finally:

@@ -26,6 +26,7 @@ from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import SparkTable, TableState, tables_of
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID, TableColumn
 
@@ -61,6 +62,7 @@ class SparkEngine:
 
     def open(self) -> Ledger:
         """See `Engine.open`."""
+        refuse_unreadable(self.run.config)
         with spark_errors("cannot open the tables"):
             run = self.run
             states = self._made()

@@ -176,6 +176,21 @@ class Kernel:
         self._copy(query, path, files, header, parsed, explain=True)
         return parsed
 
+    def compile(self) -> None:
+        """Plan both readings on no row at all.
+
+        Raises:
+            duckdb.Error: The rules are not SQL that DuckDB understands.
+        """
+        columns = ", ".join(f"{sql} AS {name_sql(name)}" for name, sql in self._sql.columns)
+        header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([0], pa.int64())})
+        self._con.register("cells", self._schema.empty_table())
+        try:
+            query = f"SELECT {columns}, {self._sql.errors} FROM {self._from(header)} WHERE {self._sql.good}"
+            self._con.execute(f"EXPLAIN {query}").fetchall()
+        finally:
+            self._con.unregister("cells")
+
     def _from(self, header: pa.Table) -> str:
         relation = "(SELECT * FROM cells JOIN job_files USING (d))"
         if header.num_rows == 1:

@@ -12,7 +12,7 @@ The text is DuckDB's dialect, because the row kernel is DuckDB on every engine. 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
@@ -65,9 +65,10 @@ class RowSql:
 
     Attributes:
         steps: Rounds of (name, SQL), each reading the columns of the rounds before: `unknown` JSON of the file's
-            other columns; `p0` ... parts of cells; `w0_0` ... wall clocks by patterns that have a zone; `l0` ...
-            dates, and times as the wall clock gives them, `o0` ... times as an offset of their own gives them; `v0`
-            ... typed values and `rescued`.
+            other columns; `p0` ... parts of cells; `q0` ... times in the usual way to write them; `s0` ... the text
+            of others; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ... dates, and times as the
+            wall clock gives them, `o0` ... times as an offset of their own gives them; `v0` ... typed values and
+            `rescued`.
         checks: All that can be wrong, from the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -107,11 +108,11 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     columns = list(values.items())
     columns.append(("_rescued", "rescued"))
     columns.append(("_row_hash", row_hash_sql({**values, "_rescued": "rescued"})))
+    parts = [part for cell in cells for part in cell.rounds()]
     steps = (
         # A round of its own: beside it, every `CASE` would hold buffers for each of hundreds of unknown columns.
         (("unknown", _unknown(layout)),),
-        tuple(step for cell in cells for step in cell.parts()),
-        tuple(step for cell in cells for step in cell.walls()),
+        *(tuple((name, sql) for at, name, sql in parts if at == number) for number in range(4)),
         tuple(step for cell in cells for step in cell.first()),
         (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),
     )
@@ -128,11 +129,20 @@ def row_hash_sql(values: dict[str, str]) -> str:
     Args:
         values: SQL of each column's value, by its name.
     """
-    total = "CAST(0 AS UBIGINT)"
-    for name, value in sorted(values.items()):
-        # DuckDB's hash of two values is linear in theirs: without the outer one, two columns could swap their values.
-        total = f"xor({total}, CASE WHEN ({value}) IS NULL THEN 0 ELSE hash(hash({quoted(name)}, {value})) END)"
-    return f"CAST({total} >> 1 AS BIGINT)"
+    # DuckDB's hash of two values is linear in theirs: without the outer one, two columns could swap their values.
+    pairs = [
+        f"CASE WHEN ({value}) IS NULL THEN 0 ELSE hash(hash({quoted(name)}, {value})) END"
+        for name, value in sorted(values.items())
+    ]
+    return f"CAST({_xor(['CAST(0 AS UBIGINT)', *pairs])} >> 1 AS BIGINT)"
+
+
+def _xor(terms: Sequence[str]) -> str:
+    """The terms combined as a balanced tree: DuckDB refuses an expression that is nested a thousand deep."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return f"xor({_xor(terms[:middle])}, {_xor(terms[middle:])})"
 
 
 def rank_sql(contract: Contract, status: str) -> str:
@@ -177,6 +187,7 @@ class _Cell:
         self.kind = column.type.partition("(")[0]
         self.cell, self.value = f"c{index}", f"v{index}"
         self.part, self.local, self.offset = f"p{index}", f"l{index}", f"o{index}"
+        self.quick, self.slow = f"q{index}", f"s{index}"
         self.is_key = column.name in contract.key
         self.is_event = column.name == contract.order_by
         self.is_status = column.name == contract.status
@@ -207,7 +218,7 @@ class _Cell:
     def nameless(self) -> str:
         """Whether the time is one but for the name of its zone, which the vendor's `zones` does not map."""
         names = [
-            f"({self._wall(number)} IS NOT NULL AND {pattern.offset_us(self.text)} IS NULL)"
+            f"({self._wall(number)} IS NOT NULL AND {pattern.offset_us(self.slow)} IS NULL)"
             for number, pattern in enumerate(self.formats)
             if pattern.named
         ]
@@ -224,23 +235,21 @@ class _Cell:
         trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
         return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
 
-    def parts(self) -> Iterator[tuple[str, str]]:
-        """What would else be worked out more than once, for DuckDB shares nothing between the arms of a CASE.
+    def rounds(self) -> Iterator[tuple[int, str, str]]:
+        """(round, name, SQL) of what is needed more than once, for DuckDB shares nothing between the arms of a CASE.
 
-        That is the last character of a key, and a time as DuckDB reads it.
+        That is the last character of a key; and of a time, round by round: as DuckDB reads it, the usual way to write
+        it, the text of all others, and what the wall clock shows by each pattern that has a zone.
         """
         if self.is_key and self.kind == "string":
-            yield self.part, f"right({self.cell}, 1)"
+            yield 0, self.part, f"right({self.cell}, 1)"
         elif self.kind == "timestamp":
-            yield self.part, f"try_cast({self.cell} AS TIMESTAMP)"
-
-    def walls(self) -> Iterator[tuple[str, str]]:
-        """What the wall clock shows by each pattern that has a zone, in microseconds; it is needed more than once."""
-        if self.kind == "timestamp":
+            yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
+            yield 1, self.quick, self._quick_time()
+            yield 2, self.slow, f"CASE WHEN {self.quick} IS NULL AND {self.cell} IS NOT NULL THEN {self.text} END"
             for number, pattern in enumerate(self.formats):
                 if pattern.zoned:
-                    slow = f"{self._quick_time} IS NULL AND {self.cell} IS NOT NULL"
-                    yield self._wall(number), f"CASE WHEN {slow} THEN epoch_us({pattern.wall(self.text)}) END"
+                    yield 3, self._wall(number), f"epoch_us({pattern.wall(self.slow)})"
 
     def first(self) -> Iterator[tuple[str, str]]:
         """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
@@ -346,7 +355,6 @@ class _Cell:
         ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
         return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
 
-    @property
     def _quick_time(self) -> str:
         """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
         # DuckDB also reads `24:00:00`, `08:00: 1` and the like: only what it would write itself is read quickly.
@@ -355,30 +363,29 @@ class _Cell:
 
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
-        iso = f"regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
-        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS {iso_type}) END)"]
+        iso = f"regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS {iso_type}) END)"]
         ways += [way for way, zoned in self._by_formats() if not (zoned and self.is_local)]
-        slow = f"CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
-        return f"coalesce({self._quick_time}, {slow})"
+        return f"coalesce({self.quick}, CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END)"
 
     def _with_offset(self) -> str:
         iso = (
-            f"regexp_matches({self.text}, {quoted(_HAS_OFFSET)})"
-            f" AND regexp_full_match({self.text}, {quoted(_ISO_TIMESTAMP)})"
+            f"regexp_matches({self.slow}, {quoted(_HAS_OFFSET)})"
+            f" AND regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
         )
-        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.text} AS TIMESTAMPTZ) END)"]
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS TIMESTAMPTZ) END)"]
         ways += [way for way, zoned in self._by_formats() if zoned]
-        return f"CASE WHEN {self._quick_time} IS NULL AND {self.cell} IS NOT NULL THEN {_first_of(ways)} END"
+        return f"CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END"
 
     def _by_formats(self) -> Iterator[tuple[str, bool]]:
         """SQL of the time by each pattern, in microseconds, and whether it is UTC, by an offset of its own."""
         for number, pattern in enumerate(self.formats):
             if pattern.zoned:
                 wall = self._wall(number)
-                offset = f"CASE WHEN {wall} IS NOT NULL THEN {pattern.offset_us(self.text)} END"
+                offset = f"CASE WHEN {wall} IS NOT NULL THEN {pattern.offset_us(self.slow)} END"
                 yield f"({wall} - {offset})", True
             else:
-                yield f"epoch_us({pattern.wall(self.text)})", False
+                yield f"epoch_us({pattern.wall(self.slow)})", False
 
     def _wall(self, number: int) -> str:
         return f"w{self.index}_{number}"
