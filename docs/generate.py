@@ -444,6 +444,7 @@ def _json() -> list[str]:
          lambda: document.maintain(maintained)),
         ("doctor", "", Finding, lambda: document.doctor(findings)),
         ("init", "", None, lambda: document.started(started)),
+        ("init --anew", "", None, lambda: document.again(config)),
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
         ("deploy databricks", "`action` of a file is `written`, `replaced` or `unchanged`.", Bundle,
          lambda: delivered.document(bundle)),

@@ -25,6 +25,7 @@ from ordertrail.config import Config, parse_config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.markers import MARKER
 from ordertrail.model import Outcome, Probe, RunReport, no_probe
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import (
@@ -129,14 +130,16 @@ class House:
         return [json.loads(line) for line in entry.read_text().splitlines()]
 
     def left(self) -> list[str]:
-        """Paths of all that is in the source folder, hidden files too."""
+        """Paths of all that is in the source folder, hidden files too, but for the pipeline's marker."""
         source = self.config.source
-        return sorted(str(path.relative_to(source)) for path in source.rglob("*") if not path.is_dir())
+        found = (path for path in source.rglob("*") if not path.is_dir() and path.name != MARKER)
+        return sorted(str(path.relative_to(source)) for path in found)
 
     def archived(self) -> dict[str, bytes]:
-        """Content of every file in the archive, by its path below it."""
+        """Content of every file in the archive but for its marker, by its path below it."""
         root = self.config.archive
-        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+        found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != MARKER)
+        return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
 def open_house(root: Path, toml: str = "", engine: str = "embedded", **changes: Any) -> House:

@@ -72,6 +72,7 @@ _CONVERT: dict[str, Callable[[str], object]] = {
 _LISTS = ("vendors", "contract.columns")
 EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
+SourceMarker = Literal["write", "require", "off"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -160,6 +161,7 @@ class Config:
         file: The file this was read from, None when it was text.
         maintenance: When the tables are maintained, and what stays.
         spark: How the engine `spark` finds its session and its tables.
+        source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
         folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
             (`engines.choice.placed`), and where they are in none.
     """
@@ -183,6 +185,7 @@ class Config:
     file: Path | None
     maintenance: Maintenance = Maintenance()
     spark: SparkSettings = SparkSettings()
+    source_marker: SourceMarker = "write"
     folders: tuple[tuple[str, Path], ...] = ()
 
     @property
@@ -468,7 +471,16 @@ def _config(
         contract=contract,
         vendors=vendors,
         file=file,
+        source_marker=_source_marker(section, fail),
     )
+
+
+def _source_marker(section: PipelineSection, fail: Fail) -> SourceMarker:
+    found: SourceMarker | None = next((one for one in get_args(SourceMarker) if one == section.source_marker), None)
+    if found is None:
+        hint = "use one of " + ", ".join(f'"{one}"' for one in get_args(SourceMarker))
+        fail("pipeline.source_marker", section.source_marker, "there is no such choice", hint)
+    return found
 
 
 def _check_numbers(section: PipelineSection, fail: Fail) -> None:

@@ -83,6 +83,11 @@ class PipelineSection(Section):
     settle_s: float = Field(
         1.0, description="A file is complete when unchanged for this long, in seconds; 0 takes files as they are."
     )
+    source_marker: str = Field(
+        "write",
+        description='The marker .ordertrail in the source folder: "write" (where that can be done), "require" (a '
+        'source without it is not mounted) or "off".',
+    )
     max_reject_share: float = Field(
         0.2, description="Share of rejected rows, 0 to 1, above which a delivery is quarantined: nothing of it lands."
     )

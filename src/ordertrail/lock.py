@@ -82,16 +82,33 @@ def _path(config: Config, suffix: str) -> Path:
     return config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.stage}{suffix}.lock"
 
 
-def _acquired(path: Path, config: Config, wait_s: float) -> FileLock:
+def make_warehouse(config: Config) -> None:
+    """Make the folder of the tables and the locks, for a pipeline that begins.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
     try:
         config.warehouse.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(config, error) from error
+
+
+def _unwritable(config: Config, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
+        hint="see that its disk is mounted, and give the user that runs ordertrail the right to write there",
+    )
+
+
+def _acquired(path: Path, config: Config, wait_s: float) -> FileLock:
+    if config.by_name:
+        make_warehouse(config)  # the tables are elsewhere: this folder is for the locks alone
+    try:
         lock = FileLock(path, timeout=wait_s)
         lock.acquire(poll_interval=0.02)
     except Timeout:
         raise
     except OSError as error:
-        raise StorageError(
-            f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
-            hint="create the folder and give the user that runs ordertrail the right to write there",
-        ) from error
+        raise _unwritable(config, error) from error
     return lock

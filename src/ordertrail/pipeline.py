@@ -21,8 +21,9 @@ from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.choice import engine_of
 from ordertrail.errors import CommitConflictError, FileChangedError, SourceError
-from ordertrail.lock import pipeline_lock
+from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.log import Log
+from ordertrail.markers import Belonging, archived_last, refuse_lost_tables
 from ordertrail.model import (
     Batch,
     DeliveryReport,
@@ -106,6 +107,8 @@ class Pipeline:
 
     @contextmanager
     def _open(self) -> Iterator[_Pass]:
+        refuse_lost_tables(self.config)
+        make_warehouse(self.config)
         with pipeline_lock(self.config):
             engine = self._new_engine(self.config, self._probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
@@ -127,7 +130,9 @@ class _Pass:
         self._probe = probe
         self._started = time.perf_counter()
         self._seconds = dict.fromkeys(("discover", "stage", "load", "archive"), 0.0)
-        self._ledger: Ledger = engine.open()
+        belonging = Belonging(config)
+        self._ledger: Ledger = engine.open(belonging)
+        belonging.enter(self._ledger.app_id, self._archived_last, probe)
         self._warnings = list(self._ledger.warnings)
         self._deliveries: list[DeliveryReport] = []
         self._skipped: list[Skipped] = []
@@ -211,6 +216,14 @@ class _Pass:
         )
 
     # -- parts ----------------------------------------------------------------------------------------------
+
+    def _archived_last(self) -> bool:
+        """Whether the files archived last are in the archive, as far as there are any."""
+        ledger = self._ledger
+        if not ledger.staged:
+            return True
+        paths = [one.archive_path for one in self._engine.staged().manifests]
+        return archived_last(self._config.archive, paths if ledger.archived >= ledger.staged else (), ledger.staged)
 
     def _candidates(self, files: Sequence[FoundFile], batch: int) -> list[Candidate]:
         vendors = {vendor.name: vendor for vendor in self._config.vendors}

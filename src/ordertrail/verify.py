@@ -25,12 +25,14 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.session import Session, Tables, tables_of
 from ordertrail.errors import StorageError, TableError
+from ordertrail.markers import read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
+from ordertrail.verify_archive import ArchivedFile, look_at_archive
 
 EXAMPLES = 10
 """How many examples of one fault a check names."""
@@ -375,21 +377,22 @@ def _says(name: str) -> str:
 
 
 def _archived(proof: _Proof) -> _Finding:
-    """Never wrong: people clear archives. But say so."""
-    rows: Sequence[tuple[object, ...]] = proof.session.run(
-        "SELECT file_name, archived_to, size_bytes FROM "
-        f"{proof.rows(proof.session.tables.deliveries)} WHERE state = 'loaded' ORDER BY batch, delivery_id"
+    """A file that is gone is not wrong: people clear archives. One that changed is."""
+    rows = proof.session.run(
+        "SELECT file_name, archived_to, size_bytes, sha256 FROM "
+        f"{proof.rows(proof.session.tables.deliveries)} ORDER BY batch, delivery_id"
     )
-    missing = []
-    for file_name, archived_to, size_bytes in rows:
-        path = proof.config.archive / str(archived_to)
-        if archived_to is None or not path.is_file() or path.stat().st_size != size_bytes:
-            missing.append(str(file_name if archived_to is None else archived_to))
-    if not missing:
-        return _Finding(f"{len(rows)} files")
-    more = f" and {len(missing) - EXAMPLES} more" if len(missing) > EXAMPLES else ""
-    listed = ", ".join(missing[:EXAMPLES])
-    return _Finding(f"{len(rows)} files, of which {len(missing)} are not there (any more): {listed}{more}")
+    files = [ArchivedFile(str(n), None if a is None else str(a), int(str(s)), str(h)) for n, a, s, h in rows]
+    shared = len(marker.owners) > 1 if (marker := read_marker(proof.config.archive)) is not None else False
+    found = look_at_archive(proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done))
+    hint = "restore these files from a backup: they are what a rebuild from the archive and a replay would read"
+    return _Finding(found.counted, found.changed[:EXAMPLES], hint, max(0, len(found.changed) - EXAMPLES))
+
+
+def _under_way(name: str, done: int) -> bool:
+    """Whether an archived file's name is that of a batch after the one that is judged."""
+    batch = name.partition("-")[0]
+    return batch.isdecimal() and int(batch) > done
 
 
 def _fold_hint(proof: _Proof) -> str:

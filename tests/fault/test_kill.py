@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.markers import MARKER
 from tests.fault.world import ABSENT_CONFIG, BATCHES, PLAIN_CONFIG, Driver, State, World, distinct, file, row
 from tests.feeds import FeedFile, csv_bytes
 
@@ -216,3 +217,19 @@ def growing_feed(chance: random.Random, rounds: int) -> Iterator[list[FeedFile]]
             text += b"O1,%03d,,,DELIVERED,2026-11-20 %02d:30:00\n" % (chance.randrange(20), chance.randrange(24))
             files.append(FeedFile(f"blue/part_{number:03d}_2026_11_20.csv", text, files[0].mtime_ns))
         yield files
+
+
+def test_killed_between_the_tables_and_their_markers(driver: Driver, tmp_path: Path) -> None:
+    files = UNIQUE
+    seen = driver.effects(World.make(tmp_path / "undisturbed"))
+    until = seen.index("marker.source") + 1
+    made = seen.index("after put orders_deliveries 0")
+    assert seen[made + 1 : until] == ["marker.archive", "marker.source"]
+    for place in range(made, until):
+        world = World.make(tmp_path / str(place))
+        assert driver.run(world, kill_at=place).get("signal") == 9
+        world.put(files)
+        driver.effects(world)
+        world.check(files)
+        markers = [(folder / MARKER).read_text() for folder in (world.archive, world.source)]
+        assert markers[0] == markers[1] or seen[place] == "marker.archive"  # then they were written at two times

@@ -21,6 +21,7 @@ from deltalake import DeltaTable, QueryBuilder
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.log import LogStore
 from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.markers import MARKER
 from ordertrail.model import Probe, RunReport, Vendor, no_probe
 from ordertrail.pipeline import Pipeline
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
@@ -196,13 +197,14 @@ class World:
         return {_no_day(path): sha256 for path, sha256 in self.shelf().items()}
 
     def shelf(self) -> dict[str, str]:
-        """SHA-256 of the archive's files by path, hidden ones too."""
-        found = (path for path in self.archive.rglob("*") if path.is_file())
+        """SHA-256 of the archive's files by path, hidden ones too, but for its marker."""
+        found = (path for path in self.archive.rglob("*") if path.is_file() and path.name != MARKER)
         return {str(p.relative_to(self.archive)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
     def waiting(self) -> list[str]:
-        """What is in the source folder, hidden names too."""
-        return sorted(str(p.relative_to(self.source)) for p in self.source.rglob("*") if not p.is_dir())
+        """What is in the source folder, hidden names too, but for its marker."""
+        found = (path for path in self.source.rglob("*") if not path.is_dir() and path.name != MARKER)
+        return sorted(str(path.relative_to(self.source)) for path in found)
 
     def txns(self, name: str) -> list[list[int]]:
         """The batch numbers in each commit of a table after the first, ours and foreign ones."""

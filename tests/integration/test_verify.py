@@ -398,6 +398,26 @@ def test_archived_files_that_are_gone_are_told_and_no_fault(house: House) -> Non
     assert f"1 are not there (any more): {archived(house, DAY_20)}" in report.checks[-1].detail
 
 
+def test_an_archived_file_that_changed_is_wrong_and_told_from_one_that_is_gone(house: House) -> None:
+    changed = house.config.archive / archived(house, DAY_20)
+    with changed.open("ab") as file:
+        file.write(b"more\n")
+    found = failed(verify(house.config))
+    assert set(found) == {ARCHIVED}
+    size = changed.stat().st_size
+    assert f"{archived(house, DAY_20)} has {size} bytes, {size - 5} were loaded" in found[ARCHIVED].detail
+
+
+def test_archived_files_that_no_delivery_knows_are_listed(house: House) -> None:
+    stranger = Path(archived(house, DAY_20)).with_name("000001-00009-0123abcd-order_tracking_2026_11_20.csv")
+    (house.config.archive / stranger).write_bytes(b"x")
+    later = stranger.with_name("000099-00000-0123abcd-under_way.csv")
+    (house.config.archive / later).write_bytes(b"x")
+    report = verify(house.config)
+    assert report.ok
+    assert f"1 that no delivery knows: {stranger}" in report.checks[-1].detail
+
+
 def test_an_archived_file_with_an_odd_name_is_found(tmp_path: Path) -> None:
     house = open_house(tmp_path)
     house.drop("odd\\ na\nme.csv", HEADER + line("007"))

@@ -17,6 +17,7 @@ import pytest
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.errors import TableError
+from ordertrail.markers import MARKER
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import target_columns
 from ordertrail.watch_heartbeat import heartbeat_path
@@ -267,7 +268,7 @@ def test_killed_in_a_pass_and_started_again(world: World) -> None:
     world.wait(world.has(3))
     assert world.rows() == {"T1": ("IN_TRANSIT", 1), "T2": ("DELIVERED", 2), "T3": ("IN_TRANSIT", 1)}
     world.ends(second, signal.SIGTERM)
-    assert not list(world.source.iterdir())
+    assert [path.name for path in world.source.iterdir()] == [MARKER]
 
 
 def test_a_source_folder_that_comes_later_or_goes_away(world: World) -> None:
@@ -277,7 +278,7 @@ def test_a_source_folder_that_comes_later_or_goes_away(world: World) -> None:
     world.source.mkdir()
     world.wait(lambda: world.beat()["state"] == "idle")
     world.put("order_tracking_2026_11_20.csv", row(1))
-    world.wait(lambda: world.has(1)() and not list(world.source.iterdir()))
+    world.wait(lambda: world.has(1)() and [path.name for path in world.source.iterdir()] == [MARKER])
     world.source.rename(world.base / "gone")
     world.wait(lambda: world.beat()["state"] == "backing_off")
     error = world.beat()["last_error"]

@@ -16,15 +16,22 @@ _SHELLS = ("bash", "zsh", "fish")
     click.Option(["--from", "sample"], type=click.Path(), metavar="FILE", help="Draft the contract from this file."),
     click.Option(["--encoding"], metavar="NAME", help="Of that file, such as cp1252; without it UTF-8."),
     click.Option(["--force"], is_flag=True, help="Replace the config file when it is there."),
+    click.Option(["--anew"], is_flag=True, help="Write no config: let the pipeline begin again without its tables."),
 )
-def init(frame: Frame, sample: str | None, encoding: str | None, force: bool) -> int:
+def init(frame: Frame, sample: str | None, encoding: str | None, force: bool, anew: bool) -> int:
     """Write a commented config and make the folders it names.
 
     With --from the contract is drafted from a sample with a header. What is doubtful stays text: look at it.
+
+    With --anew the next pass may begin where tables, archive or source are not those that the pipeline had: tables
+    that are not there are made, empty. Archived files stay where they are.
     """
     from ordertrail.cli import document, welcome
-    from ordertrail.cli.starting import start_pipeline
+    from ordertrail.cli.starting import begin_again, start_pipeline
 
+    if anew:
+        again = begin_again(frame.config(), others=bool(sample or encoding or force))
+        return frame.show(again, document.again, welcome.again)
     file = Path(sample) if sample else None
     found = start_pipeline(frame.config_file, sample=file, encoding=encoding, force=force)
     return frame.show(found, document.started, welcome.started)

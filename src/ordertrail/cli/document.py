@@ -11,6 +11,7 @@ from ordertrail.rows import Row, Rows, json_value
 if TYPE_CHECKING:
     from ordertrail.cli.showcase import Demo
     from ordertrail.cli.starting import Started
+    from ordertrail.config import Config
     from ordertrail.doctor import DoctorReport, Finding
     from ordertrail.engines.spark_adopt import Adopted
     from ordertrail.maintain import MaintenanceReport, StepDone
@@ -155,6 +156,12 @@ def doctor(report: DoctorReport) -> Json:
 
 def _finding(one: Finding) -> Json:
     return {"name": one.name, "health": one.health, "detail": one.detail, "hint": one.hint}
+
+
+def again(config: Config) -> Json:
+    """`init --anew`."""
+    folders = {name: str(getattr(config, name)) for name in ("source", "archive", "warehouse")}
+    return {"pipeline": config.name, **folders, "anew": True}
 
 
 def started(found: Started) -> Json:

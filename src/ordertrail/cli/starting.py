@@ -9,6 +9,7 @@ from pathlib import Path
 from ordertrail.config import Config, parse_config, template
 from ordertrail.draft import draft_config
 from ordertrail.errors import StorageError, UsageError
+from ordertrail.markers import begin_anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,24 @@ class Started:
     file: Path
     sample: Path | None
     notes: tuple[str, ...]
+
+
+def begin_again(config: Config, *, others: bool) -> Config:
+    """Let a pipeline begin again where its tables, its archive or its source are not those that it had.
+
+    Args:
+        config: Of the pipeline.
+        others: Options were given that are for writing a config.
+
+    Raises:
+        UsageError: They were.
+        SourceError: The archive's marker cannot be read.
+        StorageError: The archive cannot be written to.
+    """
+    if others:
+        raise UsageError("--anew writes no config", hint="give --anew alone, or with --config FILE")
+    begin_anew(config)
+    return config
 
 
 def start_pipeline(file: Path, *, sample: Path | None, encoding: str | None, force: bool) -> Started:

@@ -14,8 +14,16 @@ from ordertrail.model import DeliveryReport
 if TYPE_CHECKING:
     from ordertrail.cli.showcase import Demo
     from ordertrail.cli.starting import Started
+    from ordertrail.config import Config
 
 _QUERY = "SELECT status, count(*) FROM orders_target GROUP BY status"
+
+
+def again(screen: Screen, config: Config) -> None:
+    """`init --anew`."""
+    screen.line(f"Pipeline {config.name} may begin again", "bold")
+    screen.fields((name, _near(getattr(config, name))) for name in ("source", "archive", "warehouse"))
+    screen.line("The next pass takes these folders as its own, and makes the tables that are not there, empty.")
 
 
 def started(screen: Screen, found: Started) -> None:

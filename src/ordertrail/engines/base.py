@@ -7,6 +7,7 @@ its own mark and does nothing.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -25,6 +26,7 @@ class Ledger:
         archived: Number of the last batch whose files are all archived, 0 for none.
         highest: The highest batch number in any table's `txn`; the next batch is one more.
         warnings: What somebody else did to the tables and a person should know.
+        app_id: The application id of the tables.
     """
 
     staged: int
@@ -32,6 +34,17 @@ class Ledger:
     archived: int
     highest: int
     warnings: tuple[str, ...] = ()
+    app_id: str = ""
+
+
+Admit = Callable[[str | None], str]
+"""Asked before an engine makes anything: gets the application id of the tables that are there, None when there is none;
+gives it back, or the id of the tables to be made. Raises what forbids it."""
+
+
+def anyone(found: str | None) -> str:
+    """The `Admit` of who asks nobody."""
+    return found or str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +82,12 @@ class Engine(Protocol):
     kind when a table is not what it should be.
     """
 
-    def open(self) -> Ledger:
-        """Make the missing tables and read where the last pass stopped. Idempotent."""
+    def open(self, admit: Admit = anyone) -> Ledger:
+        """Make the missing tables and read where the last pass stopped. Idempotent.
+
+        Args:
+            admit: Asked before anything is made.
+        """
         ...
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:

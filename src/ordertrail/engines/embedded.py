@@ -14,7 +14,7 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.table import duckdb_errors
-from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
@@ -47,16 +47,16 @@ class EmbeddedEngine:
         self._session = Session(config, con, pool, tables_of(config, store), "", probe)
         self._load: Load | None = None
 
-    def open(self) -> Ledger:
+    def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
         refuse_unreadable(self._session.config, self._session.con)
         tables = self._session.tables
         name = self._session.config.name
-        app_id = self._app_id()
+        app_id = admit(self._app_id())
         bring_up_to_date(tables.all, self._session.probe)
         if not tables.stage.log.exists():
             tables.stage.create({APP_ID: app_id, "ordertrail.pipeline": name})
-            app_id = self._app_id()  # where no lock reaches, another pass may have made the stage just now
+            app_id = self._app_id() or app_id  # where no lock reaches, another pass may have made the stage just now
         properties = {APP_ID: app_id, "ordertrail.pipeline": name}
         if self._session.config.deletion_vectors:
             tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
@@ -71,7 +71,7 @@ class EmbeddedEngine:
         versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
         staged, target, *_, done = versions
         archived = snapshots[-1].txns.get(archive_id(app_id), 0)
-        return Ledger(staged, done, archived, max(versions), self._foreign_resets(app_id, target, done))
+        return Ledger(staged, done, archived, max(versions), self._foreign_resets(app_id, target, done), app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
@@ -121,8 +121,8 @@ class EmbeddedEngine:
         """The load of a batch."""
         return Load(self._session, batch)
 
-    def _app_id(self) -> str:
-        """The id that those of our tables that are there agree on; a new one when there is none yet."""
+    def _app_id(self) -> str | None:
+        """The id that those of our tables that are there agree on; None when there is none yet."""
         tables = self._session.tables.all
         found = (app_id_of(table.newest()) for table in tables if table.log.exists())
         return agreed_app_id(found, str(tables[0].root.parent))

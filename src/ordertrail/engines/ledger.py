@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 
 from ordertrail.errors import ForeignChangeError
@@ -11,8 +10,8 @@ from ordertrail.rules.tables import APP_ID
 _RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
 
-def agreed_app_id(found: Iterable[str], place: str) -> str:
-    """The application id that the tables which are there agree on; a new one when there is none yet.
+def agreed_app_id(found: Iterable[str], place: str) -> str | None:
+    """The application id that the tables which are there agree on; None when there is none yet.
 
     Args:
         found: The id of each.
@@ -27,7 +26,7 @@ def agreed_app_id(found: Iterable[str], place: str) -> str:
             f"the tables in {place} belong to different pipelines",
             hint="give each pipeline tables of its own: see the table names in the config",
         )
-    return ids.pop() if ids else str(uuid.uuid4())
+    return ids.pop() if ids else None
 
 
 def app_id_in(properties: Mapping[str, str], name: str) -> str:

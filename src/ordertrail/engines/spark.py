@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ordertrail.config import Config
-from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
@@ -60,16 +60,16 @@ class SparkEngine:
         self.run = SparkPass(config, spark, tables_of(spark, config), probe)
         self._load: Load | None = None
 
-    def open(self) -> Ledger:
+    def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
         refuse_unreadable(self.run.config)
         with spark_errors("cannot open the tables"):
             run = self.run
-            states = self._made()
+            states = self._made(admit)
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)
-            return Ledger(staged, done, archived, max(batches), self._foreign_resets(target, done))
+            return Ledger(staged, done, archived, max(batches), self._foreign_resets(target, done), run.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
@@ -153,7 +153,7 @@ class SparkEngine:
             self._load.close()
             self._load = None
 
-    def _made(self) -> list[TableState]:
+    def _made(self, admit: Admit) -> list[TableState]:
         """All five tables as they stand; those that were missing are made, of the application id of the others."""
         run = self.run
         tables = run.tables.all
@@ -166,7 +166,7 @@ class SparkEngine:
             if lacking := table.lacking(state):
                 behind.append((table, lacking))
         place = f"{run.config.catalog}.{run.config.schema}"
-        run.app_id = agreed_app_id(app_ids, place)
+        run.app_id = admit(agreed_app_id(app_ids, place))
         for table, columns in behind:
             table.add_columns(columns)
             run.probe("columns.added")

@@ -21,7 +21,8 @@ from ordertrail.engines.spark_pass import SparkPass, spark_type
 from ordertrail.engines.spark_session import session_of, spark_errors
 from ordertrail.engines.spark_tables import VECTORS, tables_of, ticked
 from ordertrail.errors import TableError, UsageError
-from ordertrail.lock import pipeline_lock
+from ordertrail.lock import make_warehouse, pipeline_lock
+from ordertrail.markers import Belonging
 from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State, no_probe
 from ordertrail.rules.tables import APP_ID, AUDIT
 
@@ -67,6 +68,7 @@ def adopt(config: Config, session: SparkSession | None = None) -> Adopted:
     if config.engine != "spark":
         hint = 'set engine = "spark" for it; afterwards either engine will do'
         raise UsageError("adopt needs the engine spark", hint=hint)
+    make_warehouse(config)
     with pipeline_lock(config), spark_errors("cannot adopt the target"):
         spark = session or session_of(config)
         run = SparkPass(config, spark, tables_of(spark, config), no_probe)
@@ -112,7 +114,7 @@ class _Adoption:
                 "the other tables belong to different pipelines, or are not ordertrail's",
                 hint="give the pipeline tables of its own: see the table names in the config",
             )
-        return found.pop() if found else str(uuid.uuid4())
+        return found.pop() if found else Belonging(self._run.config)(None)
 
     # -- steps ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.embedded import EmbeddedEngine
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session
@@ -50,9 +50,9 @@ class FolderEngine(EmbeddedEngine):
         self._spark.open()
         return self._spark
 
-    def open(self) -> Ledger:
+    def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
-        ledger = super().open()
+        ledger = super().open(admit)
         self._spark.run.app_id = self._session.app_id
         return ledger
 
