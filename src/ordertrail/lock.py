@@ -1,13 +1,17 @@
-"""The two locks of a pipeline: one lets one pass at a time at the tables, the other one maintenance at a time.
+"""The locks of a pipeline: one lets one pass at a time at the tables, another one maintenance, another one service.
 
 The system frees them when their process dies. They reach as far as the machine; beyond it the log's put-if-absent
 decides.
+
+A pipeline is known by its target: two configs that write to one target exclude each other, whatever else they call
+differently. Releases before knew it by its stage, so a pass holds the lock of that name too.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,6 +21,8 @@ from ordertrail.errors import PassRunningError, StorageError
 
 PASS_WAITS_S = 5.0
 """How long a pass waits for maintenance, which holds the pipeline's lock for moments only, in seconds."""
+
+_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
 
 @contextmanager
@@ -29,24 +35,21 @@ def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         PassRunningError: Another pass is still running.
-        StorageError: The warehouse cannot be written to.
+        StorageError: The warehouse cannot be written to, or knows no locks.
     """
-    path = _path(config, "")
-    try:
-        lock = _acquired(path, config, wait_s)
-    except Timeout:
+    with ExitStack() as held:
         try:
-            if wait_s >= PASS_WAITS_S or not _maintenance_runs(config):
-                raise
-            lock = _acquired(path, config, PASS_WAITS_S - wait_s)
+            _hold(held, config, wait_s)
         except Timeout:
-            raise PassRunningError(
-                f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
-            ) from None
-    try:
+            try:
+                if wait_s >= PASS_WAITS_S or not _maintenance_runs(config):
+                    raise
+                _hold(held, config, PASS_WAITS_S - wait_s)
+            except Timeout:
+                raise PassRunningError(
+                    f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
+                ) from None
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -55,31 +58,18 @@ def maintenance_lock(config: Config) -> Iterator[None]:
 
     Raises:
         PassRunningError: Maintenance is running already.
-        StorageError: The warehouse cannot be written to.
+        StorageError: The warehouse cannot be written to, or knows no locks.
     """
-    try:
-        # A pass that looks whether we run holds the lock for an instant.
-        lock = _acquired(_path(config, ".maintain"), config, 0.2)
-    except Timeout:
-        raise PassRunningError(
-            f"maintenance of pipeline {config.name} is running already", hint="wait for it to end, then run again"
-        ) from None
-    try:
+    with ExitStack() as held:
+        try:
+            # A pass that looks whether we run holds the lock for an instant.
+            for path in _paths(config, ".maintain"):
+                _acquired(held, path, config, 0.2)
+        except Timeout:
+            raise PassRunningError(
+                f"maintenance of pipeline {config.name} is running already", hint="wait for it to end, then run again"
+            ) from None
         yield
-    finally:
-        lock.release()
-
-
-def _maintenance_runs(config: Config) -> bool:
-    try:
-        _acquired(_path(config, ".maintain"), config, 0.0).release()
-    except Timeout:
-        return True
-    return False
-
-
-def _path(config: Config, suffix: str) -> Path:
-    return config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.stage}{suffix}.lock"
 
 
 def make_warehouse(config: Config) -> None:
@@ -94,21 +84,59 @@ def make_warehouse(config: Config) -> None:
         raise _unwritable(config, error) from error
 
 
+def _hold(held: ExitStack, config: Config, wait_s: float) -> None:
+    """Take all locks of a pass, or none."""
+    with ExitStack() as taken:
+        for path in _paths(config, ""):
+            _acquired(taken, path, config, wait_s)
+        held.push(taken.pop_all())
+
+
+def _maintenance_runs(config: Config) -> bool:
+    with ExitStack() as held:
+        try:
+            for path in _paths(config, ".maintain"):
+                _acquired(held, path, config, 0.0)
+        except Timeout:
+            return True
+    return False
+
+
+def _paths(config: Config, suffix: str) -> tuple[Path, ...]:
+    names = dict.fromkeys((config.tables.stage, config.tables.target))
+    return tuple(config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{n}{suffix}.lock" for n in names)
+
+
+def _acquired(held: ExitStack, path: Path, config: Config, wait_s: float) -> None:
+    """Take one lock and have it given back with the others."""
+    if config.by_name:
+        make_warehouse(config)  # the tables are elsewhere: this folder is for the locks alone
+    try:
+        # Where there is no flock a file would stand for it, and stay there for ever once its process is killed.
+        lock = FileLock(path, timeout=wait_s, mode=_mode(config), fallback_to_soft=False)
+        lock.acquire(poll_interval=0.02)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.errno in _NO_FLOCK:
+            raise StorageError(
+                f"the file system of the warehouse {config.warehouse} knows no locks (flock): {error.strerror}",
+                hint="put the warehouse on a local disk such as ext4 or xfs, or mount the share with locks",
+            ) from error
+        raise _unwritable(config, error) from error
+    held.callback(lock.release)
+    with suppress(OSError):  # it may be another user's; a release before gave others rights on it
+        if path.stat().st_mode & 0o077 & ~_mode(config):
+            path.chmod(_mode(config))
+
+
+def _mode(config: Config) -> int:
+    """Rights on a lock's file. Who may open it may hold it: only those should who may write to the tables."""
+    return 0o660 if config.warehouse.stat().st_mode & 0o020 else 0o600
+
+
 def _unwritable(config: Config, error: OSError) -> StorageError:
     return StorageError(
         f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
         hint="see that its disk is mounted, and give the user that runs ordertrail the right to write there",
     )
-
-
-def _acquired(path: Path, config: Config, wait_s: float) -> FileLock:
-    if config.by_name:
-        make_warehouse(config)  # the tables are elsewhere: this folder is for the locks alone
-    try:
-        lock = FileLock(path, timeout=wait_s)
-        lock.acquire(poll_interval=0.02)
-    except Timeout:
-        raise
-    except OSError as error:
-        raise _unwritable(config, error) from error
-    return lock

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ def test_init_leaves_nothing_when_the_sample_is_none(call: Call) -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_init_anew_lets_a_pipeline_begin_again(pipeline: Call) -> None:
+    drop("order_tracking_2024_11_20.csv", GOOD)
+    assert pipeline("run").exit_code == 0
+    Path("data/warehouse").rename("away")
+    refused = pipeline("run")
+    assert refused.exit_code == 1
+    assert "the tables of pipeline orders are not in" in refused.stderr
+    assert "`ordertrail init --anew`" in refused.stderr
+    assert not Path("data/warehouse").exists()
+    assert pipeline("init", "--anew", "--force").exit_code == 2
+    assert "may begin again" in pipeline("init", "--anew").output
+    assert document(pipeline("init", "--anew", "--json"))["anew"] is True
+    drop("order_tracking_2024_11_21.csv", GOOD)
+    assert document(pipeline("run", "--json"))["batch"] == 1
+
+
 # --- a pass ------------------------------------------------------------------------------------------------------
 
 
@@ -145,11 +162,12 @@ def test_a_quarantined_delivery_is_exit_code_3(pipeline: Call) -> None:
 def test_another_pass_is_exit_code_4(pipeline: Call) -> None:
     drop("a.csv", GOOD)
     pipeline("run")
-    (lock,) = Path("data/warehouse").glob(".ordertrail-*.lock")
-    with FileLock(lock):
-        result = pipeline("run", "--json")
-    assert result.exit_code == 4
-    assert document(result)["error"]["code"] == "E_PASS"
+    # The second is what a release before held.
+    for table in ("orders_target", "orders_stage"):
+        with FileLock(f"data/warehouse/.ordertrail-incremental_load.default.{table}.lock"):
+            result = pipeline("run", "--json")
+        assert result.exit_code == 4
+        assert document(result)["error"]["code"] == "E_PASS"
 
 
 def test_plan_says_what_a_pass_would_do_and_writes_nothing(pipeline: Call) -> None:
@@ -271,7 +289,7 @@ def broken(name: str) -> None:
         case "bad toml":
             Path("ordertrail.toml").write_text("[pipeline\n")
         case "no source":
-            Path("data/source").rmdir()
+            shutil.rmtree("data/source")
         case "warehouse is a file":
             Path("data/warehouse").rename("gone")
             Path("data/warehouse").write_text("")
