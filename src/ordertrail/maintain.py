@@ -26,6 +26,7 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_compact import compact, tidy_index
 from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.whole import read_whole
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.lock import maintenance_lock, pipeline_lock
 from ordertrail.log import Log
@@ -135,6 +136,7 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
     limits = config.maintenance
     steps: list[Step] = []
     warnings: list[str] = []
+    read_whole(config)
     app_id = _app_id(tables.deliveries)
     for table in tables.all:
         snapshot = read_snapshot(table.log)

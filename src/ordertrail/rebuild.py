@@ -17,6 +17,7 @@ from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_rebuild import Differences, Rebuild
 from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.stage_again import stage_again
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.lock import pipeline_lock
 from ordertrail.model import Probe, no_probe
@@ -98,6 +99,8 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
     progress("folding the history")
     rows = work.fold()
     notes, warnings = _notes(work, before), []
+    if not dry_run and (made := stage_again(session, work.done)) is not None:
+        notes.append(made)
     differences, files, version = None, 0, None
     if dry_run:
         progress("comparing")

@@ -14,9 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ordertrail.config import Config
-from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.engines.choice import placed
+from ordertrail.engines.whole import read_whole
 from ordertrail.errors import UsageError
 from ordertrail.model import State
 from ordertrail.rows import Cell, Row, Rows, json_value, rows_of
@@ -87,7 +86,8 @@ class Reader:
             names.target: target_columns(contract),
             names.stage: stage_columns(contract),
         }
-        self._snapshots = {name: read_snapshot(DeltaLog(config.table_path(name))) for name in self._columns}
+        found = read_whole(config)
+        self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
         self._tables: ReadOnlyTables | None = None
 
     def __enter__(self) -> Self:

@@ -23,13 +23,15 @@ from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
-from ordertrail.engines.session import Session, Tables, tables_of
+from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.whole import error_of, read_whole, standings_of
 from ordertrail.errors import StorageError, TableError
 from ordertrail.markers import read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
 from ordertrail.verify_archive import ArchivedFile, look_at_archive
@@ -88,6 +90,7 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
     spill = config.warehouse / f".ordertrail-verify-{uuid.uuid4().hex}"
     con = connect(config.threads, config.memory_limit_mb, spill)
     try:
+        read_whole(config)
         with ThreadPoolExecutor(max_workers=1) as pool:
             proof = _Proof(Session(config, con, pool, tables, "", no_probe))
             checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
@@ -95,23 +98,10 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
                 progress(name)
                 checks.append(_checked(name, prove, proof))
     except TableError as error:
-        checks = [Check(_READABLE, False, error.message, _unreadable_hint(tables, error))]
+        checks = [Check(_READABLE, False, error.message, error.hint)]
     finally:
         con.close()
     return VerifyReport(tuple(checks))
-
-
-def _unreadable_hint(tables: Tables, error: TableError) -> str:
-    """The target alone can be made again."""
-    try:
-        for table in tables.all:
-            if table is not tables.target:
-                table.snapshot()
-    except (TableError, StorageError):
-        return error.hint
-    target = tables.target
-    aside = f"move the folder {target.root} away, then run " if target.log.exists() else ""
-    return f"{aside}ordertrail rebuild: it makes the target anew from the history"
 
 
 @dataclass(slots=True)
@@ -283,7 +273,11 @@ def _batches(proof: _Proof) -> _Finding:
     )
     note = f"; batch {staged} is staged and not finished, the next pass finishes it" if staged > proof.done else ""
     hint = "restore the table that is behind to its newest version, or all five from one backup"
-    if _only_target(proof, [*wrong, *gaps]):
+    found = [(role, proof.of(table)) for role, table in zip(ROLES, tables, strict=True)]
+    lost = loss(standings_of(found, app_id, [table.root.name for table in tables]))
+    if lost is not None:
+        hint = error_of(lost).hint
+    elif _only_target(proof, [*wrong, *gaps]):
         hint = "run ordertrail rebuild: it writes the target anew from the history, or says what is in its way"
     return _Finding(f"{proof.done} batches{note}", [*wrong, *gaps], hint, more)
 

@@ -145,7 +145,8 @@ def test_a_change_is_one_commit_with_its_txn(table: Table, con: duckdb.DuckDBPyC
     assert [next(iter(action)) for action in actions] == ["commitInfo", "txn", "remove", "add"]
     info = actions[0]["commitInfo"]
     assert isinstance(info, dict)
-    assert json.loads(str(info["userMetadata"])) == {"ordertrail": {"app": "app", "batch": 2}}
+    said = {"files": 1, "rows": 2, "app": "app", "batch": 2, "actions": 4}
+    assert json.loads(str(info["userMetadata"])) == {"ordertrail": said}
 
 
 def ours_at(con: duckdb.DuckDBPyConnection, table: Table, version: int) -> list[int]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ordertrail.delta.actions import Json, Metadata, delta_type
+from ordertrail.delta.said import user_metadata
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Table
+from ordertrail.delta.table import Table, said_after
 from ordertrail.rules.tables import TableColumn
 
 
@@ -51,6 +52,7 @@ def alter(
         "isBlindAppend": True,
         "engineInfo": "ordertrail",
         "txnId": str(uuid.uuid4()),
+        "userMetadata": user_metadata(said_after(base.said, base, (), ())),
     }
     metadata = _with_columns(base.metadata, columns)
     metadata = replace(metadata, properties={**metadata.properties, **(properties or {})})

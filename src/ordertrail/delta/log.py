@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ordertrail.delta.actions import Json
+from ordertrail.delta.said import ACTIONS, counted, number, said_by
 from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
 
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -127,11 +128,15 @@ class DeltaLog:
         """
         path = self._path(version)
         try:
-            return [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+            actions = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
         except ValueError as error:  # no JSON, or not even UTF-8
-            raise TableError(
-                f"the log entry {path} is damaged: {error}", hint="restore the file from a backup"
-            ) from None
+            raise _damaged(path, str(error)) from None
+        if not actions:
+            raise _damaged(path, "it has no actions")
+        whole = number(said_by(actions), ACTIONS)
+        if whole is not None and len(actions) != whole:
+            raise _damaged(path, f"it has {len(actions)} of {whole} actions")
+        return actions
 
     def backwards(self) -> Iterator[tuple[int, list[dict[str, Json]]]]:
         """The commits, newest first, each with its version."""
@@ -146,10 +151,11 @@ class DeltaLog:
 
         Args:
             version: The version to take.
-            actions: `commitInfo` first; it must hold something unique, such as a new `txnId`.
+            actions: `commitInfo` first; it must hold something unique, such as a new `txnId`. What it says of itself
+                (`said`) gets their number.
         """
         path = self._path(version)
-        data = b"".join(json.dumps(action, separators=(",", ":")).encode() + b"\n" for action in actions)
+        data = b"".join(json.dumps(action, separators=(",", ":")).encode() + b"\n" for action in counted(actions))
         try:
             self._store.put_if_absent(path, data)
         except OSError as error:
@@ -175,6 +181,10 @@ class DeltaLog:
 
     def _path(self, version: int) -> Path:
         return self.folder / f"{version:020d}.json"
+
+
+def _damaged(path: Path, why: str) -> TableError:
+    return TableError(f"the log entry {path} is damaged: {why}", hint="restore the file from a backup")
 
 
 def _whole(checkpoints: dict[int, list[Path]]) -> list[Path]:

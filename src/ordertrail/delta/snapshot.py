@@ -6,17 +6,22 @@ import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ordertrail.delta.actions import AddFile, Metadata, ProtocolVersions
+from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions
 from ordertrail.delta.checkpoint import checkpoint_actions
 from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number, said_by
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
+
+MOST_FILES = 2_000
+"""Rows are added up in the log of a table of at most so many data files: a few milliseconds."""
 
 _READABLE = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "variantType", "vacuumProtocolCheck"})
 _WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata"}
+_LOOK_BACK = 10  # entries below a checkpoint
 _STATE = frozenset({"add", "txn", "metaData", "protocol"})
 _REFUSED_PROPERTIES = {
     "delta.appendOnly": "true",
@@ -56,6 +61,7 @@ class Snapshot:
         txns: The last version of every application.
         metadata: Schema and properties.
         protocol: What readers and writers must know.
+        said: What our last commit says of the table (`said`), as far as later commits of others let it hold.
     """
 
     root: Path
@@ -64,6 +70,7 @@ class Snapshot:
     txns: Mapping[str, int]
     metadata: Metadata
     protocol: ProtocolVersions
+    said: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
@@ -82,6 +89,24 @@ class Snapshot:
             "deletionVectors" in names for names in (self.protocol.reader_features, self.protocol.writer_features)
         )
         return all(features) and self.metadata.properties.get("delta.enableDeletionVectors", "").lower() != "false"
+
+    @property
+    def live_rows(self) -> int | None:
+        """Rows that no vector marks, by the log; None when it does not say."""
+        return live_rows(self.files.values())
+
+    def mismatch(self) -> str | None:
+        """How the table differs from what our last commit says of it; None when it does not, or nothing is said.
+
+        A table of more than `MOST_FILES` is not counted.
+        """
+        files, rows = number(self.said, FILES), number(self.said, ROWS)
+        if files is not None and files != len(self.files):
+            return f"{self.root.name} has {len(self.files)} data files, by its last commit {files}"
+        found = self.live_rows if rows is not None and len(self.files) <= MOST_FILES else None
+        if found is not None and found != rows:
+            return f"{self.root.name} has {found} rows, by its last commit {rows}"
+        return None
 
     def path_of(self, file: AddFile) -> Path:
         """Where a data file lies.
@@ -237,6 +262,7 @@ def _read(log: DeltaLog, version: int | None) -> Snapshot:
     if base is not None:
         for action in checkpoint_actions(log, base, checkpoints[base], _STATE):
             state.apply(action)
+        state.said = _last_word(log, base)
     first = 0 if base is None else base + 1
     for at in range(first, wanted + 1):
         try:
@@ -249,6 +275,22 @@ def _read(log: DeltaLog, version: int | None) -> Snapshot:
     return state.snapshot(log.root, wanted)
 
 
+def _last_word(log: DeltaLog, version: int) -> dict[str, Json]:
+    """What our last commit up to a checkpoint says; nothing where its entry is gone, or lies far back."""
+    later: list[list[dict[str, Json]]] = []
+    for at in range(version, max(-1, version - _LOOK_BACK), -1):
+        try:
+            actions = log.read(at)
+        except FileNotFoundError:
+            break
+        if said := said_by(actions):
+            for other in reversed(later):
+                said = after_foreign(said, other)
+            return said
+        later.append(actions)
+    return {}
+
+
 class _State:
     """Actions reconciled so far, on top of a snapshot if there is one."""
 
@@ -257,8 +299,10 @@ class _State:
         self.txns: dict[str, int] = dict(known.txns) if known else {}
         self.metadata: Metadata | None = known.metadata if known else None
         self.protocol: ProtocolVersions | None = known.protocol if known else None
+        self.said: Mapping[str, Json] = known.said if known else {}
 
     def commit(self, actions: list[dict[str, Any]]) -> None:
+        self.said = said_by(actions) or after_foreign(self.said, actions)
         for action in actions:
             if (remove := action.get("remove")) is not None:
                 self.files.pop(remove["path"], None)
@@ -298,7 +342,7 @@ class _State:
     def snapshot(self, root: Path, version: int) -> Snapshot:
         if self.metadata is None or self.protocol is None:
             raise TableError(f"the log of {root} has no schema", hint="restore the table from a backup")
-        return Snapshot(root, version, self.files, self.txns, self.metadata, self.protocol)
+        return Snapshot(root, version, self.files, self.txns, self.metadata, self.protocol, self.said)
 
 
 def _vector_text(action: dict[str, Any]) -> str | None:

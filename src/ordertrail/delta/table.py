@@ -18,7 +18,8 @@ import pyarrow as pa
 from ordertrail.arrow import numbers
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
-from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
+from ordertrail.delta.said import FILES, ROWS, live_rows, number, user_metadata
+from ordertrail.delta.snapshot import MOST_FILES, Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
@@ -33,6 +34,8 @@ ROW_BITS = 40
 """A row's position in a snapshot is `file_index << ROW_BITS | file_row_number`."""
 
 _ENGINE_INFO = "ordertrail"
+_OF_ONE_COMMIT = frozenset({"actions", "rows", "files", "app", "batch", "run_id", "deliveries", "step"})
+"""What a commit says of itself; the rest is handed on to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Change:
         operation: As in `DESCRIBE HISTORY`.
         add: New data files, already in the table's folder.
         remove: Live data files to take out.
-        info: Further members of the commit's `userMetadata`, for people.
+        info: What the commit says beside that (`said`).
+        anew: All rows are written anew: what the commits before said of the table is over.
     """
 
     txn: Txn
@@ -52,6 +56,7 @@ class Change:
     add: Sequence[AddFile] = ()
     remove: Sequence[AddFile] = ()
     info: Mapping[str, Json] | None = None
+    anew: bool = False
 
 
 class Table:
@@ -88,7 +93,8 @@ class Table:
         now_ms = time.time_ns() // 1_000_000
         metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), properties, now_ms)
         info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
-        info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4())}
+        said: dict[str, Json] = {ROWS: 0, FILES: 0}
+        info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4()), "userMetadata": user_metadata(said)}
         try:
             self.log.folder.mkdir(parents=True, exist_ok=True)
             self.log.commit(0, [{"commitInfo": info}, protocol.action(), metadata.action()])
@@ -157,7 +163,9 @@ class Table:
         """
         base.require_writable()
         now_ms = time.time_ns() // 1_000_000
-        ours = {"app": change.txn.app_id, "batch": change.txn.version, **(change.info or {})}
+        before: Mapping[str, Json] = {ROWS: 0, FILES: 0} if change.anew else base.said
+        said = said_after(before, base, change.add, () if change.anew else change.remove)
+        said |= {"app": change.txn.app_id, "batch": change.txn.version, **(change.info or {})}
         info: dict[str, Json] = {
             "timestamp": now_ms,
             "operation": change.operation,
@@ -166,7 +174,7 @@ class Table:
             "isBlindAppend": not change.remove,
             "engineInfo": _ENGINE_INFO,
             "txnId": str(uuid.uuid4()),
-            "userMetadata": json.dumps({"ordertrail": ours}),
+            "userMetadata": user_metadata(said),
         }
         actions: list[dict[str, Json]] = [{"commitInfo": info}, change.txn.action()]
         actions += [file.remove(now_ms) for file in change.remove]
@@ -206,6 +214,30 @@ class Table:
         # The commit is done: a full disk must not turn it into a failed pass.
         with suppress(DeltaError, OSError):
             DeltaTable(self.root, version=version).create_checkpoint()
+
+
+def said_after(
+    said: Mapping[str, Json], base: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]
+) -> dict[str, Json]:
+    """What a commit of ours says: what was said before, brought up to date.
+
+    Args:
+        said: Before; counts that are not there are taken from the snapshot.
+        base: The table that the commit is written on.
+        add: Data files that it adds.
+        remove: Those that it takes out.
+    """
+    files, rows = number(said, FILES), number(said, ROWS)
+    if files is None:
+        files = len(base.files)
+    if rows is None and len(base.files) <= MOST_FILES:
+        rows = base.live_rows
+    after: dict[str, Json] = {name: value for name, value in said.items() if name not in _OF_ONE_COMMIT}
+    after[FILES] = files + len(add) - len(remove)
+    come, gone = live_rows(add), live_rows(remove)
+    if rows is not None and come is not None and gone is not None:
+        after[ROWS] = rows + come - gone
+    return after
 
 
 def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterable[TableColumn]) -> str:

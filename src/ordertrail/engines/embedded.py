@@ -9,24 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
+from ordertrail.engines.damage import damage, resets
 from ordertrail.engines.embedded_find import open_index
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_plan import loaded_files
 from ordertrail.engines.embedded_record import mark_archived, record_batch
 from ordertrail.engines.embedded_schema import bring_up_to_date
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
-from ordertrail.engines.ledger import agreed_app_id, reset_warnings
+from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
+from ordertrail.engines.whole import log_errors, standings_of, whole_again
 from ordertrail.errors import TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID
 
@@ -50,28 +55,24 @@ class EmbeddedEngine:
     def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
         refuse_unreadable(self._session.config, self._session.con)
-        tables = self._session.tables
-        name = self._session.config.name
-        app_id = admit(self._app_id())
-        bring_up_to_date(tables.all, self._session.probe)
-        if not tables.stage.log.exists():
-            tables.stage.create({APP_ID: app_id, "ordertrail.pipeline": name})
-            app_id = self._app_id() or app_id  # where no lock reaches, another pass may have made the stage just now
-        properties = {APP_ID: app_id, "ordertrail.pipeline": name}
-        if self._session.config.deletion_vectors:
-            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
-        for table in tables.all:
-            table.create(properties)
-        self._session.app_id = app_id
+        session, tables = self._session, self._session.tables
+        found = self._app_id()
+        session.app_id = found or ""
+        whole_again(self._standings)
+        session.app_id = admit(found)
+        bring_up_to_date(tables.all, session.probe)
+        self._make()
         snapshots = [table.snapshot() for table in tables.all]
         for snapshot in snapshots:
             snapshot.require_writable()
         if snapshots[1].takes_vectors:
-            self._session.index = open_index(self._session.config, snapshots[1])
-        versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
-        staged, target, *_, done = versions
-        archived = snapshots[-1].txns.get(archive_id(app_id), 0)
-        return Ledger(staged, done, archived, max(versions), self._foreign_resets(app_id, target, done), app_id)
+            session.index = open_index(session.config, snapshots[1])
+        versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
+        staged, *_, done = versions
+        archived = snapshots[-1].txns.get(archive_id(session.app_id), 0)
+        warnings = resets(tables.target, session.app_id, versions[1])
+        warnings += damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
+        return Ledger(staged, done, archived, max(versions), warnings, session.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
@@ -124,11 +125,30 @@ class EmbeddedEngine:
     def _app_id(self) -> str | None:
         """The id that those of our tables that are there agree on; None when there is none yet."""
         tables = self._session.tables.all
-        found = (app_id_of(table.newest()) for table in tables if table.log.exists())
+        found = (app_id_of(snapshot) for _, snapshot in self._present() if snapshot is not None)
         return agreed_app_id(found, str(tables[0].root.parent))
 
-    def _foreign_resets(self, app_id: str, target: int, done: int) -> tuple[str, ...]:
-        """Warnings about commits of others that took rows of the target away wholesale."""
-        table = self._session.tables.target
-        ours = table.version_of(app_id, target) if target else 0
-        return reset_warnings(table.root.name, table.operations_since(ours or 0), target, done)
+    def _present(self) -> list[tuple[str, Snapshot | None]]:
+        """Each role with its table, None where there is none."""
+        found: list[tuple[str, Snapshot | None]] = []
+        for role, table in zip(ROLES, self._session.tables.all, strict=True):
+            with log_errors(role, table.root):
+                found.append((role, table.newest() if table.log.exists() else None))
+        return found
+
+    def _standings(self) -> list[Standing]:
+        return standings_of(self._present(), self._session.app_id, astuple(self._session.config.tables))
+
+    def _make(self) -> None:
+        """Make the tables that were never made."""
+        session, tables = self._session, self._session.tables
+        name = session.config.name
+        if not tables.stage.log.exists():
+            tables.stage.create({APP_ID: session.app_id, "ordertrail.pipeline": name})
+            # Where no lock reaches, another pass may have made the stage just now.
+            session.app_id = self._app_id() or session.app_id
+        properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
+        if session.config.deletion_vectors:
+            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+        for table in tables.all:
+            table.create(properties)

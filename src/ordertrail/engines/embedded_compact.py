@@ -23,8 +23,9 @@ from ordertrail.arrow import conformed, decimal_of
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.debt import Compaction
+from ordertrail.delta.said import user_metadata
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Table, duckdb_errors
+from ordertrail.delta.table import Table, duckdb_errors, said_after
 from ordertrail.engines.embedded_find import cover
 from ordertrail.engines.session import Session
 from ordertrail.errors import CommitConflictError, TableError, UnsupportedTableError
@@ -142,6 +143,7 @@ def commit_optimize(table: Table, base: Snapshot, add: Sequence[AddFile], remove
         "isBlindAppend": False,
         "engineInfo": "ordertrail",
         "txnId": str(uuid.uuid4()),
+        "userMetadata": user_metadata(said_after(base.said, base, add, remove)),
     }
     actions = [file.remove(now_ms, data_change=False) for file in remove]
     actions += [file.add(data_change=False) for file in add]

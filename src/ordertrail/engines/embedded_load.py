@@ -14,6 +14,7 @@ from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.batch_rows import batch_deliveries, check_balance, counted, row_counts
+from ordertrail.engines.damage import RESETS, resets
 from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copies, write_vectors
 from ordertrail.engines.embedded_find import find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
@@ -299,6 +300,9 @@ class Load:
 
     def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
         info: dict[str, Json] = {"run_id": self.batch.run_id, "deliveries": len(self.batch.manifests)}
+        app_id = self.session.app_id
+        if taken := resets(self._target, app_id, before.txns.get(app_id, 0)):
+            info[RESETS] = list(taken)
         version = self._target.commit(before, Change(self.session.txn(self.batch), "MERGE", add, remove, info))
         self.session.probe("load.committed")
         self._target.checkpoint_if_due(version)

@@ -19,6 +19,7 @@ from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.embedded_stage import stage_batch
 from ordertrail.engines.session import Session, app_id_of, tables_of
+from ordertrail.engines.whole import look
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
@@ -116,7 +117,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
     """
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
     tables = own
-    if all(table.log.exists() for table in real.all):
+    if len(look(config)) == len(real.all):
         tables = replace(real, stage=own.stage, rejects=own.rejects)
     app_id, ledger = _NEW_APP_ID, Ledger(0, 0, 0, 0)
     if tables is not own:

@@ -28,6 +28,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.embedded_fold import ABSENT, place_deliveries
 from ordertrail.engines.session import Session, app_id_of
+from ordertrail.engines.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET
@@ -84,10 +85,10 @@ class Rebuild:
     def __init__(self, session: Session) -> None:
         self._session = session
         tables = session.tables
-        self._deliveries = _sound(tables.deliveries)
+        self._deliveries = sound(tables.deliveries, "deliveries")
         session.app_id = app_id_of(self._deliveries)
         self.done = self._deliveries.txns.get(session.app_id, 0)
-        self._history = _sound(tables.history)
+        self._history = sound(tables.history, "history")
         self._absent: tuple[str, ...] = ()
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
@@ -301,7 +302,7 @@ class Rebuild:
         session, table = self._session, self._session.tables.target
         txn = Txn(session.app_id, self.done, time.time_ns() // 1_000_000)
         for _ in range(ATTEMPTS):
-            change = Change(txn, OPERATION, files, list(base.files.values()), {"rows": rows})
+            change = Change(txn, OPERATION, files, list(base.files.values()), {"rows": rows}, anew=True)
             try:
                 version = table.commit(base, change)
             except CommitConflictError:
@@ -340,7 +341,8 @@ class Rebuild:
     def _incomplete(self, message: str) -> TableError:
         return TableError(
             message,
-            hint="restore that table first, see ordertrail verify; the target was not touched, for it may be right",
+            hint=f"restore that table from a backup, or run {FROM_ARCHIVE}; the target was not touched, for it may be "
+            "right",
         )
 
     def _recorded_meanwhile(self) -> bool:
@@ -357,14 +359,25 @@ class Rebuild:
         return int(str(self._session.run(sql)[0][0]))
 
 
-def _sound(table: Table) -> Snapshot:
-    """A table that the rebuild reads, with all its data files there."""
-    snapshot = table.snapshot()
+def sound(table: Table, role: str) -> Snapshot:
+    """A table that a rebuild reads, with all its data files there.
+
+    Args:
+        table: Which one.
+        role: Of the table.
+
+    Raises:
+        TableError: It is missing, or damaged.
+    """
+    if not table.log.exists():
+        raise TableError(f"there is no Delta table in {table.root}", hint=cure(role))
+    with log_errors(role, table.root):
+        snapshot = table.snapshot()
     for file in snapshot.files.values():
         path = snapshot.path_of(file)
         if not path.is_file() or path.stat().st_size != file.size_bytes:
             raise TableError(
                 f"{table.root.name} lacks its data file {path.name}, or it is damaged",
-                hint="restore it from a backup first; the target was not touched",
+                hint=f"{cure_of_files(role)}; the target was not touched",
             )
     return snapshot

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.delta.actions import AddFile
+from ordertrail.delta.actions import AddFile, Json
+from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
+from ordertrail.engines.damage import ACCEPTED
 from ordertrail.engines.embedded_apply import accepted_rows_sql, share_file
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session, clock_sql
-from ordertrail.model import Batch, Outcome, RowCounts
+from ordertrail.model import Batch, Outcome, RowCounts, State
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import DELIVERIES, stage_columns
@@ -133,7 +135,20 @@ def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts])
         small.unlink()
     total = rows.num_rows + sum(file.rows or 0 for file in remove)
     session.probe("deliveries.files")
-    change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove)
+    info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts)}
+    change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove, info)
     version = table.commit(base, change)
     session.probe("deliveries.committed")
     table.checkpoint_if_due(version)
+
+
+def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[str, RowCounts]) -> int:
+    """Rows of all loaded deliveries that were not rejected, those of this batch too."""
+    before = number(base.said, ACCEPTED)
+    if before is None:
+        found = session.run(
+            f"SELECT coalesce(sum(rows_parsed - rows_rejected), 0) FROM {session.deliveries()} WHERE state = 'loaded'"
+        )
+        before = int(str(found[0][0]))
+    loaded = [counts[m.delivery_id] for m in batch.manifests if m.state is State.LOADED]
+    return before + sum(rows.parsed - rows.rejected for rows in loaded)

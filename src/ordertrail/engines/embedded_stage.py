@@ -80,7 +80,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
         raise storage_error(error, table.root) from error
     session.probe("stage.files")
     info: dict[str, Json] = {"deliveries": len(manifests), "run_id": batch.run_id}
-    change = Change(session.txn(batch), "STAGE", add, list(base.files.values()), info)
+    change = Change(session.txn(batch), "STAGE", add, list(base.files.values()), info, anew=True)
     version = table.commit(base, change)
     session.probe("stage.committed")
     table.checkpoint_if_due(version)

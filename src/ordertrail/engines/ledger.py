@@ -48,14 +48,12 @@ def app_id_in(properties: Mapping[str, str], name: str) -> str:
     return properties[APP_ID]
 
 
-def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]], target: int, done: int) -> tuple[str, ...]:
+def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]]) -> tuple[str, ...]:
     """Warnings about commits of others that took rows of the target away wholesale.
 
     Args:
         name: Of the target.
         commits: (version, operation, mode) of the commits after the last one of ours, newest first.
-        target: The last batch that the target has.
-        done: The last batch with the done mark.
     """
     warnings = []
     for version, operation, mode in commits:
@@ -65,6 +63,4 @@ def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]], target: i
                 f"version {version} of {name} is a foreign {operation}: the target may no longer be the fold of the "
                 "history; ordertrail rebuild makes it that again"
             )
-    if target < done:
-        warnings.append(f"{name} has lost batch {done}: it stands at batch {target}; run ordertrail rebuild")
     return tuple(warnings)

@@ -24,9 +24,11 @@ from ordertrail.engines.spark_record import mark_archived, record_batch
 from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import SparkTable, TableState, tables_of
+from ordertrail.engines.whole import require_whole
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID, TableColumn
 
@@ -166,7 +168,10 @@ class SparkEngine:
             if lacking := table.lacking(state):
                 behind.append((table, lacking))
         place = f"{run.config.catalog}.{run.config.schema}"
-        run.app_id = admit(agreed_app_id(app_ids, place))
+        found = agreed_app_id(app_ids, place)
+        run.app_id = found or ""
+        _require_whole(run, known)
+        run.app_id = admit(found)
         for table, columns in behind:
             table.add_columns(columns)
             run.probe("columns.added")
@@ -183,7 +188,22 @@ class SparkEngine:
         name = run.tables.target.name
         others = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
         found = [(one.version, one.operation, one.mode) for one in others if not one.batches] if target or done else []
-        return reset_warnings(name, found, target, done)
+        return reset_warnings(name, found)
+
+
+def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:
+    """Refuse tables of which one is lost, see `whole.require_whole`."""
+    found: list[Standing] = []
+    done = max((state.batches.get(run.app_id, 0) for state in known.values()), default=0)
+    if (ledger := known.get(run.tables.deliveries)) is not None:
+        done = ledger.batches.get(run.app_id, 0)
+    for role, table in zip(ROLES, run.tables.all, strict=True):
+        state = known.get(table)
+        # Rows alone do not tell that a batch without any is there.
+        known_batch = state is not None and (state.by_commits or table is run.tables.deliveries)
+        batch = state.batches.get(run.app_id, 0) if state is not None else None
+        found.append(Standing(role, table.name, batch if known_batch or state is None else max(done, batch or 0)))
+    require_whole(found)
 
 
 def _require_lasting(name: str, state: TableState) -> None:

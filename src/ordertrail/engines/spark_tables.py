@@ -48,12 +48,14 @@ class TableState:
         properties: Of the table.
         batches: By application id, the last batch that the table has.
         columns: Names.
+        by_commits: The batches come from the commits; otherwise from the rows, where batches without any do not show.
     """
 
     version: int
     properties: Mapping[str, str]
     batches: Mapping[str, int]
     columns: tuple[str, ...]
+    by_commits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class SparkTable:
         if self._local is not None:
             state = self._local_state()
             return state.version, state.batches.get(app_id, 0)
-        version, batches = self._recent(app_id if in_rows else "")
+        version, batches, _ = self._recent(app_id if in_rows else "")
         return version, batches.get(app_id, 0)
 
     def lacking(self, state: TableState) -> tuple[TableColumn, ...]:
@@ -233,21 +235,26 @@ class SparkTable:
     def _catalog_state(self) -> TableState:
         found = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
         properties = {str(row["key"]): str(row["value"]) for row in found}
-        version, batches = self._recent(properties.get(APP_ID, ""))
+        app_id = properties.get(APP_ID, "")
+        version, batches, by_commits = self._recent(app_id)
         columns = tuple(self.spark.table(self.sql_name).columns)
-        return TableState(version, properties, batches, columns)
+        return TableState(version, properties, batches, columns, by_commits)
 
-    def _recent(self, app_id: str) -> tuple[int, dict[str, int]]:
-        """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be."""
+    def _recent(self, app_id: str) -> tuple[int, dict[str, int], bool]:
+        """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be.
+
+        The last value says whether the commits told it.
+        """
         recent = self._history(RECENT)
         batches: dict[str, int] = {}
         for commit in recent:
             for name, batch in commit.batches.items():
                 batches.setdefault(name, batch)
-        if app_id and app_id not in batches and self._batch_column is not None:
+        by_commits = app_id in batches
+        if app_id and not by_commits and self._batch_column is not None:
             newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
             batches[app_id] = int(newest["batch"] or 0)
-        return recent[0].version, batches
+        return recent[0].version, batches, by_commits
 
     def _history(self, limit: int | None) -> list[Commit]:
         cut = "" if limit is None else f" LIMIT {limit}"

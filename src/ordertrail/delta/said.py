@@ -1,0 +1,85 @@
+"""What a commit of ours says of itself, in the `userMetadata` of its `commitInfo`.
+
+`actions` is the number of its actions: an entry that was cut off at the end of a line is told from a whole one. `rows`
+and `files` are the live rows and the data files of the table after it, worked out from what the commit before said and
+not from what is there: what was lost stays lost to the count, commit after commit, until the table is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from ordertrail.delta.actions import AddFile, Json
+
+ACTIONS, ROWS, FILES = "actions", "rows", "files"
+
+_OURS = "ordertrail"
+
+
+def said_by(actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """What a commit says, empty when it is not one of ours.
+
+    Args:
+        actions: Of the commit.
+    """
+    for action in actions[:1]:
+        info = action.get("commitInfo")
+        text = info.get("userMetadata") if isinstance(info, dict) else None
+        if not isinstance(text, str) or _OURS not in text:
+            continue
+        try:
+            found = json.loads(text)
+        except ValueError:  # somebody else's words
+            continue
+        ours = found.get(_OURS) if isinstance(found, dict) else None
+        if isinstance(ours, dict):
+            return ours
+    return {}
+
+
+def user_metadata(said: Mapping[str, Json]) -> str:
+    """The text of `userMetadata` for what a commit says."""
+    return json.dumps({_OURS: dict(said)})
+
+
+def counted(actions: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
+    """The actions of a commit, which says how many they are; as they were when nothing is said at all."""
+    said = said_by(actions)
+    info = actions[0].get("commitInfo") if actions else None
+    if not said or not isinstance(info, dict):
+        return list(actions)
+    text = user_metadata({**said, ACTIONS: len(actions)})
+    return [{"commitInfo": {**info, "userMetadata": text}}, *actions[1:]]
+
+
+def number(said: Mapping[str, Json], name: str) -> int | None:
+    """A number that a commit says, None when it does not."""
+    value = said.get(name)
+    return value if isinstance(value, int) else None
+
+
+def live_rows(files: Iterable[AddFile]) -> int | None:
+    """Rows of some data files that no vector marks; None when the log does not say."""
+    total = 0
+    for file in files:
+        if file.rows is None:
+            return None
+        total += file.rows
+        if file.deletion_vector is not None:
+            total -= int(json.loads(file.deletion_vector)["cardinality"])
+    return total
+
+
+def after_foreign(said: Mapping[str, Json], actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """What still holds of our last word after a commit of somebody else: no rows where it changed data, and no files.
+
+    Args:
+        said: By our last commit.
+        actions: Of the other commit.
+    """
+    changes = [body for action in actions for name in ("add", "remove") if isinstance(body := action.get(name), dict)]
+    gone = {FILES} if changes else set()
+    if any(body.get("dataChange", True) for body in changes):
+        gone.add(ROWS)
+    return {name: value for name, value in said.items() if name not in gone}

@@ -1,0 +1,105 @@
+"""What a pass notices of damage when it opens the tables: cheap looks, made each time, until the damage is mended.
+
+Counts come from the logs, and from what commits of ours say of the table (`delta.said`); of data files only the names
+are looked at. `ordertrail verify` reads everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ordertrail.delta.said import number
+from ordertrail.delta.snapshot import MOST_FILES, Snapshot
+from ordertrail.delta.table import Table
+from ordertrail.delta.vectors import vector_file
+from ordertrail.engines.ledger import reset_warnings
+from ordertrail.engines.whole import cure, cure_of_files
+from ordertrail.errors import TableError
+
+ACCEPTED = "accepted"
+"""What a commit of the deliveries says: the rows of all `loaded` deliveries that were not rejected."""
+
+RESETS = "resets"
+"""What a commit of the target says: which foreign commits took rows away wholesale, since it was last rebuilt."""
+
+
+def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
+    """Warnings about rows and files that are not there any more, with what cures each.
+
+    Args:
+        tables: All five by their role.
+        app_id: Of the pipeline.
+    """
+    found = [
+        f"{what}: some were lost; {cure(role)}"
+        for role, snapshot in tables.items()
+        if (what := snapshot.mismatch()) is not None
+    ]
+    history, deliveries = tables["history"], tables["deliveries"]
+    done = deliveries.txns.get(app_id, 0)
+    accepted = number(deliveries.said, ACCEPTED)
+    if history.mismatch() is None and accepted is not None and history.txns.get(app_id, 0) == done:
+        rows = history.live_rows if len(history.files) <= MOST_FILES else None
+        if rows is not None and rows != accepted:
+            what = f"{history.root.name} has {rows} rows, but by {deliveries.root.name} {accepted} were accepted"
+            found.append(f"{what}; {cure('history')}")
+    for role, snapshot in tables.items():
+        # The next batch overwrites a stage that is done.
+        if role != "stage" or snapshot.txns.get(app_id, 0) > done:
+            found += _missing(role, snapshot)
+    return tuple(found)
+
+
+def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
+    """Warnings about commits of others that took rows of the target away wholesale, until it is rebuilt.
+
+    Args:
+        table: The target.
+        app_id: Of the pipeline.
+        batch: The last one that the target has, 0 for none.
+    """
+    said = table.newest().said.get(RESETS)
+    known = [str(text) for text in said] if isinstance(said, list) else []
+    ours = table.version_of(app_id, batch) if batch else 0
+    new = reset_warnings(table.root.name, table.operations_since(ours or 0))
+    return tuple(dict.fromkeys((*new, *known)))
+
+
+def _missing(role: str, snapshot: Snapshot) -> list[str]:
+    """One line for the data files, and one for the vectors, that a table names and that are gone."""
+    folders: dict[Path, frozenset[str]] = {}
+    gone = [path for path in snapshot.paths if not _is_there(path, folders)]
+    found = [f"{snapshot.root.name} lacks {_some(gone, 'data file')}; {cure_of_files(role)}"] if gone else []
+    lost = [path for path in dict.fromkeys(_vectors(snapshot)) if not _is_there(path, folders)]
+    if lost:
+        found.append(f"{snapshot.root.name} lacks {_some(lost, 'deletion vector file')}; {cure_of_files(role)}")
+    return found
+
+
+def _is_there(path: Path, folders: dict[Path, frozenset[str]]) -> bool:
+    """Whether a folder has a name; each folder is listed once."""
+    folder = path.parent
+    if folder not in folders:
+        try:
+            folders[folder] = frozenset(entry.name for entry in os.scandir(folder))
+        except OSError:
+            folders[folder] = frozenset()
+    return path.name in folders[folder]
+
+
+def _vectors(snapshot: Snapshot) -> Iterator[Path]:
+    for file in snapshot.files.values():
+        if file.deletion_vector is not None:
+            try:
+                path = vector_file(snapshot.root, json.loads(file.deletion_vector))
+            except TableError:
+                continue  # reading it says what is wrong
+            if path is not None:
+                yield path
+
+
+def _some(paths: list[Path], kind: str) -> str:
+    return f"its {kind} {paths[0].name}" if len(paths) == 1 else f"{len(paths)} {kind}s, such as {paths[0].name}"

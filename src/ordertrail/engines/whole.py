@@ -1,0 +1,148 @@
+"""Whether the five tables are all there and whole, before anything is done to them; and what cures one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+
+from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
+from ordertrail.rules.losses import ROLES, Loss, Standing, loss
+from ordertrail.rules.tables import APP_ID
+
+REBUILD = "ordertrail rebuild"
+FROM_ARCHIVE = "ordertrail rebuild --history-from-archive"
+
+
+def places_of(config: Config) -> dict[str, Path]:
+    """The folder of each table, by its role."""
+    return {role: config.table_path(name) for role, name in zip(ROLES, astuple(config.tables), strict=True)}
+
+
+def cure(role: str, *, ahead: bool = False) -> str:
+    """What cures a table whose folder is lost, or whose last batches are: as an instruction."""
+    restore = "restore its folder from a backup, or, where its disk is not mounted, mount it"
+    match role:
+        case "target":
+            return f"{REBUILD} writes it anew from the history"
+        case "stage" if not ahead:
+            return f"{restore}; without a backup {REBUILD} makes it again, for no batch needs it any more"
+        case "stage" | "history" | "rejects":
+            return f"{restore}; without a backup {FROM_ARCHIVE} writes it anew from the archived files"
+        case _:
+            return f"{restore}; the deliveries are the ledger, and nothing can take their place"
+
+
+def cure_of_log(role: str, root: Path) -> str:
+    """What cures a table whose log is damaged: as an instruction."""
+    restore = "restore that file from a backup"
+    match role:
+        case "target" | "stage":
+            return f"move the folder {root} away, then run {REBUILD}: it makes the table anew"
+        case "history" | "rejects":
+            return f"{restore}; or move the folder {root} away, then run {FROM_ARCHIVE}: it makes the table anew"
+        case _:
+            return f"{restore}; the deliveries are the ledger, and nothing can take their place"
+
+
+def cure_of_files(role: str) -> str:
+    """What cures a table whose data files or deletion vectors are damaged or gone: as an instruction."""
+    match role:
+        case "target":
+            return f"{REBUILD} writes it anew from the history"
+        case "history" | "rejects":
+            return f"restore the file from a backup, or run {FROM_ARCHIVE}"
+        case _:
+            return "restore the file from a backup"
+
+
+@contextmanager
+def log_errors(role: str, root: Path) -> Iterator[None]:
+    """Within: an error of a damaged log says what cures the table of this role."""
+    try:
+        yield
+    except (UnsupportedTableError, ForeignChangeError):
+        raise
+    except TableError as error:
+        raise TableError(error.message, hint=cure_of_log(role, root)) from error
+
+
+def require_whole(standings: Sequence[Standing]) -> None:
+    """Refuse tables of which one is lost, or has lost its last batches; nothing may be made in its place.
+
+    Args:
+        standings: All five, in the order of `ROLES`.
+
+    Raises:
+        TableError: Saying which table, and what to do.
+    """
+    if (lost := loss(standings)) is not None:
+        raise error_of(lost)
+
+
+def error_of(lost: Loss) -> TableError:
+    """The error for a table that was lost."""
+    return TableError(f"{lost.what}; nothing was made or written", hint=cure(lost.role, ahead=lost.ahead))
+
+
+def standings_of(found: Sequence[tuple[str, Snapshot | None]], app_id: str, names: Sequence[str]) -> list[Standing]:
+    """Where tables stand.
+
+    Args:
+        found: Each role with its table, None for one that is not there.
+        app_id: Of the pipeline.
+        names: Of the tables.
+    """
+    return [
+        Standing(role, name, None if snapshot is None else snapshot.txns.get(app_id, 0))
+        for (role, snapshot), name in zip(found, names, strict=True)
+    ]
+
+
+def look(config: Config) -> dict[str, Snapshot]:
+    """The newest version of each table that is there, by its role; from the last one a batch writes to the first.
+
+    Raises:
+        TableError: A table is damaged, or missing though it was made, with what cures it.
+    """
+    logs = {role: DeltaLog(root) for role, root in places_of(config).items()}
+    found = {role: _read(role, logs[role]) for role in reversed(ROLES) if logs[role].exists()}
+    if 0 < len(found) < len(ROLES):
+        app_id = next(iter(found.values())).metadata.properties.get(APP_ID, "")
+        require_whole(standings_of([(role, found.get(role)) for role in ROLES], app_id, astuple(config.tables)))
+    return found
+
+
+def read_whole(config: Config) -> dict[str, Snapshot]:
+    """As `look`, of all five tables.
+
+    Raises:
+        TableError: As `look`; or no pass has run yet.
+    """
+    found = look(config)
+    for role, root in places_of(config).items():
+        if role not in found:
+            raise TableError(f"there is no Delta table in {root}", hint="run a pass first: ordertrail run")
+    return found
+
+
+def _read(role: str, log: DeltaLog) -> Snapshot:
+    with log_errors(role, log.root):
+        return read_snapshot(log)
+
+
+def whole_again(look: Callable[[], Sequence[Standing]]) -> Sequence[Standing]:
+    """Look at the tables; once more where one seems to be lost, for another machine may just be making them.
+
+    Raises:
+        TableError: As `require_whole`.
+    """
+    standings = look()
+    if loss(standings) is not None:
+        standings = look()
+        require_whole(standings)
+    return standings

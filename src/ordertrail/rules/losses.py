@@ -1,0 +1,96 @@
+"""Where the five tables of a pipeline stand, and which of their states a pass, or a pass that died, can leave.
+
+A batch is committed to the tables in one order, the deliveries last, and the next one is staged only afterwards. So no
+table stands below the done mark, and none above the batch that is staged, which is at most the next one. Tables are
+made in the same order, once, before the first batch. Any other state comes from outside: a folder that was deleted,
+a disk that is not there, a table that was restored from an older backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ROLES = ("stage", "target", "history", "rejects", "deliveries")
+"""The tables in the order in which they are made, and in which a batch writes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one table stands.
+
+    Attributes:
+        role: Which of `ROLES`.
+        name: Of the table.
+        batch: The last batch that it has, 0 for none; None when there is no such table.
+    """
+
+    role: str
+    name: str
+    batch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A table that was lost, as a whole or its last batches.
+
+    Attributes:
+        role: Which of `ROLES`.
+        what: What is wrong with it, naming the tables.
+        ahead: The history, or the rejects, have a batch that the stage has not: it was not finished, and cannot be.
+    """
+
+    role: str
+    what: str
+    ahead: bool = False
+
+
+def makeable(tables: Sequence[Standing]) -> bool:
+    """Whether the tables that are missing were never made: nothing was loaded, and only the last ones are missing."""
+    there = [table for table in tables if table.batch is not None]
+    return not any(table.batch for table in there) and list(tables[: len(there)]) == there
+
+
+def loss(tables: Sequence[Standing]) -> Loss | None:
+    """What was lost, None when these tables are as passes leave them.
+
+    Args:
+        tables: All five, in the order of `ROLES`.
+    """
+    if makeable(tables):
+        return None
+    there = {table.name: table.batch for table in tables if table.batch is not None}
+    top = max(there.values())
+    for table in tables:
+        if table.batch is None:
+            ahead = table.role == "stage" and _ahead(tables)
+            return Loss(table.role, f"the table {table.name} is not there, but {_others(there)} {_up_to(top)}", ahead)
+    stage, target, history, rejects, deliveries = (table.batch or 0 for table in tables)
+    leader = next(name for name, batch in there.items() if batch == top)
+    if deliveries < top - 1:
+        return Loss("deliveries", _behind(tables[-1], f"{leader} at batch {top}"))
+    for table, batch in zip(tables, (stage, target, history, rejects), strict=False):
+        if batch < deliveries:
+            last = f"batch {deliveries} is done by {tables[-1].name}"
+            return Loss(table.role, _behind(table, last), table.role == "stage" and _ahead(tables))
+    if stage < top:
+        return Loss("stage", _behind(tables[0], f"{leader}, which is written after it, at batch {top}"), _ahead(tables))
+    return None
+
+
+def _ahead(tables: Sequence[Standing]) -> bool:
+    done = tables[-1].batch or 0
+    return any((table.batch or 0) > done for table in tables[2:])
+
+
+def _behind(table: Standing, other: str) -> str:
+    return f"the table {table.name} stands at batch {table.batch}, but {other}: it has lost what came since"
+
+
+def _others(there: dict[str, int]) -> str:
+    names = list(there)
+    return f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
+
+
+def _up_to(batch: int) -> str:
+    return f"up to batch {batch}" if batch else "before the first batch"

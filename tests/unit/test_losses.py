@@ -1,0 +1,76 @@
+"""Which states of the five tables passes leave, and which only somebody else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from ordertrail.rules.losses import ROLES, Standing, loss, makeable
+
+Batches = tuple[int | None, int | None, int | None, int | None, int | None]
+
+
+def standings(batches: Batches) -> list[Standing]:
+    return [Standing(role, f"t_{role}", batch) for role, batch in zip(ROLES, batches, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        (None, None, None, None, None),
+        (0, None, None, None, None),
+        (0, 0, None, None, None),
+        (0, 0, 0, 0, None),
+        (0, 0, 0, 0, 0),
+        (1, 0, 0, 0, 0),
+        (1, 1, 0, 0, 0),
+        (1, 1, 1, 1, 1),
+        (8, 7, 7, 7, 7),
+        (8, 8, 8, 7, 7),
+        (8, 8, 8, 8, 7),
+        # A target that was rebuilt beside the first records of a batch without the done mark.
+        (8, 7, 8, 8, 7),
+    ],
+)
+def test_what_passes_leave_also_those_that_were_killed(batches: Batches) -> None:
+    assert loss(standings(batches)) is None
+
+
+@pytest.mark.parametrize(
+    ("batches", "role", "words"),
+    [
+        ((0, None, 0, 0, 0), "target", "t_target is not there"),
+        ((None, 0, None, None, None), "stage", "t_stage is not there"),
+        ((7, 7, None, 7, 7), "history", "t_history is not there"),
+        ((7, 7, 7, None, None), "rejects", "t_rejects is not there"),
+        ((7, 7, 7, 7, None), "deliveries", "up to batch 7"),
+        ((1, None, None, None, None), "target", "t_target is not there"),
+        ((7, 6, 7, 7, 7), "target", "t_target stands at batch 6, but batch 7 is done by t_deliveries"),
+        ((7, 7, 0, 7, 7), "history", "t_history stands at batch 0"),
+        ((8, 8, 7, 6, 7), "rejects", "t_rejects stands at batch 6"),
+        ((6, 7, 7, 7, 7), "stage", "t_stage stands at batch 6"),
+        ((7, 8, 7, 7, 7), "stage", "but t_target, which is written after it, at batch 8"),
+        ((9, 9, 9, 9, 7), "deliveries", "t_deliveries stands at batch 7, but t_stage at batch 9"),
+    ],
+)
+def test_what_only_a_loss_leaves(batches: Batches, role: str, words: str) -> None:
+    found = loss(standings(batches))
+    assert found is not None
+    assert found.role == role
+    assert words in found.what
+
+
+@pytest.mark.parametrize(
+    ("batches", "ahead"),
+    [((None, 7, 7, 7, 7), False), ((7, 8, 7, 7, 7), False), ((None, 8, 8, 7, 7), True), ((6, 8, 8, 8, 7), True)],
+)
+def test_a_lost_stage_is_told_apart_by_whether_records_of_its_batch_are_there(batches: Batches, ahead: bool) -> None:
+    found = loss(standings(batches))
+    assert found is not None
+    assert found.role == "stage"
+    assert found.ahead == ahead
+
+
+def test_tables_are_made_in_their_order_before_the_first_batch_only() -> None:
+    assert makeable(standings((0, 0, None, None, None)))
+    assert not makeable(standings((1, 0, None, None, None)))
+    assert not makeable(standings((0, None, 0, None, None)))
