@@ -19,7 +19,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ordertrail.config import Config, load_config
-from ordertrail.errors import ConfigError
+from ordertrail.errors import ConfigError, OrdertrailError
 
 Health = Literal["ok", "warn", "fail"]
 
@@ -78,7 +78,7 @@ def examine(config_file: Path) -> DoctorReport:
     except ConfigError as error:
         return DoctorReport((*findings, Finding("config", "fail", error.message, error.hint)))
     findings.append(_rules(config))
-    return DoctorReport((*findings, *_folders(config)))
+    return DoctorReport((*findings, *_folders(config), _agreement(config)))
 
 
 # --- the environment ---------------------------------------------------------------------------------------------
@@ -146,6 +146,24 @@ def _vendors(config: Config) -> str:
     names = ", ".join(vendor.name for vendor in config.vendors[:3])
     more = f" and {len(config.vendors) - 3} more" if len(config.vendors) > 3 else ""
     return f"{len(config.vendors)} vendor{'s' if len(config.vendors) > 1 else ''}: {names}{more}"
+
+
+def _agreement(config: Config) -> Finding:
+    """Whether the tables hold the contract, or a pass can bring them up to it."""
+    from ordertrail.engines.embedded_schema import agreement_of
+
+    name = "contract"
+    if not config.in_folders:
+        return Finding(name, "ok", "the tables are the catalog's: a pass compares them with the contract")
+    try:
+        added = agreement_of(config)
+    except OrdertrailError as error:
+        return Finding(name, "fail", error.message, error.hint)
+    if added is None:
+        return Finding(name, "ok", "there are no tables yet")
+    if added:
+        return Finding(name, "ok", f"{'; '.join(one.text for one in added)}: {added[0].hint}")
+    return Finding(name, "ok", "the tables hold it")
 
 
 # --- the folders -------------------------------------------------------------------------------------------------

@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ordertrail.config import Config
+from ordertrail.delta.footers import unfit_columns
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
+from ordertrail.engines.embedded_schema import require_agreement
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.engines.whole import error_of, read_whole, standings_of
-from ordertrail.errors import StorageError, TableError
+from ordertrail.errors import ConfigError, StorageError, TableError
 from ordertrail.markers import read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
@@ -229,6 +231,19 @@ def _vectors(proof: _Proof) -> _Finding:
     return _Finding(f"{count} vectors", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
 
 
+def _schemas(proof: _Proof) -> _Finding:
+    """The tables hold the contract, and every data file is what its table declares: other readers trust that."""
+    looked_at = [snapshot for snapshot in proof.standing if snapshot.root != proof.session.tables.stage.root]
+    wrong = list(unfit_columns(looked_at))
+    hint, note = _files_hint(proof, wrong), ""
+    try:
+        note = "".join(f"; {one.text} by the next pass" for one in require_agreement(proof.session).added)
+    except (ConfigError, TableError) as error:
+        wrong, hint = [error.message, *wrong], error.hint
+    more = max(0, len(wrong) - EXAMPLES)
+    return _Finding(f"{sum(len(s.files) for s in looked_at)} data files{note}", wrong[:EXAMPLES], hint, more)
+
+
 def _footer_rows(path: Path) -> int:
     with pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)
@@ -412,6 +427,7 @@ _READABLE = "the five tables can be read"
 _CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
     ("every data file is there, with its size", _files),
     ("every deletion vector is there and fits its file", _vectors),
+    ("every data file is what its table and the contract say", _schemas),
     ("the batches follow each other without a gap", _batches),
     ("every parsed row has one outcome", _balance),
     ("the history has every accepted row", _history),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from ordertrail.errors import ConfigError
 from ordertrail.model import Column
+from ordertrail.preview import plan_files
+from ordertrail.rebuild import rebuild
 from ordertrail.status import Reader
 from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_readers
 
+TABLES = ("stage", "target", "history", "rejects", "deliveries")
 EARLY, LATE = TIMES[0], TIMES[3]
 
 
@@ -64,3 +71,67 @@ def test_an_added_column_is_null_in_old_rows(make_house: MakeHouse) -> None:
         ]
         assert altered[:3] == [[0, 2]] * 3
         assert altered[3:] == [[0], [0]]
+
+
+NUMBER_CSV = (
+    "order_num,tracking_num,status,weight,last_update_timestamp\n"
+    "O1,A,IN_TRANSIT,0013,2026-11-20 08:00:00\nO2,B,IN_TRANSIT,0014,2026-11-20 08:00:00\n"
+)
+PLAIN = (
+    Column("order_num", "string"),
+    Column("tracking_num", "string", required=True),
+    Column("status", "string"),
+    Column("weight", "string"),
+    Column("last_update_timestamp", "timestamp", required=True),
+)
+
+
+def weight_of(kind: str, *, required: bool = False) -> tuple[Column, ...]:
+    return tuple(replace(c, type=kind, required=required) if c.name == "weight" else c for c in PLAIN)
+
+
+def test_a_changed_type_is_refused_everywhere_and_the_hint_works(make_house: MakeHouse) -> None:
+    """P5: `0013` stays `0013`, whoever is asked; nothing is written, and the old line brings all back."""
+    house = make_house("")
+    turn_columns(house, *PLAIN)
+    house.drop(dated(20), NUMBER_CSV)
+    house.run()
+    waiting = house.drop(dated(21), NUMBER_CSV.replace("0013", "12 kg"))
+    versions = {table: house.version(table) for table in TABLES}
+    turn_columns(house, *weight_of("bigint"))
+    asked: list[Callable[[], object]] = [house.run]
+    if house.config.in_folders:
+        asked += [
+            lambda: rebuild(house.config),
+            lambda: rebuild(house.config, dry_run=True),
+            lambda: plan_files(house.config, [waiting]),
+        ]
+    for ask in asked:
+        with pytest.raises(ConfigError) as caught:
+            ask()
+        assert caught.value.message == "the contract says that weight is bigint, and the tables have it as string"
+        assert caught.value.hint == 'put type = "string" back for weight in [contract]'
+    assert {table: house.version(table) for table in TABLES} == versions
+    if house.config.in_folders:
+        wrong = [check for check in verify(house.config).checks if not check.ok]
+        assert "weight is bigint" in wrong[0].detail
+    turn_columns(house, *PLAIN)
+    house.run()
+    assert weights(house) == {"A": "12 kg", "B": "0014"}
+
+
+def test_a_column_taken_out_or_required_later_is_refused_and_the_hint_works(make_house: MakeHouse) -> None:
+    house = make_house("")
+    turn_columns(house, *PLAIN)
+    house.drop(dated(20), NUMBER_CSV.replace("0014", ""))
+    house.run()
+    turn_columns(house, *(column for column in PLAIN if column.name != "weight"))
+    with pytest.raises(ConfigError, match="no column weight any more, and the tables have it"):
+        house.run()
+    turn_columns(house, *weight_of("string", required=True))
+    with pytest.raises(ConfigError, match="weight is required, and rows of the tables are NULL there"):
+        house.run()
+    turn_columns(house, *PLAIN)
+    house.drop(dated(21), NUMBER_CSV.replace("08:00", "09:00"))
+    house.run()
+    assert weights(house) == {"A": "0013", "B": "0014"}

@@ -27,6 +27,7 @@ DAY_20 = "order_tracking_2026_11_20.csv"
 READABLE = "the five tables can be read"
 FILES = "every data file is there, with its size"
 VECTORS = "every deletion vector is there and fits its file"
+SCHEMAS = "every data file is what its table and the contract say"
 BATCHES = "the batches follow each other without a gap"
 BALANCE = "every parsed row has one outcome"
 HISTORY = "the history has every accepted row"
@@ -34,7 +35,7 @@ REJECTS = "the rejects have every rejected row"
 KEYS = "each key stands once in the target"
 FOLD = "the target is the fold of the history"
 ARCHIVED = "the archived files are in their place"
-ALL = [READABLE, FILES, VECTORS, BATCHES, BALANCE, HISTORY, REJECTS, KEYS, FOLD, ARCHIVED]
+ALL = [READABLE, FILES, VECTORS, SCHEMAS, BATCHES, BALANCE, HISTORY, REJECTS, KEYS, FOLD, ARCHIVED]
 
 
 def line(key: str, status: str = "IN_TRANSIT", time: str = "2026-11-20 08:00:00", address: str = "X") -> str:

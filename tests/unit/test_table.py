@@ -17,9 +17,8 @@ from deltalake import DeltaTable, QueryBuilder
 from ordertrail.delta.actions import AddFile, Json, ProtocolVersions, Txn
 from ordertrail.delta.log import DeltaLog, LocalLogStore
 from ordertrail.delta.table import CHECKPOINT_EVERY, Change, Table, duckdb_errors, scan_sql
-from ordertrail.engines.embedded_schema import bring_up_to_date
+from ordertrail.engines.embedded_schema import alter_table
 from ordertrail.errors import CommitConflictError, QueryError, StorageError, TableError, UnsupportedTableError
-from ordertrail.model import no_probe
 from ordertrail.rules.tables import TableColumn
 from tests.vectors import file_vector, inline_vector
 
@@ -203,7 +202,7 @@ def test_a_table_without_a_column_that_cannot_be_added_is_refused(table: Table, 
     with pytest.raises(TableError, match=f"has no column {column.name}"):
         wider.snapshot()
     with pytest.raises(TableError, match=f"has no column {column.name}"):
-        bring_up_to_date([wider], no_probe)
+        alter_table(wider, {})
     assert table.newest().version == 0
 
 
@@ -221,10 +220,8 @@ def test_a_column_that_a_table_lacks_is_null_before_it_is_added_and_after(
     metadata = {"name": "orders", "description": "what the desk reads"}
     foreign = dataclasses.replace(table.snapshot().metadata, properties={"theirs": "1"}, **metadata)
     table.log.commit(2, [{"commitInfo": {"operation": "SET"}}, foreign.action()])
-    seen: list[str] = []
-    bring_up_to_date([wider], seen.append)
-    bring_up_to_date([wider], seen.append)
-    assert seen == ["columns.added"]
+    alter_table(wider, {})
+    alter_table(wider, {})
     after = wider.snapshot()
     assert (after.version, after.metadata.properties, after.metadata.columns) == (
         3, {"theirs": "1"}, ("n", "t", "m", "more", "line"),
@@ -246,7 +243,7 @@ def test_columns_are_added_on_top_of_what_somebody_else_commits_meanwhile(table:
             super().put_if_absent(path, data)
 
     wider = Table(table.root, (*COLUMNS, TableColumn("more", "string", "")), Late())
-    bring_up_to_date([wider], no_probe)
+    alter_table(wider, {})
     assert wider.snapshot().metadata.columns[-1] == "more"
     assert (wider.snapshot().version, len(wider.snapshot().files)) == (2, 1)
 

@@ -67,15 +67,22 @@ class Table:
         columns: What the table must have.
         store: Where commits are put.
         bounded: Names of the columns whose least and greatest values the log is to have, file by file.
+        properties: What the table has beside those that `create` is told.
     """
 
     def __init__(
-        self, root: Path, columns: Sequence[TableColumn], store: LogStore | None = None, bounded: Sequence[str] = ()
+        self,
+        root: Path,
+        columns: Sequence[TableColumn],
+        store: LogStore | None = None,
+        bounded: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         self.columns = tuple(columns)
         self.log = DeltaLog(root, store)
         self._bounded = tuple(bounded)
+        self._properties = dict(properties or {})
         self._newest: Snapshot | None = None
 
     def create(self, properties: Mapping[str, str], protocol: ProtocolVersions = PLAIN) -> None:
@@ -84,14 +91,14 @@ class Table:
         Commit 0 is our own: it asks its readers for no more than it says.
 
         Args:
-            properties: Of the table.
+            properties: Of the table, beside its own.
             protocol: What a reader and a writer must know; by default a plain table, (1, 2).
         """
         if self.log.exists():
             return
         fields = [(c.name, delta_type(c.type), not c.required) for c in self.columns]
         now_ms = time.time_ns() // 1_000_000
-        metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), properties, now_ms)
+        metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), {**properties, **self._properties}, now_ms)
         info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
         said: dict[str, Json] = {ROWS: 0, FILES: 0}
         info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4()), "userMetadata": user_metadata(said)}

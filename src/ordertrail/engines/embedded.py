@@ -60,7 +60,7 @@ class EmbeddedEngine:
         session.app_id = found or ""
         whole_again(self._standings)
         session.app_id = admit(found)
-        bring_up_to_date(tables.all, session.probe)
+        bring_up_to_date(session)
         self._make()
         snapshots = [table.snapshot() for table in tables.all]
         for snapshot in snapshots:

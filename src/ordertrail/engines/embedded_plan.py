@@ -17,6 +17,7 @@ from ordertrail.config import Config
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.embedded_schema import require_agreement
 from ordertrail.engines.embedded_stage import stage_batch
 from ordertrail.engines.session import Session, app_id_of, tables_of
 from ordertrail.engines.whole import look
@@ -116,23 +117,29 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
         scratch: An empty folder; the caller throws it away.
     """
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
-    tables = own
-    if len(look(config)) == len(real.all):
-        tables = replace(real, stage=own.stage, rejects=own.rejects)
-    app_id, ledger = _NEW_APP_ID, Ledger(0, 0, 0, 0)
-    if tables is not own:
-        snapshots = [table.snapshot() for table in real.all]
-        for snapshot in snapshots:
-            snapshot.require_writable()
-        app_id = app_id_of(snapshots[0])
-        versions = [snapshot.txns.get(app_id, 0) for snapshot in snapshots]
-        ledger = Ledger(versions[0], versions[-1], versions[-1], max(versions))
-    for table in tables.all if tables is own else (own.stage, own.rejects):
-        table.create({APP_ID: app_id})
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
     try:
         refuse_unreadable(config, con)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
-            yield DryRun(Session(config, con, pool, tables, app_id, no_probe), ledger)
+            session = Session(config, con, pool, own, _NEW_APP_ID, no_probe)
+            ledger = Ledger(0, 0, 0, 0)
+            if len(look(config)) == len(real.all):
+                session.tables = real
+                ledger = _standing(session)
+                session.tables = replace(real, stage=own.stage, rejects=own.rejects)
+            for table in own.all if session.tables is own else (own.stage, own.rejects):
+                table.create({APP_ID: session.app_id})
+            yield DryRun(session, ledger)
     finally:
         con.close()
+
+
+def _standing(session: Session) -> Ledger:
+    """Where the pipeline's tables stand; the session gets their application id."""
+    require_agreement(session)
+    snapshots = [table.snapshot() for table in session.tables.all]
+    for snapshot in snapshots:
+        snapshot.require_writable()
+    session.app_id = app_id_of(snapshots[0])
+    versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
+    return Ledger(versions[0], versions[-1], versions[-1], max(versions))

@@ -27,6 +27,7 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.embedded_fold import ABSENT, place_deliveries
+from ordertrail.engines.embedded_schema import bring_up_to_date, require_agreement
 from ordertrail.engines.session import Session, app_id_of
 from ordertrail.engines.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
@@ -35,6 +36,7 @@ from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
 from ordertrail.rules.outcomes import ORDER
 from ordertrail.rules.placing import contract_key_sql, order_sql
+from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.tables import APP_ID, DELIVERIES, history_columns, target_columns
 
 OPERATION = "REBUILD"
@@ -80,6 +82,7 @@ class Rebuild:
     Raises:
         TableError: History or deliveries are missing, damaged, or do not agree with each other: a target folded from
             them would lack rows.
+        ConfigError: The contract was changed in a way that the tables cannot follow.
     """
 
     def __init__(self, session: Session) -> None:
@@ -89,6 +92,10 @@ class Rebuild:
         session.app_id = app_id_of(self._deliveries)
         self.done = self._deliveries.txns.get(session.app_id, 0)
         self._history = sound(tables.history, "history")
+        self._agreeing = [tables.history, tables.deliveries]
+        if CONTRACT not in self._history.metadata.properties:
+            self._agreeing.append(tables.stage)  # which then says what contract the tables hold
+        require_agreement(session, self._agreeing)
         self._absent: tuple[str, ...] = ()
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
@@ -124,6 +131,7 @@ class Rebuild:
         try:
             snapshot = table.snapshot()
             snapshot.require_writable()
+            require_agreement(self._session, [table])
             if app_id_of(snapshot) != self._session.app_id:
                 raise ForeignChangeError(f"the table {table.root} belongs to another pipeline")
         except TableError as error:
@@ -250,6 +258,7 @@ class Rebuild:
         """
         session, table = self._session, self._session.tables.target
         self._create()
+        bring_up_to_date(session, [*self._agreeing, table])
         scratch = table.root / _SCRATCH
         options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
         try:

@@ -21,6 +21,7 @@ from ordertrail.engines.ledger import app_id_in
 from ordertrail.model import Batch, Probe
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import quoted
+from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
 
 
@@ -49,10 +50,11 @@ def tables_of(config: Config, store: LogStore | None = None) -> Tables:
     """
     names, contract = config.tables, config.contract
     bounded = (*contract.key, contract.order_by, "_batch")
+    holds = {CONTRACT: terms_of(contract).text}
     return Tables(
         stage=Table(config.table_path(names.stage), stage_columns(contract), store, bounded),
         target=Table(config.table_path(names.target), target_columns(contract), store, bounded),
-        history=Table(config.table_path(names.history), history_columns(contract), store, bounded),
+        history=Table(config.table_path(names.history), history_columns(contract), store, bounded, holds),
         rejects=Table(config.table_path(names.rejects), REJECTS, store),
         deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
     )

@@ -21,6 +21,7 @@ from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
+from ordertrail.engines.spark_schema import bring_up_to_date
 from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import SparkTable, TableState, tables_of
@@ -30,7 +31,7 @@ from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID, TableColumn
+from ordertrail.rules.tables import APP_ID
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -161,20 +162,15 @@ class SparkEngine:
         tables = run.tables.all
         known = {table: table.state() for table in tables if table.exists()}
         app_ids: list[str] = []
-        behind: list[tuple[SparkTable, tuple[TableColumn, ...]]] = []
         for table, state in known.items():
             app_ids.append(app_id_in(state.properties, table.name))
             _require_lasting(table.name, state)
-            if lacking := table.lacking(state):
-                behind.append((table, lacking))
         place = f"{run.config.catalog}.{run.config.schema}"
         found = agreed_app_id(app_ids, place)
         run.app_id = found or ""
         _require_whole(run, known)
         run.app_id = admit(found)
-        for table, columns in behind:
-            table.add_columns(columns)
-            run.probe("columns.added")
+        for table in bring_up_to_date(run, known):
             known[table] = table.state()
         missing = [table for table in tables if table not in known]
         properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}

@@ -16,9 +16,8 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.table import Change, Table
-from ordertrail.engines.embedded_schema import add_columns
-from ordertrail.errors import TableError
-from ordertrail.rules.schema import lacking, may_be_added
+from ordertrail.engines.embedded_schema import alter_table
+from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
     APP_ID,
     DELIVERIES,
@@ -47,14 +46,14 @@ class TableState:
         version: The newest.
         properties: Of the table.
         batches: By application id, the last batch that the table has.
-        columns: Names.
+        schema: As its JSON text.
         by_commits: The batches come from the commits; otherwise from the rows, where batches without any do not show.
     """
 
     version: int
     properties: Mapping[str, str]
     batches: Mapping[str, int]
-    columns: tuple[str, ...]
+    schema: str
     by_commits: bool = True
 
 
@@ -77,6 +76,7 @@ class SparkTable:
         name: The plain name.
         columns: What the table must have.
         batch_column: The column with batch numbers; None in the stage.
+        properties: What the table has beside those that `create` is told.
     """
 
     def __init__(
@@ -86,14 +86,16 @@ class SparkTable:
         name: str,
         columns: Sequence[TableColumn],
         batch_column: str | None,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         self.spark = spark
         self.name = name
         self.columns = tuple(columns)
         self._batch_column = batch_column
+        self._properties = dict(properties or {})
         self._local: Table | None = None
         if config.in_folders:
-            self._local = Table(config.table_path(name), columns)
+            self._local = Table(config.table_path(name), columns, properties=properties)
         match config.spark.tables:
             case "path":
                 self.sql_name = f"delta.{ticked(str(config.table_path(name)))}"
@@ -114,17 +116,17 @@ class SparkTable:
         """Make the table unless it is there; in a folder as the embedded engine makes it.
 
         Args:
-            properties: Of the table.
+            properties: Of the table, beside its own.
             vectors: Its rows may be marked in deletion vectors.
         """
-        properties = {**properties, VECTORS: "true"} if vectors else properties
+        properties = {**properties, **self._properties, **({VECTORS: "true"} if vectors else {})}
         if self._local is not None:
             self._local.create(properties, WITH_VECTORS if vectors else PLAIN)
             return
         columns = ", ".join(
             f"{ticked(c.name)} {c.type.upper()}{' NOT NULL' if c.required else ''}" for c in self.columns
         )
-        listed = ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties.items())
+        listed = _listed(properties)
         self.spark.sql(f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta TBLPROPERTIES ({listed})")
 
     def state(self) -> TableState:
@@ -148,28 +150,21 @@ class SparkTable:
         version, batches, _ = self._recent(app_id if in_rows else "")
         return version, batches.get(app_id, 0)
 
-    def lacking(self, state: TableState) -> tuple[TableColumn, ...]:
-        """Our columns that the table does not have; all may be added.
+    def alter(self, columns: Sequence[tuple[str, str]], properties: Mapping[str, str]) -> None:
+        """Add columns and set properties; in a folder in one commit, by name the properties first.
 
-        Raises:
-            TableError: It lacks one that every release made.
+        Args:
+            columns: Name and type of those that the table lacks; rows that are there have NULL in them.
+            properties: To set.
         """
-        found = lacking(self.columns, state.columns)
-        missing = [column.name for column in found if not may_be_added(column, state.columns)]
-        if missing:
-            raise TableError(
-                f"the table {self.name} has no column {', '.join(missing)}",
-                hint="the contract was changed or the table was replaced: use another table name, or restore the table",
-            )
-        return found
-
-    def add_columns(self, columns: Sequence[TableColumn]) -> None:
-        """Add columns that the table lacks, in one commit; rows that are there have NULL in them."""
         if self._local is not None:
-            add_columns(self._local)
+            alter_table(self._local, properties)
             return
-        listed = ", ".join(f"{ticked(column.name)} {column.type.upper()}" for column in columns)
-        self.spark.sql(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({listed})")
+        if properties:
+            self.spark.sql(f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({_listed(properties)})")
+        if columns:
+            listed = ", ".join(f"{ticked(name)} {kind.upper()}" for name, kind in columns)
+            self.spark.sql(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({listed})")
 
     def commits(self) -> Iterator[Commit]:
         """The commits still in the history, newest first."""
@@ -230,15 +225,15 @@ class SparkTable:
         # Tables in folders are the embedded engine's too: what it would not write to is refused here as well.
         snapshot.require_writable()
         metadata = snapshot.metadata
-        return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.columns)
+        return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.schema_string)
 
     def _catalog_state(self) -> TableState:
         found = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
         properties = {str(row["key"]): str(row["value"]) for row in found}
         app_id = properties.get(APP_ID, "")
         version, batches, by_commits = self._recent(app_id)
-        columns = tuple(self.spark.table(self.sql_name).columns)
-        return TableState(version, properties, batches, columns, by_commits)
+        schema = self.spark.table(self.sql_name).schema.json()
+        return TableState(version, properties, batches, schema, by_commits)
 
     def _recent(self, app_id: str) -> tuple[int, dict[str, int], bool]:
         """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be.
@@ -286,10 +281,11 @@ class SparkTables:
 def tables_of(spark: SparkSession, config: Config) -> SparkTables:
     """The five tables where a config has them; nothing is read or made."""
     names, contract = config.tables, config.contract
+    holds = {CONTRACT: terms_of(contract).text}
     return SparkTables(
         stage=SparkTable(spark, config, names.stage, stage_columns(contract), None),
         target=SparkTable(spark, config, names.target, target_columns(contract), "_batch"),
-        history=SparkTable(spark, config, names.history, history_columns(contract), "_batch"),
+        history=SparkTable(spark, config, names.history, history_columns(contract), "_batch", holds),
         rejects=SparkTable(spark, config, names.rejects, REJECTS, "batch"),
         deliveries=SparkTable(spark, config, names.deliveries, DELIVERIES, "batch"),
     )
@@ -303,6 +299,10 @@ def ticked(name: str) -> str:
 def user_metadata(app_id: str, batch: int, **info: object) -> str:
     """What a commit of ours says in the table's history: by it the batch is found again."""
     return json.dumps({"ordertrail": {"app": app_id, "batch": batch, **info}})
+
+
+def _listed(properties: Mapping[str, str]) -> str:
+    return ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties.items())
 
 
 def _text(value: str) -> str:

@@ -1,0 +1,45 @@
+"""P1 with a contract that got a column: killed anywhere among the metadata commits, it ends as if undisturbed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fault.world import BATCHES, PLAIN_CONFIG, TABLES, Driver, World
+from tests.oracle import default_contract
+
+pytestmark = pytest.mark.fault
+
+_COLUMNS = "".join(
+    f'[[contract.columns]]\nname = "{column.name}"\ntype = "{column.type}"\n' for column in default_contract().columns
+)
+WIDER_CONFIG = (
+    PLAIN_CONFIG.replace('.csv"\n', '.csv"\nabsent = ["weight"]\n')
+    + _COLUMNS
+    + '[[contract.columns]]\nname = "weight"\ntype = "decimal(9,3)"\n'
+)
+
+
+def test_a_pass_is_killed_among_the_metadata_commits(driver: Driver, tmp_path: Path) -> None:
+    """Also with a batch under way that was staged before the column came."""
+    world = World.make(tmp_path / "world")
+    world.put(BATCHES[0])
+    effects = driver.effects(world.copy(tmp_path / "first"))
+    driver.run(world, kill_at=effects.index("load.committed"))
+    (world.base / "ordertrail.toml").write_text(WIDER_CONFIG)
+    world.put(BATCHES[1])
+    whole = world.copy(tmp_path / "whole")
+    effects = driver.effects(whole)
+    assert effects.count("schema.committed") == 3
+    end = whole.state()
+    assert all("'weight': None" in row for row in end.target)
+    last = max(place for place, name in enumerate(effects) if name == "schema.committed")
+    for place in range(last + 2):
+        each = world.copy(tmp_path / str(place))
+        assert driver.run(each, kill_at=place).get("signal") == 9
+        driver.effects(each)
+        assert each.state() == end, effects[: place + 1]
+        for name in TABLES[:3]:
+            log = sorted((each.table(name) / "_delta_log").glob("*.json"))
+            assert sum('"metaData"' in entry.read_text() for entry in log) == 2, name

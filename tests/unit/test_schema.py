@@ -1,0 +1,194 @@
+"""Which differences there are between tables and a contract, and what is said about each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ordertrail.delta.actions import delta_type, schema_string
+from ordertrail.engines.agreement import agree
+from ordertrail.errors import ConfigError, TableError
+from ordertrail.model import Column, Contract
+from ordertrail.rules.schema import (
+    DeclaredColumn,
+    DeclaredTable,
+    accepted_terms,
+    declared_columns,
+    differences,
+    terms_of,
+)
+from ordertrail.rules.tables import TableColumn, history_columns, stage_columns, target_columns
+from tests.oracle import default_contract
+
+OLD = replace(
+    default_contract(),
+    columns=(*default_contract().columns, Column("weight", "bigint"), Column("carrier", "string", required=True)),
+)
+
+
+def made(contract: Contract = OLD) -> list[DeclaredTable]:
+    """Stage, target and history as a contract makes them."""
+    found = []
+    for name, columns_of in (("stage", stage_columns), ("target", target_columns), ("history", history_columns)):
+        columns = columns_of(contract)
+        schema = schema_string([(c.name, delta_type(c.type), not c.required) for c in columns])
+        found.append(DeclaredTable(name, declared_columns(schema), columns))
+    return found
+
+
+def wanting(tables: list[DeclaredTable], contract: Contract) -> list[DeclaredTable]:
+    """The same tables under another contract."""
+    wanted = (stage_columns, target_columns, history_columns)
+    return [replace(table, wanted=columns(contract)) for table, columns in zip(tables, wanted, strict=True)]
+
+
+def with_column(table: DeclaredTable, name: str, kind: str, *, nullable: bool = True) -> DeclaredTable:
+    """A table to which somebody gave a column, or another type to one of ours."""
+    kept = tuple(column for column in table.columns if column.name != name)
+    return replace(table, columns=(*kept, DeclaredColumn(name, kind, nullable)))
+
+
+def turned(*columns: Column, **changes: object) -> Contract:
+    """The old contract with some columns in the place of those of the same names, and others beside them."""
+    new = {column.name: column for column in (*OLD.columns, *columns)}
+    return replace(OLD, columns=tuple(new.values()), **changes)  # type: ignore[arg-type]
+
+
+def without(name: str) -> Contract:
+    return replace(OLD, columns=tuple(column for column in OLD.columns if column.name != name))
+
+
+@pytest.mark.parametrize("text", [terms_of(OLD).text, None])
+def test_tables_that_hold_the_contract_have_no_difference(text: str | None) -> None:
+    assert differences(made(), accepted_terms(text, made(), OLD), OLD) == []
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        turned(Column("weight", "bigint", min="0", max="5")),
+        turned(Column("order_num", "string", pattern="O.*", identifier=True)),
+        turned(Column("carrier", "string")),  # not required any more
+        replace(OLD, status_rank=("X",), unknown_columns="strict", max_future_s=1),
+        replace(OLD, columns=tuple(reversed(OLD.columns))),
+    ],
+)
+def test_how_rows_are_read_is_no_difference(contract: Contract) -> None:
+    tables = wanting(made(), contract)
+    assert differences(tables, accepted_terms(terms_of(OLD).text, tables, contract), contract) == []
+
+
+def test_an_added_column_is_settled_by_itself_in_every_table_of_rows() -> None:
+    contract = turned(Column("depot", "decimal(9,3)"))
+    tables = wanting(made(), contract)
+    found = differences(tables, terms_of(OLD), contract)
+    assert [(one.kind, one.table, one.column, one.after, one.by_itself) for one in found] == [
+        ("added", name, "depot", "decimal(9,3)", True) for name in ("stage", "target", "history")
+    ]
+    agreement = agree(tables, terms_of(OLD).text, contract, lambda _: True)
+    assert agreement.added == tuple(found)
+    assert agreement.text == terms_of(contract).text
+
+
+REFUSED = {
+    "type": (turned(Column("weight", "string")), "weight is string", "as bigint", 'type = "bigint" back for weight'),
+    "decimal": (turned(Column("weight", "decimal(9,3)")), "is decimal(9,3)", "as bigint", "bigint"),
+    "removed": (without("weight"), "no column weight any more", "bigint", 'name = "weight" and type = "bigint"'),
+    "key": (turned(key=("order_num",)), 'key is ["order_num"]', '["tracking_num"]', 'key = ["tracking_num"] back'),
+    "order_by": (
+        turned(Column("sent_at", "timestamp", required=True), order_by="sent_at"),
+        "orders by sent_at",
+        "by last_update_timestamp",
+        'order_by = "last_update_timestamp" back',
+    ),
+    "required": (
+        turned(Column("weight", "bigint", required=True)), "weight is required", "NULL", "take required out of weight"
+    ),
+    "added_required": (
+        turned(Column("depot", "string", required=True)), "depot (string) that is required", "lack", "out of depot"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_any_other_change_of_the_contract_is_refused_with_what_to_do(case: str) -> None:
+    contract, says, also, hint = REFUSED[case]
+    with pytest.raises(ConfigError) as caught:
+        agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: True)
+    assert says in caught.value.message
+    assert also in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("case", ["type", "removed", "key", "order_by"])
+def test_tables_of_a_release_without_the_property_tell_the_contract_that_they_hold(case: str) -> None:
+    contract, says, *_ = REFUSED[case]
+    with pytest.raises(ConfigError, match=says.replace("[", r"\[")):
+        agree(wanting(made(), contract), None, contract, lambda _: True)
+
+
+def test_a_column_may_become_required_where_no_row_is_null() -> None:
+    contract = REFUSED["required"][0]
+    agreement = agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: False)
+    assert (agreement.added, agreement.text) == ((), terms_of(contract).text)
+
+
+def test_all_differences_are_told_at_once() -> None:
+    contract = turned(Column("weight", "string"), Column("carrier", "bigint"))
+    with pytest.raises(ConfigError) as caught:
+        agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: True)
+    assert all(f"{said}, and the tables" in str(caught.value) for said in ("weight is string", "carrier is bigint"))
+
+
+def test_a_new_column_with_the_name_of_somebody_elses_is_refused() -> None:
+    contract = turned(Column("depot", "string"))
+    tables = wanting(made(), contract)
+    tables[1] = with_column(tables[1], "depot", "string")
+    with pytest.raises(ConfigError, match="target has one of that name"):
+        agree(tables, terms_of(OLD).text, contract, lambda _: True)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("weight", "string"), ("_batch", "int"), ("_row_hash", "string")])
+def test_a_table_that_somebody_replaced_is_told_from_a_changed_contract(name: str, kind: str) -> None:
+    tables = made()
+    tables[1] = with_column(tables[1], name, kind)
+    with pytest.raises(TableError, match=f"the table target has the column {name} as {kind}"):
+        agree(tables, terms_of(OLD).text, OLD, lambda _: True)
+
+
+def test_a_pass_that_was_killed_after_the_history_goes_on_with_the_others() -> None:
+    contract = turned(Column("depot", "string"))
+    tables = [*wanting(made(), contract)[:2], made(contract)[2]]
+    agreement = agree(tables, terms_of(contract).text, contract, lambda _: True)
+    assert ([one.table for one in agreement.added], agreement.text) == (["stage", "target"], None)
+
+
+def test_the_text_of_a_contract_is_canonical() -> None:
+    swapped = replace(OLD, key=("tracking_num", "order_num"))
+    body = json.loads(terms_of(swapped).text)
+    assert (body["version"], body["key"]) == (1, ["order_num", "tracking_num"])
+    assert terms_of(replace(swapped, key=("order_num", "tracking_num"))).text == terms_of(swapped).text
+
+
+def test_types_are_told_in_the_words_of_a_contract() -> None:
+    nested = {"type": "array", "elementType": "integer", "containsNull": True}
+    fields = [
+        {"name": "a", "type": "long", "nullable": False, "metadata": {}},
+        {"name": "b", "type": "decimal(9, 3)", "nullable": True, "metadata": {}},
+        {"name": "c", "type": nested, "nullable": True, "metadata": {}},
+    ]
+    found = declared_columns(json.dumps({"type": "struct", "fields": fields}))
+    assert found[:2] == (DeclaredColumn("a", "bigint", False), DeclaredColumn("b", "decimal(9,3)", True))
+    assert json.loads(found[2].type) == nested
+
+
+def test_a_table_of_ours_gets_a_column_that_a_release_brings() -> None:
+    table = DeclaredTable(
+        "rejects",
+        (DeclaredColumn("batch", "bigint", False),),
+        (TableColumn("batch", "bigint", ""), TableColumn("line", "bigint", "")),
+    )
+    found = differences([table], terms_of(OLD), OLD)
+    assert [(one.kind, one.column) for one in found] == [("added", "line")]
