@@ -43,6 +43,7 @@ from ordertrail.model import (
 )
 from ordertrail.preview import PlannedFile, PlanReport
 from ordertrail.rows import Rows
+from ordertrail.rules.bounds import MAX_RAW_CHARS, MAX_REASON_CHARS, MAX_VALUE_CHARS
 from ordertrail.rules.cells import row_sql
 from ordertrail.rules.headers import map_header
 from ordertrail.rules.tables import (
@@ -91,12 +92,12 @@ STATES = {
 }
 
 FILE_RULES = {
-    "header": "the header cannot be read, or two of its columns mean the same contract column",
+    "header": "the header cannot be read, two of its columns mean the same contract column, or its names are too long",
     "missing_column": "the file lacks a column of the contract that the vendor does not list as `absent`",
     "unknown_column": 'a column nobody knows, with `unknown_columns = "strict"`; or more of them than are sensible',
     "encoding": "the bytes are not of the declared encoding, or not UTF-8 where none is declared",
     "binary": "the file holds NUL bytes: it is no text",
-    "line_length": "a line is longer than a line of a text file can be",
+    "line_length": "a record is longer than a record of a text file can be, 4 MiB",
 }
 """Rules that quarantine a whole file."""
 
@@ -300,8 +301,6 @@ def rules_in_code() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             named = [k.value for k in node.keywords if k.arg == "rule"]
-            if isinstance(node.func, ast.Name) and node.func.id == "_broken":
-                named += node.args[:1]
             found |= {str(one.value) for one in named if isinstance(one, ast.Constant)}
     return found
 
@@ -331,6 +330,10 @@ def _rejects() -> list[str]:
         "`orders_rejects.rule` has one of these names. They are stable. A row with several bad cells has a reject for",
         "each. A delivery with more rejected rows than `max_reject_share` allows is quarantined as a whole; its",
         "rejects keep the rules of their cells.",
+        "",
+        "Of a long text the tables keep the beginning, with a mark that says how long it was:",
+        f"`value` {MAX_VALUE_CHARS:,} characters, `raw` {MAX_RAW_CHARS:,}, `reason` {MAX_REASON_CHARS:,}. The archived",
+        "file has the whole.",
         "",
         "## A cell",
         "",

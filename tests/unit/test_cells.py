@@ -13,6 +13,7 @@ import pytest
 
 from ordertrail.model import Column, Vendor
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut
 from ordertrail.rules.cells import rank_sql
 from tests.kernels import Parsed, contract_of, csv_of, parse
 
@@ -429,6 +430,9 @@ def test_allowed_looks_at_the_mapped_status(read: Cells) -> None:
 
 
 def test_very_long_cells_and_signs_that_json_must_escape(read: Cells) -> None:
-    texts = ["x" * 1_000_000, 'a"b\\c\n\t\x01\x1b\u2028', "📦'"]
+    texts = ["x" * 1_000_000, 'a"b\\c\n\t\x01\x1b\u2028', "📦'", "é" * MAX_VALUE_CHARS, "é" * (MAX_VALUE_CHARS + 1)]
     parsed = read(texts, Column("x", "int"))
-    assert [parsed.errors[n][0]["value"] for n in (1, 2, 3)] == texts
+    values = [parsed.errors[n][0]["value"] for n in range(1, 6)]
+    assert values == [cut(text, MAX_VALUE_CHARS) for text in texts]
+    assert values[1:4] == texts[1:4]
+    assert values[0] == "x" * MAX_VALUE_CHARS + "… (1000000 characters in all)"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from bench.nasty_files import KINDS
 from ordertrail.errors import QuarantineError
-from ordertrail.parse import records
+from ordertrail.parse import grammar, records
 from ordertrail.parse.records import RecordReader
 
 
@@ -27,7 +31,7 @@ def cut(
         count += block.records
         for index, number in enumerate(block.rows.tolist()):
             rows[number] = tuple(column[index].as_py() for column in block.cells.columns)
-        broken |= {reject.file_row or 0: (reject.rule, reject.raw or "") for reject in block.broken}
+        broken |= {reject.file_row or 0: (reject.rule, reject.raw or "") for reject in block.rejects()}
     return header, rows, broken, count
 
 
@@ -121,9 +125,9 @@ def test_a_broken_record_breaks_one_line_only(line: str, rule: str, line_end: st
 
 
 def test_reasons_say_what_is_wrong() -> None:
-    reader = RecordReader(io.BytesIO(b'h,i\n"a"b,c\n"d,e\nf\n'))
+    reader = RecordReader(io.BytesIO(b'h,i\n"a"b,c\n"d,e\nf\n'), raw=True)
     assert reader.header() == ("h", "i")
-    reasons = [reject.reason for block in reader.blocks(2) for reject in block.broken]
+    reasons = [reject.reason for block in reader.blocks(2) for reject in block.rejects()]
     assert reasons == [
         "text or a stray quote follows a quoted cell: close it or double it",
         "a quoted cell is never closed: close it or double it",
@@ -132,7 +136,7 @@ def test_reasons_say_what_is_wrong() -> None:
 
 
 def test_an_open_quote_takes_no_good_line_with_it_when_one_closes_it_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAX_CELL_BYTES", 16)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 16)
     body = 'a,"b\n' + "c,d\n" * 10 + 'e,"f"\n'
     _, rows, broken, count = cut(b"h,i\n" + body.encode())
     assert count == 12
@@ -146,7 +150,7 @@ def test_an_open_quote_takes_no_good_line_with_it_when_one_closes_it_far_away(mo
 def test_the_longest_quoted_cell_is_the_same_for_every_chunk_size(
     monkeypatch: pytest.MonkeyPatch, length: int, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(records, "MAX_CELL_BYTES", 16)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 16)
     monkeypatch.setattr(records, "CHUNK_BYTES", chunk_bytes)
     cell = "x" * (length - 2)
     _, rows, broken, count = cut(f'h,i\n"{cell}",1\n2,3\n'.encode())
@@ -157,14 +161,15 @@ def test_the_longest_quoted_cell_is_the_same_for_every_chunk_size(
 
 
 def test_an_unquoted_cell_may_be_long() -> None:
-    cell = "x" * (2 * records.MAX_CELL_BYTES)
+    cell = "x" * (2 * grammar.MAX_CELL_BYTES)
     assert rows_of(f"{cell},1\n") == [(cell, "1")]
 
 
 def test_a_line_without_an_end_is_a_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("CHUNK_BYTES", 64), ("MAX_CELL_BYTES", 32), ("MAX_LINE_BYTES", 1024)):
-        monkeypatch.setattr(records, name, value)
-    with pytest.raises(QuarantineError, match="line 3 is longer") as caught:
+    monkeypatch.setattr(records, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 32)
+    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 1024)
+    with pytest.raises(QuarantineError, match="record in line 3 is longer") as caught:
         cut(b"h,i\na,b\n" + b"x" * 5000)
     assert caught.value.rule == "line_length"
 
@@ -201,10 +206,109 @@ def test_records_cut_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(records, "CHUNK_BYTES", 50)
     data = b"h,i\n" + b"".join(b"%d,x\n" % n if n % 7 else b"%d\n" % n for n in range(1, 500))
     with ThreadPoolExecutor(3) as pool:
-        reader = RecordReader(io.BytesIO(data), pool=pool)
+        reader = RecordReader(io.BytesIO(data), pool=pool, raw=True)
         assert reader.header() == ("h", "i")
         found: dict[int, str] = {}
         for block in reader.blocks(2):
             found |= dict(zip(block.rows.tolist(), block.cells.column(0).to_pylist(), strict=True))
-            found |= {b.file_row or 0: b.raw or "" for b in block.broken}
+            found |= {b.file_row or 0: b.raw or "" for b in block.rejects()}
     assert found == {n: str(n) for n in range(1, 500)}
+
+
+# -- bounds ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_header_of_too_many_columns_is_not_taken_apart() -> None:
+    header = b"," * 99
+    assert RecordReader(io.BytesIO(header), max_columns=100).header() == ("",) * 100
+    for data in (header + b",", header + b',"a"', b'"a"' + header + b","):
+        with pytest.raises(QuarantineError, match="the header in line 1 has 101 columns, more than 100") as caught:
+            RecordReader(io.BytesIO(data + b"\n1,2\n"), max_columns=100).header()
+        assert caught.value.rule == "unknown_column"
+    record = grammar.Grammar(",", '"').first(b"," * 1000, ended=True, most=100, line=1)
+    assert record is not None
+    assert (record.count, record.cells) == (1001, [])
+
+
+@pytest.mark.parametrize("chunk_bytes", [7, 100, 1 << 20])
+@pytest.mark.parametrize(
+    ("before", "record"),
+    [
+        ("", "x,{}\n"),
+        ("1,2\n3,4\n", "x,{}\n"),
+        ("1,2\r3,4\r", "x,{}\r"),
+        ("1,2\n", '"{}","b"\n'),
+        ("1,2\n", '"a\nb",{}\n'),
+        ('1,"2"3\n', "x,{}\n"),
+        ('1,"2"3\n', '"a\n{}",2\n'),
+    ],
+)
+def test_the_longest_record_is_the_same_for_every_chunk_size(
+    monkeypatch: pytest.MonkeyPatch, before: str, record: str, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(records, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 63)
+    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 64)
+    room = 64 - (len(record) - 2)
+    longest, longer = (before + record.format("y" * size) + "5,6\n" * 50 for size in (room, room + 1))
+    _, rows, _, count = cut(f"h,i\n{longest}".encode())
+    assert rows[count] == ("5", "6")
+    with pytest.raises(QuarantineError, match=r"the record in line [234] is longer than 64 bytes") as caught:
+        cut(f"h,i\n{longer}".encode())
+    assert caught.value.rule == "line_length"
+
+
+def test_a_header_without_an_end_is_a_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 1024)
+    for data in (b"x" * 5000, b"," * 5000, b"\n \n" + b"x" * 5000):
+        with pytest.raises(QuarantineError, match=r"the record in line [13] is longer than 1,024 bytes"):
+            cut(data)
+
+
+def test_only_what_is_misquoted_is_cut_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body whose lines end with a carriage return took 2.5 s a MB, one ragged row made a whole block slow."""
+    monkeypatch.delattr(grammar.Grammar, "scan")
+    body = b'1,"a\rb"\r2,c\r\n3,d\n\r\r4\r5,e,f\r"",""\r \t \r6,g\r'
+    _, rows, broken, count = cut(b"h,i\n" + body * 100)
+    assert count == 700
+    assert list(rows.items())[:4] == [(1, ("1", "a\rb")), (2, ("2", "c")), (3, ("3", "d")), (6, (None, None))]
+    assert list(broken.items())[:2] == [(4, ("ragged", "4")), (5, ("ragged", "5,e,f"))]
+
+
+class Work:
+    """Bytes that the two cutters look at, and cells that the careful one makes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = self.cells = 0
+        for name in ("first", "scan", "plain_end"):
+            monkeypatch.setattr(grammar.Grammar, name, self._counted(getattr(grammar.Grammar, name)))
+
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def count(itself: object, data: bytes, **options: Any) -> Any:
+            self.bytes += len(data)
+            found = method(itself, data, **options)
+            if isinstance(found, grammar.Record):
+                self.cells += len(found.cells)
+            elif isinstance(found, grammar.Scan):
+                self.cells += sum(map(len, found.columns))
+            return found
+
+        return count
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Delimiters, blank lines, quotes and names without end were looked at again with every chunk."""
+    monkeypatch.setattr(records, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 1 << 12)
+    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 1 << 14)
+    work = Work(monkeypatch)
+    data = KINDS[kind](200_000)
+    with contextlib.suppress(QuarantineError):
+        reader = RecordReader(io.BytesIO(data), raw=True, max_columns=1000)
+        header = reader.header()
+        for block in reader.blocks(len(header or ())):
+            assert block.cells.nbytes < 4 * (grammar.MAX_RECORD_BYTES + grammar.MAX_CELL_BYTES)
+    assert work.bytes <= 4 * len(data)
+    assert work.cells <= len(data)

@@ -21,8 +21,9 @@ from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, State
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
+from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 from ordertrail.rules.cells import quoted
-from ordertrail.rules.headers import Layout, map_header
+from ordertrail.rules.headers import Layout, map_header, max_columns
 from ordertrail.rules.planning import Candidate, rounds, state_of
 
 CHUNK_BYTES = 256 << 20
@@ -177,7 +178,13 @@ class ParseJob:
 
     def _reader(self, candidate: Candidate, stream: BinaryIO) -> RecordReader:
         vendor = candidate.vendor
-        return RecordReader(stream, delimiter=vendor.delimiter, quote=vendor.quote, encoding=vendor.encoding)
+        return RecordReader(
+            stream,
+            delimiter=vendor.delimiter,
+            quote=vendor.quote,
+            encoding=vendor.encoding,
+            max_columns=max_columns(self._contract),
+        )
 
     def _quarantine(self, candidate: Candidate, error: QuarantineError, header: tuple[str, ...]) -> None:
         """Quarantine a whole file; its rows are counted where that is possible."""
@@ -194,9 +201,10 @@ class ParseJob:
         except QuarantineError:
             rows = 0
         if self._still(candidate):
-            reject = Reject(None, error.column, None, error.rule, str(error), None)
+            reason, first_error = cut(str(error), MAX_REASON_CHARS), cut(error.message, MAX_REASON_CHARS)
+            reject = Reject(None, error.column, None, error.rule, reason, None)
             self._done[candidate.number] = ParsedFile(
-                candidate, State.QUARANTINED, str(error), (), rows, rows, 0, error.message, reject
+                candidate, State.QUARANTINED, reason, (), rows, rows, 0, first_error, reject
             )
 
     def _parse_chunk(self, chunk: Sequence[Candidate], layout: Layout) -> None:
@@ -307,4 +315,4 @@ def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
 
 def _one_line(row: int, error: dict[str, str | None]) -> str:
     where = f"row {row}" + (f", {error['column']} = {error['value']!r}" if error["column"] else "")
-    return f"{where}: {error['reason']}"
+    return cut(f"{where}: {error['reason']}", MAX_REASON_CHARS)

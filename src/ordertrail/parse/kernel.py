@@ -21,9 +21,11 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from ordertrail.arrow import numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
-from ordertrail.model import Contract, Reject, Vendor
+from ordertrail.model import Contract, Vendor
+from ordertrail.parse.cutter import Broken
 from ordertrail.parse.records import RecordReader
 from ordertrail.parse.zones import zone
+from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
 from ordertrail.rules.cells import RowSql, name_sql, quoted, reject_json, row_sql
 from ordertrail.rules.headers import Layout
 
@@ -95,6 +97,9 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
             null_handling=FunctionNullHandling.SPECIAL,
         )
     return con
+
+
+_RAW = "rtrim(raw, chr(10) || chr(13))"
 
 
 class Kernel:
@@ -170,7 +175,7 @@ class Kernel:
         parsed: Counter[int] = Counter()
         errors = f"coalesce(broken, {self._sql.errors})"
         query = (
-            f"SELECT d, r AS _file_row, rtrim(raw, chr(10) || chr(13)) AS _raw, {errors} AS _errors "
+            f"SELECT d, r AS _file_row, {cut_sql(_RAW, MAX_RAW_CHARS)} AS _raw, {errors} AS _errors "
             f"FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
         )
         self._copy(query, path, files, header, parsed, explain=True)
@@ -265,7 +270,7 @@ class Kernel:
                 if block.cells.num_rows:
                     places = [*self._layout.cells, *(place for _, place in self._layout.unknown)]
                     yield self._batch(file.number, block.rows, block.raw, None, block.cells, places)
-                if explain and block.broken:
+                if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
 
     def _batch(
@@ -286,11 +291,10 @@ class Kernel:
             schema=self._schema,
         )
 
-    def _broken(self, number: int, broken: Sequence[Reject]) -> pa.RecordBatch:
-        rows = np.array([reject.file_row for reject in broken], dtype=np.int64)
-        raw = pa.array([reject.raw for reject in broken], pa.string())
-        errors = pa.array([reject_json(reject.rule, reject.reason) for reject in broken], pa.string())
-        return self._batch(number, rows, raw, errors, None, [None] * (len(self._schema) - 4))
+    def _broken(self, number: int, broken: Broken) -> pa.RecordBatch:
+        kinds = pa.array([reject_json(wrong.rule, wrong.reason) for wrong in broken.kinds], pa.string())
+        nothing = [None] * (len(self._schema) - 4)
+        return self._batch(number, broken.numbers, broken.raw, kinds.take(numbers(broken.kind)), None, nothing)
 
 
 def _enums_sql(header: pa.Table) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
+from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
 from ordertrail.rules.headers import Layout
 from ordertrail.rules.sql import name_sql as name_sql
 from ordertrail.rules.sql import quoted as quoted
@@ -86,7 +87,7 @@ class RowSql:
     def errors(self) -> str:
         """SQL of a JSON list of `{column, value, rule, reason}`, one for each thing wrong."""
         items = ", ".join(
-            f"CASE WHEN {c.wrong} THEN {{'column': {quoted(c.column)}, 'value': {c.value}, "
+            f"CASE WHEN {c.wrong} THEN {{'column': {quoted(c.column)}, 'value': {cut_sql(c.value, MAX_VALUE_CHARS)}, "
             f"'rule': {quoted(c.rule)}, 'reason': {quoted(c.reason)}}} END"
             for c in self.checks
         )

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
+from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 
 MAX_UNKNOWN_COLUMNS = 1000
 """A file with more other columns is no feed of shipments; each costs the row kernel memory on every thread."""
+
+MAX_NAME_CHARS = 500
+"""Of a column that the contract does not know: its name is kept in `_rescued` of every row."""
+
+MAX_NAMES_CHARS = 50_000
+"""Of the names of all such columns together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,11 @@ def folded(name: str) -> str:
     return "".join(name.casefold().split()).replace("_", "")
 
 
+def max_columns(contract: Contract) -> int:
+    """How many columns a file may have; a header is not even taken apart when it has more."""
+    return len(contract.columns) + MAX_UNKNOWN_COLUMNS
+
+
 def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> Layout:
     """Find every contract column in a header, by its name or by one of the vendor's aliases.
 
@@ -42,27 +54,10 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
         vendor: Whose aliases and absent columns apply.
 
     Raises:
-        QuarantineError: Rule `header`: two columns claim one contract column. Rule `missing_column`. Rule
-            `unknown_column`, for a contract that is strict.
+        QuarantineError: Rule `header`: two columns claim one contract column, or names are too long. Rule
+            `missing_column`. Rule `unknown_column`: too many of them, or any for a contract that is strict.
     """
-    owner = {folded(column.name): column.name for column in contract.columns}
-    owner |= {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
-    places: dict[str, int] = {}
-    unknown: dict[str, int] = {}
-    for place, cell in enumerate(header):
-        name = owner.get(folded(cell))
-        if name is None:
-            unknown[_free_name(cell or f"column {place + 1}", unknown)] = place
-        elif name in places:
-            first, second = header[places[name]], cell
-            raise QuarantineError(
-                f"two columns of the file are {name}: {first!r} and {second!r}",
-                rule="header",
-                column=name,
-                hint="send one of them, or take one out of the vendor's aliases",
-            )
-        else:
-            places[name] = place
+    places, unknown = _claimed(header, contract, vendor)
     missing = [name for name in contract.names if name not in places and name not in vendor.absent]
     if missing:
         raise QuarantineError(
@@ -77,6 +72,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             rule="unknown_column",
             hint="see whether the delimiter is right; else ask the vendor to leave columns out",
         )
+    _require_short(unknown)
     named = [name for name, place in unknown.items() if header[place]]
     if named and contract.unknown_columns == "strict":
         raise QuarantineError(
@@ -92,14 +88,67 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
     )
 
 
-def _free_name(name: str, taken: dict[str, int]) -> str:
-    free, count = name, 1
+def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tuple[dict[str, int], dict[str, int]]:
+    """Places of the contract's columns, by their names, and of all others, by names of their own."""
+    owner = {folded(column.name): column.name for column in contract.columns}
+    owner |= {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
+    places: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for place, cell in enumerate(header):
+        name = owner.get(folded(cell))
+        if name is None:
+            unknown[_free_name(cell or f"column {place + 1}", unknown, counts)] = place
+        elif name in places:
+            first, second = header[places[name]], cell
+            raise QuarantineError(
+                f"two columns of the file are {name}: {cut(first, MAX_SHOWN_CHARS)!r} and "
+                f"{cut(second, MAX_SHOWN_CHARS)!r}",
+                rule="header",
+                column=name,
+                hint="send one of them, or take one out of the vendor's aliases",
+            )
+        else:
+            places[name] = place
+    return places, unknown
+
+
+def _free_name(name: str, taken: dict[str, int], counts: dict[str, int]) -> str:
+    """The name, or with the first number from 2 on that makes it one of its own.
+
+    Args:
+        name: As it stands in the header.
+        taken: Names that are taken.
+        counts: By name, the number it had last: none below is free, so that equal names cost no search.
+    """
+    free, count = name, counts.get(name, 1)
     while free in taken:
         count += 1
         free = f"{name} ({count})"
+    counts[name] = count
     return free
 
 
+def _require_short(unknown: dict[str, int]) -> None:
+    """Names of unknown columns are kept with every row: refuse those that would make a large table of a small file."""
+    longest = max(unknown, key=len, default="")
+    if len(longest) > MAX_NAME_CHARS:
+        raise QuarantineError(
+            f"the name of column {unknown[longest] + 1} has {len(longest):,} characters, more than {MAX_NAME_CHARS}: "
+            f"{cut(longest, MAX_SHOWN_CHARS)!r}",
+            rule="header",
+            hint="see whether the file has a header and the delimiter is right; else ask the vendor for shorter names",
+        )
+    total = sum(map(len, unknown))
+    if total > MAX_NAMES_CHARS:
+        raise QuarantineError(
+            f"the names of the {len(unknown):,} columns that the contract does not know have {total:,} characters "
+            f"together, more than {MAX_NAMES_CHARS:,}",
+            rule="header",
+            hint="ask the vendor to leave columns out, or for shorter names",
+        )
+
+
 def _listed(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
+    shown = ", ".join(repr(cut(name, MAX_SHOWN_CHARS)) for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
