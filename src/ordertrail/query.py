@@ -1,15 +1,17 @@
 """The five tables as DuckDB views in a connection that can read them and nothing else.
 
-Three fences stand one behind the other: only statements that read are let through; DuckDB's access to files is off
-but for the tables' own data files; and its settings are locked, so that no statement takes the fences down.
+Four fences stand one behind the other: only SQL that reads is let through; it runs in a transaction that is read only;
+DuckDB's access to files is off but for the tables' own data files; and its settings are locked, so that no statement
+takes the fences down.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +20,20 @@ import duckdb
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
-from ordertrail.errors import QueryError
+from ordertrail.errors import OrdertrailError, QueryError, StorageError
+from ordertrail.reading_sql import require_reading
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
+from ordertrail.stoppable import Stoppable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-READING = "SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN"
-"""The statements that `query` takes."""
-
-_EXPLAIN = re.compile(r"\s*EXPLAIN\b\s*(?:ANALYZE\b|\([^)]*\))?", re.IGNORECASE)
 _BEFORE_DOT = re.compile(rb"[A-Za-z_]\w*(?=\s*\.)")
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
+_BATCH_ROWS = 2_048  # what DuckDB works on at a time
+_CELL_BYTES = 512  # of a cell as a Python value and as text
 
 
 class ReadOnlyTables:
@@ -47,16 +49,19 @@ class ReadOnlyTables:
     def __init__(self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]]) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
         self._names = tuple(tables)
+        self._paths = [str(path) for snapshot, _ in tables.values() for path in snapshot.paths]
+        self._memory_limit_mb = config.memory_limit_mb
+        self._spill = _private_folder()
         self._con = duckdb.connect()
+        self._calls = Stoppable(self._con.interrupt)
         try:
             with duckdb_errors("cannot read the tables"):
                 self._prepare(config)
                 for name, (snapshot, columns) in tables.items():
                     self._show(name, snapshot, columns)
-                files = [str(path) for snapshot, _ in tables.values() for path in snapshot.paths]
-                self._lock(files)
+                self._lock()
         except BaseException:
-            self._con.close()
+            self.close()
             raise
 
     def read(self, sql: str) -> pa.Table:
@@ -65,36 +70,54 @@ class ReadOnlyTables:
         Raises:
             StorageError: A data file cannot be read.
             TableError: Something else is wrong with a table.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         with duckdb_errors("cannot read the tables"):
-            return self._con.sql(sql).to_arrow_table()
+            return self._calls.run(lambda: self._con.sql(sql).to_arrow_table())
 
-    def query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> tuple[pa.Table, bool]:
         """Run one statement of the user's.
 
+        Args:
+            sql: The statement.
+            max_rows: Rows after the first so many are not computed; None takes all.
+            timeout_s: After so many seconds it is stopped; None waits for ever.
+
+        Returns:
+            The rows, and whether there are more.
+
         Raises:
-            QueryError: It does not run, or does something else than read the tables.
+            QueryError: It does not run, does something else than read the tables, takes longer, or its result is
+                larger than the memory limit.
+            StorageError: A data file cannot be read, or there is no room for what does not fit in memory.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         text = self._quote_reserved(sql)
         try:
-            self._require_reading(text)
-            relation = self._con.sql(text)
-            return relation.to_arrow_table()
+            return self._calls.run(lambda: self._fetch(text, max_rows), timeout_s)
+        except TimeoutError as error:
+            raise QueryError(
+                f"the query took longer than {timeout_s:g} s and was stopped",
+                hint="narrow it down with WHERE, or give it more time: --timeout SECONDS",
+            ) from error
+        except MemoryError as error:
+            raise self._too_large() from error
         except duckdb.Error as error:
-            raise QueryError(str(error).strip(), hint=self._hint(error)) from error
+            raise self._told(error) from error
 
     def close(self) -> None:
         """Let go of the connection. Idempotent."""
-        self._con.close()
+        if not self._calls.stuck:
+            self._con.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
 
     # -- opening --------------------------------------------------------------------------------------------
 
     def _prepare(self, config: Config) -> None:
-        spill = Path(tempfile.gettempdir()) / f"ordertrail-query-{uuid.uuid4().hex}"
         settings = {
             "TimeZone": "'UTC'",
             "memory_limit": f"'{config.memory_limit_mb}MB'",
-            "temp_directory": quoted(str(spill)),
+            "temp_directory": quoted(str(self._spill)),
             "python_enable_replacements": "false",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -117,8 +140,8 @@ class ReadOnlyTables:
         listed = ", ".join(name_sql(column.name) for column in columns)
         self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan_sql(self._con, snapshot, columns)}")
 
-    def _lock(self, files: Sequence[str]) -> None:
-        self._run(f"SET allowed_paths = [{', '.join(map(quoted, files))}]")
+    def _lock(self) -> None:
+        self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._paths))}]")
         self._run("SET enable_external_access = false")
         self._run("SET lock_configuration = true")
 
@@ -140,23 +163,45 @@ class ReadOnlyTables:
             end = place
         return (data[:end] + out).decode()
 
-    def _require_reading(self, sql: str) -> None:
-        statements = self._con.extract_statements(sql)
-        if len(statements) != 1:
-            problem = "there is no SQL" if not statements else "there is more than one statement"
-            raise QueryError(problem, hint="give one statement, such as SELECT * FROM " + self._names[0])
-        statement = statements[0]
-        if statement.type == duckdb.StatementType.SELECT:
-            return
-        if statement.type == duckdb.StatementType.EXPLAIN and (start := _EXPLAIN.match(statement.query)):
-            # EXPLAIN ANALYZE runs what it explains.
-            inner = self._con.extract_statements(statement.query[start.end() :])
-            if [one.type for one in inner] == [duckdb.StatementType.SELECT]:
-                return
-        raise QueryError(
-            f"{statement.type.name}: the tables are read only, and this statement does more than read",
-            hint=f"use {READING}",
+    def _fetch(self, sql: str, max_rows: int | None) -> tuple[pa.Table, bool]:
+        import pyarrow as pa
+
+        require_reading(self._con, sql, self._names[0])
+        # What it reads for the views lies in tables of this connection: nobody may write to them.
+        self._run("BEGIN TRANSACTION READ ONLY")
+        try:
+            with self._con.sql(sql).to_arrow_reader(_BATCH_ROWS) as found:
+                batches: list[pa.RecordBatch] = []
+                rows = size_bytes = 0
+                for batch in found:
+                    batches.append(batch)
+                    rows += batch.num_rows
+                    size_bytes += batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
+                    if size_bytes > self._memory_limit_mb << 20:
+                        raise self._too_large()
+                    if max_rows is not None and rows > max_rows:
+                        break
+                table = pa.Table.from_batches(batches, found.schema)
+            return (table, False) if max_rows is None else (table.slice(0, max_rows), rows > max_rows)
+        finally:
+            with suppress(duckdb.Error):
+                self._run("ROLLBACK")
+
+    def _too_large(self) -> QueryError:
+        return QueryError(
+            f"the result is larger than the memory limit of {self._memory_limit_mb} MB",
+            hint="ask for fewer rows or columns, or raise pipeline.memory_limit_mb",
         )
+
+    def _told(self, error: duckdb.Error) -> OrdertrailError:
+        """What went wrong, as an error of ours: the user's SQL, a file of a table, or the disk."""
+        message = str(error).strip()
+        if any(path in message for path in self._paths):
+            first = message.partition("\n")[0]
+            return StorageError(f"cannot read the tables: {first}", hint="ordertrail verify says which files are bad")
+        if isinstance(error, duckdb.IOException):
+            return StorageError(f"the query ended: {message}", hint="free disk space, or ask for fewer rows")
+        return QueryError(message, hint=self._hint(error))
 
     def _hint(self, error: duckdb.Error) -> str:
         match error:
@@ -168,7 +213,15 @@ class ReadOnlyTables:
                 return f"a query reads the tables only: {', '.join(self._names)}"
             case duckdb.OutOfMemoryException():
                 return "ask for fewer rows, or raise pipeline.memory_limit_mb"
-            case duckdb.IOException():
-                return "run ordertrail verify: a file of a table may be missing"
             case _:
                 return "correct the SQL and try again"
+
+
+def _private_folder() -> Path:
+    """A folder that nobody else may look into, for what does not fit in memory."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="ordertrail-query-"))
+    except OSError as error:
+        raise StorageError(
+            f"cannot make a temporary folder: {error.strerror}", hint="see to the disk, or set TMPDIR to another folder"
+        ) from error

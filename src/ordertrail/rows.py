@@ -31,10 +31,12 @@ class Rows:
     Attributes:
         columns: Unique names.
         rows: One tuple a row, one cell a column.
+        cut: There are more rows than were asked for.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    cut: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)

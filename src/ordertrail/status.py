@@ -8,7 +8,7 @@ keeps DuckDB out, because it must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -180,16 +180,23 @@ class Reader:
         history = self._ordered(names.history, where, "ASC").dicts()
         return Track("/".join(parts), current[0] if current else None, tuple(history))
 
-    def query(self, sql: str) -> Rows:
+    def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> Rows:
         """Run one reading statement of DuckDB's SQL over the five tables.
 
         They go by the configured names: `orders_target`, `default.orders_target`,
         `incremental_load.default.orders_target`. No other file can be read, and nothing can be written.
 
+        Args:
+            sql: The statement.
+            max_rows: At most so many; None takes all.
+            timeout_s: At most so many seconds; None waits for ever.
+
         Raises:
-            QueryError: The statement does not run or does not only read.
+            QueryError: The statement does not run or does not only read, takes longer, or its result is larger than
+                the memory limit.
         """
-        return rows_of(self._opened().query(sql))
+        found, cut = self._opened().query(sql, max_rows=max_rows, timeout_s=timeout_s)
+        return replace(rows_of(found), cut=cut)
 
     def _opened(self) -> ReadOnlyTables:
         if self._tables is None:
@@ -215,7 +222,10 @@ class Reader:
                 raise UsageError(f"the time {start} has no time zone", hint="give an aware time, such as one in UTC")
             where.append(f"{name_sql(column)} >= {quoted(start.astimezone(UTC).isoformat())}")
         sql = f"SELECT * FROM {name_sql(table)} WHERE {' AND '.join(where) or 'true'} ORDER BY batch DESC, {order}"
-        return rows_of(self._opened().read(sql if limit is None else f"{sql} LIMIT {max(limit, 0)}"))
+        if limit is None:
+            return rows_of(self._opened().read(sql))
+        found = self._opened().read(f"{sql} LIMIT {limit + 1}")
+        return replace(rows_of(found.slice(0, limit)), cut=len(found) > limit)
 
     def _key_parts(self, number: str | Sequence[str]) -> list[str]:
         key = self.config.contract.key

@@ -101,7 +101,7 @@ def test_a_bad_log_level_is_a_config_error(folder: Path) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     ordertrail(folder, "run")
-    for words in (["query", "SELECT repeat('x', 100) FROM range(20000)"], ["rejects", "--csv"]):
+    for words in (["query", "SELECT repeat('x', 100) FROM range(9000)"], ["rejects", "--csv"]):
         reader, writer = os.pipe()
         os.close(reader)
         done = subprocess.run(
@@ -145,6 +145,34 @@ def test_ctrl_c_ends_quietly(folder: Path) -> None:
     assert done.returncode == 130
     assert done.stdout == ""
     assert done.stderr.strip() == ""
+
+
+def test_ctrl_c_ends_a_query_that_would_run_for_ever(folder: Path, tmp_path: Path) -> None:
+    ordertrail(folder, "run")
+    code = (
+        "import signal, os\n"
+        "import ordertrail.query as q\n"
+        "judge = q.require_reading\n"
+        "q.require_reading = lambda *given: (judge(*given), os.kill(os.getpid(), signal.SIGINT))\n"
+        "from ordertrail.cli import main\nmain()\n"
+    )
+    sql = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT count(*) FROM t"
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "query", sql, "--timeout", "0"],
+        cwd=folder, env=environment(TMPDIR=str(tmp_path / "tmp")), capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_query_that_cannot_be_stopped_ends_with_the_process(folder: Path) -> None:
+    ordertrail(folder, "run")
+    sql = "SELECT levenshtein(repeat('ab', 900000 + i::INT), repeat('ba', 900000)) FROM range(9) t(i)"
+    done = ordertrail(folder, "query", sql, "--timeout", "0.2")
+    assert done.returncode == 2
+    assert "longer than 0.2 s" in done.stderr
 
 
 def test_on_a_terminal_there_is_colour_and_it_can_be_turned_off(folder: Path) -> None:

@@ -137,7 +137,7 @@ def test_status_lists_what_is_in_the_source(house: House) -> None:
 
 
 def test_status_of_a_source_that_is_gone_is_a_warning(house: House) -> None:
-    house.config.source.rmdir()
+    shutil.rmtree(house.config.source)
     with Reader(house.config) as reader:
         status = reader.status()
     assert "source" in status.warnings[0]

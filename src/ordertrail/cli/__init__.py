@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ordertrail import __version__
-from ordertrail.cli.errors import guarded
+from ordertrail.cli.errors import guarded, leave
 
 __all__ = ["COMMANDS", "PROGRAM", "cli", "main"]
 
@@ -69,7 +69,7 @@ class _Root(click.Group):
         # Always by its own name, also when started as `python -m ordertrail`.
         extra |= {"prog_name": PROGRAM, "standalone_mode": False}
         # `super()` needs its arguments inside the lambda.
-        sys.exit(guarded(lambda: super(_Root, self).main(words, **extra), words))
+        leave(guarded(lambda: super(_Root, self).main(words, **extra), words))
 
 
 def _nearest(word: str) -> str:

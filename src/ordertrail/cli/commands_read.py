@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from ordertrail.cli.errors import put
+from ordertrail.cli.errors import note, put
 from ordertrail.cli.frame import Frame, command, point_in_time
 from ordertrail.cli.screen import on_terminal
 
@@ -93,8 +93,26 @@ def track(frame: Frame, number: str) -> int:
     return frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, config.contract))
 
 
-@command(click.Argument(["sql"], metavar="SQL"))
-def query(frame: Frame, sql: str) -> int:
+@command(
+    click.Argument(["sql"], metavar="SQL"),
+    click.Option(
+        ["--max-rows"],
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=10_000,
+        show_default=True,
+        help="At most so many, 0 for all. When there are more, a line on stderr says so.",
+    ),
+    click.Option(
+        ["--timeout", "timeout_s"],
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        default=30.0,
+        show_default=True,
+        help="The query is stopped after so long; 0 lets it run.",
+    ),
+)
+def query(frame: Frame, sql: str, max_rows: int, timeout_s: float) -> int:
     """Run one SQL query over the five tables.
 
     The SQL is DuckDB's, and can only read. The tables go by their configured names, by default orders_target,
@@ -104,7 +122,11 @@ def query(frame: Frame, sql: str) -> int:
     from ordertrail.status import Reader
 
     with Reader(frame.config(log=None)) as reader:
-        return frame.show(reader.query(sql), document.rows, render.rows)
+        found = reader.query(sql, max_rows=max_rows or None, timeout_s=timeout_s or None)
+    frame.show(found, document.rows, render.rows)
+    if found.cut:
+        note(f"only the first {max_rows:,} rows are here; --max-rows N takes more")
+    return 0
 
 
 @command()

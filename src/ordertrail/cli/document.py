@@ -52,8 +52,8 @@ def _delivery(one: DeliveryReport) -> Json:
 
 
 def rows(found: Rows) -> Json:
-    """`query`, `deliveries`, `rejects`."""
-    return {"rows": [_row(one) for one in found.dicts()]}
+    """`query`, `deliveries`, `rejects`; `cut` says that there are more."""
+    return {"rows": [_row(one) for one in found.dicts()], "cut": found.cut}
 
 
 def _row(one: Row) -> Json:

@@ -8,15 +8,18 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import click
 
 from ordertrail.cli.screen import json_text, shown
 from ordertrail.errors import OrdertrailError, StorageError, UsageError
+from ordertrail.stoppable import any_stuck
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_DUCKDB_INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError for Ctrl-C
 BUG = "E_BUG"
 """Code of an error that nobody foresaw: never the user's fault."""
 
@@ -55,11 +58,23 @@ def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
         hush()
         return 0
     except Exception as error:  # noqa: BLE001 - a traceback never reaches a user
+        if isinstance(error, RuntimeError) and str(error) == _DUCKDB_INTERRUPTED:
+            return EXIT_INTERRUPTED
         if "--debug" in options or _log_says_debug():
             traceback.print_exc(file=sys.stderr)
         what = f"this is a mistake in ordertrail: {type(error).__name__}: {error}".partition("\n")[0]
         hint = "nothing is lost; run it again with --debug and report what that prints"
         return _say(BUG, what, hint, as_json, EXIT_FAILED)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, at once also when a query cannot be stopped."""
+    if any_stuck():
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def put(text: str) -> None:
@@ -76,6 +91,12 @@ def put(text: str) -> None:
     except OSError as error:
         hush()
         raise StorageError(f"cannot write the output: {error.strerror}", hint="see where stdout goes") from error
+
+
+def note(text: str) -> None:
+    """Write a line to stderr."""
+    with suppress(OSError):
+        click.echo(shown(text), err=True)
 
 
 def hush() -> None:

@@ -198,7 +198,7 @@ def deliveries(screen: Screen, found: Rows) -> None:
         screen.line("No such deliveries.")
         return
     delivery_table(screen, map(_of_row, found.dicts()))
-    screen.line(f"{plural(len(found), 'delivery')}; all columns: --json", "dim")
+    screen.line(f"{_counted(found, 'delivery')}; all columns: --json", "dim")
 
 
 def _of_row(row: Row) -> _Came:
@@ -215,7 +215,11 @@ def rejects(screen: Screen, found: Rows) -> None:
         screen.line("No such rejects.")
         return
     reject_table(screen, found.dicts())
-    screen.line(f"{plural(len(found), 'reject')}; the raw records: --json, to send back: --csv", "dim")
+    screen.line(f"{_counted(found, 'reject')}; the raw records: --json, to send back: --csv", "dim")
+
+
+def _counted(found: Rows, word: str) -> str:
+    return f"the first {plural(len(found), word)}, more with --limit" if found.cut else plural(len(found), word)
 
 
 def reject_table(screen: Screen, found: Iterable[Row]) -> None:

@@ -1,0 +1,96 @@
+"""Whether SQL only reads: judged on DuckDB's own parse of it, before anything of it is bound or run.
+
+The type of a statement does not say it: `WITH x AS (DELETE … RETURNING *) SELECT …` is a SELECT. Neither does its
+plan: a function such as `arrow_scan`, which takes an address in memory, does its harm while it is planned. So what may
+stand in a query is listed, and everything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import duckdb
+
+from ordertrail.errors import QueryError
+
+READING = "SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN"
+"""The statements that `query` takes."""
+
+_Tree: TypeAlias = "bool | int | float | str | list[_Tree] | dict[str, _Tree] | None"
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\b\s*(?:ANALYZE\b|\([^)]*\))?", re.IGNORECASE)
+_READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_TABLE_FUNCTIONS = re.compile(
+    "range|generate_series|unnest|repeat|repeat_row|json_each|json_tree|histogram|histogram_values|test_all_types"
+    "|icu_calendar_names|pg_timezone_names|pragma_version|pragma_table_info"
+    "|duckdb_(columns|databases|functions|keywords|schemas|settings|tables|temporary_files|memory|types|views)"
+)
+"""Functions that make rows out of nothing or of their arguments, or tell about the connection."""
+
+
+def require_reading(con: duckdb.DuckDBPyConnection, sql: str, example: str) -> None:
+    """Refuse what is not one statement that reads.
+
+    Args:
+        con: Parses it.
+        sql: The user's.
+        example: A table's name, for the hint.
+
+    Raises:
+        QueryError: It is none, or more than one, or does more than read.
+        duckdb.Error: It does not parse.
+    """
+    statements = con.extract_statements(sql)
+    if len(statements) != 1:
+        problem = "there is no SQL" if not statements else "there is more than one statement"
+        raise QueryError(problem, hint=f"give one statement, such as SELECT * FROM {example}")
+    statement, text = statements[0], statements[0].query
+    if statement.type == duckdb.StatementType.EXPLAIN and (start := _EXPLAIN.match(text)):
+        # EXPLAIN ANALYZE runs what it explains.
+        text = text[start.end() :]
+        inner = con.extract_statements(text)
+        statement = inner[0] if len(inner) == 1 else statement
+    if statement.type != duckdb.StatementType.SELECT:
+        raise _refusal(statement.type.name)
+    row = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
+    tree: _Tree = json.loads(row[0]) if row else None
+    if not isinstance(tree, dict) or tree.get("error"):
+        raise _refusal(statement.type.name)
+    for node in _nodes(tree):
+        _require_reading_node(node)
+
+
+def _require_reading_node(node: dict[str, _Tree]) -> None:
+    kind = node.get("type")
+    if not isinstance(kind, str):
+        return  # the type of a column, or no node of the parse
+    if kind.endswith("_NODE") and kind not in _READING_NODES:
+        raise _refusal(kind.removesuffix("_NODE").removesuffix("_QUERY"))
+    if kind == "TABLE_FUNCTION":
+        function = node.get("function")
+        name = str(function.get("function_name")) if isinstance(function, dict) else "?"
+        if not _TABLE_FUNCTIONS.fullmatch(name.lower()):
+            raise QueryError(f"{name}() cannot be read from here", hint="a query reads the tables only")
+
+
+def _nodes(tree: _Tree) -> Iterator[dict[str, _Tree]]:
+    """Every object of a parse, the deepest too: no recursion, because SQL nests as deep as its writer likes."""
+    left = [tree]
+    while left:
+        match left.pop():
+            case dict() as found:
+                yield found
+                left += found.values()
+            case list() as items:
+                left += items
+            case _:
+                pass
+
+
+def _refusal(kind: str) -> QueryError:
+    return QueryError(
+        f"{kind}: the tables are read only, and this statement does more than read", hint=f"use {READING}"
+    )
