@@ -17,6 +17,7 @@ from typing import assert_never
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import Compaction, commits_behind, compactions
+from ordertrail.delta.features import PROTECTED_BEFORE
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.log_cleanup import CleanUp, checkpoint, clean_up, plan_clean_up
 from ordertrail.delta.snapshot import read_snapshot
@@ -151,7 +152,8 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
         if found or behind >= CHECKPOINT_COMMITS:
             steps.append(Checkpoint(table.root.name, behind))
         keep_from = _keep_from(table, app_id)
-        steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
+        if PROTECTED_BEFORE not in snapshot.metadata.properties:
+            steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
         if table is not tables.stage:  # each batch sweeps the stage itself
             steps += _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
         if table is tables.target and snapshot.takes_vectors:

@@ -18,10 +18,12 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
+from ordertrail.engines.whole import log_warnings
 from ordertrail.errors import OrdertrailError, StorageError
 from ordertrail.model import State
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name, take
+from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import APP_ID, DELIVERIES
 from ordertrail.sources.directory import DirectorySource
 
@@ -163,7 +165,7 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
         waiting_files=_takeable(waiting),
         waiting=waiting,
         debt=_debt(config, snapshots),
-        warnings=warnings,
+        warnings=(*warnings, *log_warnings({role: snapshots[getattr(names, role)] for role in ROLES}, app_id)),
     )
 
 

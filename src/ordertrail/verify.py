@@ -201,6 +201,10 @@ def _files(proof: _Proof) -> _Finding:
                     f"{name}: the data file {path.name} has {path.stat().st_size} bytes, not {file.size_bytes}"
                 )
     hint = f"{_files_hint(proof, wrong)}; nobody may delete in there"
+    spoilt = [str(path) for snapshot in proof.snapshots.values() for path in snapshot.passed_over]
+    if spoilt and not wrong:
+        hint = "delete these checkpoints, and _last_checkpoint beside each: the logs are whole without them"
+    wrong += [f"the checkpoint {path} is damaged" for path in spoilt]
     return _Finding(f"{count} data files", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
 
 

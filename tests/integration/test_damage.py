@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from ordertrail.delta import table as delta_table
 from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.log_cleanup import CleanUp, clean_up
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.preview import plan_files
@@ -19,7 +22,7 @@ from ordertrail.rebuild import rebuild
 from ordertrail.status import Reader
 from ordertrail.verify import verify
 from tests.feeds import cells, csv_bytes, dated
-from tests.harness import House, bag, check_books, open_house, without_fsync
+from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 
 EARLY, LATE, LATER = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
 TABLES = ("stage", "target", "history", "rejects", "deliveries")
@@ -261,6 +264,54 @@ def test_what_commits_say_is_what_is_there(house: House) -> None:
         snapshot = read_snapshot(DeltaLog(house.table_path(table)))
         assert snapshot.said["rows"] == snapshot.live_rows, table
         assert snapshot.said["files"] == len(snapshot.files), table
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named_until_it_is_deleted(house: House) -> None:
+    DeltaTable(house.table_path("target")).create_checkpoint()
+    path = house.table_path("target") / "_delta_log" / f"{3:020d}.checkpoint.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    for day in (23, 24):
+        house.drop(dated(day), csv_bytes([cells("A", f"2026-11-{day} 08:00:00")]))
+        (warning,) = house.run().warnings
+        assert str(path) in warning
+        assert "delete it, and _last_checkpoint beside it" in warning
+    with Reader(house.config) as reader:
+        assert any(str(path) in text for text in reader.status().warnings)
+    wrong = [check for check in verify(house.config).checks if not check.ok]
+    assert [str(path) in check.detail for check in wrong] == [True]
+    path.unlink()
+    path.with_name("_last_checkpoint").unlink()
+    assert house.run().warnings == ()
+    assert verify(house.config).ok
+    check_readers(house)
+
+
+def test_a_checkpoint_is_durable_before_entries_are_cleaned_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DeltaLog(house.table_path("target"))
+    DeltaTable(log.root).create_checkpoint()
+    acts: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        acts.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", noted)
+    clean_up(log, CleanUp("orders_target", 3, (f"{0:020d}.json",)), lambda _: acts.append("gone"))
+    synced = [f"{3:020d}.checkpoint.parquet", "_last_checkpoint", "_delta_log"]
+    assert acts == [*synced, "gone", "gone"]
+
+
+def test_a_pass_makes_the_checkpoint_that_it_writes_durable(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda at: synced.append(Path(os.readlink(f"/proc/self/fd/{at}")).name))
+    monkeypatch.setattr(delta_table, "CHECKPOINT_EVERY", 1)
+    send(house, 23, cells("A", "2026-11-23 08:00:00"))
+    assert synced.count(f"{4:020d}.checkpoint.parquet") == 4
+    assert synced.count("_last_checkpoint") == 6
 
 
 # -- every cure that an error names, works --------------------------------------------------------------------------

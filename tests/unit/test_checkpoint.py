@@ -192,6 +192,8 @@ def test_a_v2_checkpoint_that_lacks_a_sidecar_is_damaged(log: DeltaLog) -> None:
     write_v2(log, 2, v2_name(2), 2)
     gone = sorted((log.folder / "_sidecars").iterdir())[0]
     gone.unlink()
+    assert read_snapshot(log).passed_over == (log.folder / v2_name(2),)
+    (log.folder / f"{0:020d}.json").unlink()
     with pytest.raises(TableError, match=re.escape(str(gone))):
         read_snapshot(log)
 
@@ -202,6 +204,8 @@ def test_a_sidecar_elsewhere_is_refused(log: DeltaLog, sidecar: str) -> None:
     write_v2(log, 2, v2_name(2), 0)
     path = log.folder / v2_name(2)
     path.write_text(path.read_text() + json.dumps({"sidecar": {"path": sidecar}}) + "\n")
+    assert read_snapshot(log).passed_over == (path,)
+    (log.folder / f"{0:020d}.json").unlink()
     with pytest.raises(TableError, match="outside"):
         read_snapshot(log)
 
@@ -228,6 +232,8 @@ def test_a_damaged_v2_checkpoint_is_a_table_error(log: DeltaLog, damage: str) ->
     elif damage == "no JSON":
         lines = [b"\xff\n", b"null\n"]
     path.write_bytes(b"".join(lines))
+    assert read_snapshot(log).passed_over == (path,)
+    (log.folder / f"{0:020d}.json").unlink()
     with pytest.raises(TableError, match=r"checkpoint|damaged") as caught:
         read_snapshot(log)
     assert caught.value.hint

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot
+from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot, read_tombstones
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.delta.vectors import deleted_rows, write_vectors
 from ordertrail.errors import TableError, UnsupportedTableError
@@ -188,10 +188,41 @@ def test_a_log_without_schema_or_protocol(log: DeltaLog, missing: int) -> None:
         read_snapshot(log)
 
 
-def test_a_damaged_checkpoint_is_a_table_error(log: DeltaLog) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_the_entries(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")])
+    path = log.folder / f"{1:020d}.checkpoint.parquet"
+    path.write_bytes(b"PAR1 nonsense")
+    found = read_snapshot(log)
+    assert (set(found.files), found.passed_over) == ({"a", "b"}, (path,))
+    log.commit(3, [{"commitInfo": {}}, add("c")])
+    assert follow_snapshot(log, found).passed_over == (path,)
+    path.unlink()
+    assert read_snapshot(log).passed_over == ()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "no schema"])
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(log: DeltaLog, damage: str) -> None:
+    commits(log, [add("a")], [add("b")])
+    DeltaTable(log.root, version=1).create_checkpoint()
+    DeltaTable(log.root, version=2).create_checkpoint()
+    (log.folder / f"{0:020d}.json").unlink()
+    path = log.folder / f"{2:020d}.checkpoint.parquet"
+    if damage == "no schema":
+        rows = pq.read_table(path)
+        pq.write_table(rows.filter(pa.array([not rows["add"][i].is_valid for i in range(rows.num_rows)]))[:0], path)
+    else:
+        path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-100])
+    found = read_snapshot(log)
+    assert (set(found.files), found.passed_over) == ({"a", "b"}, (path,))
+    assert read_tombstones(log) == []
+
+
+def test_a_damaged_checkpoint_whose_entries_are_gone_is_a_table_error(log: DeltaLog) -> None:
     commits(log, [add("a")])
-    (log.folder / f"{1:020d}.checkpoint.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(TableError, match="damaged"):
+    path = log.folder / f"{1:020d}.checkpoint.parquet"
+    path.write_bytes(b"PAR1 nonsense")
+    (log.folder / f"{0:020d}.json").unlink()
+    with pytest.raises(TableError, match=f"lacks version 0; the checkpoint {path} is damaged"):
         read_snapshot(log)
 
 
@@ -248,17 +279,17 @@ def snapshot_with(root: Path, protocol: ProtocolVersions, **metadata: object) ->
 
 
 # Every name in Delta's protocol and in its drafts, and one of the future: whether readers must know it, too, and
-# whether we write to such a table.
+# whether we write to a table that lists it and does not use it.
 FEATURES = [
-    ("allowColumnDefaults", False, False), ("appendOnly", False, True), ("changeDataFeed", False, False),
-    ("catalogManaged", True, False), ("catalogOwned-preview", True, False), ("checkConstraints", False, False),
-    ("checkpointProtection", False, False), ("clustering", False, False), ("collations-preview", False, False),
-    ("columnMapping", True, False), ("deletionVectors", True, True), ("domainMetadata", False, True),
-    ("generatedColumns", False, False), ("icebergCompatV1", False, False), ("icebergCompatV2", False, False),
-    ("icebergCompatV3", False, False), ("icebergWriterCompatV1", False, False), ("identityColumns", False, False),
-    ("inCommitTimestamp", False, False), ("invariants", False, True), ("materializePartitionColumns", False, False),
-    ("rowTracking", False, False), ("timestampNtz", True, True), ("typeWidening", True, False),
-    ("typeWidening-preview", True, False), ("v2Checkpoint", True, True), ("vacuumProtocolCheck", True, True),
+    ("allowColumnDefaults", False, True), ("appendOnly", False, True), ("changeDataFeed", False, True),
+    ("catalogManaged", True, False), ("catalogOwned-preview", True, False), ("checkConstraints", False, True),
+    ("checkpointProtection", False, True), ("clustering", False, False), ("collations-preview", False, False),
+    ("columnMapping", True, True), ("deletionVectors", True, True), ("domainMetadata", False, True),
+    ("generatedColumns", False, True), ("icebergCompatV1", False, True), ("icebergCompatV2", False, True),
+    ("icebergCompatV3", False, False), ("icebergWriterCompatV1", False, False), ("identityColumns", False, True),
+    ("inCommitTimestamp", False, True), ("invariants", False, True), ("materializePartitionColumns", False, False),
+    ("rowTracking", False, False), ("timestampNtz", True, True), ("typeWidening", True, True),
+    ("typeWidening-preview", True, True), ("v2Checkpoint", True, True), ("vacuumProtocolCheck", True, True),
     ("variantType", True, True), ("variantType-preview", True, False), ("variantShredding", True, False),
     ("variantShredding-preview", True, False), ("somethingNew", True, False), ("somethingNew", False, False),
 ]  # fmt: skip
@@ -290,7 +321,7 @@ def test_a_feature_is_supported_or_refused_by_name(
 
 @pytest.mark.parametrize(
     ("reader", "writer", "good"),
-    [(1, 1, True), (1, 2, True), (1, 3, False), (2, 5, False), (1, 6, False), (3, 7, True), (4, 8, False)],
+    [(1, 1, True), (1, 2, True), (1, 3, True), (2, 5, True), (1, 6, True), (3, 7, True), (4, 8, False)],
 )
 def test_protocol_versions(tmp_path: Path, reader: int, writer: int, good: bool) -> None:
     snapshot = snapshot_with(tmp_path, ProtocolVersions(reader, writer))
@@ -323,6 +354,41 @@ def test_properties(tmp_path: Path, name: str, value: str, good: bool) -> None:
             UnsupportedTableError, match=name.rpartition(".")[2] if "Mapping" not in name else "column mapping"
         ):
             snapshot.require_writable()
+
+
+ACTIVE: list[tuple[str, dict[str, str], dict[str, object]]] = [
+    ("checkConstraints", {"delta.constraints.positive": "n > 0"}, {}),
+    ("changeDataFeed", {"delta.enableChangeDataFeed": "true"}, {}),
+    ("generatedColumns", {}, {"delta.generationExpression": "1"}),
+    ("identityColumns", {}, {"delta.identity.start": 1}),
+    ("allowColumnDefaults", {}, {"CURRENT_DEFAULT": "1"}),
+    ("inCommitTimestamp", {"delta.enableInCommitTimestamps": "true"}, {}),
+    ("icebergCompatV1", {"delta.enableIcebergCompatV1": "true"}, {}),
+    ("icebergCompatV2", {"delta.enableIcebergCompatV2": "true"}, {}),
+    ("columnMapping", {"delta.columnMapping.mode": "name"}, {}),
+    ("typeWidening", {}, {"delta.typeChanges": [{"fromType": "integer", "toType": "long"}]}),
+]
+
+
+@pytest.mark.parametrize(("feature", "properties", "field"), ACTIVE)
+def test_a_feature_is_judged_by_what_uses_it(
+    tmp_path: Path, feature: str, properties: dict[str, str], field: dict[str, object]
+) -> None:
+    """Listed and used it is refused; listed only, as after the last CHECK was dropped, it is not."""
+    of_readers = (feature,) if feature in ("columnMapping", "typeWidening") else ()
+    protocol = ProtocolVersions(3, 7, of_readers, (feature,))
+    snapshot_with(tmp_path, protocol).require_writable()
+    schema = json.loads(SCHEMA_STRING)
+    schema["fields"][0]["metadata"] = field
+    used = snapshot_with(tmp_path, protocol, properties=properties, schema_string=json.dumps(schema))
+    with pytest.raises(UnsupportedTableError):
+        used.require_writable()
+    # Old writer versions bring it along without a list.
+    if feature in ("checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns"):
+        old = ProtocolVersions(1, 6)
+        snapshot_with(tmp_path, old).require_writable()
+        with pytest.raises(UnsupportedTableError):
+            snapshot_with(tmp_path, old, properties=properties, schema_string=json.dumps(schema)).require_writable()
 
 
 def test_partitions_and_invariants_are_refused(tmp_path: Path) -> None:

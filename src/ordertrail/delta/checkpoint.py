@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ordertrail.delta.log import DeltaLog, is_v2_name, path_inside
+from ordertrail.delta.log import DeltaLog, fsync_file, fsync_folder, is_v2_name, path_inside
 from ordertrail.errors import TableError
 
 if TYPE_CHECKING:
@@ -55,6 +55,27 @@ def checkpoint_actions(
             raise _damaged(f"the checkpoint {part} does not say that it is of version {version}")
         for name in sidecars:
             yield from _sidecar(log, name, _FILE_ACTIONS.intersection(wanted))
+
+
+def sync_checkpoint(log: DeltaLog, version: int) -> None:
+    """Make the checkpoint of a version durable, and what points readers to it: its writer does not.
+
+    Until then a crash may leave it empty, while the entries that it stands for are gone.
+
+    Args:
+        log: The table's.
+        version: The checkpoint's; nothing is done when there is none.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    parts = log.entries()[1].get(version, [])
+    sidecars = sorted((log.folder / "_sidecars").glob("*.parquet")) if any(map(is_v2_name, parts)) else []
+    for path in (*sidecars, *parts, log.folder / "_last_checkpoint"):
+        if path.is_file():
+            fsync_file(path)
+    for folder in dict.fromkeys(path.parent for path in (*sidecars, *parts)):
+        fsync_folder(folder)
 
 
 def _sidecar(log: DeltaLog, name: str, wanted: Collection[str]) -> Iterator[dict[str, Any]]:

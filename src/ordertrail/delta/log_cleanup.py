@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ordertrail.delta.actions import AddFile
+from ordertrail.delta.checkpoint import sync_checkpoint
 from ordertrail.delta.log import DeltaLog, storage_error
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.errors import TableError
@@ -80,6 +81,7 @@ def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
     """
     if any(not _TEMPORARY.fullmatch(name) for name in plan.names) and not _left_over(log, plan.below):
         prove(log, plan.below)
+        _sync(log, plan.below)
     gone = 0
     for name in plan.names:
         path = log.folder / name
@@ -120,6 +122,7 @@ def checkpoint(log: DeltaLog) -> str | None:
         except (DeltaError, OSError) as error:
             return f"it could not be written: {str(error).partition(chr(10))[0]}"
     prove(log, version)
+    _sync(log, version)
     return None
 
 
@@ -132,11 +135,19 @@ def prove(log: DeltaLog, version: int) -> None:
     if version not in log.entries()[1]:
         raise TableError(f"{log.root.name} has no whole checkpoint of version {version}", hint="maintain it again")
     said = read_snapshot(log, version)
-    if _contents(said) != _contents(read_snapshot(_Below(log.root, version), version)):
+    if said.passed_over or _contents(said) != _contents(read_snapshot(_Below(log.root, version), version)):
         raise TableError(
             f"the checkpoint of version {version} of {log.root.name} does not say what the log says",
-            hint=f"delete it: {log.folder / f'{version:020d}.checkpoint.parquet'}; the log is whole without it",
+            hint=f"delete {log.folder / f'{version:020d}.checkpoint.parquet'}, and _last_checkpoint beside it: the log "
+            "is whole without them",
         )
+
+
+def _sync(log: DeltaLog, version: int) -> None:
+    try:
+        sync_checkpoint(log, version)
+    except OSError as error:
+        raise storage_error(error, log.folder) from error
 
 
 def _left_over(log: DeltaLog, below: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions
 from ordertrail.delta.checkpoint import checkpoint_actions
+from ordertrail.delta.features import require_readable, require_writable
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number, said_by
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
@@ -19,16 +20,10 @@ from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 MOST_FILES = 2_000
 """Rows are added up in the log of a table of at most so many data files: a few milliseconds."""
 
-_READABLE = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "variantType", "vacuumProtocolCheck"})
-_WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata"}
 _LOOK_BACK = 10  # entries below a checkpoint
+_DAMAGE = (TableError, LookupError, TypeError, ValueError, AttributeError, OSError)
+"""What reading a damaged checkpoint raises; Arrow's errors are ValueErrors and OSErrors."""
 _STATE = frozenset({"add", "txn", "metaData", "protocol"})
-_REFUSED_PROPERTIES = {
-    "delta.appendOnly": "true",
-    "delta.enableChangeDataFeed": "true",
-    "delta.enableRowTracking": "true",
-    "delta.columnMapping.mode": "name",
-}
 
 
 class Tombstone(NamedTuple):
@@ -62,6 +57,7 @@ class Snapshot:
         metadata: Schema and properties.
         protocol: What readers and writers must know.
         said: What our last commit says of the table (`said`), as far as later commits of others let it hold.
+        passed_over: Checkpoints that are damaged; the table was read without them.
     """
 
     root: Path
@@ -71,6 +67,7 @@ class Snapshot:
     metadata: Metadata
     protocol: ProtocolVersions
     said: Mapping[str, Json] = field(default_factory=dict)
+    passed_over: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -126,11 +123,7 @@ class Snapshot:
         Raises:
             UnsupportedTableError: Naming the feature.
         """
-        if self.protocol.reader > 3 or self.metadata.properties.get("delta.columnMapping.mode", "none") != "none":
-            raise self._refusal(f"reader version {self.protocol.reader} or column mapping")
-        for feature in self.protocol.reader_features:
-            if feature not in _READABLE:
-                raise self._refusal(feature)
+        require_readable(self.root.name, self.metadata, self.protocol)
 
     def require_writable(self) -> None:
         """Refuse a table that we would damage.
@@ -138,28 +131,7 @@ class Snapshot:
         Raises:
             UnsupportedTableError: Naming the feature or the property; the table was not touched.
         """
-        self.require_readable()
-        for feature in self.protocol.writer_features:
-            if feature not in _WRITABLE:
-                raise self._refusal(feature)
-        for name, value in self.metadata.properties.items():
-            if _REFUSED_PROPERTIES.get(name) == value.lower() or name.startswith("delta.constraints."):
-                raise self._refusal(f"{name} = {value}")
-            if name == "delta.setTransactionRetentionDuration":
-                raise self._refusal(f"{name}, which would forget which batches were loaded")
-        if self.metadata.partition_columns:
-            raise self._refusal(f"partitions by {', '.join(self.metadata.partition_columns)}")
-        if '"delta.invariants"' in self.metadata.schema_string:
-            raise self._refusal("column invariants")
-        # Last: a property that calls for a higher version says more than the version.
-        if self.protocol.writer not in (1, 2, 7):
-            raise self._refusal(f"writer version {self.protocol.writer}")
-
-    def _refusal(self, feature: str) -> UnsupportedTableError:
-        return UnsupportedTableError(
-            f"the table {self.root.name} has {feature}, which ordertrail does not write to; it was not touched",
-            hint="take the feature off the table, or load into another one",
-        )
+        require_writable(self.root.name, self.metadata, self.protocol)
 
 
 def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
@@ -223,10 +195,16 @@ def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
 
     with _log_errors(log):
         commits, checkpoints = log.entries()
-        if checkpoints:
-            newest = max(checkpoints)
-            for action in checkpoint_actions(log, newest, checkpoints[newest], {"remove"}):
+        for version in sorted(checkpoints, reverse=True):
+            try:
+                removed = list(checkpoint_actions(log, version, checkpoints[version], {"remove"}))
+            except _DAMAGE:
+                # What it had forgotten already may come back: the more files are kept.
+                since = 0
+                continue
+            for action in removed:
                 see(action)
+            break
         for version in commits:
             if version < since:
                 continue
@@ -257,21 +235,38 @@ def _read(log: DeltaLog, version: int | None) -> Snapshot:
     if newest is None:
         raise TableError(f"there is no Delta table in {log.root}", hint="run a pass first: ordertrail run")
     wanted = newest if version is None else version
-    base = max((v for v in checkpoints if v <= wanted), default=None)
+    passed_over: dict[Path, str] = {}
+    for base in sorted((at for at in checkpoints if at <= wanted), reverse=True):
+        try:
+            state = _from_checkpoint(log, base, checkpoints[base])
+        except _DAMAGE as error:
+            passed_over |= dict.fromkeys(checkpoints[base], str(error))
+            continue
+        return _replayed(log, state, base + 1, wanted, passed_over)
+    return _replayed(log, _State(), 0, wanted, passed_over)
+
+
+def _from_checkpoint(log: DeltaLog, version: int, parts: Sequence[Path]) -> _State:
     state = _State()
-    if base is not None:
-        for action in checkpoint_actions(log, base, checkpoints[base], _STATE):
-            state.apply(action)
-        state.said = _last_word(log, base)
-    first = 0 if base is None else base + 1
+    for action in checkpoint_actions(log, version, parts, _STATE):
+        state.apply(action)
+    state.require_whole(log.root)
+    state.said = _last_word(log, version)
+    return state
+
+
+def _replayed(log: DeltaLog, state: _State, first: int, wanted: int, passed_over: Mapping[Path, str]) -> Snapshot:
+    """The table after the entries from `first` to `wanted`."""
     for at in range(first, wanted + 1):
         try:
             actions = log.read(at)
         except FileNotFoundError:
+            damaged = "".join(f"; the checkpoint {path} is damaged: {why}" for path, why in passed_over.items())
             raise TableError(
-                f"the log of {log.root} lacks version {at}", hint="restore the file from a backup"
+                f"the log of {log.root} lacks version {at}{damaged}", hint="restore the file from a backup"
             ) from None
         state.commit(actions)
+    state.passed_over = tuple(passed_over)
     return state.snapshot(log.root, wanted)
 
 
@@ -300,6 +295,7 @@ class _State:
         self.metadata: Metadata | None = known.metadata if known else None
         self.protocol: ProtocolVersions | None = known.protocol if known else None
         self.said: Mapping[str, Json] = known.said if known else {}
+        self.passed_over: tuple[Path, ...] = known.passed_over if known else ()
 
     def commit(self, actions: list[dict[str, Any]]) -> None:
         self.said = said_by(actions) or after_foreign(self.said, actions)
@@ -339,10 +335,14 @@ class _State:
                 tuple(protocol.get("writerFeatures") or ()),
             )
 
-    def snapshot(self, root: Path, version: int) -> Snapshot:
+    def require_whole(self, root: Path) -> tuple[Metadata, ProtocolVersions]:
         if self.metadata is None or self.protocol is None:
             raise TableError(f"the log of {root} has no schema", hint="restore the table from a backup")
-        return Snapshot(root, version, self.files, self.txns, self.metadata, self.protocol, self.said)
+        return self.metadata, self.protocol
+
+    def snapshot(self, root: Path, version: int) -> Snapshot:
+        metadata, protocol = self.require_whole(root)
+        return Snapshot(root, version, self.files, self.txns, metadata, protocol, self.said, self.passed_over)
 
 
 def _vector_text(action: dict[str, Any]) -> str | None:

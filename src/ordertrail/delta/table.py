@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ordertrail.arrow import numbers
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
+from ordertrail.delta.checkpoint import sync_checkpoint
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
 from ordertrail.delta.said import FILES, ROWS, live_rows, number, user_metadata
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, follow_snapshot, read_snapshot
@@ -221,6 +222,7 @@ class Table:
         # The commit is done: a full disk must not turn it into a failed pass.
         with suppress(DeltaError, OSError):
             DeltaTable(self.root, version=version).create_checkpoint()
+            sync_checkpoint(self.log, version)
 
 
 def said_after(

@@ -11,16 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ordertrail.delta.said import number
-from ordertrail.delta.snapshot import MOST_FILES, Snapshot
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vectors import vector_file
 from ordertrail.engines.ledger import reset_warnings
-from ordertrail.engines.whole import cure, cure_of_files
+from ordertrail.engines.whole import cure_of_files, log_warnings
 from ordertrail.errors import TableError
-
-ACCEPTED = "accepted"
-"""What a commit of the deliveries says: the rows of all `loaded` deliveries that were not rejected."""
 
 RESETS = "resets"
 """What a commit of the target says: which foreign commits took rows away wholesale, since it was last rebuilt."""
@@ -33,19 +29,8 @@ def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
         tables: All five by their role.
         app_id: Of the pipeline.
     """
-    found = [
-        f"{what}: some were lost; {cure(role)}"
-        for role, snapshot in tables.items()
-        if (what := snapshot.mismatch()) is not None
-    ]
-    history, deliveries = tables["history"], tables["deliveries"]
-    done = deliveries.txns.get(app_id, 0)
-    accepted = number(deliveries.said, ACCEPTED)
-    if history.mismatch() is None and accepted is not None and history.txns.get(app_id, 0) == done:
-        rows = history.live_rows if len(history.files) <= MOST_FILES else None
-        if rows is not None and rows != accepted:
-            what = f"{history.root.name} has {rows} rows, but by {deliveries.root.name} {accepted} were accepted"
-            found.append(f"{what}; {cure('history')}")
+    found = list(log_warnings(tables, app_id))
+    done = tables["deliveries"].txns.get(app_id, 0)
     for role, snapshot in tables.items():
         # The next batch overwrites a stage that is done.
         if role != "stage" or snapshot.txns.get(app_id, 0) > done:

@@ -12,10 +12,10 @@ from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
-from ordertrail.engines.damage import ACCEPTED
 from ordertrail.engines.embedded_apply import accepted_rows_sql, share_file
 from ordertrail.engines.embedded_load import Load
 from ordertrail.engines.session import Session, clock_sql
+from ordertrail.engines.whole import ACCEPTED
 from ordertrail.model import Batch, Outcome, RowCounts, State
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES

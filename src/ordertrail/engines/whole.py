@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.said import number
+from ordertrail.delta.snapshot import MOST_FILES, Snapshot, read_snapshot
 from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.rules.losses import ROLES, Loss, Standing, loss
 from ordertrail.rules.tables import APP_ID
 
 REBUILD = "ordertrail rebuild"
 FROM_ARCHIVE = "ordertrail rebuild --history-from-archive"
+
+
+ACCEPTED = "accepted"
+"""What a commit of the deliveries says: the rows of all `loaded` deliveries that were not rejected."""
 
 
 def places_of(config: Config) -> dict[str, Path]:
@@ -133,6 +138,39 @@ def read_whole(config: Config) -> dict[str, Snapshot]:
 def _read(role: str, log: DeltaLog) -> Snapshot:
     with log_errors(role, log.root):
         return read_snapshot(log)
+
+
+def log_warnings(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
+    """What the logs alone tell of damage, each with what cures it; no data file is looked at.
+
+    Args:
+        tables: All five by their role. They may be a moment apart, when the deliveries were read first.
+        app_id: Of the pipeline.
+    """
+    found = [
+        f"{what}: some were lost; {cure(role)}"
+        for role, snapshot in tables.items()
+        if (what := snapshot.mismatch()) is not None
+    ]
+    for snapshot in tables.values():
+        found += [
+            f"the checkpoint {path} is damaged and was passed over; delete it, and _last_checkpoint beside it: the log "
+            f"of {snapshot.root.name} is whole without them"
+            for path in snapshot.passed_over
+        ]
+    history, deliveries = tables["history"], tables["deliveries"]
+    done = deliveries.txns.get(app_id, 0)
+    for role, snapshot in tables.items():
+        if snapshot.txns.get(app_id, 0) < done:
+            stands = f"{snapshot.root.name} stands at batch {snapshot.txns.get(app_id, 0)}, but batch {done} is done"
+            found.append(f"{stands}; {cure(role)}")
+    accepted = number(deliveries.said, ACCEPTED)
+    if history.mismatch() is None and accepted is not None and history.txns.get(app_id, 0) == done:
+        rows = history.live_rows if len(history.files) <= MOST_FILES else None
+        if rows is not None and rows != accepted:
+            what = f"{history.root.name} has {rows} rows, but by {deliveries.root.name} {accepted} were accepted"
+            found.append(f"{what}; {cure('history')}")
+    return tuple(found)
 
 
 def whole_again(look: Callable[[], Sequence[Standing]]) -> Sequence[Standing]:
