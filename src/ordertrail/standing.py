@@ -101,7 +101,7 @@ class Status:
         last_batch: The last batch with the done mark; None before the first.
         last_loaded_at: Clock of the last batch that loaded a delivery; aware UTC.
         staged_batch_unfinished: A batch is staged and lacks the done mark: a pass runs, or one was cut short.
-        target_version: Version of the target's log.
+        target_version: Version of the target's log; None when there are no tables yet: no pass has run.
         target_rows: Live rows of the target.
         target_files: Its data files.
         target_bytes: Their size.
@@ -120,7 +120,7 @@ class Status:
     last_batch: int | None
     last_loaded_at: datetime | None
     staged_batch_unfinished: bool
-    target_version: int
+    target_version: int | None
     target_rows: int
     target_files: int
     target_bytes: int
@@ -166,6 +166,30 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
         waiting=waiting,
         debt=_debt(config, snapshots),
         warnings=(*warnings, *log_warnings({role: snapshots[getattr(names, role)] for role in ROLES}, app_id)),
+    )
+
+
+def not_begun(config: Config) -> Status:
+    """Where a pipeline without tables stands: nothing is loaded, and what waits."""
+    waiting, warnings = waiting_in(config)
+    return Status(
+        pipeline=config.name,
+        engine=config.engine,
+        last_batch=None,
+        last_loaded_at=None,
+        staged_batch_unfinished=False,
+        target_version=None,
+        target_rows=0,
+        target_files=0,
+        target_bytes=0,
+        history_rows=0,
+        rejects_rows=0,
+        deliveries={},
+        quarantined_recent=(),
+        waiting_files=_takeable(waiting),
+        waiting=waiting,
+        debt=TableDebt(False, (), 0, 0, 0, 0.0, 0, 0),
+        warnings=warnings,
     )
 
 

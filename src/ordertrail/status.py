@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
 from ordertrail.engines.choice import placed
-from ordertrail.engines.whole import read_whole
+from ordertrail.engines.whole import places_of, read_whole
 from ordertrail.errors import UsageError
+from ordertrail.markers import Belonging
 from ordertrail.model import State
 from ordertrail.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.rules.cells import name_sql, quoted, rank_sql, sql_type
@@ -28,7 +30,7 @@ from ordertrail.rules.tables import (
     stage_columns,
     target_columns,
 )
-from ordertrail.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, standing
+from ordertrail.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, not_begun, standing
 
 if TYPE_CHECKING:
     from ordertrail.query import ReadOnlyTables
@@ -45,6 +47,7 @@ __all__ = [
     "Track",
     "Waiting",
     "json_value",
+    "status_of",
 ]
 
 _BLANKS = "\t\n\v\f\r \u00a0"
@@ -63,6 +66,22 @@ class Track:
     key: str
     current: Row | None
     history: tuple[Row, ...]
+
+
+def status_of(config: Config) -> Status:
+    """Where a pipeline stands, also before its first pass.
+
+    Raises:
+        TableError: A table is damaged, or missing though it was made.
+        SourceError: There are no tables, and a pass would not make any: there is no source, or archive or source are
+            another pipeline's.
+    """
+    config = placed(config)
+    if any(DeltaLog(root).exists() for root in places_of(config).values()):
+        with Reader(config) as reader:
+            return reader.status()
+    Belonging(config).refuse_beginning()
+    return not_begun(config)
 
 
 class Reader:

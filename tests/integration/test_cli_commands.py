@@ -343,11 +343,31 @@ def test_no_traceback_for_what_users_can_cause(loaded: Call, command: str, fault
 
 
 def test_reading_before_the_first_pass_says_so(pipeline: Call) -> None:
-    for words in (["status"], ["deliveries"], ["rejects"], ["track", "1"], ["query", "SELECT 1"], ["verify"]):
+    for words in (["deliveries"], ["rejects"], ["track", "1"], ["query", "SELECT 1"], ["verify"]):
         result = pipeline(*words)
         assert result.exit_code == 1, words
         assert "error E_TABLE" in result.stderr
         assert "ordertrail run" in result.stderr
+
+
+def test_status_before_the_first_pass_says_what_waits(pipeline: Call) -> None:
+    drop("a.csv", GOOD)
+    before = sorted(Path.cwd().rglob("*"))
+    found = document(result := pipeline("status", "--json"))
+    assert result.exit_code == 0
+    assert (found["last_batch"], found["target_version"], found["target_rows"]) == (None, None, 0)
+    assert [one["file_name"] for one in found["waiting"]] == ["a.csv"]
+    text = pipeline("status").output
+    assert "Nothing was loaded yet" in text
+    assert "a.csv" in text
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_status_of_tables_that_are_gone_is_an_error(loaded: Call) -> None:
+    Path("data/warehouse").rename("elsewhere")
+    result = loaded("status")
+    assert result.exit_code == 1
+    assert "is the disk mounted" in result.stderr
 
 
 def test_a_name_with_escapes_stays_text(pipeline: Call) -> None:

@@ -27,10 +27,9 @@ _LIMIT = click.Option(
 def status(frame: Frame) -> int:
     """Where the pipeline stands, and what waits."""
     from ordertrail.cli import document, render
-    from ordertrail.status import Reader
+    from ordertrail.status import status_of
 
-    with Reader(frame.config(log=None)) as reader:
-        return frame.show(reader.status(), document.status, render.status)
+    return frame.show(status_of(frame.config(log=None)), document.status, render.status)
 
 
 @command(

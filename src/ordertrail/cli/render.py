@@ -268,6 +268,24 @@ def rows(screen: Screen, found: Rows) -> None:
 def status(screen: Screen, found: Status) -> None:
     """`status`."""
     screen.line(f"{found.pipeline} ({found.engine})", "bold")
+    if found.target_version is None:
+        screen.line("Nothing was loaded yet. The first `ordertrail run` makes the tables and loads what waits.")
+        screen.fields([("waiting", plural(found.waiting_files, "file"))])
+    else:
+        _tables(screen, found)
+    if found.waiting:
+        screen.heading("In the source folder")
+        files = [(one.file_name, one.vendor or "", one.reason) for one in found.waiting]
+        screen.table((Column("file"), Column("vendor"), Column("why")), files)
+    if found.quarantined_recent:
+        screen.heading("Quarantined last")
+        bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]
+        columns = (Column("file"), Column("vendor"), Column("delivery"), Column("why", detail=True))
+        screen.table(columns, bad)
+    attention(screen, found.warnings)
+
+
+def _tables(screen: Screen, found: Status) -> None:
     came = ", ".join(f"{count:,} {state}" for state, count in found.deliveries.items())
     last = "none yet" if found.last_batch is None else str(found.last_batch)
     if found.last_loaded_at is not None:
@@ -288,16 +306,6 @@ def status(screen: Screen, found: Status) -> None:
         screen.line(f"`ordertrail maintain` is due: {'; '.join(found.debt.reasons)}.", "yellow")
     if found.staged_batch_unfinished:
         screen.line("A batch is staged and not finished: a pass is running, or the next one finishes it.", "yellow")
-    if found.waiting:
-        screen.heading("In the source folder")
-        files = [(one.file_name, one.vendor or "", one.reason) for one in found.waiting]
-        screen.table((Column("file"), Column("vendor"), Column("why")), files)
-    if found.quarantined_recent:
-        screen.heading("Quarantined last")
-        bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]
-        columns = (Column("file"), Column("vendor"), Column("delivery"), Column("why", detail=True))
-        screen.table(columns, bad)
-    attention(screen, found.warnings)
 
 
 def _debt(debt: TableDebt) -> str:
