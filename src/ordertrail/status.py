@@ -20,6 +20,7 @@ from ordertrail.engines.whole import places_of, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.markers import Belonging
 from ordertrail.model import State
+from ordertrail.rejected import rejected_rows
 from ordertrail.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.rules.cells import name_sql, quoted, rank_sql, sql_type
 from ordertrail.rules.tables import (
@@ -61,11 +62,13 @@ class Track:
         key: As it was looked for; several columns are joined by `/`.
         current: The target's row, None when there is none.
         history: Every accepted row with its outcome, oldest first by the total order.
+        rejected: The rejects of its rejected rows, oldest batch first; a row has one for each bad cell.
     """
 
     key: str
     current: Row | None
     history: tuple[Row, ...]
+    rejected: tuple[Row, ...] = ()
 
 
 def status_of(config: Config) -> Status:
@@ -179,7 +182,7 @@ class Reader:
         return self._rows(self.config.tables.rejects, wanted, ("rejected_at", since), order, limit)
 
     def track(self, number: str | Sequence[str]) -> Track:
-        """The target's row of a key and all its history.
+        """The target's row of a key, all its history, and its rejected rows.
 
         Args:
             number: The key, trimmed before it is compared. A key of several columns: its parts joined by `/`, or
@@ -197,7 +200,8 @@ class Reader:
         names = self.config.tables
         current = self._ordered(names.target, where, "DESC").dicts()
         history = self._ordered(names.history, where, "ASC").dicts()
-        return Track("/".join(parts), current[0] if current else None, tuple(history))
+        rejected = rejected_rows(self.config, parts, self._opened().read)
+        return Track("/".join(parts), current[0] if current else None, tuple(history), rejected)
 
     def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> Rows:
         """Run one reading statement of DuckDB's SQL over the five tables.

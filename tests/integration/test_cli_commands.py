@@ -223,7 +223,9 @@ def test_rejects_can_be_sent_back(loaded: Call) -> None:
     (reject,) = document(loaded("rejects", "--json"))["rows"]
     assert (reject["file_row"], reject["column"], reject["value"]) == (5, "pck_recieved_date", "2024-02-30")
     assert document(loaded("rejects", "--delivery", "none", "--json")) == {"rows": [], "cut": False}
-    (row,) = csv.DictReader(io.StringIO(loaded("rejects", "--csv").output))
+    text = loaded("rejects", "--csv").stdout
+    assert text.startswith("\ufeffvendor,")
+    (row,) = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
     assert row["raw"].startswith("0005,1Z5,2024-02-30")
     assert row["file_row"] == "5"
     assert loaded("rejects", "--csv", "--json").exit_code == 2
@@ -240,8 +242,22 @@ def test_track_shows_a_timeline(loaded: Call) -> None:
     assert text.splitlines()[-1].startswith("*")
 
 
+def test_track_shows_rejected_rows_too(loaded: Call) -> None:
+    drop("order_tracking_2024_11_22.csv", NEWER + 2 * "0001,1Z2,x,2024-11-21,DELIVERED,1 Elm St,yesterday\n")
+    loaded("run")
+    found = document(loaded("track", "1Z2", "--json"))
+    assert [row["_outcome"] for row in found["history"]] == ["inserted"]
+    assert {(row["file_row"], row["column"]) for row in found["rejected"]} >= {(2, "pck_recieved_date")}
+    text = loaded("track", "1Z2").output
+    assert text.index("inserted") < text.index("Rejected rows of it") < text.index("'yesterday'")
+    only = loaded("track", "1Z5").output
+    assert "No accepted row ever spoke of 1Z5" in only
+    assert "'2024-02-30'" in only
+
+
 def test_an_unknown_number_is_no_error(loaded: Call) -> None:
-    assert document(loaded("track", "nobody", "--json")) == {"tracking_num": "nobody", "current": None, "history": []}
+    nothing = {"tracking_num": "nobody", "current": None, "history": [], "rejected": []}
+    assert document(loaded("track", "nobody", "--json")) == nothing
     result = loaded("track", "nobody")
     assert result.exit_code == 0
     assert "nobody" in result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from datetime import datetime
 
@@ -60,8 +61,11 @@ def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: 
 def rejects(
     frame: Frame, vendor: str | None, since: datetime | None, delivery: str | None, limit: int | None, as_csv: bool
 ) -> int:
-    """What was rejected, and why."""
-    from ordertrail.cli import document, render
+    """What was rejected, and why.
+
+    With --csv it is made for a spreadsheet: cells that one would run as a formula begin with an apostrophe.
+    """
+    from ordertrail.cli import document, render, send_back
     from ordertrail.status import Reader
 
     if as_csv and frame.as_json:
@@ -70,7 +74,10 @@ def rejects(
         limit = limit or (None if as_csv else 100)
         found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
     if as_csv:
-        put(render.rejects_csv(found, terminal=on_terminal(sys.stdout)))
+        terminal = on_terminal(sys.stdout)
+        if isinstance(sys.stdout, io.TextIOWrapper) and not terminal:
+            sys.stdout.reconfigure(encoding="utf-8")
+        put(send_back.rejects_csv(found, terminal=terminal))
         return 0
     return frame.show(found, document.rows, render.rejects)
 
@@ -79,7 +86,8 @@ def rejects(
 def track(frame: Frame, number: str) -> int:
     """One shipment: what it is now, and how it came to that.
 
-    Every row that ever spoke of it is listed, oldest first, with what became of the row.
+    Every row that ever spoke of it is listed, oldest first, with what became of the row; rejected rows below, as far
+    as their raw record still has the number.
 
     NUM is the key; the parts of a key of several columns are joined by `/`.
     """

@@ -71,6 +71,7 @@ def track(found: Track) -> Json:
         "tracking_num": found.key,
         "current": None if found.current is None else _row(found.current),
         "history": [_row(one) for one in found.history],
+        "rejected": [_row(one) for one in found.rejected],
     }
 
 

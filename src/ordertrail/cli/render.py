@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.screen import Column, Screen, Style, shown
+from ordertrail.cli.screen import Column, Screen, Style
 from ordertrail.model import DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
 from ordertrail.rows import Cell, Row, Rows
 
@@ -40,7 +38,6 @@ OUTCOME_STYLES: Mapping[str, Style] = {
     Outcome.DUPLICATE: "dim",
 }
 _HEALTH_STYLES: Mapping[str, Style] = {"ok": "green", "warn": "yellow", "fail": "red", "WRONG": "red"}
-_SEND_BACK = ("vendor", "file_name", "file_row", "column", "value", "rule", "reason", "raw")
 
 
 def cell(value: Cell, null: str = "") -> str:
@@ -232,22 +229,6 @@ def reject_table(screen: Screen, found: Iterable[Row]) -> None:
 def _quoted(value: Cell) -> str:
     """A cell as it stands in the file, told from the words around it."""
     return "" if value is None else f"'{value}'"
-
-
-def rejects_csv(found: Rows, *, terminal: bool) -> str:
-    """`rejects --csv`: what the vendor needs to mend its file, as RFC 4180 CSV with a header.
-
-    Args:
-        found: The rejects.
-        terminal: A person's terminal shows it: control characters are escaped.
-    """
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n" if terminal else "\r\n")
-    writer.writerow(_SEND_BACK)
-    for row in found.dicts():
-        cells = [cell(row[name]) for name in _SEND_BACK]
-        writer.writerow(map(shown, cells) if terminal else cells)
-    return out.getvalue()
 
 
 # --- looking -----------------------------------------------------------------------------------------------------

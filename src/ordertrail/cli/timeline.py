@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ordertrail.cli.render import OUTCOME_STYLES, cell
+from ordertrail.cli.render import OUTCOME_STYLES, cell, reject_table
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.model import Contract
 from ordertrail.rows import Row
@@ -21,8 +21,9 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
         contract: Names the columns.
     """
     if found.current is None and not found.history:
-        screen.line(f"No accepted row ever spoke of {found.key}.")
-        screen.line("It may have been rejected: look with `ordertrail rejects`.", "dim")
+        never = "No accepted row ever spoke" if found.rejected else "No row that was loaded or rejected ever spoke"
+        screen.line(f"{never} of {found.key}.")
+        _rejected(screen, found, contract)
         return
     screen.line(found.key, "bold")
     if found.current is not None:
@@ -37,6 +38,16 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
         )
     screen.heading("Timeline, oldest first by event time (UTC)")
     timeline(screen, found, contract)
+    _rejected(screen, found, contract)
+
+
+def _rejected(screen: Screen, found: Track, contract: Contract) -> None:
+    if not found.rejected:
+        return
+    screen.heading("Rejected rows of it, which count for nothing")
+    reject_table(screen, found.rejected)
+    if any(row["column"] in contract.key for row in found.rejected):
+        screen.line("Where the column is the key's, the number itself was rejected: it may belong to another shipment.")
 
 
 def timeline(screen: Screen, found: Track, contract: Contract) -> None:
