@@ -151,7 +151,7 @@ class Config:
         schema: Second part of the tables' three-level names.
         tables: The names of the five tables.
         mode: How rows reach the target.
-        settle_s: A file is complete when unchanged for this long, in seconds; 0 or more.
+        settle_s: A file is complete when nobody writes to it and it is unchanged for this long, in seconds; 0 or more.
         max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
         deletion_vectors: A new target is made to take deletion vectors.
         threads: Threads that read and compare rows; 0 means one a core.
@@ -162,6 +162,7 @@ class Config:
         maintenance: When the tables are maintained, and what stays.
         spark: How the engine `spark` finds its session and its tables.
         source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
+        waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
         folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
             (`engines.choice.placed`), and where they are in none.
     """
@@ -186,6 +187,7 @@ class Config:
     maintenance: Maintenance = Maintenance()
     spark: SparkSettings = SparkSettings()
     source_marker: SourceMarker = "write"
+    waiting_warn_h: float = 2.0
     folders: tuple[tuple[str, Path], ...] = ()
 
     @property
@@ -464,6 +466,7 @@ def _config(
         tables=_tables(section, fail),
         mode="upsert",
         settle_s=section.settle_s,
+        waiting_warn_h=section.waiting_warn_h,
         max_reject_share=section.max_reject_share,
         deletion_vectors=section.deletion_vectors,
         threads=section.threads,
@@ -486,6 +489,10 @@ def _source_marker(section: PipelineSection, fail: Fail) -> SourceMarker:
 def _check_numbers(section: PipelineSection, fail: Fail) -> None:
     if section.settle_s < 0:
         fail("pipeline.settle_s", section.settle_s, "must not be negative", "use 0 or more seconds")
+    if section.waiting_warn_h < 0:
+        fail(
+            "pipeline.waiting_warn_h", section.waiting_warn_h, "must not be negative", "use hours, or 0 for no warning"
+        )
     if not 0 <= section.max_reject_share <= 1:
         hint = "use a share such as 0.2 for 20 %"
         fail("pipeline.max_reject_share", section.max_reject_share, "must be from 0 to 1", hint)

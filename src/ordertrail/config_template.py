@@ -81,7 +81,14 @@ class PipelineSection(Section):
     deliveries: str = Field("orders_deliveries", description="Table of the files that came.")
     mode: str = Field("upsert", description='How rows reach the target: "upsert" (one row a key, the latest).')
     settle_s: float = Field(
-        1.0, description="A file is complete when unchanged for this long, in seconds; 0 takes files as they are."
+        1.0,
+        description="A file is complete when nobody has it open for writing and it is unchanged for this long, in "
+        "seconds; 0 waits for no rest. Use 10 or more on a network share.",
+    )
+    waiting_warn_h: float = Field(
+        2.0,
+        description="A file that waits in the source folder for longer is a warning and exit code 3, in hours; 0 for "
+        "none.",
     )
     source_marker: str = Field(
         "write",

@@ -14,12 +14,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ordertrail.config import Config, load_config
 from ordertrail.errors import ConfigError, OrdertrailError
+from ordertrail.sources.directory import source_of
+from ordertrail.sources.writers import is_local, is_written
 
 Health = Literal["ok", "warn", "fail"]
 
@@ -30,8 +33,15 @@ NO_SPACE_BYTES = 50_000_000
 """Less free space than this is a failure: a batch may not fit."""
 
 MAX_CLOCK_SKEW_S = 2.0
-"""How far the clock of a folder's file system may be from ours; beyond it the settle rule waits wrongly."""
+"""How far the clock of a folder's file system may be from ours; files without a date are ordered by it."""
 
+NETWORK_SETTLE_S = 10.0
+"""So long a file should rest where nobody can tell who writes to it, in seconds."""
+
+MAX_FOLDERS = 100
+"""So many folders that a vendor's glob fits are tried out."""
+
+_CORNER_HINT = "its files wait until the user that runs ordertrail may read, write and rename there; others load"
 _PYTHON = (3, 11)
 _LIBRARIES = {"duckdb": (2, 0), "deltalake": (1, 6, 6), "pyarrow": (20,)}
 _NETWORK_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
@@ -177,6 +187,8 @@ def _folders(config: Config) -> Iterator[Finding]:
     yield _same_file_system(source, archive)
     yield _hard_links(warehouse)
     yield _events(config.source)
+    yield _writers(config)
+    yield from _corners(config)
     yield _space("archive", archive)
     yield _space("warehouse", warehouse)
     yield _file_clock(source)
@@ -269,6 +281,47 @@ def _file_system(path: Path) -> str:
     return kind
 
 
+def _writers(config: Config) -> Finding:
+    """Whether the system tells who has a file open for writing; else only a rest tells that a file is complete."""
+    name = "writers"
+    try:
+        with tempfile.NamedTemporaryFile(dir=_nearest(config.source), prefix=".ordertrail-doctor-") as file:
+            descriptor = os.open(file.name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                told = is_local(descriptor) and is_written(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError:
+        return Finding(name, "warn", "cannot be tried out", "see source")
+    if told:
+        return Finding(name, "ok", "the system tells of our own files who still writes to them")
+    detail = f"nobody can tell who still writes to a file there: it is complete when it rests {config.settle_s:g} s"
+    if config.settle_s >= NETWORK_SETTLE_S:
+        return Finding(name, "ok", detail)
+    return Finding(name, "warn", detail, f"set pipeline.settle_s = {NETWORK_SETTLE_S:g} or more")
+
+
+def _corners(config: Config) -> Iterator[Finding]:
+    """Folders of vendors, and files, that wait for somebody; nothing where all is well."""
+    if not config.source.is_dir():
+        return
+    found = {}
+    for vendor in config.vendors:
+        folder = vendor.files.rpartition("/")[0]
+        below = islice(config.source.glob(folder), MAX_FOLDERS) if folder else ()
+        for path in sorted(one for one in below if one.is_dir()):
+            if (problem := _probe(path)) is not None:
+                found[path] = Finding(f"vendor {vendor.name}", "fail", f"{path}: {problem}", _CORNER_HINT)
+    yield from found.values()
+    try:
+        skipped = source_of(config).discover(datetime.now(UTC)).skipped
+    except OrdertrailError:
+        return
+    for one in skipped[:MAX_FOLDERS]:
+        if one.needs_person:
+            yield Finding("waiting", "warn", f"{one.file_name}: {one.reason}", "see `ordertrail status`")
+
+
 def _space(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     detail = f"{free / 1e9:,.1f} GB free for the {name}"
@@ -288,5 +341,5 @@ def _file_clock(folder: Path) -> Finding:
         return Finding(name, "warn", "cannot be compared with the clock", "see source")
     if abs(skew_s) > MAX_CLOCK_SKEW_S:
         problem = f"the source's file system is {skew_s:+.1f} s from this machine's clock"
-        return Finding(name, "warn", problem, "set both clocks by NTP, or raise pipeline.settle_s")
+        return Finding(name, "warn", problem, "set both clocks by NTP: the time of a file without a date orders it")
     return Finding(name, "ok", "the source's file system has this machine's time")

@@ -152,10 +152,19 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that this pass left alone, and why (`not settled`, `no vendor takes it`, `changed while read` ...)."""
+    """A file that this pass left alone, and why (`not settled`, `no vendor takes it`, `changed while read` ...).
+
+    Attributes:
+        file_name: Its path below the source, as clean text.
+        reason: In plain words.
+        since: When it was first seen to wait, aware UTC; None where that is not known. Not part of what is compared.
+        needs_person: It waits for something that will not come about by itself. Not compared either.
+    """
 
     file_name: str
     reason: str
+    since: datetime | None = field(default=None, compare=False)
+    needs_person: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
+from ordertrail.archiving import Archiving
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.choice import engine_of
-from ordertrail.errors import CommitConflictError, FileChangedError, SourceError
+from ordertrail.errors import CommitConflictError, FileChangedError, SourceError, StorageError
 from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.log import Log
 from ordertrail.markers import Belonging, archived_last, refuse_lost_tables
@@ -40,11 +41,16 @@ from ordertrail.model import (
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
-from ordertrail.sources.base import Source
-from ordertrail.sources.directory import DirectorySource
+from ordertrail.rules.waiting import waiting_warnings
+from ordertrail.sources.base import Discovery, Source
+from ordertrail.sources.directory import source_of
+from ordertrail.sources.notes import Notes, notes_path
 
 HASH_ASIDE_BYTES = 64 << 20
 """Files of at least this size are hashed in a thread of their own while they are parsed."""
+
+PATIENCE_S = 60.0
+"""So long, at most, a pass waits for files that need a second look: see `sources.settling`. In seconds."""
 
 LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
@@ -60,6 +66,9 @@ class Pipeline:
         probe: Called after every effect with its name; for fault tests.
         engine: Makes the engine of a pass; None takes the config's.
         source: Where the files are; None takes the config's folder.
+        notes: What passes remember of the files, the source's own; None takes those below the warehouse.
+        patience_s: Where it takes a second look to know that a file rests, a pass waits for it up to so many seconds.
+        sleep: Waits for so many seconds.
     """
 
     def __init__(
@@ -69,11 +78,17 @@ class Pipeline:
         probe: Probe = no_probe,
         engine: Callable[[Config, Probe], Engine] | None = None,
         source: Source | None = None,
+        notes: Notes | None = None,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.config = config
-        self._probe = probe
+        self.probe = probe
         self._new_engine = engine or engine_of
-        self._source = source or DirectorySource(config.source, config.archive, config.vendors, config.settle_s)
+        self.notes = notes or Notes(notes_path(config))
+        self.source = source or source_of(config, self.notes)
+        self.patience_s = patience_s
+        self.sleep = sleep
 
     def run(self, complete: frozenset[str] = frozenset()) -> RunReport:
         """One whole pass.
@@ -87,6 +102,7 @@ class Pipeline:
         """
         with self._open() as job:
             job.finish_staged()
+            job.finish_archiving()
             staged = job.stage_next(complete)
             if staged is not None:
                 job.finish(staged)
@@ -96,6 +112,7 @@ class Pipeline:
         """Steps 1 to 3 of a pass: finish what is staged, then stage the next batch. The first notebook."""
         with self._open() as job:
             job.finish_staged()
+            job.finish_archiving()
             staged = job.stage_next(complete)
             return job.report(staged)
 
@@ -110,11 +127,13 @@ class Pipeline:
         refuse_lost_tables(self.config)
         make_warehouse(self.config)
         with pipeline_lock(self.config):
-            engine = self._new_engine(self.config, self._probe)
+            engine = self._new_engine(self.config, self.probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
+            self.notes.load()
             try:
-                yield _Pass(self.config, engine, self._source, hashing, self._probe)
+                yield _Pass(self, engine, hashing)
             finally:
+                self.notes.save()
                 hashing.shutdown(wait=True, cancel_futures=True)
                 engine.close()
 
@@ -122,20 +141,24 @@ class Pipeline:
 class _Pass:
     """One pass while it runs: what was done so far, and how long it took."""
 
-    def __init__(self, config: Config, engine: Engine, source: Source, hashing: Executor, probe: Probe) -> None:
-        self._config = config
+    def __init__(self, pipeline: Pipeline, engine: Engine, hashing: Executor) -> None:
+        self._pipeline = pipeline
+        self._config = pipeline.config
         self._hashing = hashing
         self._engine = engine
-        self._source = source
-        self._probe = probe
+        self._source = pipeline.source
+        self._notes = pipeline.notes
+        self._probe = pipeline.probe
+        self._archiving = Archiving(self._source, self._notes, self._probe)
         self._started = time.perf_counter()
         self._seconds = dict.fromkeys(("discover", "stage", "load", "archive"), 0.0)
-        belonging = Belonging(config)
+        belonging = Belonging(self._config)
         self._ledger: Ledger = engine.open(belonging)
-        belonging.enter(self._ledger.app_id, self._archived_last, probe)
+        belonging.enter(self._ledger.app_id, self._archived_last, self._probe)
         self._warnings = list(self._ledger.warnings)
         self._deliveries: list[DeliveryReport] = []
         self._skipped: list[Skipped] = []
+        self._unreadable: dict[str, str] = {}
         self._recovered = False
         self._batch: int | None = None
 
@@ -152,12 +175,20 @@ class _Pass:
             with self._timed("archive"):
                 self._archive(self._engine.staged())
 
+    def finish_archiving(self) -> None:
+        """Archive what earlier passes could not, and look again at what they archived while nobody could tell."""
+        with self._timed("archive"):
+            moved = self._archiving.again(datetime.now(UTC))
+            if moved:
+                self._engine.archived(Batch(self._ledger.archived, uuid.uuid4().hex, datetime.now(UTC), ()), moved)
+            self._archiving.settled()
+
     def stage_next(self, complete: frozenset[str]) -> Batch | None:
         """Discover, decide and stage the next batch; None when nothing is waiting."""
         with self._timed("discover"):
-            clock = datetime.now(UTC)
-            discovery = self._source.discover(clock, complete)
+            clock, discovery = self._discover(complete)
             self._skipped += discovery.skipped
+            self._warnings += waiting_warnings(discovery.skipped, clock, self._config.waiting_warn_h)
             number = 1 + max(self._ledger.highest, self._batch or 0)
             candidates = self._candidates(discovery.files, number)
         if not candidates:
@@ -169,7 +200,8 @@ class _Pass:
             self._probe("plan.decided")
             staged = self._stage(batch, candidates, duplicates)
         for candidate in staged.changed:
-            self._skipped.append(Skipped(candidate.clean_path, "changed while it was read"))
+            self._leave(candidate.path)
+        self._notes.forget(manifest.path for manifest in staged.batch.manifests)
         return staged.batch if staged.batch.manifests else None
 
     def finish(self, batch: Batch) -> None:
@@ -210,8 +242,8 @@ class _Pass:
             recovered=self._recovered,
             rows=sum((d.rows for d in self._deliveries), RowCounts()),
             deliveries=tuple(self._deliveries),
-            skipped=tuple(self._skipped),
-            warnings=tuple(self._warnings),
+            skipped=(*self._archiving.skipped, *self._skipped),
+            warnings=(*self._warnings, *self._archiving.warnings),
             seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
         )
 
@@ -235,28 +267,63 @@ class _Pass:
                 if self._source.identify(file.path) != file.identity:
                     raise FileChangedError(f"{clean_name(file.path)} changed while it was read")
             except FileChangedError:
-                self._skipped.append(Skipped(clean_name(file.path), "changed while it was read"))
-            except SourceError as error:
-                self._skipped.append(Skipped(clean_name(file.path), error.message))
-                self._warnings.append(str(error))
+                self._leave(file.path)
+            except (SourceError, StorageError) as error:
+                self._unreadable[file.path] = str(error)
+                self._leave(file.path)
             else:
                 vendor = vendors[file.vendor]
                 found.append(_candidate(file, vendor, batch, len(found), digest, hashes[vendor.name]))
         return found
 
+    def _discover(self, complete: frozenset[str]) -> tuple[datetime, Discovery]:
+        """Look at the source, once more where that alone can tell whether a file rests; the time of the last look."""
+        clock = datetime.now(UTC)
+        discovery = self._source.discover(clock, complete)
+        if discovery.rest_s is not None and discovery.rest_s <= self._pipeline.patience_s:
+            self._pipeline.sleep(discovery.rest_s)
+            clock = datetime.now(UTC)
+            discovery = self._source.discover(clock, complete)
+        return clock, discovery
+
     def _digest(self, file: FoundFile) -> str | Future[str]:
         if file.identity.size_bytes < HASH_ASIDE_BYTES:
             return self._source.sha256(file.path)
-        return self._hashing.submit(self._source.sha256, file.path)
+        return self._hashing.submit(self._hash_aside, file.path)
+
+    def _hash_aside(self, path: str) -> str:
+        """The hash of a large file; of one that cannot be read none, and it drops out as small ones do."""
+        try:
+            return self._source.sha256(path)
+        except FileChangedError:
+            return ""
+        except (SourceError, StorageError) as error:
+            self._unreadable[path] = str(error)
+            return ""
+
+    def _leave(self, path: str) -> None:
+        """Tell that a file was not read to its end."""
+        name = clean_name(path)
+        why = self._unreadable.get(path)
+        self._skipped.append(Skipped(name, "changed while it was read" if why is None else why))
+        if why is not None:
+            self._warnings.append(f"{name}: {why}")
 
     def _stage(self, batch: Batch, candidates: Sequence[Candidate], duplicates: Mapping[int, LoadedFile]) -> Staged:
         def open_file(candidate: Candidate) -> BinaryIO:
-            return self._source.open(candidate.path)
+            try:
+                return self._source.open(candidate.path)
+            except (SourceError, StorageError) as error:
+                self._unreadable[candidate.path] = str(error)
+                raise FileChangedError(error.message) from error
 
         def unchanged(candidate: Candidate) -> bool:
             try:
                 return bool(candidate.sha256) and self._source.identify(candidate.path) == candidate.identity
             except FileChangedError:
+                return False
+            except (SourceError, StorageError) as error:
+                self._unreadable[candidate.path] = str(error)
                 return False
 
         return self._engine.stage(StageRequest(batch, candidates, open_file, unchanged, duplicates))
@@ -271,18 +338,9 @@ class _Pass:
 
     def _archive(self, batch: Batch) -> dict[str, str | None]:
         """Archive after the done mark; the tables are corrected where a file ended elsewhere than was planned."""
-        archived: dict[str, str | None] = {}
-        elsewhere: dict[str, str | None] = {}
-        for manifest in batch.manifests:
-            result = self._source.archive(manifest, self._probe)
-            archived[manifest.delivery_id] = result.archived_to
-            if result.archived_to != manifest.archive_path:
-                elsewhere[manifest.delivery_id] = result.archived_to
-            if result.outcome == "changed":
-                self._skipped.append(Skipped(manifest.file_name, "changed after it was read; it is the next delivery"))
-            if result.note:
-                self._warnings.append(f"{manifest.file_name}: {result.note}")
-        self._engine.archived(batch, elsewhere)
+        archived = self._archiving.batch(batch)
+        planned = {manifest.delivery_id: manifest.archive_path for manifest in batch.manifests}
+        self._engine.archived(batch, {one: place for one, place in archived.items() if place != planned[one]})
         return archived
 
     @contextmanager

@@ -25,7 +25,9 @@ from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import APP_ID, DELIVERIES
-from ordertrail.sources.directory import DirectorySource
+from ordertrail.sources.directory import source_of
+from ordertrail.sources.names import claiming
+from ordertrail.sources.settling import NOT_SETTLED, STILL_OPEN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,11 +49,13 @@ class Waiting:
         file_name: Its path below the source, as clean text.
         vendor: Who takes it, None when nobody does.
         reason: `waits for the next pass`, or why a pass would leave it alone now.
+        since: When a pass first saw that it waits; aware UTC, None when no pass has.
     """
 
     file_name: str
     vendor: str | None
     reason: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,8 @@ class Status:
         rejects_rows: Live rows of the rejects.
         deliveries: How many deliveries there are, by state; states without any are left out.
         quarantined_recent: The last `RECENT` quarantined deliveries, newest first.
-        waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are settled.
-        waiting: All files in the source but hidden ones.
+        waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are complete.
+        waiting: All files in the source but hidden ones, and claims that no batch owns.
         debt: What maintenance would pay.
         warnings: What could not be looked at, one line each.
     """
@@ -194,20 +198,23 @@ def not_begun(config: Config) -> Status:
 
 
 def _takeable(waiting: Iterable[Waiting]) -> int:
-    return sum(1 for file in waiting if file.reason in (NEXT_PASS, "not settled"))
+    return sum(1 for file in waiting if file.reason in (NEXT_PASS, NOT_SETTLED, STILL_OPEN))
 
 
 def waiting_in(config: Config) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
     """The files in the source folder by name, and what could not be looked at, one line each."""
-    source = DirectorySource(config.source, config.archive, config.vendors, config.settle_s)
+    now = datetime.now(UTC)
     try:
-        discovery = source.discover(datetime.now(UTC))
+        discovery = source_of(config).discover(now)
     except OrdertrailError as error:
         return (), (str(error),)
     found = [Waiting(clean_name(file.path), file.vendor, NEXT_PASS) for file in discovery.files]
     for skipped in discovery.skipped:
+        since = None if skipped.since == now else skipped.since
+        if since is None and claiming(skipped.file_name.rpartition("/")[2]) is not None:
+            continue  # no pass has told of it: one is at work
         vendor = take(skipped.file_name, config.vendors)
-        found.append(Waiting(skipped.file_name, None if vendor is None else vendor.name, skipped.reason))
+        found.append(Waiting(skipped.file_name, None if vendor is None else vendor.name, skipped.reason, since))
     return tuple(sorted(found, key=lambda file: file.file_name)), ()
 
 

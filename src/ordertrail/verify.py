@@ -398,7 +398,10 @@ def _archived(proof: _Proof) -> _Finding:
     files = [ArchivedFile(str(n), None if a is None else str(a), int(str(s)), str(h)) for n, a, s, h in rows]
     shared = len(marker.owners) > 1 if (marker := read_marker(proof.config.archive)) is not None else False
     found = look_at_archive(proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done))
-    hint = "restore these files from a backup: they are what a rebuild from the archive and a replay would read"
+    hint = (
+        "if a writer was late, ordertrail run takes its file back into the source as the next delivery; else restore "
+        "these files from a backup: they are what a rebuild from the archive and a replay would read"
+    )
     return _Finding(found.counted, found.changed[:EXAMPLES], hint, max(0, len(found.changed) - EXAMPLES))
 
 

@@ -27,10 +27,10 @@ from typing import Literal, Protocol, assert_never
 from ordertrail.config import Config
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
 from ordertrail.log import Log
-from ordertrail.model import RunReport, Skipped
-from ordertrail.rules.filekey import clean_name
-from ordertrail.sources.base import Discovery
-from ordertrail.sources.directory import DirectorySource, settled
+from ordertrail.model import RunReport
+from ordertrail.sources.directory import source_of
+from ordertrail.sources.notes import Notes, notes_path
+from ordertrail.sources.settling import NOT_SETTLED
 from ordertrail.watch_heartbeat import Heartbeat, heartbeat_path
 from ordertrail.watch_maintenance import Upkeep
 from ordertrail.watch_schedule import Schedule
@@ -38,35 +38,7 @@ from ordertrail.watch_schedule import Schedule
 STOP_GRACE_S = 4.0
 """How long a pass may go on after SIGTERM before it is abandoned; below the 5 s that are promised, in seconds."""
 
-HOLD_S = 60.0
-"""A file that is known to be open for writing counts as complete only when unchanged for this long, in seconds."""
-
 _log = Log()
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedSource(DirectorySource):
-    """The source folder, where the system also tells which files are still open for writing.
-
-    Such a file may pause for longer than `settle_s` and still be incomplete. It is held back until it is closed, or
-    unchanged for `HOLD_S`: the word of its closing can be lost.
-
-    Attributes:
-        still_open: Gives the paths of the files that were made and not closed since.
-    """
-
-    still_open: Callable[[], frozenset[str]] = frozenset
-
-    def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
-        """List the complete files; see `Source.discover`."""
-        found = DirectorySource.discover(self, now, complete)
-        still_open = self.still_open() - complete
-        now_ns = int(now.timestamp() * 1e9)
-        held = [f for f in found.files if f.path in still_open and not settled(f.identity, now_ns, HOLD_S)]
-        if not held:
-            return found
-        skipped = (*found.skipped, *(Skipped(clean_name(f.path), "still open for writing") for f in held))
-        return Discovery(tuple(f for f in found.files if f not in held), skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +234,7 @@ class Service:
         match result:
             case RunReport():
                 reasons = {item.reason for item in result.skipped}
-                self._schedule.done(
-                    now_s, unsettled=not reasons.isdisjoint(("not settled", "changed while it was read"))
-                )
+                self._schedule.done(now_s, unsettled=not reasons.isdisjoint((NOT_SETTLED, "changed while it was read")))
                 self._open = {path for path in self._open if os.path.lexists(self._config.source / path)}
                 self._succeeded(result)
                 if self._parts.upkeep is not None and self._stop_by_s is None:
@@ -380,9 +350,13 @@ def _passes(config: Config) -> Callable[[frozenset[str], Callable[[], frozenset[
     """What runs one pass. Imported here, when signals are already taken care of: the engine takes its time."""
     from ordertrail.pipeline import Pipeline
 
+    # The looks stay here from pass to pass, also where they cannot be written down.
+    notes = Notes(notes_path(config))
+
     def run(complete: frozenset[str], still_open: Callable[[], frozenset[str]]) -> RunReport:
-        source = WatchedSource(config.source, config.archive, config.vendors, config.settle_s, still_open=still_open)
-        return Pipeline(config, source=source).run(complete)
+        # The service looks again by itself: no pass waits for a file to rest.
+        source = source_of(config, notes, still_open)
+        return Pipeline(config, source=source, notes=notes, patience_s=0.0).run(complete)
 
     return run
 

@@ -8,12 +8,15 @@ Start-up costs half a second, so the script imports once and forks a child for e
 
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
 0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
-of the target instead of a pass), `maintain` (maintenance instead of a pass). Effects are what the probe sees, and
+of the target instead of a pass), `maintain` (maintenance instead of a pass), `untold` (nobody can tell who has a file
+open for writing), `two_disks` (the archive is on another disk), `locked` (names of folders of the source where nothing
+can be renamed). Effects are what the probe sees, and
 every put of a log entry, before and after it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -35,6 +38,7 @@ from ordertrail.engines import embedded_load
 from ordertrail.engines.embedded import EmbeddedEngine
 from ordertrail.errors import OrdertrailError
 from ordertrail.model import Probe
+from ordertrail.sources.names import Entry, FileOps
 
 Spec = dict[str, Any]
 
@@ -69,9 +73,34 @@ class WatchedStore:
         self.probe(f"after put {name}")
 
 
+def hostile(spec: Spec) -> None:
+    """Make the disk of this process what the job asks for."""
+    base = Path(spec["base"])
+    link, rename_new = FileOps.link, FileOps.rename_new
+    locked = {os.stat(base / "source" / name).st_ino for name in spec.get("locked", ())}
+
+    def other_disk(ops: FileOps, entry: Entry, target: Entry) -> None:
+        if entry.folder != target.folder:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        link(ops, entry, target)
+
+    def refusing(ops: FileOps, entry: Entry, target: Entry) -> None:
+        if os.fstat(entry.folder).st_ino in locked:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        rename_new(ops, entry, target)
+
+    if spec.get("untold"):
+        FileOps.is_written = lambda ops, descriptor: None
+    if spec.get("two_disks"):
+        FileOps.link = other_disk
+    if locked:
+        FileOps.rename_new = refusing
+
+
 def one_pass(spec: Spec) -> Spec:
     """Run a pass to its end and say how it ended."""
     base = Path(spec["base"])
+    hostile(spec)
     effects = Effects(spec)
 
     def engine(config: Config, probe: Probe) -> EmbeddedEngine:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,9 @@ def test_run_document_has_the_promised_shape(pipeline: Call) -> None:
         "delivery_id", "vendor", "file_name", "sha256", "size_bytes", "state", "reason", "archived_to", "rows",
     ]  # fmt: skip
     assert (delivery["state"], delivery["reason"]) == ("loaded", None)
-    assert found["skipped"] == [{"file_name": "readme.md", "reason": "no vendor takes it"}]
+    (skipped,) = found["skipped"]
+    assert datetime.fromisoformat(skipped.pop("since")) <= datetime.now(UTC)
+    assert skipped == {"file_name": "readme.md", "reason": "no vendor takes it"}
     assert set(found["seconds"]) == {"discover", "stage", "load", "archive", "total"}
 
 

@@ -254,6 +254,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (pipeline("settle_s = '1'"), "pipeline.settle_s = '1'", "must be a number", "settle_s = 1.0"),
     (pipeline("settle_s = nan"), "pipeline.settle_s = nan", "must be a finite number", "settle_s = 1.0"),
     (pipeline("settle_s = true"), "pipeline.settle_s = True", "must be a number", "settle_s = 1.0"),
+    (pipeline("waiting_warn_h = -1"), "pipeline.waiting_warn_h = -1", "must not be negative", "hours, or 0"),
     (pipeline("settle_s = -1"), "pipeline.settle_s = -1", "must not be negative", "0 or more seconds"),
     (pipeline("source_marker = 'maybe'"), "pipeline.source_marker = 'maybe'", "no such choice", '"require"'),
     (pipeline("max_reject_share = 1.1"), "pipeline.max_reject_share = 1.1", "from 0 to 1", "0.2 for 20 %"),

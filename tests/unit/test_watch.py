@@ -30,8 +30,11 @@ from watchdog.observers.inotify_c import InotifyConstants
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import ConfigError, PassRunningError, SourceError, TableError, UsageError
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, Skipped, State
+from ordertrail.sources.directory import DirectorySource, source_of
+from ordertrail.sources.names import FileOps
+from ordertrail.sources.notes import Notes
+from ordertrail.sources.settling import HOLD_S
 from ordertrail.watch import (
-    HOLD_S,
     STOP_GRACE_S,
     Ended,
     FolderEvent,
@@ -40,7 +43,6 @@ from ordertrail.watch import (
     Parts,
     Service,
     Stop,
-    WatchedSource,
     watch,
 )
 from ordertrail.watch_events import FolderEvents, _Emitter, _Handler
@@ -458,20 +460,44 @@ def test_a_missing_folder_is_left_to_the_pass_to_report(world: World) -> None:
 # -- the source while it is watched -------------------------------------------------------------------------
 
 
+class Untold(FileOps):
+    """Nobody can tell who writes."""
+
+    def is_written(self, descriptor: int) -> bool | None:
+        return None
+
+
 def test_an_open_file_is_not_discovered_until_it_rests_for_long(tmp_path: Path) -> None:
+    """An event told of its beginning, none of its end, and the system cannot be asked."""
     settings = config(tmp_path, settle_s=0)
     settings.source.mkdir()
     for name in ("a.csv", "b.csv", "c.csv"):
         (settings.source / name).write_text("x")
-    source = WatchedSource(
-        settings.source, settings.archive, settings.vendors, 0.0, still_open=lambda: frozenset({"a.csv", "c.csv"})
+    at_s = [100.0]
+    source = DirectorySource(
+        settings.source,
+        settings.archive,
+        settings.vendors,
+        0.0,
+        Untold(),
+        Notes(clock=lambda: at_s[0]),
+        lambda: frozenset({"a.csv", "c.csv"}),
     )
-    changed = datetime.fromtimestamp((settings.source / "c.csv").stat().st_ctime, UTC)
-    soon = source.discover(changed + timedelta(seconds=HOLD_S / 2), frozenset({"c.csv"}))
+    soon = source.discover(datetime.now(UTC), frozenset({"c.csv"}))
     assert [file.path for file in soon.files] == ["b.csv", "c.csv"]
     assert soon.skipped == (Skipped("a.csv", "still open for writing"),)
-    later = source.discover(changed + timedelta(seconds=HOLD_S + 1))
-    assert [file.path for file in later.files] == ["a.csv", "b.csv", "c.csv"]
+    at_s[0] += HOLD_S - 1
+    assert [file.path for file in source.discover(datetime.now(UTC)).files] == ["b.csv"]
+    at_s[0] += 1
+    assert [file.path for file in source.discover(datetime.now(UTC)).files] == ["a.csv", "b.csv", "c.csv"]
+
+
+def test_a_file_is_taken_that_nobody_has_open_though_its_closing_was_not_told(tmp_path: Path) -> None:
+    settings = config(tmp_path, settle_s=0)
+    settings.source.mkdir()
+    (settings.source / "a.csv").write_text("x")
+    source = source_of(settings, Notes(), lambda: frozenset({"a.csv"}))
+    assert len(source.discover(datetime.now(UTC)).files) == 1
 
 
 # -- the heartbeat ------------------------------------------------------------------------------------------

@@ -31,7 +31,9 @@ def run_report(report: RunReport) -> Json:
         "recovered": report.recovered,
         "rows": asdict(report.rows),
         "deliveries": [_delivery(one) for one in report.deliveries],
-        "skipped": [asdict(one) for one in report.skipped],
+        "skipped": [
+            {"file_name": one.file_name, "reason": one.reason, "since": json_value(one.since)} for one in report.skipped
+        ],
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
     }
@@ -62,7 +64,8 @@ def _row(one: Row) -> Json:
 
 def status(found: Status) -> Json:
     """`status`: the object's own fields."""
-    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at)}
+    waiting = [{**asdict(one), "since": json_value(one.since)} for one in found.waiting]
+    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at), "waiting": waiting}
 
 
 def track(found: Track) -> Json:

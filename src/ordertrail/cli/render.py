@@ -256,8 +256,11 @@ def status(screen: Screen, found: Status) -> None:
         _tables(screen, found)
     if found.waiting:
         screen.heading("In the source folder")
-        files = [(one.file_name, one.vendor or "", one.reason) for one in found.waiting]
-        screen.table((Column("file"), Column("vendor"), Column("why")), files)
+        files = [
+            (one.file_name, one.vendor or "", "" if one.since is None else f"{one.since:%Y-%m-%d %H:%M}", one.reason)
+            for one in found.waiting
+        ]
+        screen.table((Column("file"), Column("vendor"), Column("since"), Column("why")), files)
     if found.quarantined_recent:
         screen.heading("Quarantined last")
         bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]

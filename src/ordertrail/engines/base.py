@@ -23,7 +23,7 @@ class Ledger:
     Attributes:
         staged: Number of the last batch staged, 0 for none.
         done: Number of the last batch with the done mark, 0 for none.
-        archived: Number of the last batch whose files are all archived, 0 for none.
+        archived: Number of the last batch whose files are archived, or wait for it one by one; 0 for none.
         highest: The highest batch number in any table's `txn`; the next batch is one more.
         warnings: What somebody else did to the tables and a person should know.
         app_id: The application id of the tables.
@@ -128,8 +128,9 @@ class Engine(Protocol):
         """Note that a batch's files are archived, in one commit; idempotent. After `record` and the last move.
 
         Args:
-            batch: As it was recorded.
-            elsewhere: By delivery id, `archived_to` of the files that did not end where it was planned.
+            batch: As it was recorded; where its files are noted already, only `elsewhere` is written.
+            elsewhere: By delivery id, `archived_to` of the files that are not where the table says, also of batches
+                before; None where they are not in the archive.
         """
         ...
 

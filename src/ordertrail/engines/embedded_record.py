@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,8 +38,11 @@ def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | 
     table = session.tables.deliveries
     base = table.snapshot()
     txn = session.archive_txn(batch)
-    if base.txns.get(txn.app_id, 0) >= batch.number:
-        return
+    if (marked := base.txns.get(txn.app_id, 0)) >= batch.number:
+        elsewhere = _differing(session, base, elsewhere)
+        if not elsewhere:
+            return
+        txn = replace(txn, version=marked)
     add: list[AddFile] = []
     remove: list[AddFile] = []
     if elsewhere:
@@ -46,6 +50,15 @@ def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | 
     version = table.commit(base, Change(txn, "ARCHIVE", add, remove))
     session.probe("archived.committed")
     table.checkpoint_if_due(version)
+
+
+def _differing(session: Session, base: Snapshot, elsewhere: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Those that the table says something else of; a call that is repeated writes nothing."""
+    if not elsewhere:
+        return elsewhere
+    rows = session.run(f"SELECT delivery_id, archived_to FROM {scan_sql(session.con, base, DELIVERIES)}")
+    known = {str(one): place for one, place in rows}
+    return {one: place for one, place in elsewhere.items() if one in known and known[one] != place}
 
 
 def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[str, str | None]) -> AddFile:

@@ -37,21 +37,28 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
     """See `Engine.archived`. The mark is a `txn` of the deliveries table under an application id of its own."""
     table = run.tables.deliveries
     if table.standing(run.archive_id, in_rows=False)[1] >= batch.number:
+        if elsewhere:
+            # Without a `txn`: Delta would take the number for a commit that is repeated, and write nothing.
+            _amend(run, table, elsewhere)
         return
     with run.commit(batch, "ARCHIVE", run.archive_id):
         if elsewhere:
-            columns = {
-                "delivery_id": pa.array(list(elsewhere), pa.string()),
-                "archived_to": pa.array(list(elsewhere.values()), pa.string()),
-            }
-            moved = run.spark.createDataFrame(pa.table(columns), schema="delivery_id STRING, archived_to STRING")
-            run.spark.sql(
-                f"MERGE INTO {table.sql_name} t USING {run.view(moved)} s ON t.delivery_id = s.delivery_id "
-                "WHEN MATCHED THEN UPDATE SET t.archived_to = s.archived_to"
-            ).collect()
+            _amend(run, table, elsewhere)
         else:
             _mark(run, table, batch, run.archive_id, "ARCHIVE")
     run.probe("archived.committed")
+
+
+def _amend(run: SparkPass, table: SparkTable, elsewhere: Mapping[str, str | None]) -> None:
+    columns = {
+        "delivery_id": pa.array(list(elsewhere), pa.string()),
+        "archived_to": pa.array(list(elsewhere.values()), pa.string()),
+    }
+    moved = run.spark.createDataFrame(pa.table(columns), schema="delivery_id STRING, archived_to STRING")
+    run.spark.sql(
+        f"MERGE INTO {table.sql_name} t USING {run.view(moved)} s ON t.delivery_id = s.delivery_id "
+        "WHEN MATCHED THEN UPDATE SET t.archived_to = s.archived_to"
+    ).collect()
 
 
 def _mark(run: SparkPass, table: SparkTable, batch: Batch, app_id: str, operation: str) -> None:

@@ -2,11 +2,15 @@
 
 ```
  source name ──rename──► claim (hidden, same folder) ──verify──► link, else copy + verify ──► archive name
-      ▲                        │ differs from the manifest              then the claim goes
+      ▲                        │ differs from the manifest, or somebody writes        then the claim goes
       └──── gets its name back ┘
 ```
 What stands on the disk is the only state: a repeated call looks at it and goes on. A claim of the same delivery is
 found by its name, which the delivery id gives; a finished archive file by its name, size and SHA-256.
+
+The claim is opened once: the bytes that are hashed are those that are linked or copied, whatever happens to the name
+meanwhile. A file that is another user's, or that has a second name, is copied: its bytes could be changed in the
+archive otherwise.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +45,8 @@ from ordertrail.sources.names import (
     source_names,
     split,
 )
+from ordertrail.sources.notes import Late
+from ordertrail.sources.settling import loose, same_file
 
 TRUST_STAT_BYTES = 64 * 1024 * 1024
 """From this size on a file that `stat` proves unchanged is not hashed again before it is linked, in bytes."""
@@ -51,7 +59,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def archive_file(
-    source: Path, archive_root: Path, manifest: Manifest, probe: Probe, ops: FileOps | None = None
+    source: Path,
+    archive_root: Path,
+    manifest: Manifest,
+    probe: Probe,
+    ops: FileOps | None = None,
+    *,
+    watchful: bool = True,
 ) -> ArchiveResult:
     """Move a delivery's file to `manifest.archive_path`; see `Source.archive` for the promises.
 
@@ -62,6 +76,8 @@ def archive_file(
         probe: Called with `archive.claimed`, `archive.verified`, `archive.copied`, `archive.linked` and
             `archive.dropped`, each right after its effect; a file that gets its name back is linked and dropped too.
         ops: How files are linked, renamed and written.
+        watchful: Where nobody can tell whether the writer has finished, it is looked at again later: a file that was
+            copied keeps its claim until then. False where files appear whole.
 
     Raises:
         SourceError: A folder is missing or a permission is.
@@ -76,7 +92,7 @@ def archive_file(
         stack.callback(os.close, shelf)
         if home is not None:
             stack.callback(os.close, home)
-        move = _Move(manifest, probe, ops, shelf, archive_name)
+        move = Move(manifest, probe, ops, shelf, archive_name, watchful)
         placed = move.placed()
         if home is None:
             return move.vanished() if placed is None else move.result("already", placed)
@@ -112,23 +128,17 @@ def unchanged_by_stat(before: FileIdentity, after: FileIdentity, manifest: Manif
     return (
         before == manifest.identity
         and before.size_bytes >= TRUST_STAT_BYTES
-        and _same_file(before, after)
+        and same_file(before, after)
         and max(before.mtime_ns, before.ctime_ns) < noticed_ns - RACY_NS
     )
 
 
-def _same_file(one: FileIdentity, other: FileIdentity) -> bool:
-    """Equal in all but ctime, which a rename or a link moves."""
-    return (one.device, one.inode, one.size_bytes, one.mtime_ns) == (
-        other.device,
-        other.inode,
-        other.size_bytes,
-        other.mtime_ns,
-    )
+class _SwappedError(Exception):
+    """Another file has the name that was verified."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Move:
+class Move:
     """One delivery on its way: `shelf` is the open folder of the archive where it goes."""
 
     manifest: Manifest
@@ -136,6 +146,7 @@ class _Move:
     ops: FileOps
     shelf: int
     archive_name: str
+    watchful: bool
 
     def placed(self) -> str | None:
         """The archive name that already holds the delivery's content, or None."""
@@ -143,34 +154,72 @@ class _Move:
             entry = Entry(self.shelf, name)
             if self.ops.status(entry) is None:
                 return None
-            if self._holds(entry):
+            if self.holds(entry):
                 return name
         raise AssertionError("archive_names has no end")
 
     def begin(self, entry: Entry, claim: Entry) -> ArchiveResult:
         """Nothing is archived yet: claim the file, verify it, move it."""
-        trusted = False
+        before = None
         if self.ops.status(claim) is None:
+            if self.is_written(entry):
+                return ArchiveResult("written", None)
             before = self._claim(entry, claim)
             if before is None:
                 return self.vanished()
-            after = self.ops.status(claim)
-            trusted = after is not None and unchanged_by_stat(before, identity_of(after), self.manifest)
-        if not trusted and not self._holds(claim):
+        descriptor = self.ops.open_regular(claim)
+        if descriptor is None:
             return self._changed(entry, claim)
-        self.probe("archive.verified")
-        seen = self.ops.status(claim)
-        placed = self._put(claim, self.ops.link)
+        with os.fdopen(descriptor, "rb") as file:
+            written = self.ops.is_written(descriptor)
+            if written:
+                self.give_back(entry, claim)
+                return ArchiveResult("written", None)
+            seen = identity_of(os.fstat(descriptor))
+            trusted = written is False and before is not None and unchanged_by_stat(before, seen, self.manifest)
+            if not trusted and not self._content(file):
+                return self._changed(entry, claim)
+            self.probe("archive.verified")
+            return self._put_away(entry, claim, file, seen)
+
+    def _put_away(self, entry: Entry, claim: Entry, file: BufferedReader, seen: FileIdentity) -> ArchiveResult:
+        """Give the verified claim, which is open, its place in the archive."""
+        status = os.fstat(file.fileno())
+        shareable = status.st_nlink == 1 and status.st_uid == os.geteuid()
+        try:
+            placed = self._put(claim, partial(self._link_of, file.fileno())) if shareable else None
+        except _SwappedError:
+            return self._changed(entry, claim)
         copied = placed is None
         if placed is None:
-            if not self._copy(claim):
+            if not self._copy(file):
                 return self._changed(entry, claim)
             placed = self._put_copy()
         self.ops.sync(self.shelf)
         self.probe("archive.linked")
         self._drop_copy()
-        note = self._drop(entry, claim, None if seen is None or not copied else identity_of(seen))
-        return self.result("archived", placed, note)
+        return self._settle(entry, claim, file, placed, seen if copied else None)
+
+    def _settle(
+        self, entry: Entry, claim: Entry, file: BufferedReader, placed: str, seen: FileIdentity | None
+    ) -> ArchiveResult:
+        """The archive has it: let go of the claim, unless it was written to after it was copied as it was `seen`."""
+        after = os.fstat(file.fileno())
+        standing = self.ops.status(claim)
+        if standing is None or not os.path.samestat(standing, after):
+            # Somebody took the claim's name: whatever has it now is not ours to delete.
+            note = None if standing is None else self.give_back(entry, claim)
+            return self.result("archived", placed, note)
+        written = self.ops.is_written(file.fileno())
+        if seen is not None and (written or not same_file(seen, identity_of(after))):
+            return self.result("archived", placed, self.give_back(entry, claim))
+        late = None
+        if written is not False and self.watchful:
+            late = Late(self.manifest, self._path(placed), identity_of(after), seen is not None, datetime.now(UTC))
+        if late is None or not late.claimed:
+            self.ops.unlink(claim)
+            self.probe("archive.dropped")
+        return self.result("archived", placed, None, late)
 
     def finish(self, entry: Entry, claim: Entry, placed: str) -> ArchiveResult:
         """The archive holds the content: drop what an interrupted call left in the source."""
@@ -178,29 +227,59 @@ class _Move:
         self._drop_copy()
         if self.ops.status(claim) is None:
             status = self.ops.status(entry)
-            if status is None or not _same_file(identity_of(status), self.manifest.identity):
-                return self.result("already", placed)
+            if status is None or not same_file(identity_of(status), self.manifest.identity):
+                return self.result("already", placed, None, self._late_of(placed))
             if self._claim(entry, claim) is None:
-                return self.result("already", placed)
-        if self._holds(claim):
-            self.ops.unlink(claim)
-            self.probe("archive.dropped")
-            return self.result("already", placed)
-        return self.result("already", placed, self._give_back(entry, claim))
+                return self.result("already", placed, None, self._late_of(placed))
+        descriptor = self.ops.open_regular(claim)
+        if descriptor is None:
+            return self.result("already", placed, self.give_back(entry, claim))
+        with os.fdopen(descriptor, "rb") as file:
+            if not self._content(file):
+                return self.result("already", placed, self.give_back(entry, claim))
+            there = self.ops.status(Entry(self.shelf, placed))
+            linked = there is not None and os.path.samestat(there, os.fstat(descriptor))
+            seen = None if linked else identity_of(os.fstat(descriptor))
+            return replace(self._settle(entry, claim, file, placed, seen), outcome="already")
 
-    def result(self, outcome: Literal["archived", "already"], placed: str, note: str | None = None) -> ArchiveResult:
+    def _late_of(self, placed: str) -> Late | None:
+        """An interrupted call may not have told of it."""
+        entry = Entry(self.shelf, placed)
+        status = self.ops.status(entry)
+        if not self.watchful or status is None or self.is_written(entry) is False:
+            return None
+        return Late(self.manifest, self._path(placed), identity_of(status), False, datetime.now(UTC))
+
+    def is_written(self, entry: Entry) -> bool | None:
+        """Whether somebody has the file open for writing; None when it is not there, or the system does not tell."""
+        try:
+            descriptor = self.ops.open_regular(entry)
+        except BlockingIOError:
+            return True
+        if descriptor is None:
+            return None
+        try:
+            return self.ops.is_written(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def result(
+        self, outcome: Literal["archived", "already"], placed: str, note: str | None = None, late: Late | None = None
+    ) -> ArchiveResult:
         """A result of a delivery that is in the archive under the name `placed`."""
-        folder = self.manifest.archive_path.rpartition("/")[0]
         if placed != self.archive_name:
             taken = f"another file has the name {clean_name(self.archive_name)}: archived as {clean_name(placed)}"
             note = taken if note is None else f"{taken}; {note}"
-        archived_to = f"{folder}/{placed}" if folder else placed
-        return ArchiveResult(outcome, archived_to, note)
+        return ArchiveResult(outcome, self._path(placed), note, late)
 
     def vanished(self) -> ArchiveResult:
         """Source, claim and archive file are all missing."""
         note = f"{clean_name(self.manifest.path)} vanished before it was archived; its rows are loaded"
         return ArchiveResult("vanished", None, note)
+
+    def _path(self, placed: str) -> str:
+        folder = self.manifest.archive_path.rpartition("/")[0]
+        return f"{folder}/{placed}" if folder else placed
 
     def _claim(self, entry: Entry, claim: Entry) -> FileIdentity | None:
         """Rename the source to its claim; its identity directly before, or None when there is no regular file."""
@@ -214,18 +293,31 @@ class _Move:
         self.probe("archive.claimed")
         return identity_of(before)
 
-    def _holds(self, entry: Entry) -> bool:
+    def holds(self, entry: Entry) -> bool:
         """Whether the entry is a regular file with the manifest's size and SHA-256, and stood still while hashed."""
         descriptor = self.ops.open_regular(entry)
         if descriptor is None:
             return False
         with os.fdopen(descriptor, "rb") as file:
-            before = os.fstat(descriptor)
-            if before.st_size != self.manifest.identity.size_bytes:
-                return False
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(descriptor)
-        return digest == self.manifest.sha256 and _same_file(identity_of(before), identity_of(after))
+            return self._content(file)
+
+    def _content(self, file: BufferedReader) -> bool:
+        """Whether an open file has the manifest's size and SHA-256, and stood still while hashed."""
+        before = os.fstat(file.fileno())
+        if before.st_size != self.manifest.identity.size_bytes:
+            return False
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+        return digest == self.manifest.sha256 and loose(identity_of(before)) == loose(identity_of(after))
+
+    def _link_of(self, descriptor: int, entry: Entry, target: Entry) -> None:
+        """Link the entry, which must be the file that is open: its name can have passed to another since."""
+        self.ops.link(entry, target)
+        linked = self.ops.status(target)
+        if linked is None or not os.path.samestat(linked, os.fstat(descriptor)):
+            self.ops.unlink(target)
+            raise _SwappedError
 
     def _put(self, entry: Entry, put: Callable[[Entry, Entry], None]) -> str | None:
         """Give the entry the first free name of the archive; that name, or None where `put` does not work."""
@@ -233,7 +325,7 @@ class _Move:
             try:
                 put(entry, Entry(self.shelf, name))
             except FileExistsError:
-                if not self._holds(Entry(self.shelf, name)):
+                if not self.holds(Entry(self.shelf, name)):
                     continue
                 # Where no lock reaches, another pass may have archived it since `placed` looked.
             except OSError as error:
@@ -244,23 +336,19 @@ class _Move:
         raise AssertionError("archive_names has no end")
 
     def _put_copy(self) -> str:
-        copy = self._copy_entry()
+        copy = self.copy_entry()
         placed = self._put(copy, self.ops.link) or self._put(copy, self.ops.rename_new)
         if placed is None:
             raise PermissionError(errno.EPERM, "the archive lets no file be linked or renamed")
         return placed
 
-    def _copy(self, claim: Entry) -> bool:
-        """Copy the claim beside its archive name and read it back; False when the claim is not the manifest's file."""
-        copy = self._copy_entry()
+    def _copy(self, file: BufferedReader) -> bool:
+        """Copy the open claim beside its archive name and read it back; False when it is not the manifest's file."""
+        copy = self.copy_entry()
         self.ops.unlink(copy)
-        source = self.ops.open_regular(claim)
-        if source is None:
-            return False
         try:
-            with os.fdopen(source, "rb") as file:
-                self._write_copy(source, file.read, copy)
-            right = self._holds(copy)
+            self.write_copy(file, copy)
+            right = self.holds(copy)
         except OSError:
             # A full disk gets its room back at once; after a kill the next call begins with the unlink above.
             self.ops.unlink(copy)
@@ -269,23 +357,27 @@ class _Move:
             self.probe("archive.copied")
             return True
         self.ops.unlink(copy)
-        if self._holds(claim):
+        if self._content(file):
             message = f"the archived copy of {clean_name(self.manifest.path)} does not read back as it was written"
             raise StorageError(message, hint="check the archive's disk; the file is still in the source folder")
         return False
 
-    def _write_copy(self, source: int, read: Callable[[int], bytes], copy: Entry) -> None:
+    def write_copy(self, file: BufferedReader, copy: Entry) -> None:
+        """Write as many of an open file's first bytes as the delivery had into a new file, with its mode and time."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        status = os.fstat(source)
+        status = os.fstat(file.fileno())
+        left_bytes = self.manifest.identity.size_bytes
+        file.seek(0)
         target = os.open(copy.name, flags, 0o600, dir_fd=copy.folder)
         try:
-            while chunk := read(_CHUNK_BYTES):
+            while chunk := file.read(min(_CHUNK_BYTES, left_bytes)):
                 self.ops.write(target, chunk)
+                left_bytes -= len(chunk)
             # A share may refuse either; neither is worth a file that is never archived.
             with _refusals():
                 os.fchmod(target, stat.S_IMODE(status.st_mode) & 0o777)
             with _refusals():
-                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+                os.utime(target, ns=(status.st_atime_ns, self.manifest.identity.mtime_ns))
             self.ops.sync(target)
             if hasattr(os, "posix_fadvise"):
                 # What is read back should come from the disk, not from the cache that was just written.
@@ -293,34 +385,25 @@ class _Move:
         finally:
             os.close(target)
 
-    def _copy_entry(self) -> Entry:
+    def copy_entry(self) -> Entry:
+        """Where a copy is until it is whole."""
         return Entry(self.shelf, copy_name(self.manifest.delivery_id))
 
     def _drop_copy(self) -> None:
-        self.ops.unlink(self._copy_entry())
-
-    def _drop(self, entry: Entry, claim: Entry, seen: FileIdentity | None) -> str | None:
-        """Remove the claim; one that was written to after it was copied (`seen`) gets its name back instead."""
-        if seen is not None:
-            status = self.ops.status(claim)
-            if status is not None and not _same_file(seen, identity_of(status)):
-                return self._give_back(entry, claim)
-        self.ops.unlink(claim)
-        self.probe("archive.dropped")
-        return None
+        self.ops.unlink(self.copy_entry())
 
     def _changed(self, entry: Entry, claim: Entry) -> ArchiveResult:
         self._drop_copy()
-        return ArchiveResult("changed", None, self._give_back(entry, claim))
+        return ArchiveResult("changed", None, self.give_back(entry, claim))
 
-    def _give_back(self, entry: Entry, claim: Entry) -> str:
+    def give_back(self, entry: Entry, claim: Entry) -> str:
         """The claim gets the source's name back, or a free one beside it; what happened, in one line."""
         for name in source_names(entry.name):
             target = Entry(entry.folder, name)
             try:
                 self._link_or_rename(claim, target)
             except FileExistsError:
-                if not self._one_file(claim, target):
+                if not self.one_file(claim, target):
                     continue
             self.probe("archive.linked")
             self.ops.unlink(claim)
@@ -336,7 +419,7 @@ class _Move:
                 raise
             self.ops.rename_new(entry, target)
 
-    def _one_file(self, one: Entry, other: Entry) -> bool:
+    def one_file(self, one: Entry, other: Entry) -> bool:
         """Whether two names are of one file: a call was killed between the link and the unlink."""
         first, second = self.ops.status(one), self.ops.status(other)
         return first is not None and second is not None and os.path.samestat(first, second)

@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal, Protocol
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped
 from ordertrail.rules.filekey import clean_name
+from ordertrail.sources.notes import Late
 
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT})
 _PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM})
@@ -23,11 +24,13 @@ class Discovery:
 
     Attributes:
         files: Complete files that a vendor takes, sorted by the bytes of their paths.
-        skipped: Everything else but hidden names, with the reason, in the same order.
+        skipped: Everything else but hidden names, with the reason, in the same order; also claims that nobody owns.
+        rest_s: A second look so many seconds later could take more; None when it could not.
     """
 
     files: tuple[FoundFile, ...]
     skipped: tuple[Skipped, ...]
+    rest_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,35 @@ class ArchiveResult:
 
     Attributes:
         outcome: `archived` by this call; `already` archived before; `changed`: the file is no longer the one of the
-            manifest, it has its name back and is the next delivery; `vanished`: it is nowhere.
-        archived_to: Where it is, below the archive folder; None when `changed` or `vanished`.
+            manifest, it has its name back and is the next delivery; `vanished`: it is nowhere; `written`: somebody
+            has it open for writing, it keeps its name until the next call.
+        archived_to: Where it is, below the archive folder; None when it is not there.
         note: What a person should know, one line; None when all went as planned.
+        late: What is to be looked at again, because nobody could tell whether its writer has finished.
     """
 
-    outcome: Literal["archived", "already", "changed", "vanished"]
+    outcome: Literal["archived", "already", "changed", "vanished", "written"]
+    archived_to: str | None
+    note: str | None = None
+    late: Late | None = None
+
+
+LateOutcome = Literal["same", "settled", "returned", "written"]
+
+
+@dataclass(frozen=True, slots=True)
+class LateResult:
+    """What another look at an archived file found.
+
+    Attributes:
+        outcome: `same`: it is to be looked at again; `settled`: nothing comes any more; `returned`: it was written to
+            after it was archived, and is in the source folder again, as the next delivery; `written`: somebody has it
+            open for writing.
+        archived_to: Where the bytes of the delivery are, below the archive folder; None when they are not there.
+        note: What a person should know, one line.
+    """
+
+    outcome: LateOutcome
     archived_to: str | None
     note: str | None = None
 
@@ -54,10 +80,10 @@ class Source(Protocol):
     """
 
     def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
-        """List the complete files. Reads names and `stat` only, changes nothing; repeat at will.
+        """List the complete files: nobody writes to them, and they have rested. Changes nothing; repeat at will.
 
         Args:
-            now: Aware; the settle rule compares with it.
+            now: Aware; when each file was first seen, and the clock of this machine's disks.
             complete: Paths that the system told are closed: the settle rule does not hold them back.
 
         Returns:
@@ -93,6 +119,22 @@ class Source(Protocol):
 
         Idempotent: after a kill at any instant the same call goes on and ends in the same state. Never overwrites and
         never deletes the last copy of any bytes. Only for one process at a time.
+
+        Raises:
+            SourceError: A permission is missing. What was begun is finished by the next call.
+            StorageError: The storage is full or failing. What was begun is finished by the next call.
+        """
+
+    def look_again(self, late: Late, now: datetime, probe: Probe) -> LateResult:
+        """Look at an archived file for which nobody could tell whether its writer had finished.
+
+        One that was written to goes back to the source. Where the bytes of the delivery still are its first ones, they
+        stay in the archive. Idempotent, as `archive` is.
+
+        Args:
+            late: From the result of `archive`.
+            now: Aware; how long ago that was.
+            probe: Called with `late.copied`, `late.returned` and `late.restored`, each right after its effect.
 
         Raises:
             SourceError: A permission is missing. What was begun is finished by the next call.

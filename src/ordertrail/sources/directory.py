@@ -5,32 +5,43 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from ordertrail.errors import FileChangedError
+from ordertrail.config import Config
+from ordertrail.errors import FileChangedError, OrdertrailError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped, Vendor
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.sources.archive import archive_file
-from ordertrail.sources.base import ArchiveResult, Discovery, translating
+from ordertrail.sources.base import ArchiveResult, Discovery, LateResult, translating
+from ordertrail.sources.late import look_again
 from ordertrail.sources.names import (
     GONE_ERRNOS,
     Entry,
     FileOps,
+    claiming,
     identity_of,
     is_hidden,
     is_temporary,
     open_folder,
     split,
 )
+from ordertrail.sources.notes import Late, Notes, notes_path
+from ordertrail.sources.settling import Look, Sight, hashed, judge, looked, loose, same_file
 
-CLOCK_SKEW_S = 600.0
-"""How far a file server's clock may be ahead of ours: a change stamped later than that says nothing, in seconds."""
+UNARCHIVED = "loaded; it waits to be archived"
+"""Why a file waits whose rows are in the tables already."""
+
+ORPHAN = (
+    "the claim of delivery {}, which no batch owns any more: if that delivery is archived (ordertrail deliveries), "
+    "delete it; else give it a name that a vendor takes, and it is read again"
+)
+"""Why a claim is told of; with the delivery's id."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = (
@@ -42,26 +53,21 @@ _KINDS = (
 )
 
 
-def settled(identity: FileIdentity, now_ns: int, settle_s: float) -> bool:
-    """Whether a file has been unchanged for `settle_s`, as far as the clock tells.
-
-    Every write and every change of the times moves ctime, and nobody can set it; so ctime decides. A ctime up to
-    `CLOCK_SKEW_S` ahead of our clock is that of a file server and is waited for; one further ahead was made before our
-    clock was set back, and must not block for ever. mtime counts too, for file systems that keep no ctime, unless it
-    lies in the future: there it can only have been set by hand.
+def source_of(
+    config: Config, notes: Notes | None = None, still_open: Callable[[], frozenset[str]] = frozenset
+) -> DirectorySource:
+    """The source of a pipeline.
 
     Args:
-        identity: Of the file.
-        now_ns: Nanoseconds since 1970 UTC.
-        settle_s: Seconds; 0 takes every file.
+        config: Of the pipeline.
+        notes: What earlier looks have shown; None reads what the last pass wrote down.
+        still_open: See `DirectorySource`.
     """
-    settle_ns = round(settle_s * 1e9)
-    if settle_ns <= 0:
-        return True
-    skew_ns = round(CLOCK_SKEW_S * 1e9)
-    changed = -skew_ns < now_ns - identity.ctime_ns < settle_ns
-    written = 0 <= now_ns - identity.mtime_ns < settle_ns
-    return not (changed or written)
+    if notes is None:
+        notes = Notes(notes_path(config))
+        notes.load()
+    vendors, settle_s = config.vendors, config.settle_s
+    return DirectorySource(config.source, config.archive, vendors, settle_s, notes=notes, still_open=still_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class DirectorySource:
         vendors: In the order of the config.
         settle_s: A file is complete when unchanged for this long, in seconds.
         ops: How files are linked, renamed and written.
+        notes: What earlier looks have shown.
+        still_open: Gives the paths of the files that an event told of being made and none of being closed.
     """
 
     source: Path
@@ -81,18 +89,22 @@ class DirectorySource:
     vendors: Sequence[Vendor]
     settle_s: float
     ops: FileOps = field(default_factory=FileOps)
+    notes: Notes = field(default_factory=Notes)
+    still_open: Callable[[], frozenset[str]] = frozenset
 
     def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
         """List the complete files; see `Source.discover`."""
-        look = _Look(self, (now - _EPOCH) // timedelta(microseconds=1) * 1000, complete)
+        look = _Walk(self, now, complete)
         with translating("read the source folder", str(self.source)):
             os.close(os.open(self.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             look.enter("")
         while look.folders:
             look.enter_or_skip(look.folders.pop())
+        look.judge()
+        self.notes.looks = look.looks
         files = sorted(look.files, key=lambda file: os.fsencode(file.path))
-        skipped = sorted(look.skipped, key=lambda item: os.fsencode(item[0]))
-        return Discovery(tuple(files), tuple(Skipped(clean_name(path), reason) for path, reason in skipped))
+        skipped = [look.skipped[path] for path in sorted(look.skipped, key=os.fsencode)]
+        return Discovery(tuple(files), tuple(skipped), min(look.rests_s, default=None))
 
     def identify(self, path: str) -> FileIdentity:
         """What `stat` says now; see `Source.identify`."""
@@ -100,7 +112,9 @@ class DirectorySource:
             status = self.ops.status(entry)
         if status is None or not stat.S_ISREG(status.st_mode):
             raise _gone(path)
-        return identity_of(status)
+        identity = identity_of(status)
+        look = self.notes.looks.get(path)
+        return loose(identity) if look is not None and look.restless else identity
 
     def open(self, path: str) -> BinaryIO:
         """Open for reading; see `Source.open`."""
@@ -113,7 +127,12 @@ class DirectorySource:
 
     def archive(self, manifest: Manifest, probe: Probe) -> ArchiveResult:
         """Move a delivery's file into the archive; see `Source.archive`."""
-        return archive_file(self.source, self.archive_root, manifest, probe, self.ops)
+        watchful = self.settle_s > 0
+        return archive_file(self.source, self.archive_root, manifest, probe, self.ops, watchful=watchful)
+
+    def look_again(self, late: Late, now: datetime, probe: Probe) -> LateResult:
+        """Look at an archived file again; see `Source.look_again`."""
+        return look_again(self.source, self.archive_root, late, now, probe, self.ops)
 
     def _open(self, path: str) -> BufferedReader:
         with self._entry(path, "open") as entry:
@@ -135,16 +154,22 @@ class DirectorySource:
                 os.close(folder)
 
 
-class _Look:
+class _Walk:
     """One walk over the source: folders still to enter, and what was found so far."""
 
-    def __init__(self, source: DirectorySource, now_ns: int, complete: frozenset[str]) -> None:
+    def __init__(self, source: DirectorySource, now: datetime, complete: frozenset[str]) -> None:
         self.source = source
-        self.now_ns = now_ns
+        self.now = now
+        self.now_ns = (now - _EPOCH) // timedelta(microseconds=1) * 1000
+        self.at_s = source.notes.clock()
         self.complete = complete
+        self.waiting = {manifest.path: manifest.identity for manifest in source.notes.waiting.values()}
         self.folders: list[str] = []
+        self.seen: list[tuple[FoundFile, Sight]] = []
         self.files: list[FoundFile] = []
-        self.skipped: list[tuple[str, str]] = []
+        self.skipped: dict[str, Skipped] = {}
+        self.looks: dict[str, Look] = {}
+        self.rests_s: list[float] = []
         self.archive = _place(source.archive_root)
 
     def enter_or_skip(self, folder: str) -> None:
@@ -152,7 +177,8 @@ class _Look:
             self.enter(folder)
         except OSError as error:
             if error.errno not in GONE_ERRNOS:
-                self.skipped.append((folder.rstrip("/"), f"the folder cannot be read: {error.strerror}"))
+                reason = f"the folder cannot be read: {error.strerror}"
+                self.skip(folder.rstrip("/"), reason, needs_person=True)
 
     def enter(self, folder: str) -> None:
         """Look at the entries of a folder below the source: `""`, or a path that ends with `/`."""
@@ -162,43 +188,98 @@ class _Look:
             status = os.fstat(descriptor)
             if folder and (status.st_dev, status.st_ino) == self.archive:
                 return
+            local = self.source.ops.is_local(descriptor)
             with os.scandir(descriptor) as entries:
                 for entry in entries:
                     if not is_hidden(entry.name):
-                        self.see(entry, folder + entry.name)
+                        self.see(entry, folder + entry.name, descriptor, local)
+                    elif (owner := claiming(entry.name)) is not None:
+                        self.see_claim(folder + entry.name, owner)
         finally:
             os.close(descriptor)
 
-    def see(self, entry: os.DirEntry[str], path: str) -> None:
+    def see_claim(self, path: str, owner: str) -> None:
+        if owner in self.source.notes.waiting:
+            self.skip(path, UNARCHIVED)
+        elif owner not in self.source.notes.late:
+            self.skip(path, ORPHAN.format(owner), needs_person=True)
+
+    def see(self, entry: os.DirEntry[str], path: str, folder: int, local: bool) -> None:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith("."):
                 self.folders.append(path + "/")
             return
         if is_temporary(entry.name):
-            self.skipped.append((path, "a temporary name: its writer has not finished"))
+            self.skip(path, "a temporary name: its writer has not finished")
             return
         vendor = take(path, self.source.vendors)
         if vendor is None and entry.is_file(follow_symlinks=False):
-            self.skipped.append((path, "no vendor takes it"))
+            self.skip(path, "no vendor takes it")
             return
         try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return
+            status = self.source.ops.status(Entry(folder, entry.name))
+            if status is None:
+                return
+            if not stat.S_ISREG(status.st_mode):
+                self.skip(path, next((name for matches, name in _KINDS if matches(status.st_mode)), "no regular file"))
+            elif vendor is not None:
+                sight = Sight(local, self.written(Entry(folder, entry.name)) if local else None)
+                self.seen.append((FoundFile(path, vendor.name, identity_of(status)), sight))
         except OSError as error:
-            self.skipped.append((path, f"cannot be looked at: {error.strerror}"))
-            return
-        if not stat.S_ISREG(status.st_mode):
-            kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "no regular file")
-            self.skipped.append((path, kind))
-        elif vendor is not None:
-            self.take(path, vendor, identity_of(status))
+            if error.errno not in GONE_ERRNOS:
+                self.skip(path, f"it cannot be read: {error.strerror}", needs_person=True)
 
-    def take(self, path: str, vendor: Vendor, identity: FileIdentity) -> None:
-        if path in self.complete or settled(identity, self.now_ns, self.source.settle_s):
-            self.files.append(FoundFile(path, vendor.name, identity))
-        else:
-            self.skipped.append((path, "not settled"))
+    def written(self, entry: Entry) -> bool | None:
+        """Whether somebody has a local file open for writing. On a network a file is not opened only to be asked."""
+        try:
+            descriptor = self.source.ops.open_regular(entry)
+        except BlockingIOError:
+            # Somebody else has a lease on it, as a file server does while a client writes.
+            return True
+        if descriptor is None:
+            return None
+        try:
+            return self.source.ops.is_written(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def judge(self) -> None:
+        """Say of each file that was seen whether it is complete; after the walk, so that no event of it is missed."""
+        opened = self.source.still_open() - self.complete
+        for file, sight in self.seen:
+            events = replace(sight, opened=file.path in opened, closed=file.path in self.complete)
+            try:
+                self.take(file, events)
+            except FileChangedError:
+                continue
+            except OrdertrailError as error:
+                self.skip(file.path, error.message, needs_person=True)
+
+    def take(self, file: FoundFile, sight: Sight) -> None:
+        loaded = self.waiting.get(file.path)
+        if loaded is not None and same_file(loaded, file.identity):
+            self.skip(file.path, UNARCHIVED)
+            return
+        before = self.source.notes.looks.get(file.path)
+        look = looked(before, file.identity, self.at_s, self.now, local=sight.local)
+        if look.restless:
+            look = hashed(look, before, self.source.sha256(file.path), self.at_s)
+            file = replace(file, identity=loose(file.identity))
+        self.looks[file.path] = look
+        verdict = judge(sight, look, self.at_s, self.now_ns, self.source.settle_s)
+        if verdict.reason is None:
+            self.files.append(file)
+            return
+        self.skip(file.path, verdict.reason)
+        if verdict.rest_s is not None:
+            self.rests_s.append(verdict.rest_s)
+
+    def skip(self, path: str, reason: str, *, needs_person: bool = False) -> None:
+        look = self.looks.get(path) or self.source.notes.looks.get(path) or Look(self.now)
+        # A clock that was set back must not make a file wait from the future on.
+        look = replace(look, first_seen=min(look.first_seen, self.now))
+        self.looks[path] = look
+        self.skipped[path] = Skipped(clean_name(path), reason, look.first_seen, needs_person)
 
 
 def _place(folder: Path) -> tuple[int, int] | None:

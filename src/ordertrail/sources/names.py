@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from ordertrail.errors import SourceError
 from ordertrail.model import FileIdentity
 from ordertrail.rules.filekey import clean_name, fitted
+from ordertrail.sources import writers
 
 _TEMPORARY_SUFFIXES = (".part", ".tmp", ".filepart", ".crdownload", ".partial", ".swp", ".temp", "~")
 _TEMPORARY_PREFIXES = ("~$", ".~")
@@ -49,6 +50,13 @@ def is_temporary(name: str) -> bool:
 def claim_name(delivery_id: str) -> str:
     """The hidden name that holds a delivery's file in its own folder while it is archived."""
     return f".ordertrail-{delivery_id}.claim"
+
+
+def claiming(name: str) -> str | None:
+    """The delivery whose claim has this name; None when it is no claim."""
+    begin, end = claim_name("\0").split("\0")
+    inside = name.startswith(begin) and name.endswith(end)
+    return name[len(begin) : -len(end)] if inside else None
 
 
 def copy_name(delivery_id: str) -> str:
@@ -115,21 +123,29 @@ def open_folder(root: Path, folders: tuple[str, ...]) -> int | None:
 def make_folder(root: Path, folders: tuple[str, ...], ops: FileOps) -> int:
     """A descriptor of a folder below `root`; what is missing is made, durably. Repeat at will.
 
-    Symbolic links are followed: an archive may spread over disks.
+    Raises:
+        SourceError: A folder below the root is a symbolic link: whoever planted it would choose where files go.
+        OSError: Anything else.
     """
     for missing in reversed([folder for folder in (root, *root.parents) if not folder.exists()]):
         missing.mkdir(exist_ok=True)
         _sync_path(missing.parent, ops)
     folder = os.open(root, _FOLDER_FLAGS)
-    for part in folders:
+    for number, part in enumerate(folders, 1):
         try:
             try:
-                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+                below = os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
             except FileNotFoundError:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=folder)
                 ops.sync(folder)
-                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+                below = os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+        except OSError as error:
+            if error.errno in GONE_ERRNOS:
+                path = clean_name("/".join((str(root), *folders[:number])))
+                hint = "make it a folder again; to spread an archive over disks, mount them there"
+                raise SourceError(f"{path} is a symbolic link or no folder, and is not followed", hint=hint) from error
+            raise
         finally:
             os.close(folder)
         folder = below
@@ -183,6 +199,18 @@ class FileOps:
             return None
         return descriptor
 
+    def is_local(self, descriptor: int) -> bool:
+        """Whether a file or folder is on a disk of this machine, see `writers.is_local`."""
+        return writers.is_local(descriptor)
+
+    def is_written(self, descriptor: int) -> bool | None:
+        """Whether somebody has the file open for writing; None where nobody can tell.
+
+        Args:
+            descriptor: From `open_regular`.
+        """
+        return writers.is_written(descriptor) if self.is_local(descriptor) else None
+
     def link(self, entry: Entry, target: Entry) -> None:
         """A second name for the file; atomic; `FileExistsError` when the target is there."""
         os.link(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder, follow_symlinks=False)
@@ -198,6 +226,10 @@ class FileOps:
         if self.status(target) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
         os.rename(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder)
+
+    def replace(self, entry: Entry, target: Entry) -> None:
+        """Rename; the target goes, if it is there. Atomic."""
+        os.replace(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder)
 
     def unlink(self, entry: Entry) -> None:
         """Remove the name; nothing happens when it is not there."""

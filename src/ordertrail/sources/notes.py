@@ -1,0 +1,185 @@
+"""What the passes remember of the vendors' files: the last looks, what waits to be archived, and late writers.
+
+One small file below the warehouse, because a `run` of cron's knows nothing of the one before. The tables stay the only
+ledger: when the file is lost or damaged, the looks begin anew, and a loaded file that was not archived yet is found to
+be a duplicate of itself. Written by the pass that holds the pipeline's lock; others only read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ordertrail.config import Config
+from ordertrail.errors import TableError
+from ordertrail.model import FileIdentity, Manifest
+from ordertrail.rules.manifests import from_json, to_json
+from ordertrail.sources.settling import Look
+
+_VERSION = 1
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An archived file whose writer may not have finished: nobody could tell when it was archived.
+
+    Attributes:
+        manifest: Of the delivery.
+        archived_to: Where it is, below the archive folder.
+        identity: Of the file that the vendor made, when it was archived: of the archived file itself, or of the claim.
+        claimed: It was copied, and the vendor's own file still has its claim name.
+        since: When it was archived; aware UTC.
+    """
+
+    manifest: Manifest
+    archived_to: str
+    identity: FileIdentity
+    claimed: bool
+    since: datetime
+
+
+def notes_path(config: Config) -> Path:
+    """Where the notes of a pipeline are: beside its lock."""
+    return config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.target}.notes"
+
+
+def _boot_id() -> str:
+    """Names the time since the machine started: monotonic clocks of two starts have nothing to do with each other."""
+    with suppress(OSError):
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    return f"process {os.getpid()}"
+
+
+@dataclass(slots=True)
+class Notes:
+    """The notes of one pipeline.
+
+    Attributes:
+        path: The file; None keeps them in memory only.
+        clock: Monotonic, in seconds.
+        looks: The last look at each file that was there, by its path below the source.
+        waiting: By delivery id, those that are done but could not be archived yet.
+        late: By delivery id, those archived while nobody could tell whether their writer had finished.
+    """
+
+    path: Path | None = None
+    clock: Callable[[], float] = time.monotonic
+    looks: dict[str, Look] = field(default_factory=dict)
+    waiting: dict[str, Manifest] = field(default_factory=dict)
+    late: dict[str, Late] = field(default_factory=dict)
+    _text: str = ""
+
+    def load(self) -> None:
+        """Take what the file says. Without one, or with a damaged one, what is known stays."""
+        text = ""
+        if self.path is not None:
+            with suppress(OSError, ValueError):
+                text = self.path.read_text(encoding="utf-8")
+        if not text or text == self._text:
+            return
+        # Whatever lies there, a pass must not fail for it: without the notes it looks again.
+        with suppress(ValueError, TypeError, KeyError, AttributeError, TableError):
+            self._take(json.loads(text))
+            self._text = text
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """The files with these paths do not wait any more."""
+        for path in paths:
+            self.looks.pop(path, None)
+
+    def save(self) -> bool:
+        """Write the file anew if something is to be remembered that is not in it.
+
+        Returns:
+            Whether it was written. What cannot be written is known to this process only.
+        """
+        empty = not (self.looks or self.waiting or self.late)
+        if self.path is None or (empty and not self._text):
+            return False
+        text = json.dumps(self._body(), ensure_ascii=True, sort_keys=True)
+        if text == self._text:
+            return False
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        with suppress(OSError):
+            with fresh.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                if self.waiting or self.late:
+                    os.fsync(file.fileno())
+            fresh.replace(self.path)
+            self._text = text
+            return True
+        return False
+
+    def _body(self) -> dict[str, object]:
+        return {
+            "version": _VERSION,
+            "boot": _boot_id(),
+            "looks": {path: _written(look) for path, look in self.looks.items()},
+            "waiting": [to_json(one, "", one.discovered_at) for one in self.waiting.values()],
+            "late": [
+                {**_written(late), "manifest": to_json(late.manifest, "", late.manifest.discovered_at)}
+                for late in self.late.values()
+            ],
+        }
+
+    def _take(self, body: Mapping[str, object]) -> None:
+        if body["version"] != _VERSION:
+            return
+        same_boot = body["boot"] == _boot_id()
+        now_s = self.clock()
+        looks = {path: _look(found, now_s if same_boot else None) for path, found in _members(body["looks"]).items()}
+        waiting = [from_json(str(text))[0] for text in _list(body["waiting"])]
+        late = [_late(_members(found)) for found in _list(body["late"])]
+        self.looks = looks
+        self.waiting = {manifest.delivery_id: manifest for manifest in waiting}
+        self.late = {one.manifest.delivery_id: one for one in late}
+
+
+def _written(value: Look | Late) -> dict[str, object]:
+    body = asdict(value)
+    return {name: member.isoformat() if isinstance(member, datetime) else member for name, member in body.items()}
+
+
+def _look(found: object, now_s: float | None) -> Look:
+    """A look; of its rest only when it was measured by the clock that is `now_s` now, None for another one."""
+    body = _members(found)
+    first_seen = datetime.fromisoformat(str(body["first_seen"])).astimezone(UTC)
+    since_s = float(str(body["since_s"]))
+    if now_s is None or since_s > now_s or body["identity"] is None:
+        return Look(first_seen)
+    sha256 = None if body["sha256"] is None else str(body["sha256"])
+    return Look(first_seen, _identity(body["identity"]), since_s, bool(body["restless"]), sha256)
+
+
+def _late(body: Mapping[str, object]) -> Late:
+    return Late(
+        manifest=from_json(str(body["manifest"]))[0],
+        archived_to=str(body["archived_to"]),
+        identity=_identity(body["identity"]),
+        claimed=bool(body["claimed"]),
+        since=datetime.fromisoformat(str(body["since"])).astimezone(UTC),
+    )
+
+
+def _identity(found: object) -> FileIdentity:
+    return FileIdentity(**{name: int(str(number)) for name, number in _members(found).items()})
+
+
+def _members(found: object) -> Mapping[str, object]:
+    if not isinstance(found, dict):
+        raise TypeError(f"{found!r} is no object")
+    return found
+
+
+def _list(found: object) -> list[object]:
+    if not isinstance(found, list):
+        raise TypeError(f"{found!r} is no list")
+    return found

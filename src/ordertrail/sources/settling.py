@@ -1,0 +1,175 @@
+"""When a file is complete: nobody writes to it, and it has rested. Pure: times and answers arrive as arguments.
+
+A rest is measured by two looks and our own monotonic clock: what a file server's clock says of a file is never
+compared with ours. On a disk of this machine the times of the file are from this machine's clock, so that one look is
+enough there: a ctime older than `settle_s` is a rest. Nobody can set ctime, and every write and every change of the
+other times moves it. A clock that is set forward in that second can make a rest look longer; that nobody has the file
+open is known without a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ordertrail.model import FileIdentity
+
+CLOCK_SKEW_S = 600.0
+"""How far ahead of the clock a ctime may be and still be waited for: beyond it the clock was set back, in seconds."""
+
+HOLD_S = 60.0
+"""A file that was seen to be opened counts as complete only when unchanged for this long, where the system cannot say
+whether it still is open: the word of its closing can be lost. In seconds."""
+
+NOT_SETTLED = "not settled"
+"""Why a file waits that has not rested yet."""
+
+STILL_OPEN = "still open for writing"
+"""Why a file waits that somebody has open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the looks at a file so far have shown.
+
+    Attributes:
+        first_seen: When it was first seen to wait; aware UTC.
+        identity: At the last look; None when nobody takes it, or after the machine was started again.
+        since_s: Since when it is unchanged, by the monotonic clock, in seconds.
+        restless: At the last look only inode or ctime were others than before: some mounts make them up each time.
+        sha256: Of a restless file at the last look.
+    """
+
+    first_seen: datetime
+    identity: FileIdentity | None = None
+    since_s: float = 0.0
+    restless: bool = False
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look shows of a file, beside its `stat`.
+
+    Attributes:
+        local: It is on a disk of this machine.
+        written: Somebody has it open for writing; None when the system does not tell.
+        opened: An event told that it was made, and none that it was closed.
+        closed: An event told that it was closed.
+    """
+
+    local: bool
+    written: bool | None
+    opened: bool = False
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a file is taken.
+
+    Attributes:
+        reason: Why it waits, None when it is complete.
+        rest_s: So many seconds from now another look could find it rested; None when that cannot be said.
+    """
+
+    reason: str | None = None
+    rest_s: float | None = None
+
+
+def looked(before: Look | None, identity: FileIdentity, at_s: float, now: datetime, *, local: bool) -> Look:
+    """The look at a file after the one `before`.
+
+    Args:
+        before: None at the first look.
+        identity: Its `stat` now.
+        at_s: The monotonic clock, in seconds.
+        now: Aware UTC.
+        local: It is on a disk of this machine, where inode and ctime can be trusted.
+    """
+    if before is None:
+        return Look(now, identity, at_s)
+    if before.identity == identity and not before.restless:
+        return before
+    same = before.identity is not None and loose(before.identity) == loose(identity)
+    if same and not local and before.identity != identity:
+        return replace(before, identity=identity, restless=True)
+    return Look(before.first_seen, identity, at_s)
+
+
+def hashed(look: Look, before: Look | None, sha256: str, at_s: float) -> Look:
+    """A restless file's look with its hash: it rests since the first look with this one."""
+    known = before is not None and before.sha256 == sha256
+    return replace(look, sha256=sha256, since_s=look.since_s if known else at_s)
+
+
+def judge(sight: Sight, look: Look, at_s: float, now_ns: int, settle_s: float) -> Verdict:
+    """Whether a file is complete.
+
+    Args:
+        sight: What the system says.
+        look: The looks so far, this one included.
+        at_s: The monotonic clock, in seconds.
+        now_ns: The wall clock, nanoseconds since 1970 UTC; compared with times of local files only.
+        settle_s: How long a file must rest, in seconds; 0 takes what nobody has open.
+    """
+    if sight.written:
+        return Verdict(STILL_OPEN)
+    assert look.identity is not None
+    rested_s = at_s - look.since_s
+    if look.restless:
+        # Two equal hashes: `since_s` is that of the first.
+        seen_twice = look.sha256 is not None and at_s > look.since_s
+        return Verdict() if seen_twice and rested_s >= settle_s else Verdict(NOT_SETTLED, max(0.0, settle_s - rested_s))
+    if sight.closed:
+        return Verdict()
+    if sight.opened and sight.written is None and rested_s < HOLD_S:
+        return Verdict(STILL_OPEN)
+    if settle_s <= 0 or rested_s >= settle_s:
+        return Verdict()
+    if not sight.local:
+        return Verdict(NOT_SETTLED, settle_s - rested_s)
+    return Verdict() if settled(look.identity, now_ns, settle_s) else Verdict(NOT_SETTLED)
+
+
+def settled(identity: FileIdentity, now_ns: int, settle_s: float) -> bool:
+    """Whether a local file has been unchanged for `settle_s`, as far as the clock tells.
+
+    A ctime further ahead of the clock than `CLOCK_SKEW_S` was made before the clock was set back, and must not block
+    for ever. mtime counts too, for file systems that keep no ctime, unless it lies in the future: there it can only
+    have been set by hand.
+
+    Args:
+        identity: Of the file.
+        now_ns: Nanoseconds since 1970 UTC.
+        settle_s: Seconds; 0 takes every file.
+    """
+    settle_ns = round(settle_s * 1e9)
+    if settle_ns <= 0:
+        return True
+    skew_ns = round(CLOCK_SKEW_S * 1e9)
+    changed = -skew_ns < now_ns - identity.ctime_ns < settle_ns
+    written = 0 <= now_ns - identity.mtime_ns < settle_ns
+    return not (changed or written)
+
+
+def loose(identity: FileIdentity) -> FileIdentity:
+    """The identity of a file on a mount that makes up inodes and ctimes: size and mtime only."""
+    return FileIdentity(0, 0, identity.size_bytes, identity.mtime_ns, 0)
+
+
+def is_loose(identity: FileIdentity) -> bool:
+    """Whether an identity is one of `loose`."""
+    return identity.inode == 0 and identity.device == 0
+
+
+def same_file(one: FileIdentity, other: FileIdentity) -> bool:
+    """Equal in all but ctime, which a rename or a link moves; loose ones in size and mtime."""
+    if is_loose(one) or is_loose(other):
+        one, other = loose(one), loose(other)
+    return (one.device, one.inode, one.size_bytes, one.mtime_ns) == (
+        other.device,
+        other.inode,
+        other.size_bytes,
+        other.mtime_ns,
+    )
