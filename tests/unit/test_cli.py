@@ -15,11 +15,10 @@ from click.testing import CliRunner, Result
 from ordertrail import doctor
 from ordertrail.cli import COMMANDS, cli, errors
 from ordertrail.cli.frame import Frame, _log_line, point_in_time
-from ordertrail.cli.render import cell, outcomes, plural, rejects_csv
+from ordertrail.cli.render import cell, outcomes, plural
 from ordertrail.cli.screen import Column, Screen, json_text, shown
 from ordertrail.errors import ForeignChangeError, OrdertrailError, PassRunningError, QueryError, StorageError
 from ordertrail.model import RowCounts
-from ordertrail.rows import Rows
 
 ESC = "\x1b[31mred\x1b[0m\x9b1m"
 
@@ -188,14 +187,6 @@ def test_cells_and_words() -> None:
     assert outcomes(RowCounts(3, inserted=1, rejected=2)) == "1 inserted, 2 rejected"
     assert plural(1, "delivery") == "1 delivery"
     assert plural(2000, "delivery") == "2,000 deliveries"
-
-
-def test_a_csv_for_the_vendor_changes_no_value_unless_a_terminal_shows_it() -> None:
-    names = ("vendor", "file_name", "file_row", "column", "value", "rule", "reason", "raw")
-    found = Rows(names, (("acme", "a.csv", 3, "status", f'=1+"{ESC}', "allowed", "not allowed", "a\nb"),))
-    assert f'"=1+""{ESC}"' in rejects_csv(found, terminal=False)
-    assert '"a\nb"' in rejects_csv(found, terminal=False)
-    assert "\x1b" not in rejects_csv(found, terminal=True)
 
 
 def test_log_lines_are_one_safe_line() -> None:

@@ -1,22 +1,25 @@
 """What a person sees: lines and tables, on a terminal with colour and rules, in a pipe as plain columns.
 
-Everything from files and tables goes through `shown`: no control character reaches a terminal, and nothing is read
-as markup.
+Everything from files and tables goes through `shown`: no control character and nothing without a shape reaches a
+terminal, and nothing is read as markup.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from ordertrail.rules.unseen import shown, shown_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+__all__ = ["Column", "Json", "Row", "Screen", "Style", "json_text", "on_terminal", "shown"]
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 """What a JSON document is made of."""
@@ -26,14 +29,6 @@ Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 _GAP = "  "
 _INDENT = "    "
 _MIN_COLUMN_WIDTH = 13  # below it a folded cell is no longer readable
-# Controls, marks that end a line or turn the writing direction, halves of characters.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-def shown(text: str) -> str:
-    r"""Text as one line that a terminal only prints: what it would obey becomes an escape such as `\x1b`."""
-    return _UNSAFE.sub(_escaped, text)
 
 
 def json_text(document: Json, *, indent: int | None = 2) -> str:
@@ -44,8 +39,7 @@ def json_text(document: Json, *, indent: int | None = 2) -> str:
         indent: None keeps it on one line.
     """
     text = json.dumps(document, ensure_ascii=not _prints_unicode(), indent=indent)
-    # What is matched stands inside strings only: json escapes the rest, and breaks lines itself.
-    return re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", _json_escaped, text) + "\n"
+    return shown_json(text) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +242,3 @@ def _rich_text(text: str, style: Style = "") -> Text:
 
 def _prints_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}")
-
-
-def _json_escaped(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"

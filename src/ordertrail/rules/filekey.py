@@ -22,7 +22,7 @@ _MAX_EXTENSION_BYTES = 32
 
 _DATE_IN_NAME = re.compile(r"(?<![0-9])[0-9]{4}([_-]?)[0-9]{2}\1[0-9]{2}(?![0-9])")
 
-# Sets that stand between `[` and `]` of a regular expression. The first needs an escape in every text; U+2028 and
+# A set that stands between `[` and `]` of a regular expression, and never changes: see `rules.unseen`. U+2028 and
 # U+2029 end a line for many readers, U+061C, U+200E and U+200F turn the writing direction as U+202A does.
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
