@@ -2,7 +2,7 @@
 
 Keys, times, contents and file dates come from pools of two to four values, so that ties, repeats and late rows
 are the rule and not the exception. `feeds()` gives the files, `batchings(files)` a way for them to arrive.
-Load them with `FEED_VENDORS`, `FEED_MAX_REJECT_SHARE` and the default contract.
+Load them with `FEED_VENDORS`, `FEED_LIMITS` and the default contract.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from ordertrail.model import Vendor
 
 FEED_VENDORS = (Vendor("acme", "acme/*.csv"), Vendor("blue", "blue/*.csv", absent=("address",)))
-FEED_MAX_REJECT_SHARE = 0.5  # half a small file may be bad, so that good rows beside bad ones are met often
+# Half a small file may be bad, so that good rows beside bad ones are met often, and quarantined files as well.
+FEED_LIMITS = {"max_reject_share": 0.5, "min_rejects": 2}
 MAX_FILES = 6
 MAX_ROWS = 6
 

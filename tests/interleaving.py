@@ -216,7 +216,7 @@ class World:
             content = csv_bytes(rows) + b"\n" * self.passes
             file = FeedFile(dated(chance.randint(20, 22), f"_{self.passes}"), content, NOON_NS)
             self.house.drop_all([file])
-            accepted += judge_file(file, default_contract(), (Vendor("default"),), 0.2)[1]
+            accepted += judge_file(file, default_contract(), (Vendor("default"),), 0.2, 5)[1]
         self.house.run()
         self._load(accepted)
 

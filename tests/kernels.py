@@ -64,7 +64,8 @@ def parse(
     kernel = Kernel(con, contract, vendor, map_header(header, contract, vendor))
     failed: dict[int, OrdertrailError] = {}
     files = [KernelFile(3, lambda: io.BytesIO(data), failed)]
-    heads = pa.table({"d": pa.array([3], pa.int32()), "limit_us": pa.array([limit_us], pa.int64())})
+    limits = pa.array([limit_us], pa.int64())
+    heads = pa.table({"d": pa.array([3], pa.int32()), "limit_us": limits, "dated": ["that of the test"]})
     rows_path, rejects_path = folder / "rows.parquet", folder / "rejects.parquet"
     rows_path.unlink(missing_ok=True)
     rejects_path.unlink(missing_ok=True)

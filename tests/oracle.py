@@ -14,7 +14,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -156,6 +159,7 @@ def judge(
     vendors: Sequence[Vendor] = (Vendor("default"),),
     *,
     max_reject_share: float = 0.2,
+    min_rejects: int = 5,
 ) -> Verdict:
     """Say what the target must be after all these files, and what must become of each.
 
@@ -164,6 +168,7 @@ def judge(
         contract: The default contract if None.
         vendors: The first whose glob takes a file has it.
         max_reject_share: A file with a higher share of rejected rows is quarantined.
+        min_rejects: With fewer rejected rows it is not, unless all are, or the share is 0.
 
     Returns:
         The target by key, with dates and aware UTC datetimes, and a verdict a file.
@@ -172,7 +177,7 @@ def judge(
     by_key: dict[Key, list[Accepted]] = {}
     verdicts: list[FileVerdict] = []
     for file in files:
-        verdict, rows = judge_file(file, contract, vendors, max_reject_share)
+        verdict, rows = judge_file(file, contract, vendors, max_reject_share, min_rejects)
         verdicts.append(verdict)
         for row in rows:
             by_key.setdefault(tuple(row.values[name] for name in contract.key), []).append(row)
@@ -219,7 +224,7 @@ def mark_repeatable(verdicts: Sequence[FileVerdict]) -> tuple[FileVerdict, ...]:
 
 
 def judge_file(
-    file: InputFile, contract: Contract, vendors: Sequence[Vendor], max_reject_share: float
+    file: InputFile, contract: Contract, vendors: Sequence[Vendor], max_reject_share: float, min_rejects: int
 ) -> tuple[FileVerdict, list[Accepted]]:
     """One file's verdict (`repeatable` still open) and its accepted rows."""
     vendor = next((v for v in vendors if glob_regex(v.files).fullmatch(file.path)), None)
@@ -236,7 +241,8 @@ def judge_file(
         return FileVerdict(file.path, None, "left", "", 0, 0, (), sha256, order), []
     reading = read_file(file.content, order, contract, vendor)
     rejected = len({row for row, _, _ in reading.rejects})
-    if reading.state == "loaded" and rejected > max_reject_share * reading.parsed:
+    enough = rejected >= min_rejects or rejected == reading.parsed or max_reject_share == 0
+    if reading.state == "loaded" and enough and rejected > max_reject_share * reading.parsed:
         reading.quarantine("reject share")
     if reading.state == "quarantined":
         rejected = reading.parsed
@@ -337,6 +343,8 @@ def cell_value(cell: str, column: Column, contract: Contract, vendor: Vendor) ->
         case "string":
             if (column.identifier or column.name in contract.key) and DAMAGED.fullmatch(cell):
                 raise BadValue("damaged")
+            if column.identifier or column.name in contract.key:
+                check_visible(cell)
             return cell
         case "date":
             return date_value(cell, formats)
@@ -346,13 +354,32 @@ def cell_value(cell: str, column: Column, contract: Contract, vendor: Vendor) ->
             return number_value(cell, column.type)
 
 
+def check_visible(cell: str) -> None:
+    """An identifier has no control or format character, no end of a line, and no sign for a byte that was lost."""
+    if any(unicodedata.category(one) in ("Cc", "Cf", "Zl", "Zp") or one == "\ufffd" for one in cell):
+        raise BadValue("invisible")
+
+
+def double_value(cell: str) -> float:
+    """A double whose digits are those of the text: 15 always are, 16 and 17 may be."""
+    number = Decimal(cell)
+    digits = "".join(map(str, number.as_tuple().digits)).strip("0")
+    value = float(cell)
+    if not math.isfinite(value):
+        raise BadValue("double")
+    kept = f"{value:.{max(len(digits), 1) - 1}e}".partition("e")[0].replace(".", "").lstrip("-").rstrip("0")
+    if len(digits) > 17 or (len(digits) > 15 and kept != digits) or (digits and abs(value) < sys.float_info.min):
+        raise BadValue("rounded")
+    return value
+
+
 def number_value(cell: str, type_: str) -> Value:
     """Whole numbers, doubles, decimals and booleans; nothing is rounded or cut in silence."""
     try:
         if type_ == "boolean":
             return TRUTH[cell.lower()]
         if type_ == "double":
-            return float(cell)
+            return double_value(cell)
         number = Decimal(cell)
         if type_ in ("int", "bigint"):
             bits = 31 if type_ == "int" else 63
@@ -410,7 +437,7 @@ def wall_and_zone(cell: str, pattern: str) -> tuple[datetime, str | None] | None
     """What the wall clock shows and the zone beside it, an offset or a name; None where the pattern does not fit."""
     shape, plain = "", ""
     for piece in re.findall(r"%.|[^%]+", pattern):
-        shape += SHAPES.get(piece) or ("(?:.*)" if piece.startswith("%") else re.escape(piece))
+        shape += SHAPES.get(piece) or (r"\S*" if piece.startswith("%") else re.escape(piece))
         plain += "" if piece in SHAPES else piece
     match = re.fullmatch(shape, cell)
     if match is None:

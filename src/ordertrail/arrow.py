@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 _TYPES = {
     "string": pa.string(),
     "bigint": pa.int64(),
@@ -46,6 +47,16 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _arrow_type(type_name: str) -> pa.DataType:
     decimal = decimal_of(type_name)
     return _TYPES[type_name] if decimal is None else pa.decimal128(*decimal)
+
+
+def is_printable_ascii(texts: pa.StringArray) -> bool:
+    """Whether no text has another byte than the printable ones of ASCII; looks at all bytes at once, in no time."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return True
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    found = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    return not len(found) or bool(found.min() >= _FIRST_PRINTABLE and found.max() <= _LAST_PRINTABLE)
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:

@@ -34,6 +34,7 @@ from ordertrail.config_template import (
 from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.model import Contract, Mode, Vendor
+from ordertrail.rules.planning import Limits
 from ordertrail.rules.secrets import masked, masked_value
 
 __all__ = [
@@ -163,6 +164,8 @@ class Config:
         spark: How the engine `spark` finds its session and its tables.
         source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
         waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
+        min_rejects: With fewer rejected rows `max_reject_share` does not apply.
+        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
         folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
             (`engines.choice.placed`), and where they are in none.
     """
@@ -188,7 +191,14 @@ class Config:
     spark: SparkSettings = SparkSettings()
     source_marker: SourceMarker = "write"
     waiting_warn_h: float = 2.0
+    min_rejects: int = 5
+    max_file_ahead_d: float = 366.0
     folders: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """What a file may be like and still be loaded."""
+        return Limits(self.max_reject_share, self.min_rejects, self.max_file_ahead_d)
 
     @property
     def by_name(self) -> bool:
@@ -475,6 +485,8 @@ def _config(
         vendors=vendors,
         file=file,
         source_marker=_source_marker(section, fail),
+        min_rejects=section.min_rejects,
+        max_file_ahead_d=section.max_file_ahead_d,
     )
 
 
@@ -496,6 +508,10 @@ def _check_numbers(section: PipelineSection, fail: Fail) -> None:
     if not 0 <= section.max_reject_share <= 1:
         hint = "use a share such as 0.2 for 20 %"
         fail("pipeline.max_reject_share", section.max_reject_share, "must be from 0 to 1", hint)
+    if section.min_rejects < 1:
+        fail("pipeline.min_rejects", section.min_rejects, "must be at least 1", "5 is the default; 1 has no floor")
+    if section.max_file_ahead_d < 0:
+        fail("pipeline.max_file_ahead_d", section.max_file_ahead_d, "must not be negative", "366 days is the default")
     if section.threads < 0:
         fail("pipeline.threads", section.threads, "must not be negative", "use 0 for all cores")
     if section.memory_limit_mb < _MIN_MEMORY_MB:

@@ -98,6 +98,14 @@ class PipelineSection(Section):
     max_reject_share: float = Field(
         0.2, description="Share of rejected rows, 0 to 1, above which a delivery is quarantined: nothing of it lands."
     )
+    min_rejects: int = Field(
+        5,
+        description="Rejected rows from which max_reject_share applies, unless all rows are rejected or it is 0.",
+    )
+    max_file_ahead_d: float = Field(
+        366.0,
+        description="A file whose name says a day more than this beyond its modification time is held, in days.",
+    )
     deletion_vectors: bool = Field(
         True,
         description="A new target marks rows that are updated in deletion vectors; false rewrites their files, which "

@@ -44,7 +44,8 @@ def quarantined(house: House, file_name: str) -> Row:
 
 def test_leading_zeros_live(house: House) -> None:
     """P5: inference makes 007 a 7; keys are text, trimmed and nothing else."""
-    house.drop(dated(20), csv_bytes([cells("007", EARLY), cells("7", EARLY), cells(" 0070\t", EARLY)]))
+    blanks = ("O0070", " 0070\t", *cells("0070", EARLY)[2:])
+    house.drop(dated(20), csv_bytes([cells("007", EARLY), cells("7", EARLY), blanks]))
     house.run()
     assert sorted(house.target()) == [("007",), ("0070",), ("7",)]
     assert house.target()["007",]["order_num"] == "O007"
@@ -354,15 +355,52 @@ def test_a_missing_column_quarantines_the_file(house: House) -> None:
 
 def test_too_many_rejects_quarantine_the_file(house: House) -> None:
     """Above `max_reject_share` (0.2) nothing of the file lands; at it the good rows do."""
-    rows = [cells(key, EARLY) for key in "ABCD"]
-    house.drop(dated(20), csv_bytes([*rows, cells("X", "never"), cells("Y", "never")]))
+    rows = [cells(f"K{n}", EARLY) for n in range(20)]
+    house.drop(dated(20), csv_bytes([*rows, *[cells("X", "never")] * 6]))
     house.run()
     row = quarantined(house, dated(20))
-    assert (row["rows_rejected"], "2 of 6" in str(row["reason"])) == (6, True)
-    assert [r["file_row"] for r in sorted(house.rows("rejects"), key=lambda r: str(r["file_row"]))] == [5, 6]
-    house.drop(dated(21), csv_bytes([*rows, cells("X", "never")]))
+    assert (row["rows_rejected"], "6 of 26" in str(row["reason"])) == (26, True)
+    assert sorted(int(str(r["file_row"])) for r in house.rows("rejects")) == [21, 22, 23, 24, 25, 26]
+    house.drop(dated(21), csv_bytes([*rows, *[cells("X", "never")] * 5]))
     assert house.run().deliveries[0].state is State.LOADED
-    assert len(house.target()) == 4
+    assert len(house.target()) == 20
+
+
+def test_one_typo_in_a_small_file_is_one_reject(house: House) -> None:
+    """`max_reject_share` counts from `min_rejects` (5) on: a quarter of four rows is no sign of a broken export."""
+    house.drop(dated(20), csv_bytes([*(cells(key, EARLY) for key in "ABC"), cells("D", "never")]))
+    report = house.run()
+    assert (report.needs_person, report.deliveries[0].state, report.rows.rejected) == (False, State.LOADED, 1)
+    assert len(house.target()) == 3
+    house.drop(dated(21), csv_bytes([cells(key, "never") for key in "ABCD"]))
+    assert house.run().deliveries[0].state is State.QUARANTINED, "without a good row it is the file that is bad"
+
+
+def test_a_file_whose_name_is_far_ahead_of_its_time_is_held(house: House) -> None:
+    """With that day it would win every tie for decades, and its rows could lie as far in the future."""
+    house.drop("order_tracking_2062_11_23.csv", csv_bytes([cells("A", "2062-11-23 08:00:00")]))
+    house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
+    report = house.run()
+    assert report.needs_person
+    states = {d.file_name: (d.state, d.rows.parsed) for d in report.deliveries}
+    assert states == {"order_tracking_2062_11_23.csv": (State.HELD, 0), dated(20): (State.LOADED, 1)}
+    [row] = [r for r in house.rows("deliveries") if r["state"] == "held"]
+    assert "its name says 2062-11-23" in str(row["reason"])
+    assert (house.config.archive / str(row["archived_to"])).exists()
+    assert len(house.target()) == 1
+    house.drop(dated(21), csv_bytes([cells("A", EARLY, status="DELIVERED")]))
+    assert house.run().rows.updated == 1
+
+
+def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House) -> None:
+    """A file without a date in its name and with an old modification time: the reason says what it goes by."""
+    house.drop("undated.csv", csv_bytes([cells("A", EARLY)]), 1_577_872_800 * 10**9)
+    house.run()
+    [reject] = house.rows("rejects")
+    assert reject["rule"] == "future"
+    assert str(reject["reason"]).endswith(
+        "the file's date, 2020-01-01 10:00 UTC, when it was last modified, for its name says no date"
+    )
 
 
 def test_a_quarantined_file_does_not_take_its_neighbours_with_it(house: House) -> None:

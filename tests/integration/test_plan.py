@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ordertrail.errors import UsageError
 from ordertrail.model import RowCounts, State, Vendor
 from ordertrail.preview import MAX_REJECTS, PlanReport, plan_files
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, Batches, batchings, feeds
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, feeds
 from tests.harness import NOON_NS, House, open_house, without_fsync
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -158,7 +158,7 @@ def test_only_the_first_rejects_are_shown(tmp_path: Path) -> None:
 def test_any_feed_is_planned_as_it_then_goes(
     tmp_path_factory: pytest.TempPathFactory, batches: Batches, planned: int
 ) -> None:
-    house = open_house(tmp_path_factory.mktemp("feed"), vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    house = open_house(tmp_path_factory.mktemp("feed"), vendors=FEED_VENDORS, **FEED_LIMITS)
     with without_fsync():
         for number, files in enumerate(batches):
             house.drop_all(files)

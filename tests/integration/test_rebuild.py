@@ -26,7 +26,7 @@ from ordertrail.errors import CommitConflictError, ForeignChangeError, Ordertrai
 from ordertrail.lock import pipeline_lock
 from ordertrail.rebuild import Differences, RebuildReport, rebuild
 from ordertrail.verify import verify
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 from tests.oracle import Row
 
@@ -109,7 +109,7 @@ def lives(draw: st.DrawFn, *, absent: bool) -> Batches:
 
 def check_rebuild(batches: Batches) -> None:
     with tempfile.TemporaryDirectory() as folder, without_fsync():
-        house = open_house(Path(folder), vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+        house = open_house(Path(folder), vendors=FEED_VENDORS, **FEED_LIMITS)
         for files in batches:
             house.drop_all(files)
             house.run()

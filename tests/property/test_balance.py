@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from ordertrail.model import Outcome, RowCounts, RunReport
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, FeedFile
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
 from tests.harness import House, bag, check_books, open_house, without_fsync
 from tests.oracle import Accepted, FileVerdict, Row, default_contract, judge_file
 from tests.property.test_order import FEEDS, Arrival, arrivals
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.property, pytest.mark.slow]
 def test_every_row_of_every_delivery_is_accounted_for(arrival: Arrival) -> None:
     """P3: counts balance, and are those of the oracle; history holds every accepted row, rejects every other."""
     with tempfile.TemporaryDirectory() as folder, without_fsync():
-        house = open_house(Path(folder), vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+        house = open_house(Path(folder), vendors=FEED_VENDORS, **FEED_LIMITS)
         for files in arrival[1]:
             house.drop_all(files)
             check_pass(house, files, house.run())
@@ -44,7 +44,7 @@ def check_pass(house: House, files: tuple[FeedFile, ...], report: RunReport) -> 
         assert found.rows.balanced
         assert found.rows == RowCounts(*(row[f"rows_{name}"] for name in ("parsed", *Outcome)))  # type: ignore[arg-type]
         assert (row["state"], row["batch"]) == (str(found.state), report.batch)
-        verdict, accepted = judge_file(file, default_contract(), FEED_VENDORS, FEED_MAX_REJECT_SHARE)
+        verdict, accepted = judge_file(file, default_contract(), FEED_VENDORS, *FEED_LIMITS.values())
         check_delivery(house, row, verdict, accepted)
 
 

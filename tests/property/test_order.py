@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.feeds import (
-    FEED_MAX_REJECT_SHARE,
+    FEED_LIMITS,
     FEED_VENDORS,
     LAYOUTS,
     TIE_TIME,
@@ -46,7 +46,7 @@ def arrivals(draw: st.DrawFn, *, absent: bool = False) -> Arrival:
 
 def load(root: Path, batches: Batches, engine: str = "embedded") -> House:
     """A house where the batches came one after the other."""
-    house = open_house(root, engine=engine, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    house = open_house(root, engine=engine, vendors=FEED_VENDORS, **FEED_LIMITS)
     for files in batches:
         house.drop_all(files)
         house.run()
@@ -57,7 +57,7 @@ def expected_target(files: Sequence[FeedFile]) -> dict[Key, Row]:
     """The oracle's target, with `_rescued` of each key's newest row."""
     newest: dict[Key, tuple[RowOrder, str | None]] = {}
     for file in files:
-        verdict, rows = judge_file(file, default_contract(), FEED_VENDORS, FEED_MAX_REJECT_SHARE)
+        verdict, rows = judge_file(file, default_contract(), FEED_VENDORS, *FEED_LIMITS.values())
         if verdict.state != "loaded":
             continue
         header = next(csv.reader([file.content.decode().splitlines()[0]]))
@@ -66,7 +66,7 @@ def expected_target(files: Sequence[FeedFile]) -> dict[Key, Row]:
             key = (row.values["tracking_num"],)
             if key not in newest or newest[key][0] < row.order:
                 newest[key] = row.order, rescued
-    target = judge(files, None, FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE).target
+    target = judge(files, None, FEED_VENDORS, **FEED_LIMITS).target
     return {key: {**row, "_rescued": newest[key][1]} for key, row in target.items()}
 
 

@@ -61,7 +61,7 @@ def read(pattern: str, text: str) -> tuple[datetime, int | str | None] | None:
             case "%f" | "%g" | "%n":
                 shape += r"(?P<fraction>\d{1,9})"
             case _:
-                shape += "(.*)" if piece.startswith("%") else re.escape(piece)
+                shape += r"\S*" if piece.startswith("%") else re.escape(piece)
                 python += piece
     found = re.fullmatch(shape, text)
     if found is None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from ordertrail.config import SparkSettings
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS
+from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import House, open_house
 from tests.spark.jars import jars
 
@@ -30,9 +30,7 @@ SETTINGS = {
 def house_of(folder: Path) -> House:
     """The pipeline, its batches parsed and weighed by executors."""
     settings = SparkSettings(master=MASTER, driver_max_bytes=0, conf=tuple(sorted(SETTINGS.items())))
-    return open_house(
-        folder, engine="spark", vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE, spark=settings
-    )
+    return open_house(folder, engine="spark", vendors=FEED_VENDORS, **FEED_LIMITS, spark=settings)
 
 
 def driver_port() -> str:

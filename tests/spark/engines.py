@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ordertrail.config import SparkSettings
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, NO_ADDRESS, FeedFile, cells, csv_bytes
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, NO_ADDRESS, FeedFile, cells, csv_bytes
 from tests.harness import CLOCKS, House, bag, columns_of, open_house
 from tests.oracle import Row
 from tests.spark.session import Spark
@@ -63,7 +63,7 @@ def load(
     root: Path, batches: Sequence[Sequence[FeedFile]], engines: Callable[[int], tuple[str, SparkSettings]]
 ) -> House:
     """A house where batches came one after the other, each taken in by an engine of its own."""
-    house = open_house(root, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    house = open_house(root, vendors=FEED_VENDORS, **FEED_LIMITS)
     for number, files in enumerate(batches):
         house.drop_all(files)
         engine, settings = engines(number)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ordertrail.config import SparkSettings
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS
+from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import open_house
 from tests.spark.session import start
 
@@ -31,7 +31,7 @@ def main() -> None:
         folder,
         engine="spark",
         vendors=FEED_VENDORS,
-        max_reject_share=FEED_MAX_REJECT_SHARE,
+        **FEED_LIMITS,
         spark=SparkSettings(),
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, FeedFile
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
 from tests.harness import House, check_books, open_house
 from tests.spark.engines import EMBEDDED, IN_EXECUTORS, ON_DRIVER, Crash, check_same, crash_at, feed, load, state
 from tests.spark.session import Spark
@@ -47,7 +47,7 @@ def second_batch(first: Path, folder: Path) -> House:
     """A copy of it, the files of the second batch waiting."""
     shutil.copytree(first, folder)
     shutil.rmtree(folder / "source")
-    house = open_house(folder, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    house = open_house(folder, vendors=FEED_VENDORS, **FEED_LIMITS)
     house.drop_all(BATCHES[1])
     return house
 

@@ -24,7 +24,7 @@ from ordertrail.rebuild import rebuild
 from ordertrail.status import Reader
 from ordertrail.verify import verify
 from ordertrail.watch_maintenance import due_reasons
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS
+from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import House, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state
 from tests.spark.session import CATALOG, Spark
@@ -49,7 +49,7 @@ def named(tmp_path: Path, spark: Spark) -> Iterator[Named]:
             tmp_path / "named",
             engine="spark",
             vendors=FEED_VENDORS,
-            max_reject_share=FEED_MAX_REJECT_SHARE,
+            **FEED_LIMITS,
             tables=Tables(*names),
             spark=SparkSettings(tables=tables),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -345,6 +346,47 @@ def test_an_ambiguous_local_time_is_the_earlier_one_and_marked(read: Cells) -> N
         utc(2026, 11, 1, 8),
     ]
     assert [row["_rescued"] for row in rows.values()] == ['{"_ambiguous_time":["x"]}', None, None]
+
+
+def test_a_vendors_own_column_of_our_marks_name_is_kept_beside_the_mark(con: Any, tmp_path: Path) -> None:
+    vendor = Vendor("acme", timezone="America/Chicago")
+    names = ("_ambiguous_time", "_ambiguous_time (2)")
+    data = csv_of(("k", "e", "x", *names), ("K", EVENT, "2026-11-01 01:30:00", "theirs", "too"))
+    [row] = parse(con, tmp_path, data, contract_of(Column("x", "timestamp")), vendor).rows.values()
+    assert json.loads(row["_rescued"]) == {
+        "_ambiguous_time": ["x"], "_ambiguous_time (2)": "too", "_ambiguous_time (3)": "theirs",
+    }  # fmt: skip
+
+
+def test_a_number_that_a_double_would_change_is_a_reject(read: Cells) -> None:
+    kept = [
+        "9007199254740992", "9007199254740994", "0.1", "123456789012345", "0.30000000000000004", "1e22", "5e-3",
+        "100000000000000000000000", "0.1000000000000000000", "000000000000000000001.5", "-9007199254740992.0", "0",
+        "0.000000000000000000000", "-0.0", "2.2250738585072014e-308", "52.520006599999995", "1.7976931348623157e308",
+    ]  # fmt: skip
+    changed = [
+        "9007199254740993", "-9007199254740993", "0.1234567890123456789", "12345678901234567890", "1e-400", "1e-320",
+        "3.14159265358979323846", "90071992547409.921", "52.520006599999998", "123456789012345678",
+    ]  # fmt: skip
+    check(read, Column("x", "double"), [(text, float(text)) for text in kept], "rounded")
+    check(read, Column("x", "double"), [(text, REJECT) for text in changed], "rounded")
+    [error] = read(changed[:1], Column("x", "double")).errors[1]
+    assert "decimal(p,s), bigint or string" in error["reason"]
+
+
+HIDDEN = [
+    "K\u200b1", "K1\u200b", "\u202eK1", "K\u20661", "K1\ufeff", "K\ufffd1", "K\x1b[0m", "K\t1", "K\n1", "K\x7f1",
+    "K\u00ad1", "K\u20281", "K\U000e00311", "K\x851",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("others", [[], ["KÜ1", "K1"]])
+def test_characters_that_nobody_sees_are_no_part_of_an_identifier(read: Cells, others: list[str]) -> None:
+    seen = ["K1", "Ku\u0308-1", "Ω/1", "顧客1", "K 1", "📦", *others]
+    parsed = read([*HIDDEN, *seen], Column("x", "string", identifier=True))
+    assert [parsed.rows[n]["x"] for n in sorted(parsed.rows)] == seen
+    assert {error["rule"] for errors in parsed.errors.values() for error in errors} == {"invisible"}
+    assert len(read(HIDDEN, Column("x", "string")).rows) == len(HIDDEN), "other texts are left alone"
 
 
 @pytest.mark.parametrize(

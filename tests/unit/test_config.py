@@ -259,6 +259,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (pipeline("source_marker = 'maybe'"), "pipeline.source_marker = 'maybe'", "no such choice", '"require"'),
     (pipeline("max_reject_share = 1.1"), "pipeline.max_reject_share = 1.1", "from 0 to 1", "0.2 for 20 %"),
     (pipeline("max_reject_share = -0.1"), "pipeline.max_reject_share = -0.1", "from 0 to 1", "0.2 for 20 %"),
+    (pipeline("min_rejects = 0"), "pipeline.min_rejects = 0", "at least 1", "5 is the default"),
+    (pipeline("max_file_ahead_d = -1"), "pipeline.max_file_ahead_d = -1", "not be negative", "366 days"),
     (pipeline("threads = 1.5"), "pipeline.threads = 1.5", "must be a whole number", "threads = 0"),
     (pipeline("threads = -1"), "pipeline.threads = -1", "must not be negative", "0 for all cores"),
     (pipeline("memory_limit_mb = 1"), "pipeline.memory_limit_mb = 1", "too little", "at least 64"),

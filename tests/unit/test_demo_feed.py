@@ -109,7 +109,7 @@ def test_the_demo_holds_other_spellings_encodings_quoted_newlines_and_leading_ze
 
 def test_the_demo_holds_repeats_late_rows_cumulative_files_and_statuses_nobody_lists() -> None:
     files = demo_files(TODAY)
-    rows = [r for f in files for r in judge_file(f, default_contract(), demo_vendors(), 0.2)[1]]
+    rows = [r for f in files for r in judge_file(f, default_contract(), demo_vendors(), 0.2, 5)[1]]
     first_day = next(f for f in files if f.path.endswith("2026_11_19.csv"))
     assert max(Counter(first_day.content.splitlines()).values()) == 2
     blue = [
@@ -133,7 +133,7 @@ def test_the_showcase_has_a_rich_timeline_and_ends_delivered_at_the_right_addres
     told = [
         (r.order[0], f.path, r.values["address"])
         for f in files
-        for r in judge_file(f, default_contract(), demo_vendors(), 0.2)[1]
+        for r in judge_file(f, default_contract(), demo_vendors(), 0.2, 5)[1]
         if r.values["tracking_num"] == DEMO_SHOWCASE
     ]
     assert {path.partition("/")[0] for _, path, _ in told} == {"acme", "zip"}

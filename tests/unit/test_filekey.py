@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordertrail.model import State, Vendor
-from ordertrail.rules.filekey import archive_path, clean_name, file_date, file_key, fitted, take
+from ordertrail.rules.filekey import archive_path, clean_name, dated, file_date, file_key, fitted, take, too_far_ahead
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,35 @@ from ordertrail.rules.filekey import archive_path, clean_name, file_date, file_k
 def test_a_glob_stops_at_folders(pattern: str, path: str, taken: bool) -> None:
     vendor = Vendor("acme", pattern)
     assert take(path, [vendor]) == (vendor if taken else None)
+
+
+def test_no_name_makes_a_glob_slow() -> None:
+    """A regular expression with these stars would still be at it tomorrow."""
+    name = "a" * 250
+    for pattern in ("*a*a*a*a*a*a*a*a*a*a*b", "**a**a**a**a**a**a**a**a**b", "**/*a*a*a*a*a*a*a*/**/x*y*z"):
+        assert take(name, [Vendor("acme", pattern)]) is None
+    assert take(name + "b", [Vendor("acme", "*a*a*a*a*a*a*a*a*a*a*b")]) is not None
+    assert take(f"{name}/{name}/{name}.csv", [Vendor("acme", "**/*a*a*a*a*.csv")]) is not None
+
+
+pieces = st.lists(st.sampled_from(["*", "**", "**/", "?", "a", "b", "/", ".", "[ab]", "[!a]", "[", ".csv"]), max_size=6)
+paths = st.lists(st.sampled_from(["a", "b", "/", ".", "c", ".csv", "[", "a/"]), max_size=7).map("".join)
+
+
+@given(pieces.map("".join), paths)
+def test_a_glob_takes_what_its_regular_expression_takes(pattern: str, path: str) -> None:
+    regex, at = "", 0
+    while at < len(pattern):
+        if folders := re.compile(r"(?:\*\*/)+").match(pattern, at):
+            regex += "(?:[^/]+/)*" if at == 0 or pattern[at - 1] == "/" else ".*/"
+            at = folders.end()
+        elif stars := re.compile(r"\*+").match(pattern, at):
+            regex, at = regex + ("[^/]*" if len(stars[0]) == 1 else ".*"), stars.end()
+        elif one := re.compile(r"\?|\[ab\]|\[!a\]").match(pattern, at):
+            regex, at = regex + {"?": "[^/]", "[ab]": "[ab]", "[!a]": "[^a/]"}[one[0]], one.end()
+        else:
+            regex, at = regex + re.escape(pattern[at]), at + 1
+    assert (take(path, [Vendor("acme", pattern)]) is not None) == bool(re.fullmatch(regex, path, re.DOTALL))
 
 
 def test_the_first_vendor_that_matches_takes_the_file() -> None:
@@ -199,3 +228,46 @@ def test_a_long_name_keeps_its_extension() -> None:
     cut = archive_path("d1", "é" * 125 + ".csv", WHEN, State.LOADED).rpartition("/")[2]
     assert cut == "d1-" + "é" * 124 + ".csv"
     assert fitted("a", "." + "b" * 300) == "a." + "b" * 253
+
+
+WRITTEN_NS = 1_795_651_200 * 1_000_000_000
+"""2026-11-26 00:00 UTC."""
+
+
+@pytest.mark.parametrize(
+    ("name", "mtime_ns", "held"),
+    [
+        ("order_tracking_2026_11_23.csv", WRITTEN_NS, False),
+        ("order_tracking_2027_11_27.csv", WRITTEN_NS, False),
+        ("order_tracking_2027_11_28.csv", WRITTEN_NS, True),
+        ("order_tracking_2062_11_23.csv", WRITTEN_NS, True),
+        ("order_tracking_9999_12_31.csv", WRITTEN_NS, True),
+        ("a/9999_12_31/order_tracking_2026_11_23.csv", WRITTEN_NS, False),
+        ("order_tracking.csv", WRITTEN_NS, False),
+        ("order_tracking_1970_01_01.csv", WRITTEN_NS, False),
+        # 1970 and 1980 are no modification times: copying and unpacking leave them there.
+        ("order_tracking_2026_11_23.csv", 0, False),
+        ("order_tracking_2026_11_23.csv", 315_532_800 * 1_000_000_000, False),
+        ("order_tracking_2026_11_23.csv", 946_684_800 * 1_000_000_000, True),
+    ],
+)
+def test_a_day_far_beyond_the_time_a_file_was_written_holds_it(name: str, mtime_ns: int, held: bool) -> None:
+    reason = too_far_ahead(name, Vendor("acme"), mtime_ns, 366)
+    assert (reason is not None) == held
+    if reason is not None:
+        assert "max_file_ahead_d allows 366" in reason
+
+
+def test_why_a_file_is_held_says_both_times() -> None:
+    reason = too_far_ahead("order_tracking_2062_11_23.csv", Vendor("acme"), WRITTEN_NS, 31)
+    assert reason == (
+        "its name says 2062-11-23, 13,146 days after it was last modified, 2026-11-26 00:00 UTC; max_file_ahead_d "
+        "allows 31: give it the right name, or raise the setting, and drop it in again"
+    )
+
+
+def test_the_date_of_a_file_says_where_it_is_from() -> None:
+    assert dated("x/a_2026_11_23.csv", Vendor("acme"), WRITTEN_NS) == "2026-11-23, which its name says"
+    assert dated("a_23112026.csv", Vendor("acme", file_date="%d%m%Y"), 0) == "2026-11-23, which its name says"
+    undated = dated("a.csv", Vendor("acme"), WRITTEN_NS)
+    assert undated == "2026-11-26 00:00 UTC, when it was last modified, for its name says no date"

@@ -21,7 +21,7 @@ from ordertrail.parse import job as job_module
 from ordertrail.parse import records
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.planning import Candidate
+from ordertrail.rules.planning import Candidate, Limits
 from tests.kernels import csv_of
 from tests.oracle import default_contract
 
@@ -83,11 +83,12 @@ class Result:
 
 
 Run = Callable[..., Result]
+STRICT = Limits(max_reject_share=0.5, min_rejects=1)
 
 
 @pytest.fixture
 def run(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Run:
-    def job(files: Files, *, vendors: dict[int, Vendor] | None = None, max_reject_share: float = 0.5) -> Result:
+    def job(files: Files, *, vendors: dict[int, Vendor] | None = None, limits: Limits = STRICT) -> Result:
         folder = tmp_path / "it's here"
         folder.mkdir()
         count = itertools.count()
@@ -101,7 +102,7 @@ def run(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Run:
         parse = ParseJob(
             con,
             default_contract(),
-            max_reject_share=max_reject_share,
+            limits=limits,
             open_file=files.open,
             unchanged=files.unchanged,
             extra=[("_delivery_id", "delivery_id"), ("_file_name", "file_name"), ("_vendor", "vendor")],

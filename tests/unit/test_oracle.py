@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ordertrail.model import Column, Contract, Vendor
 from tests import feeds, oracle
-from tests.feeds import FEED_MAX_REJECT_SHARE, FEED_VENDORS, FeedFile
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
 from tests.oracle import PlainFile, Row, Value, judge
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp"
@@ -314,11 +314,17 @@ def test_an_unknown_column_matters_only_if_the_contract_is_strict() -> None:
 
 
 def test_a_reject_share_above_the_limit_takes_the_whole_file_and_one_at_it_does_not() -> None:
-    rows = [line(key=str(n)) for n in range(4)]
-    at_the_limit, above = judge([file(*rows, "bad"), file(*rows, "bad", "bad")]).files
-    assert (at_the_limit.state, at_the_limit.rejected) == ("loaded", 1)
-    assert (above.state, above.reason, above.parsed, above.rejected) == ("quarantined", "reject share", 6, 6)
-    assert not judge([file(*rows, "bad", "bad")]).target
+    rows = [line(key=str(n)) for n in range(20)]
+    at_the_limit, above = judge([file(*rows, *["bad"] * 5), file(*rows, *["bad"] * 6)]).files
+    assert (at_the_limit.state, at_the_limit.rejected) == ("loaded", 5)
+    assert (above.state, above.reason, above.parsed, above.rejected) == ("quarantined", "reject share", 26, 26)
+    assert not judge([file(*rows, *["bad"] * 6)]).target
+
+
+def test_fewer_rejects_than_five_leave_a_file_alone_unless_no_row_is_good() -> None:
+    few, all_bad = judge([file(line(), *["bad"] * 4), file(*["bad"] * 2)]).files
+    assert (few.state, all_bad.state) == ("loaded", "quarantined")
+    assert judge([file(line(), "bad")], max_reject_share=0.0).files[0].state == "quarantined"
 
 
 def test_encodings() -> None:
@@ -367,12 +373,12 @@ def test_keyed_refuses_a_key_that_is_there_twice() -> None:
 
 
 def judge_feed(files: Sequence[FeedFile]) -> oracle.Verdict:
-    return judge(files, vendors=FEED_VENDORS, max_reject_share=FEED_MAX_REJECT_SHARE)
+    return judge(files, vendors=FEED_VENDORS, **FEED_LIMITS)
 
 
 def loaded_rows(files: Sequence[FeedFile]) -> list[tuple[FeedFile, oracle.Accepted]]:
     contract = oracle.default_contract()
-    return [(f, row) for f in files for row in oracle.judge_file(f, contract, FEED_VENDORS, FEED_MAX_REJECT_SHARE)[1]]
+    return [(f, row) for f in files for row in oracle.judge_file(f, contract, FEED_VENDORS, *FEED_LIMITS.values())[1]]
 
 
 def ties_with_other_content(files: Sequence[FeedFile]) -> bool:

@@ -12,6 +12,7 @@ from ordertrail.model import FileIdentity, State, Vendor
 from ordertrail.rules.filekey import MAX_NAME_BYTES, archive_path
 from ordertrail.rules.planning import (
     Candidate,
+    Limits,
     LoadedFile,
     delivery_id,
     delivery_number,
@@ -101,20 +102,30 @@ def test_rounds_put_the_highest_of_equal_files_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parsed", "rejected", "share", "state"),
+    ("parsed", "rejected", "share", "floor", "state"),
     [
-        (0, 0, 0.2, State.EMPTY),
-        (10, 0, 0.0, State.LOADED),
-        (10, 1, 0.0, State.QUARANTINED),
-        (10, 2, 0.2, State.LOADED),
-        (10, 3, 0.2, State.QUARANTINED),
-        (10, 10, 1.0, State.LOADED),
-        (10, 10, 0.99, State.QUARANTINED),
-        (5, 1, 0.2, State.LOADED),
+        (0, 0, 0.2, 1, State.EMPTY),
+        (10, 0, 0.0, 1, State.LOADED),
+        (10, 1, 0.0, 1, State.QUARANTINED),
+        (10, 2, 0.2, 1, State.LOADED),
+        (10, 3, 0.2, 1, State.QUARANTINED),
+        (10, 10, 1.0, 1, State.LOADED),
+        (10, 10, 0.99, 1, State.QUARANTINED),
+        (5, 1, 0.2, 1, State.LOADED),
+        # One typo in a file of four rows is one reject, from five on the share counts.
+        (4, 1, 0.2, 5, State.LOADED),
+        (10, 4, 0.2, 5, State.LOADED),
+        (10, 5, 0.2, 5, State.QUARANTINED),
+        (25, 5, 0.2, 5, State.LOADED),
+        # Without a good row, or where none may be bad, there is no floor.
+        (1, 1, 0.2, 5, State.QUARANTINED),
+        (4, 4, 0.2, 5, State.QUARANTINED),
+        (4, 4, 1.0, 5, State.LOADED),
+        (100, 1, 0.0, 5, State.QUARANTINED),
     ],
 )
-def test_states(parsed: int, rejected: int, share: float, state: State) -> None:
-    found, reason = state_of(parsed, rejected, share)
+def test_states(parsed: int, rejected: int, share: float, floor: int, state: State) -> None:
+    found, reason = state_of(parsed, rejected, Limits(share, floor))
     assert found is state
     assert (reason is None) == (state is State.LOADED)
     if state is State.QUARANTINED:

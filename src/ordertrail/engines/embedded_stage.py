@@ -56,7 +56,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
         job = ParseJob(
             session.con,
             session.config.contract,
-            max_reject_share=session.config.max_reject_share,
+            limits=session.config.limits,
             open_file=request.open_file,
             unchanged=request.unchanged,
             extra=_extra_columns(batch),

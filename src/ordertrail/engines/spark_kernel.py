@@ -23,7 +23,7 @@ from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_
 from ordertrail.model import Batch, Contract
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.planning import Candidate
+from ordertrail.rules.planning import Candidate, Limits
 
 RELATION = "spark_rows"
 """What SQL given to `run_sql` reads."""
@@ -59,7 +59,7 @@ class ParseTask:
     Attributes:
         batch: Number, run id and clock.
         contract: What a row must meet.
-        max_reject_share: Above it a delivery is quarantined.
+        limits: What a file may be like and still be loaded.
         memory_limit_mb: Of DuckDB in one worker.
         groups: By `plain_path` of the first one, candidates with the same bytes, vendor and contract.
         schema: Of the stage.
@@ -67,7 +67,7 @@ class ParseTask:
 
     batch: Batch
     contract: Contract
-    max_reject_share: float
+    limits: Limits
     memory_limit_mb: int
     groups: Mapping[str, tuple[Candidate, ...]]
     schema: pa.Schema
@@ -87,7 +87,7 @@ class ParseTask:
             parsed = scratch.parse(
                 candidates,
                 self.contract,
-                max_reject_share=self.max_reject_share,
+                limits=self.limits,
                 open_file=lambda _: io.BytesIO(data),
                 unchanged=lambda _: True,
             )
@@ -128,7 +128,7 @@ class Scratch:
         candidates: Sequence[Candidate],
         contract: Contract,
         *,
-        max_reject_share: float,
+        limits: Limits,
         open_file: Callable[[Candidate], BinaryIO],
         unchanged: Callable[[Candidate], bool],
     ) -> ParsedBatch:
@@ -136,7 +136,7 @@ class Scratch:
         job = ParseJob(
             self._con,
             contract,
-            max_reject_share=max_reject_share,
+            limits=limits,
             open_file=open_file,
             unchanged=unchanged,
             extra=STAGED_COLUMNS,

@@ -50,7 +50,7 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
         parsed = scratch.parse(
             for_driver,
             config.contract,
-            max_reject_share=config.max_reject_share,
+            limits=config.limits,
             open_file=request.open_file,
             unchanged=request.unchanged,
         )
@@ -114,7 +114,7 @@ def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]
     task = ParseTask(
         batch=batch,
         contract=run.config.contract,
-        max_reject_share=run.config.max_reject_share,
+        limits=run.config.limits,
         memory_limit_mb=run.config.memory_limit_mb,
         groups={plain_path(path): group for path, group in zip(paths, known, strict=True)},
         schema=arrow_schema_of(run.tables.stage.columns),

@@ -23,8 +23,9 @@ from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 from ordertrail.rules.cells import quoted
+from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header, max_columns
-from ordertrail.rules.planning import Candidate, rounds, state_of
+from ordertrail.rules.planning import Candidate, Limits, rounds, state_of
 
 CHUNK_BYTES = 256 << 20
 """Small files are parsed together up to this much; bounds what a quarantine makes us write again."""
@@ -83,7 +84,7 @@ class ParseJob:
     Args:
         con: From `kernel.connect`.
         contract: What a row must meet.
-        max_reject_share: Above it a delivery is quarantined, 0 to 1.
+        limits: What a file may be like and still be loaded.
         open_file: Opens a candidate at its first byte.
         unchanged: Whether a candidate still is the file that was fingerprinted.
         extra: (name, SQL) of columns to add to every good row; may read `delivery_id`, `vendor` and `file_name`.
@@ -96,7 +97,7 @@ class ParseJob:
         con: duckdb.DuckDBPyConnection,
         contract: Contract,
         *,
-        max_reject_share: float,
+        limits: Limits,
         open_file: Callable[[Candidate], BinaryIO],
         unchanged: Callable[[Candidate], bool],
         extra: Sequence[tuple[str, str]],
@@ -105,7 +106,7 @@ class ParseJob:
     ) -> None:
         self._con = con
         self._contract = contract
-        self._max_reject_share = max_reject_share
+        self._limits = limits
         self._open = open_file
         self._unchanged = unchanged
         self._extra = extra
@@ -161,6 +162,13 @@ class ParseJob:
 
     def _layout(self, candidate: Candidate) -> Layout | None:
         """The file's layout; None when its fate is already decided."""
+        held = too_far_ahead(
+            candidate.path, candidate.vendor, candidate.identity.mtime_ns, self._limits.max_file_ahead_d
+        )
+        if held is not None:
+            if self._still(candidate):
+                self._done[candidate.number] = ParsedFile(candidate, State.HELD, held)
+            return None
         header: tuple[str, ...] | None = None
         try:
             with self._open(candidate) as stream:
@@ -261,7 +269,7 @@ class ParseJob:
     def _decided(
         self, candidate: Candidate, counts: KernelCounts, layout: Layout, first_error: str | None
     ) -> ParsedFile:
-        state, reason = state_of(counts.parsed, counts.rejected, self._max_reject_share)
+        state, reason = state_of(counts.parsed, counts.rejected, self._limits)
         rejected = counts.parsed if state is State.QUARANTINED else counts.rejected
         return ParsedFile(candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error)
 
@@ -306,6 +314,7 @@ def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
         {
             "d": pa.array([c.number for c in chunk], pa.int32()),
             "limit_us": pa.array(limits, pa.int64()),
+            "dated": pa.array([dated(c.path, c.vendor, c.identity.mtime_ns) for c in chunk], pa.string()),
             "delivery_id": pa.array([c.delivery_id for c in chunk], pa.string()),
             "vendor": pa.array([c.vendor.name for c in chunk], pa.string()),
             "file_name": pa.array([c.clean_path.rpartition("/")[2] for c in chunk], pa.string()),

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from ordertrail.arrow import numbers
+from ordertrail.arrow import is_printable_ascii, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.cutter import Broken
@@ -130,8 +130,13 @@ class Kernel:
         self._pool = pool
         self._sql: RowSql = row_sql(contract, vendor, layout)
         texts = [f"c{i}" for i in range(len(layout.cells))] + [f"u{i}" for i in range(len(layout.unknown))]
+        self._guarded = [
+            place
+            for column, place in zip(contract.columns, layout.cells, strict=True)
+            if place is not None and column.type == "string" and (column.identifier or column.name in contract.key)
+        ]
         self._schema = pa.schema(
-            [("d", pa.int32()), ("r", pa.int64()), ("raw", pa.string()), ("broken", pa.string())]
+            [("d", pa.int32()), ("r", pa.int64()), ("odd", pa.bool_()), ("raw", pa.string()), ("broken", pa.string())]
             + [(text, pa.string()) for text in texts]
         )
 
@@ -145,7 +150,8 @@ class Kernel:
             path: Where the Parquet file goes; must not exist.
             extra: (name, SQL) of further columns, which may read the columns of `header`.
             header: One row a file: `d` INTEGER, `limit_us` BIGINT (event times beyond it are in the future,
-                microseconds since 1970) and whatever `extra` wants.
+                microseconds since 1970), `dated` VARCHAR (which date of the file that goes by, for the explanation of
+                rejects) and whatever `extra` wants.
 
         Returns:
             By file number, how many rows it has and how many of them are good.
@@ -188,7 +194,7 @@ class Kernel:
             duckdb.Error: The rules are not SQL that DuckDB understands.
         """
         columns = ", ".join(f"{sql} AS {name_sql(name)}" for name, sql in self._sql.columns)
-        header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([0], pa.int64())})
+        header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([0], pa.int64()), "dated": [""]})
         self._con.register("cells", self._schema.empty_table())
         try:
             query = f"SELECT {columns}, {self._sql.errors} FROM {self._from(header)} WHERE {self._sql.good}"
@@ -286,14 +292,22 @@ class Kernel:
         nothing = pa.nulls(count, pa.string())
         columns = [nothing if p is None or cells is None else cells.column(p) for p in places]
         d = numbers(np.full(count, number, dtype=np.int32))
+        odd = cells is not None and any(not is_printable_ascii(cells.column(place)) for place in self._guarded)
         return pa.RecordBatch.from_arrays(
-            [d, numbers(rows), nothing if raw is None else raw, nothing if broken is None else broken, *columns],
+            [
+                d,
+                numbers(rows),
+                pa.repeat(odd, count),
+                nothing if raw is None else raw,
+                nothing if broken is None else broken,
+                *columns,
+            ],
             schema=self._schema,
         )
 
     def _broken(self, number: int, broken: Broken) -> pa.RecordBatch:
         kinds = pa.array([reject_json(wrong.rule, wrong.reason) for wrong in broken.kinds], pa.string())
-        nothing = [None] * (len(self._schema) - 4)
+        nothing = [None] * (len(self._schema) - 5)
         return self._batch(number, broken.numbers, broken.raw, kinds.take(numbers(broken.kind)), None, nothing)
 
 

@@ -5,7 +5,9 @@ The text is DuckDB's dialect, because the row kernel is DuckDB on every engine. 
 - `d` INTEGER, `r` BIGINT: which file of the job, and the record number in it;
 - `c0`, `c1` ...: the text of the contract's columns, NULL for an empty cell;
 - `u0`, `u1` ...: the text of the file's other columns;
-- `limit_us` BIGINT: event times beyond it are in the future;
+- `limit_us` BIGINT: event times beyond it are in the future; `dated` VARCHAR: which date of the file that goes by, for
+  the explanation of rejects only;
+- `odd` BOOLEAN: whether an identifier of the Arrow batch may have other characters than ASCII's printable ones;
 - functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
@@ -29,6 +32,9 @@ _ISO_TIMESTAMP = (
 )
 _HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
 _SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
+# Control and format characters (zero width, direction of writing), ends of lines, a decoder's sign for a bad byte.
+_INVISIBLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}]"
+_LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _SQL_TYPES = {
     "string": "VARCHAR",
@@ -41,6 +47,10 @@ _SQL_TYPES = {
 }
 
 
+AMBIGUOUS = "_ambiguous_time"
+"""Member of `_rescued` that lists the columns whose local time the clock showed twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One way in which a cell can be wrong.
@@ -51,6 +61,7 @@ class Check:
         wrong: SQL that is true for a bad row; never NULL.
         reason: In plain words, with what to do.
         value: SQL of the cell's text.
+        more: SQL of what the reason says beside, of the very file; empty for nothing.
     """
 
     column: str
@@ -58,6 +69,12 @@ class Check:
     wrong: str
     reason: str
     value: str
+    more: str = ""
+
+    @property
+    def reason_sql(self) -> str:
+        """SQL of the whole reason."""
+        return f"{quoted(self.reason)} || {self.more}" if self.more else quoted(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,7 @@ class RowSql:
         """SQL of a JSON list of `{column, value, rule, reason}`, one for each thing wrong."""
         items = ", ".join(
             f"CASE WHEN {c.wrong} THEN {{'column': {quoted(c.column)}, 'value': {cut_sql(c.value, MAX_VALUE_CHARS)}, "
-            f"'rule': {quoted(c.rule)}, 'reason': {quoted(c.reason)}}} END"
+            f"'rule': {quoted(c.rule)}, 'reason': {c.reason_sql}}} END"
             for c in self.checks
         )
         return f"CAST(to_json(list_filter([{items}], lambda e: e IS NOT NULL)) AS VARCHAR)"
@@ -165,16 +182,24 @@ def _unknown(layout: Layout) -> str:
     """SQL of a JSON object of the unknown columns that are not empty, NULL when all are."""
     if not layout.unknown:
         return "CAST(NULL AS VARCHAR)"
-    parts = ", ".join(f"{quoted(name)}, u{i}" for i, (name, _) in enumerate(layout.unknown))
+    names = {name for name, _ in layout.unknown}
+    parts = ", ".join(f"{quoted(_free(name, names))}, u{i}" for i, (name, _) in enumerate(layout.unknown))
     # A merge patch (RFC 7396) drops the members that are null.
     return f"nullif(CAST(json_merge_patch('{{}}', json_object({parts})) AS VARCHAR), '{{}}')"
+
+
+def _free(name: str, names: set[str]) -> str:
+    """The name that a column of the file has in `_rescued`, where one is ours."""
+    if name != AMBIGUOUS:
+        return name
+    return next(free for n in count(2) if (free := f"{AMBIGUOUS} ({n})") not in names)
 
 
 def _rescued(marks: list[str]) -> str:
     """SQL of `_rescued`: the unknown columns, and the names of the columns with an ambiguous local time."""
     if not marks:
         return "unknown"
-    patch = f"json_object('_ambiguous_time', list_filter([{', '.join(marks)}], lambda e: e IS NOT NULL))"
+    patch = f"json_object({quoted(AMBIGUOUS)}, list_filter([{', '.join(marks)}], lambda e: e IS NOT NULL))"
     marked = f"CAST(json_merge_patch(coalesce(unknown, '{{}}'), {patch}) AS VARCHAR)"
     return f"CASE WHEN coalesce({', '.join(marks)}) IS NULL THEN unknown ELSE {marked} END"
 
@@ -320,6 +345,18 @@ class _Cell:
                 "a spreadsheet turned this identifier into a number; its digits are lost: export the column as text"
             )
             yield self._check("spreadsheet", wrong, reason)
+            hidden = f"CASE WHEN odd THEN regexp_matches({value}, {quoted(_INVISIBLE)}) END"
+            reason = (
+                "this identifier has a character that nobody sees (control, zero width, direction of writing) or one "
+                "that stands for a byte of another encoding: have it sent without, or declare the encoding"
+            )
+            yield self._check("invisible", hidden, reason)
+        if self.kind == "double":
+            reason = (
+                f"a double keeps 15 digits for certain and would change this number: give {column.name} the type "
+                "decimal(p,s), bigint or string"
+            )
+            yield self._check("rounded", self._rounded(), reason)
         if column.pattern is not None:
             wrong = f"NOT regexp_full_match({value}, {quoted(column.pattern)})"
             yield self._check("pattern", wrong, f"{column.name} does not match the pattern {column.pattern}")
@@ -335,10 +372,22 @@ class _Cell:
             yield self._check("allowed", f"{value} NOT IN ({listed})", reason)
         if self.is_event:
             reason = f"the event time is in the future: more than {self.max_future_h:g} h after the file's date"
-            yield self._check("future", f"epoch_us({value}) > limit_us", reason)
+            yield self._check("future", f"epoch_us({value}) > limit_us", reason, "', ' || CAST(dated AS VARCHAR)")
 
-    def _check(self, rule: str, wrong: str, reason: str) -> Check:
-        return Check(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell)
+    def _check(self, rule: str, wrong: str, reason: str, more: str = "") -> Check:
+        return Check(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell, more)
+
+    def _rounded(self) -> str:
+        """Whether the double differs from the number in the digits that the text has; 15 always survive."""
+        digits = f"trim(replace(regexp_extract({self.text}, '[0-9.]+'), '.', ''), '0')"
+        said = [
+            f"rtrim(replace(regexp_extract(format('{{:.{n - 1}e}}', {self.value}), '[0-9.]+'), '.', ''), '0')"
+            for n in (16, 17)
+        ]
+        other = f"CASE strlen({digits}) WHEN 16 THEN {digits} != {said[0]} WHEN 17 THEN {digits} != {said[1]}"
+        other += f" ELSE strlen({digits}) > 17 END"
+        tiny = f"strlen({self.text}) > 5 AND abs({self.value}) < {_LEAST_NORMAL}"
+        return f"CASE WHEN {tiny} THEN {digits} != '' WHEN strlen({self.text}) > 15 THEN {other} END"
 
     def _cast(self) -> str:
         return f"try_cast({self.text} AS {sql_type(self.column.type)})"

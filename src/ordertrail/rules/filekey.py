@@ -12,12 +12,14 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from ordertrail.model import State, Vendor
+from ordertrail.rules.globs import glob_of
 
 MAX_NAME_BYTES = 255
 """Longest name of a file that the usual file systems take, in bytes."""
 
 _DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
+_NO_MTIME_NS = 946_684_800 * 1_000_000_000  # 2000-01-01
 _MAX_EXTENSION_BYTES = 32
 
 _DATE_IN_NAME = re.compile(r"(?<![0-9])[0-9]{4}([_-]?)[0-9]{2}\1[0-9]{2}(?![0-9])")
@@ -60,7 +62,7 @@ def take(path: str, vendors: Sequence[Vendor]) -> Vendor | None:
         The vendor, or None when no glob matches. In a glob `*`, `?` and `[...]` stop at `/`, `**` spans folders
         (`**/` also none); upper and lower case differ.
     """
-    return next((vendor for vendor in vendors if _glob(vendor.files).fullmatch(path)), None)
+    return next((vendor for vendor in vendors if glob_of(vendor.files).matches(path)), None)
 
 
 def file_date(name: str, pattern: str | None) -> date | None:
@@ -101,6 +103,49 @@ def file_key(name: str, vendor: Vendor, mtime_ns: int) -> int:
     """
     day = file_date(name.rpartition("/")[2], vendor.file_date)
     return mtime_ns // 1_000_000 if day is None else (day - _EPOCH).days * _DAY_MS
+
+
+def dated(name: str, vendor: Vendor, mtime_ns: int) -> str:
+    """Which date of a file its key is, and where it is from; in words, to follow a comma.
+
+    Args:
+        name: As for `file_key`.
+        vendor: As for `file_key`.
+        mtime_ns: As for `file_key`.
+    """
+    day = file_date(name.rpartition("/")[2], vendor.file_date)
+    if day is not None:
+        return f"{day:%Y-%m-%d}, which its name says"
+    return f"{_time_of(mtime_ns)}, when it was last modified, for its name says no date"
+
+
+def too_far_ahead(name: str, vendor: Vendor, mtime_ns: int, max_ahead_d: float) -> str | None:
+    """Why a file is held whose name says a day far beyond the time it was written; None when it does not.
+
+    With such a day the file would win every tie, and its rows could be far in the future, so that no later file changes
+    their shipments any more. The rule compares two facts about the file and never asks what time it is. A modification
+    time before the year 2000 is none: tools that unpack or copy leave 1970 or 1980 there.
+
+    Args:
+        name: As for `file_key`.
+        vendor: As for `file_key`.
+        mtime_ns: As for `file_key`.
+        max_ahead_d: How many days the name may be ahead.
+    """
+    day = file_date(name.rpartition("/")[2], vendor.file_date)
+    if day is None or mtime_ns < _NO_MTIME_NS:
+        return None
+    ahead_d = (day - _EPOCH).days - mtime_ns / (_DAY_MS * 1_000_000)
+    if ahead_d <= max_ahead_d:
+        return None
+    return (
+        f"its name says {day:%Y-%m-%d}, {ahead_d:,.0f} days after it was last modified, {_time_of(mtime_ns)}; "
+        f"max_file_ahead_d allows {max_ahead_d:g}: give it the right name, or raise the setting, and drop it in again"
+    )
+
+
+def _time_of(mtime_ns: int) -> str:
+    return f"{datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def clean_name(path: str) -> str:
@@ -193,37 +238,3 @@ def _pattern_parts(pattern: str) -> Iterator[str]:
             yield _DIRECTIVES[part[1:]]
         else:
             yield r"\s+" if part.isspace() else re.escape(part)
-
-
-@lru_cache(maxsize=256)
-def _glob(pattern: str) -> re.Pattern[str]:
-    regex, at = "", 0
-    while at < len(pattern):
-        if stars := re.compile(r"(?:\*\*/)+").match(pattern, at):
-            regex += "(?:[^/]+/)*" if at == 0 or pattern[at - 1] == "/" else ".*/"
-            at = stars.end()
-        elif stars := re.compile(r"\*+").match(pattern, at):
-            regex += "[^/]*" if len(stars[0]) == 1 else ".*"
-            at = stars.end()
-        elif pattern[at] == "?":
-            regex, at = regex + "[^/]", at + 1
-        elif closed := re.compile(r"\[(!?)(\]?[^\]]+|\])\]", re.DOTALL).match(pattern, at):
-            regex, at = regex + _one_of(closed[2], negated=bool(closed[1])), closed.end()
-        else:
-            regex, at = regex + re.escape(pattern[at]), at + 1
-    return re.compile(regex, re.DOTALL)
-
-
-def _one_of(members: str, *, negated: bool) -> str:
-    """A set of a glob as a regular expression that never matches `/`; a range from high to low is empty."""
-    ranges, at = "", 0
-    while at < len(members):
-        low = high = members[at]
-        if members[at + 1 : at + 2] == "-" and at + 2 < len(members):
-            high, at = members[at + 2], at + 2
-        if low <= high:
-            ranges += f"{re.escape(low)}-{re.escape(high)}"
-        at += 1
-    if negated:
-        return f"[^/{ranges}]"
-    return f"(?!/)[{ranges}]" if ranges else "(?!)"

@@ -51,6 +51,21 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may be like and still be loaded.
+
+    Attributes:
+        max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
+        min_rejects: With fewer rejected rows it is not, unless all are, or none may be.
+        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
+    """
+
+    max_reject_share: float = 0.2
+    min_rejects: int = 5
+    max_file_ahead_d: float = 366.0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedFile:
     """A delivery that is already `loaded`, as far as the rule for duplicate files needs it."""
 
@@ -115,17 +130,20 @@ def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return [sorted(group, key=lambda c: c.order, reverse=True) for group in groups.values()]
 
 
-def state_of(parsed_rows: int, rejected_rows: int, max_reject_share: float) -> tuple[State, str | None]:
+def state_of(parsed_rows: int, rejected_rows: int, limits: Limits) -> tuple[State, str | None]:
     """The state of a file that could be read to its end, and why it is not `loaded`.
 
     Args:
         parsed_rows: Its data rows.
         rejected_rows: Of these, rejected.
-        max_reject_share: Above it the whole delivery is quarantined; 0 to 1.
+        limits: How many rejected rows a delivery may have.
     """
     if parsed_rows == 0:
         return State.EMPTY, "the file has no data rows"
-    if rejected_rows > max_reject_share * parsed_rows:
-        share = f"{rejected_rows} of {parsed_rows} rows are rejected"
-        return State.QUARANTINED, f"{share}, more than the {max_reject_share:.0%} that max_reject_share allows"
+    share = limits.max_reject_share
+    # One typo in a file of four rows is one bad row. Without a good row, or where none may be bad, the file is bad.
+    enough = rejected_rows >= limits.min_rejects or rejected_rows == parsed_rows or share == 0
+    if rejected_rows > share * parsed_rows and enough:
+        found = f"{rejected_rows} of {parsed_rows} rows are rejected"
+        return State.QUARANTINED, f"{found}, more than the {share:.0%} that max_reject_share allows"
     return State.LOADED, None
