@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from ordertrail.config_contract import Fail, build_contract, nearest
+from ordertrail.config_mistakes import refuse
 from ordertrail.config_template import (
     DEFAULT_CONTRACT,
     ENVIRONMENT_PREFIX,
-    SECTIONS,
     SETTINGS,
     Document,
     MaintenanceSection,
@@ -29,7 +28,6 @@ from ordertrail.config_template import (
     Setting,
     SparkSection,
     template,
-    toml_value,
 )
 from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
@@ -70,7 +68,6 @@ _CONVERT: dict[str, Callable[[str], object]] = {
     "a whole number": int,
     "true or false": _boolean,
 }
-_LISTS = ("vendors", "contract.columns")
 EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
 SourceMarker = Literal["write", "require", "off"]
@@ -294,7 +291,7 @@ def parse_config(
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
-        _report(error, data, fail)
+        refuse(error, data, fail)
     contract = build_contract(document.contract, fail)
     vendors = build_vendors(document.vendors, contract, fail)
     maintenance = _maintenance(document.maintenance, fail)
@@ -365,84 +362,7 @@ def _failure(label: str, overrides: Mapping[str, object]) -> Fail:
     return fail
 
 
-# --- what the types alone say ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the document a mistake is: `shown` is the section with its item, as in `vendors[acme]`."""
-
-    section: str
-    shown: str
-    name: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.shown}.{self.name}" if self.shown and self.name else self.shown or self.name
-
-    @property
-    def dotted(self) -> str:
-        return f"{self.section}.{self.name}" if self.section and self.name else self.section or self.name
-
-
-def _report(error: ValidationError, data: Mapping[str, object], fail: Fail) -> NoReturn:
-    """Say the first mistake in our words; an unknown key goes first, as it often explains a missing one."""
-    mistakes = error.errors(include_url=False)
-    mistake = min(mistakes, key=lambda one: one["type"] != "extra_forbidden")
-    place = _locate(mistake["loc"], data)
-    setting = next((one for one in SETTINGS if one.key == place.dotted), None)
-    if mistake["type"] == "extra_forbidden":
-        fail(place.key, mistake["input"], "there is no such setting", _unknown_hint(place))
-    if setting is None:
-        _report_section(place, mistake, fail)
-    shown = toml_value(True if setting.example is None else setting.example)
-    if mistake["type"] == "missing":
-        fail(place.key, None, f"is missing: {setting.help}", f"add a line such as {setting.name} = {shown}")
-    problem = "must be a finite number" if mistake["type"] == "finite_number" else f"must be {setting.type}"
-    fail(place.key, mistake["input"], problem, f"write it such as {setting.name} = {shown}")
-
-
-def _report_section(place: _Place, mistake: ErrorDetails, fail: Fail) -> NoReturn:
-    header = f"[[{place.dotted}]]" if place.dotted in _LISTS else f"[{place.dotted}]"
-    hint = f"write {header} on a line of its own, its settings below"
-    if mistake["type"] == "missing":
-        fail(place.key, None, f"the section {header} is missing", hint)
-    fail(place.key, mistake["input"], f"must be a section {header}", hint)
-
-
-def _locate(loc: tuple[int | str, ...], data: Mapping[str, object]) -> _Place:
-    node: object = data
-    section, shown = "", ""
-    for index, part in enumerate(loc):
-        if isinstance(part, int) and isinstance(node, list):
-            node = node[part]
-            name = node.get("name") if isinstance(node, dict) else None
-            shown += f"[{name if isinstance(name, str) else f'#{part + 1}'}]"
-            continue
-        dotted = f"{section}.{part}" if section else str(part)
-        if dotted not in SECTIONS or index + 1 == len(loc):
-            return _Place(section, shown, str(part))
-        node = node.get(str(part)) if isinstance(node, dict) else None
-        section, shown = dotted, f"{shown}.{part}" if shown else str(part)
-    return _Place(section, shown, "")
-
-
-def _unknown_hint(place: _Place) -> str:
-    names = [one.name for one in SETTINGS if one.section == place.section] or [
-        "pipeline",
-        "maintenance",
-        "spark",
-        "contract",
-        "vendors",
-    ]
-    others = [one.section for one in SETTINGS if one.name == place.name and one.section != place.section]
-    if place.section and others and place.name not in names:
-        header = f"[[{others[0]}]]" if others[0] in _LISTS else f"[{others[0]}]"
-        return f"it belongs below {header}"
-    return nearest(place.name, names, otherwise="take it out; what there is: " + ", ".join(names))
-
-
-# --- what they do not --------------------------------------------------------------------------------------------
+# --- what the types alone do not say ----------------------------------------------------------------------------------
 
 
 def _config(
