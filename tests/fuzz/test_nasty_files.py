@@ -18,6 +18,7 @@ from deltalake import DeltaTable, QueryBuilder
 from ordertrail import Pipeline
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
+from ordertrail.markers import MARKER
 from ordertrail.model import DeliveryReport, RunReport, State
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.tables import target_columns
@@ -53,7 +54,7 @@ def contents(*folders: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for folder in folders:
         for place, _, names in os.walk(os.fsencode(folder)):
-            for name in names:
+            for name in set(names) - {os.fsencode(MARKER)}:
                 with open(os.path.join(place, name), "rb") as file:
                     found[hashlib.sha256(file.read()).hexdigest()] += 1
     return found
@@ -205,7 +206,8 @@ def test_links_folders_and_pipes_named_like_files_are_left_alone(tmp_path: Path)
     os.mkfifo(config.source / "pipe.csv")
     report = Pipeline(config).run()
     assert [(d.file_name, d.state) for d in report.deliveries] == [("crlf.csv", State.LOADED)]
-    assert {p.name for p in config.source.iterdir()} == {"link.csv", "dangling.csv", "folder.csv", "pipe.csv"}
+    left = {"link.csv", "dangling.csv", "folder.csv", "pipe.csv"}
+    assert {p.name for p in config.source.iterdir()} == left | {MARKER}
     assert {skip.file_name for skip in report.skipped} >= {"link.csv", "dangling.csv", "pipe.csv"}
     assert all(skip.reason for skip in report.skipped)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordertrail.errors import UsageError
+from ordertrail.markers import MARKER
 from ordertrail.model import RowCounts, State, Vendor
 from ordertrail.preview import MAX_REJECTS, PlanReport, plan_files
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, feeds
@@ -36,7 +37,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def in_source(house: House) -> list[Path]:
-    return sorted(path for path in house.config.source.rglob("*") if path.is_file())
+    return sorted(path for path in house.config.source.rglob("*") if path.is_file() and path.name != MARKER)
 
 
 def plan(house: House, *files: Path, vendor: str | None = None) -> PlanReport:

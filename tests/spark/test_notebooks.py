@@ -18,6 +18,7 @@ from ordertrail.databricks.bundle import BundleOptions, bundle_files
 from ordertrail.databricks.bundle_config import VOLUME, with_settings
 from ordertrail.databricks.task import ATTENTION_TASK, LOAD_TASK, STAGE_TASK
 from ordertrail.errors import AttentionError
+from ordertrail.markers import MARKER
 from tests.bundle_check import resolved
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
 from tests.harness import CLOCKS, NOON_NS, House, bag, open_house, without_fsync
@@ -81,7 +82,8 @@ class Workspace:
 
     def files(self, kind: str) -> dict[str, bytes]:
         root = Path(self.parameters[kind])
-        return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+        found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != MARKER)
+        return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
 @pytest.fixture
