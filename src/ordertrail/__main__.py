@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from ordertrail import without_pandas
@@ -22,6 +23,7 @@ COLLECT_EVERY = 50_000
 
 def start() -> NoReturn:
     """Run the command line of this process and end it with its exit code."""
+    _open_descriptors()
     gc.set_threshold(COLLECT_EVERY, 20, 20)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -32,9 +34,23 @@ def start() -> NoReturn:
         main()
     except SystemExit as end:
         # What was written is out: `guarded` has flushed it, and every file and table is closed by whoever opened it.
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)
     raise AssertionError("main leaves with SystemExit")
+
+
+def _open_descriptors() -> None:
+    """Open what was closed of stdin, stdout and stderr (`2>&-`) on the null device.
+
+    Else the next files that are opened, such as a table's, would get their numbers, and messages would go into them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ differently. Releases before knew it by its stage, so a pass holds the lock of t
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from filelock import FileLock, Timeout
 
@@ -72,6 +73,39 @@ def maintenance_lock(config: Config) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def service_lock(config: Config) -> Iterator[Callable[[], bool]]:
+    """One service at a time for a pipeline of this name in a warehouse: they would share one heartbeat.
+
+    Gives what takes the lock, from any thread and as often as wanted: True once it is held, False while the warehouse
+    is not there. It raises `PassRunningError` where another service holds it, and `StorageError`.
+    """
+    path = config.warehouse / f".ordertrail-{config.name}.watch.lock"
+    held: list[FileLock] = []
+    taking = Lock()
+
+    def take() -> bool:
+        with taking:
+            if held:
+                return True
+            if not config.warehouse.is_dir():
+                return False
+            try:
+                held.append(_lock(path, config, 0.0))
+            except Timeout:
+                raise PassRunningError(
+                    f"another `ordertrail watch` of a pipeline {config.name} runs in {config.warehouse}",
+                    hint="end that one first; two pipelines of one warehouse need two names",
+                ) from None
+            return True
+
+    try:
+        yield take
+    finally:
+        for lock in held:
+            lock.release()
+
+
 def make_warehouse(config: Config) -> None:
     """Make the folder of the tables and the locks, for a pipeline that begins.
 
@@ -109,11 +143,15 @@ def _paths(config: Config, suffix: str) -> tuple[Path, ...]:
 
 def _acquired(held: ExitStack, path: Path, config: Config, wait_s: float) -> None:
     """Take one lock and have it given back with the others."""
+    held.callback(_lock(path, config, wait_s).release)
+
+
+def _lock(path: Path, config: Config, wait_s: float) -> FileLock:
     if config.by_name:
         make_warehouse(config)  # the tables are elsewhere: this folder is for the locks alone
     try:
         # Where there is no flock a file would stand for it, and stay there for ever once its process is killed.
-        lock = FileLock(path, timeout=wait_s, mode=_mode(config), fallback_to_soft=False)
+        lock = FileLock(path, timeout=wait_s, mode=_mode(config), fallback_to_soft=False, thread_local=False)
         lock.acquire(poll_interval=0.02)
     except Timeout:
         raise
@@ -124,10 +162,10 @@ def _acquired(held: ExitStack, path: Path, config: Config, wait_s: float) -> Non
                 hint="put the warehouse on a local disk such as ext4 or xfs, or mount the share with locks",
             ) from error
         raise _unwritable(config, error) from error
-    held.callback(lock.release)
     with suppress(OSError):  # it may be another user's; a release before gave others rights on it
         if path.stat().st_mode & 0o077 & ~_mode(config):
             path.chmod(_mode(config))
+    return lock
 
 
 def _mode(config: Config) -> int:

@@ -39,16 +39,27 @@ class Log:
             logger.error(event, **fields)
 
 
+_drains: list[Callable[[], None]] = []
+
+
+def drain() -> None:
+    """Wait a moment for lines that are still to be written: the process is about to end."""
+    for one in _drains:
+        one()
+
+
 _waiting: list[tuple[int, Callable[[], None]]] = []
 
 
-def configure_when_needed(level: str, configure: Callable[[], None]) -> None:
+def configure_when_needed(level: str, configure: Callable[[], None], drain: Callable[[], None] | None = None) -> None:
     """Have structlog configured at the first event that somebody wants: its import takes a tenth of a second.
 
     Args:
         level: Events below it are nobody's until then.
         configure: Calls `structlog.configure`; it is called once, at most.
+        drain: Waits a moment for lines that are still to be written; None where there are none.
     """
+    _drains[:] = [] if drain is None else [drain]
     _waiting[:] = [(logging.getLevelNamesMapping()[level.upper()], configure)]
 
 

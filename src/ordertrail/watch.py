@@ -13,27 +13,27 @@ from __future__ import annotations
 import os
 import queue
 import random
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Literal, Protocol, assert_never
 
 from ordertrail.config import Config
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
-from ordertrail.log import Log
-from ordertrail.model import RunReport
+from ordertrail.lock import service_lock
+from ordertrail.log import Log, drain
+from ordertrail.model import RunReport, State
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import NOT_SETTLED
 from ordertrail.watch_heartbeat import Heartbeat, heartbeat_path
 from ordertrail.watch_maintenance import Upkeep
 from ordertrail.watch_schedule import Schedule
+from ordertrail.watch_signals import stopping_by_signal
 
 STOP_GRACE_S = 4.0
 """How long a pass may go on after SIGTERM before it is abandoned; below the 5 s that are promised, in seconds."""
@@ -258,6 +258,18 @@ class Service:
             _log.info("passes succeed again", after=self._trouble[0])
         self._trouble = None
         self._parts.heartbeat.passed(report.batch)
+        for delivery in report.deliveries:
+            if delivery.state in (State.QUARANTINED, State.HELD):
+                what = f"{delivery.file_name} is {delivery.state}: {delivery.reason}"
+                self._parts.heartbeat.attention(what)
+                _log.warning(
+                    "a delivery needs somebody",
+                    file=delivery.file_name,
+                    vendor=delivery.vendor,
+                    state=str(delivery.state),
+                    reason=delivery.reason,
+                    delivery=delivery.delivery_id,
+                )
         told = frozenset(
             {(item.file_name, item.reason) for item in report.skipped} | {("", w) for w in report.warnings}
         )
@@ -266,6 +278,7 @@ class Service:
             if file:
                 _log.info("left alone", file=file, reason=text)
             else:
+                self._parts.heartbeat.attention(text)
                 _log.warning(text)
         if news or report.deliveries:
             self._on_report(report)
@@ -316,13 +329,19 @@ def watch(
 
     Raises:
         ConfigError: Something in the config makes every pass impossible.
+        PassRunningError: Another service watches for this pipeline.
         UsageError: `interval_s` is not above 0.
     """
     if not interval_s > 0:
         raise UsageError(f"an interval of {interval_s:g} s makes no sense", hint="give seconds above 0")
     mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    with _signals(mailbox) if stop is None else _stopping(mailbox, stop):
-        heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC))
+    with ExitStack() as held:
+        alone = held.enter_context(service_lock(config))
+        alone()
+        held.enter_context(
+            stopping_by_signal(lambda: mailbox.put(Stop())) if stop is None else _stopping(mailbox, stop)
+        )
+        heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC), alone)
         listener = _listener(config, mailbox)
         upkeep = Upkeep(config) if config.maintenance.auto else None
         parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep)
@@ -343,6 +362,7 @@ def watch(
         if listener is not None:
             listener.close()
         _log.info("stopped")
+        drain()
     return 0
 
 
@@ -370,27 +390,6 @@ def _listener(config: Config, mailbox: Mailbox) -> Listener | None:
 
 
 @contextmanager
-def _signals(mailbox: Mailbox) -> Iterator[None]:
-    """SIGTERM and SIGINT put `Stop` into the mailbox; a second one ends the process at once."""
-    seen: list[int] = []
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if seen:
-            os._exit(0)
-        seen.append(number)
-        mailbox.put(Stop())
-
-    # Only the main thread may take signals over; elsewhere they are the caller's business.
-    takes = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT) if takes}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
     """The caller's event puts `Stop` into the mailbox."""
 
@@ -404,6 +403,7 @@ def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
 
 def _leave() -> None:
     """End the process without waiting for the pass."""
+    drain()
     # Should the pass hold the lock of an output stream, flushing would wait for it: this ends the process then.
     watchdog = threading.Timer(0.5, os._exit, (0,))
     watchdog.daemon = True

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ordertrail.config import Config
+from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
 
 BEAT_S = 10.0
@@ -26,13 +27,18 @@ _log = Log()
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What the heartbeat file says. Times are aware UTC; `last_error` is cleared by a pass that ends well."""
+    """What the heartbeat file says. Times are aware UTC.
+
+    `last_error` is cleared by a pass that ends well; `attention` (how often, when last, what) stays while the service
+    runs: files and warnings that need a person.
+    """
 
     started_at: datetime
     last_pass_at: datetime | None = None
     last_batch: int | None = None
     state: State = "idle"
     last_error: tuple[str, str] | None = None
+    attention: tuple[int, datetime, str] | None = None
 
     def document(self, pid: int, now: datetime) -> dict[str, object]:
         """The file's content, for JSON."""
@@ -44,7 +50,14 @@ class Beat:
             "last_batch": self.last_batch,
             "state": self.state,
             "last_error": dict(zip(("code", "message"), self.last_error, strict=True)) if self.last_error else None,
+            "attention": self._attention(),
         }
+
+    def _attention(self) -> dict[str, object] | None:
+        if self.attention is None:
+            return None
+        count, at, last = self.attention
+        return {"count": count, "at": at.isoformat(), "last": last}
 
 
 def heartbeat_path(config: Config) -> Path:
@@ -59,13 +72,15 @@ class Heartbeat:
     nobody reads half of it. A disk that does not take it is no reason to stop.
 
     Args:
-        path: The file; its folder is made.
+        path: The file. Its folder is the warehouse, which a pass makes: until then there is no file.
         now: The wall clock, aware UTC.
+        alone: Whether the file is this service's to write; may raise `PassRunningError` as well.
     """
 
-    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
+    def __init__(self, path: Path, now: Callable[[], datetime], alone: Callable[[], bool] = lambda: True) -> None:
         self._path = path
         self._now = now
+        self._alone = alone
         self._beat = Beat(now())
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -96,13 +111,19 @@ class Heartbeat:
         now = self._now()
         self._write(lambda beat: replace(beat, last_pass_at=now, last_error=(code, message)))
 
+    def attention(self, what: str) -> None:
+        """Something needs a person."""
+        now = self._now()
+        self._write(lambda beat: replace(beat, attention=((beat.attention or (0,))[0] + 1, now, what)))
+
     def stop(self) -> None:
         """Remove the file: the service ended in good order."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=0.5)
         with self._lock, suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            if self._ours():
+                self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -114,15 +135,26 @@ class Heartbeat:
             self._beat = change(self._beat)
             if self._ended.is_set():
                 return
+            if not self._ours():
+                return
             text = json.dumps(self._beat.document(os.getpid(), self._now()), ensure_ascii=True)
             temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.write_text(text + "\n", encoding="utf-8")
                 temporary.replace(self._path)
             except OSError as error:
-                if not self._failed:
-                    _log.warning("cannot write the heartbeat", reason=error.strerror or str(error))
-                self._failed = True
+                self._fail(error.strerror or str(error))
             else:
                 self._failed = False
+
+    def _ours(self) -> bool:
+        try:
+            return self._path.parent.is_dir() and self._alone()
+        except OrdertrailError as error:
+            self._fail(error.message)
+            return False
+
+    def _fail(self, reason: str) -> None:
+        if not self._failed:
+            _log.warning("cannot write the heartbeat", reason=reason)
+        self._failed = True

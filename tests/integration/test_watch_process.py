@@ -69,7 +69,8 @@ class World:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.source = base / "in"
-        self.source.mkdir()
+        for folder in (self.source, base / "tables"):
+            folder.mkdir()
         self.services: list[subprocess.Popen[str]] = []
         text = '[pipeline]\nname = "orders"\nsource = "in"\narchive = "archive"\nwarehouse = "tables"\n'
         text += 'settle_s = 0\n[[vendors]]\nname = "all"\nfiles = "**/*.csv"\n'

@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from watchdog.observers.inotify_c import InotifyConstants
 
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import ConfigError, PassRunningError, SourceError, TableError, UsageError
+from ordertrail.lock import service_lock
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, Skipped, State
 from ordertrail.sources.directory import DirectorySource, source_of
 from ordertrail.sources.names import FileOps
@@ -245,7 +246,8 @@ class World:
 
     def serve(self, until_s: float) -> bool:
         """Run the service for so long; then `Stop` arrives."""
-        (self.base / "in").mkdir(exist_ok=True)
+        for folder in ("in", "tables"):
+            (self.base / folder).mkdir(exist_ok=True)
         self.script = sorted([*self.script, (until_s, Stop())], key=lambda item: item[0])
         self.heartbeat = Heartbeat(heartbeat_path(config(self.base)), lambda: NOON + timedelta(seconds=self.now_s))
         parts = Parts(
@@ -505,6 +507,7 @@ def test_a_file_is_taken_that_nobody_has_open_though_its_closing_was_not_told(tm
 
 def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
     path = tmp_path / "tables" / ".ordertrail-orders.heartbeat"
+    path.parent.mkdir()
     times = iter(NOON + timedelta(seconds=n) for n in range(100))
     beat = Heartbeat(path, lambda: next(times))
     beat.start()
@@ -517,6 +520,7 @@ def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
         "last_batch": None,
         "state": "idle",
         "last_error": None,
+        "attention": None,
     }
     beat.failed("E_SOURCE", "away")
     assert json.loads(path.read_text())["last_error"] == {"code": "E_SOURCE", "message": "away"}
@@ -524,6 +528,11 @@ def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
     beat.passed(None)
     last = json.loads(path.read_text())
     assert (last["last_batch"], last["last_error"]) == (3, None)
+    beat.attention("a.csv is quarantined")
+    beat.attention("b.csv is held")
+    found = json.loads(path.read_text())["attention"]
+    assert (found["count"], found["last"]) == (2, "b.csv is held")
+    assert last["beat_at"] < found["at"]
     assert first["beat_at"] < last["last_pass_at"] < last["beat_at"]
     beat.stop()
     beat.state("running")
@@ -531,15 +540,57 @@ def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
 
 
 def test_a_heartbeat_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
-    (tmp_path / "tables").write_text("a file where the folder should be")
+    in_the_way = tmp_path / f"beat.{os.getpid()}.tmp"
+    in_the_way.mkdir()
     with capture_logs() as logs:
-        beat = Heartbeat(tmp_path / "tables" / "beat", lambda: NOON)
+        beat = Heartbeat(tmp_path / "beat", lambda: NOON)
         beat.state("running")
         beat.state("idle")
-        (tmp_path / "tables").unlink()
+        in_the_way.rmdir()
         beat.passed(1)
         beat.stop()
     assert [log["event"] for log in logs] == ["cannot write the heartbeat"]
+
+
+def test_a_heartbeat_makes_no_folder_and_writes_over_no_other_service(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    with service_lock(settings) as first, service_lock(settings) as second:
+        assert not first()
+        assert not second()
+        beat = Heartbeat(heartbeat_path(settings), lambda: NOON, second)
+        beat.state("running")
+        assert not settings.warehouse.exists()
+        settings.warehouse.mkdir()
+        assert first()
+        with capture_logs() as logs:
+            beat.state("idle")
+            beat.stop()
+        assert not heartbeat_path(settings).exists()
+        assert "another `ordertrail watch`" in logs[0]["reason"]
+    with service_lock(settings) as later:
+        assert later()
+
+
+def test_what_needs_a_person_is_logged_with_its_reason_and_in_the_heartbeat(tmp_path: Path) -> None:
+    settings = replace(config(tmp_path), settle_s=0.0)
+    for folder in (settings.source, settings.warehouse):
+        folder.mkdir()
+    (settings.source / "bad.csv").write_text("what,is\n1,2\n")
+    stop = threading.Event()
+    beats: list[dict[str, object]] = []
+
+    def look(report: RunReport) -> None:
+        beats.append(json.loads(heartbeat_path(settings).read_text()))
+        stop.set()
+
+    with capture_logs() as logs:
+        watch(settings, interval_s=0.05, on_report=look, stop=stop)
+    (told,) = [log for log in logs if log["event"] == "a delivery needs somebody"]
+    assert (told["log_level"], told["file"], told["state"]) == ("warning", "bad.csv", "quarantined")
+    assert "no column" in told["reason"]
+    attention = beats[0]["attention"]
+    assert isinstance(attention, dict)
+    assert attention["last"].startswith("bad.csv is quarantined: the file has no column")
 
 
 # -- what the system tells ----------------------------------------------------------------------------------

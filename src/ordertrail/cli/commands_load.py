@@ -72,7 +72,7 @@ def watch(frame: Frame, interval_s: float) -> int:
     from ordertrail.cli import document
     from ordertrail.watch import watch as serve
 
-    config = frame.config(log="info")
+    config = frame.config(log="info", service=True)
     return serve(config, interval_s=interval_s, on_report=lambda report: frame.tell(report, document.run_report))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -19,7 +22,6 @@ from ordertrail.stoppable import any_stuck
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-_DUCKDB_INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError for Ctrl-C
 BUG = "E_BUG"
 """Code of an error that nobody foresaw: never the user's fault."""
 
@@ -40,12 +42,41 @@ def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding does not have is shown as an escape.
             stream.reconfigure(errors="backslashreplace")
+    with _interrupts() as interrupted:
+        try:
+            return _run(call, as_json)
+        except Exception as error:  # noqa: BLE001 - a traceback never reaches a user
+            if interrupted():
+                return EXIT_INTERRUPTED  # a library makes an error of its own of a Ctrl-C that comes in its call
+            return _told(error, as_json, debug="--debug" in options)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Within: note that Ctrl-C was pressed; gives whether it was. What Python does then stays as it is."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run(call: Callable[[], object], as_json: bool) -> int:
+    """Run a command; how it ends when it ends as it should, or was used wrongly."""
     try:
         code = call()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except OrdertrailError as error:
-        return _say(error.code, error.message, error.hint, as_json, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return EXIT_USAGE
@@ -57,14 +88,17 @@ def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
     except BrokenPipeError:
         hush()
         return 0
-    except Exception as error:  # noqa: BLE001 - a traceback never reaches a user
-        if isinstance(error, RuntimeError) and str(error) == _DUCKDB_INTERRUPTED:
-            return EXIT_INTERRUPTED
-        if "--debug" in options or _log_says_debug():
-            traceback.print_exc(file=sys.stderr)
-        what = f"this is a mistake in ordertrail: {type(error).__name__}: {error}".partition("\n")[0]
-        hint = "nothing is lost; run it again with --debug and report what that prints"
-        return _say(BUG, what, hint, as_json, EXIT_FAILED)
+
+
+def _told(error: Exception, as_json: bool, *, debug: bool) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, OrdertrailError):
+        return _say(error.code, error.message, error.hint, as_json, error.exit_code)
+    if debug or _log_says_debug():
+        traceback.print_exception(error, file=sys.stderr)
+    what = f"this is a mistake in ordertrail: {type(error).__name__}: {error}".partition("\n")[0]
+    hint = "nothing is lost; run it again with --debug and report what that prints"
+    return _say(BUG, what, hint, as_json, EXIT_FAILED)
 
 
 def leave(code: int) -> NoReturn:

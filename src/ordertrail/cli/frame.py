@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ordertrail.cli.errors import put
+from ordertrail.cli.log_lines import LogLines, write_line
 from ordertrail.cli.screen import Json, Screen, json_text, on_terminal, shown
 
 if TYPE_CHECKING:
@@ -44,31 +45,38 @@ class Frame:
     as_json: bool
     debug: bool
 
-    def config(self, *, log: str | None = "warning") -> Config:
+    def config(self, *, log: str | None = "warning", service: bool = False) -> Config:
         """Read the config, and let logs go to stderr from here on.
 
         Args:
             log: The level where `ORDERTRAIL_LOG` does not say one; None for a command that only reads tables: what
                 it calls logs nothing, and it must answer at once.
+            service: Log lines hold nothing up; see `log_lines`.
         """
         from ordertrail.config import load_config
 
         if log is not None:
-            self.logs(log)
+            self.logs(log, service=service)
         return load_config(self.config_file)
 
-    def logs(self, level: str = "warning") -> None:
+    def logs(self, level: str = "warning", *, service: bool = False) -> None:
         """Let logs go to stderr, from this level on where `ORDERTRAIL_LOG` does not say one."""
         from ordertrail.config import log_level
         from ordertrail.log import configure_when_needed
 
         wanted = "debug" if self.debug else log_level(default=level)
-        configure_when_needed(wanted, functools.partial(_log_to_stderr, wanted))
+        lines = LogLines() if service else None
+        configure_when_needed(
+            wanted, functools.partial(_log_to_stderr, wanted, lines), None if lines is None else lines.drain
+        )
 
     def tell(self, result: Result, document: Callable[[Result], Json]) -> None:
-        """Print one document of many, on one line; without --json nothing: the log tells it."""
+        """Print one document of many, on one line; without --json nothing: the log tells it.
+
+        One that cannot be written is lost, and nothing else.
+        """
         if self.as_json:
-            put(json_text(document(result), indent=None))
+            write_line("stdout", json_text(document(result), indent=None).rstrip("\n"))
 
     def show(
         self,
@@ -167,22 +175,27 @@ def point_in_time(_: click.Context, __: click.Parameter, value: str | None) -> d
 
 
 class _Stderr:
-    """Writes log lines to what stderr is at that moment: a progress display may have taken its place."""
+    """Writes log lines to what stderr is at that moment; one that cannot be written is lost."""
+
+    def __init__(self, lines: LogLines | None) -> None:
+        self._lines = lines
 
     def msg(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        if self._lines is None:
+            write_line("stderr", line)
+        else:
+            self._lines.put(line)
 
     debug = info = warning = error = critical = exception = msg
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str, lines: LogLines | None) -> None:
     import structlog
 
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _log_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Stderr(),
+        logger_factory=lambda *_: _Stderr(lines),
     )
 
 

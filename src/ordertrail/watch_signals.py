@@ -1,0 +1,80 @@
+"""SIGTERM and Ctrl-C for the service: it is told, and its process ends in time whatever blocks.
+
+Python runs a signal's handler between two steps of the main thread, and that thread may hang in a call of the system:
+writing to a pipe that nobody reads, waiting for a disk. So a thread of its own waits at the descriptor that the
+interpreter writes each signal to at once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+LIMIT_S = 4.6
+"""The process ends so long after the first signal at the latest, in seconds: 5 are promised."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stopping_by_signal(stop: Callable[[], None], limit_s: float = LIMIT_S) -> Iterator[None]:
+    """Within: the first SIGTERM or SIGINT calls `stop`; a second one, or `limit_s` after the first, ends the process.
+
+    Only the main thread may take signals over; elsewhere they are the caller's business and nothing is done.
+
+    Args:
+        stop: Called once, in a thread of its own; it must not block.
+        limit_s: In seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    listening = threading.Thread(target=_listen, args=(reader, stop, limit_s), name="ordertrail-signals", daemon=True)
+    handlers = {number: signal.signal(number, _noted) for number in _SIGNALS}
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    listening.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(writer)
+        listening.join()
+        os.close(reader)
+
+
+def _noted(_: int, __: object) -> None:
+    """The interpreter writes a signal to the descriptor only where it has a handler."""
+
+
+def _listen(reader: int, stop: Callable[[], None], limit_s: float) -> None:
+    if not _signalled(reader):
+        return
+    stop()
+    deadline_s = time.monotonic() + limit_s
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        if not select.select([reader], [], [], left_s)[0]:
+            break
+        data = os.read(reader, 64)
+        if not data:
+            return
+        if any(number in _SIGNALS for number in data):
+            break
+    os._exit(0)
+
+
+def _signalled(reader: int) -> bool:
+    """Wait for one of our signals; False when nobody waits for them any more."""
+    with suppress(OSError):
+        while data := os.read(reader, 64):
+            if any(number in _SIGNALS for number in data):
+                return True
+    return False
