@@ -157,6 +157,24 @@ def test_a_command_that_is_shown_is_there(path: Path) -> None:
         assert given <= options, f"{PROGRAM} {' '.join(words)}"
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", *WRITTEN], ids=name)
+def test_a_file_is_copied_with_its_own_time(path: Path) -> None:
+    """The time of an undated file is its place in the order: a plain copy would be the newest of all."""
+    bare = [line for line in text_of(path).splitlines() if re.search(r"(?:^|[\s`;&|])cp (?!-[a-zA-Z]*[pa])", line)]
+    assert bare == []
+
+
+def test_a_hint_to_bring_a_file_again_says_how() -> None:
+    texts = [text_of(path) for path in (ROOT / "src").rglob("*.py")]
+    told = [
+        found
+        for text in texts
+        for found in re.findall(r"(?:copy|drop|bring) (?:it|the file) (?:in again|back)[^\n]*\n?[^\n]*", text)
+    ]
+    assert len(told) >= 2
+    assert [one for one in told if "cp -p" not in one] == []
+
+
 def test_a_make_target_that_is_shown_is_there() -> None:
     targets = set(re.findall(r"(?m)^([a-z]+):", text_of(ROOT / "Makefile")))
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):

@@ -23,7 +23,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_HINT = "declare the vendor's encoding in the config, for example encoding = 'cp1252', then drop the file in again"
+_HINT = (
+    "declare the vendor's encoding in the config, for example encoding = 'cp1252', then copy the file back with cp -p"
+)
 
 
 def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Iterator[bytes]:

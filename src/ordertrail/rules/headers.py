@@ -64,7 +64,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             f"the file has no column {_listed(missing)}; its header is {_listed(header)}",
             rule="missing_column",
             column=missing[0],
-            hint="add an alias for the vendor, or list the column as absent, then drop the file in again",
+            hint="add an alias for the vendor, or list the column as absent, then copy the file back with cp -p",
         )
     if len(unknown) > MAX_UNKNOWN_COLUMNS:
         raise QuarantineError(
