@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import shutil
@@ -20,7 +21,9 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ordertrail.config import Config, load_config
-from ordertrail.errors import ConfigError, OrdertrailError
+from ordertrail.delta.log import fsync_folder
+from ordertrail.errors import ConfigError, OrdertrailError, SourceError, TableError
+from ordertrail.markers import read_marker, refuse_lost_tables
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.writers import is_local, is_written
 
@@ -186,6 +189,8 @@ def _folders(config: Config) -> Iterator[Finding]:
     source, archive, warehouse = (_nearest(path) for path in (config.source, config.archive, config.warehouse))
     yield _same_file_system(source, archive)
     yield _hard_links(warehouse)
+    yield _locks(warehouse)
+    yield _belonging(config)
     yield _events(config.source)
     yield _writers(config)
     yield from _corners(config)
@@ -246,6 +251,47 @@ def _hard_links(warehouse: Path) -> Finding:
         problem = f"no hard links in {warehouse}: {error.strerror}"
         return Finding(name, "fail", problem, "put the warehouse on a local disk such as ext4 or xfs")
     return Finding(name, "ok", "hard links work in the warehouse")
+
+
+def _locks(warehouse: Path) -> Finding:
+    """Whether the file system of the tables keeps a second pass away, and what a commit needs to be durable."""
+    name = "locks"
+    hint = "put the warehouse on a local disk such as ext4 or xfs, or mount the share with locks"
+    try:
+        with tempfile.NamedTemporaryFile(dir=warehouse, prefix=".ordertrail-doctor-") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with Path(file.name).open("rb") as second:
+                try:
+                    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass
+                else:
+                    return Finding(name, "fail", f"a lock in {warehouse} (flock) keeps nobody away", hint)
+    except OSError as error:
+        return Finding(name, "fail", f"no locks (flock) in {warehouse}: {error.strerror}", hint)
+    try:
+        fsync_folder(warehouse)
+    except OSError as error:
+        problem = f"a folder cannot be synced (fsync) in {warehouse}: {error.strerror}; no pass can commit there"
+        return Finding(name, "fail", problem, "put the warehouse on a local disk such as ext4 or xfs")
+    return Finding(name, "ok", "locks and the sync of folders work in the warehouse")
+
+
+def _belonging(config: Config) -> Finding:
+    """Whether tables, archive and source are one set, as far as that shows without a pass."""
+    name = "set"
+    try:
+        refuse_lost_tables(config)
+        marker = read_marker(config.archive)
+    except TableError as error:
+        return Finding(name, "fail", error.message, error.hint)
+    except SourceError as error:
+        if not config.source.is_dir():
+            return Finding(name, "warn", "cannot be told without the source", "see source")
+        return Finding(name, "fail", error.message, error.hint)
+    if marker is None or not marker.owners:
+        return Finding(name, "ok", "the first pass marks archive and source as this pipeline's")
+    return Finding(name, "ok", f"the archive is that of pipeline {marker.shown}")
 
 
 def _events(source: Path) -> Finding:

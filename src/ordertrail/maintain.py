@@ -8,10 +8,9 @@ moments need the pipeline's lock.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -34,6 +33,7 @@ from ordertrail.log import Log
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.tables import APP_ID
+from ordertrail.scratch import SweepScratch, plan_scratch, scratch_folder, sweep_scratch
 
 WAIT_S = 60.0
 """How long a step waits for a pass that runs, in seconds."""
@@ -69,8 +69,8 @@ class TidyIndex:
     table: str
 
 
-Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex
-"""One thing to do to one table."""
+Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex | SweepScratch
+"""One thing to do, to one table but for the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,7 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
             steps += _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
         if table is tables.target and snapshot.takes_vectors:
             steps.append(TidyIndex(table.root.name))
+    steps += _some(plan_scratch(config))
     return MaintenancePlan(tuple(steps), tuple(warnings))
 
 
@@ -215,6 +216,8 @@ def word(step: Step) -> str:
             return "vacuum"
         case TidyIndex():
             return "tidy_index"
+        case SweepScratch():
+            return "sweep_scratch"
         case _:
             assert_never(step)
 
@@ -232,6 +235,8 @@ def describe(step: Step) -> str:
             return f"delete {_count(len(step.files), 'file')} of {step.table} that nobody needs"
         case TidyIndex():
             return f"tidy the key index of {step.table}"
+        case SweepScratch():
+            return f"delete {_count(len(step.paths), 'file')} that killed commands left"
         case _:
             assert_never(step)
 
@@ -258,6 +263,11 @@ class _Run:
 
     def _do(self, step: Step) -> str | None:
         """Carry out a step; why not, when it need not or cannot be."""
+        if isinstance(step, SweepScratch):
+            with self.locked():
+                gone = sweep_scratch(step)
+            self.session.probe("maintain.scratch")
+            return None if gone == len(step.paths) else f"{len(step.paths) - gone} are in use, or cannot be deleted"
         table = next(one for one in self.session.tables.all if one.root.name == step.table)
         match step:
             case Compaction():
@@ -313,15 +323,17 @@ def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[S
     tables = tables_of(config, store)
     target = read_snapshot(tables.target.log)
     index = open_index(config, target) if target.takes_vectors else None
-    con = connect(config.threads, config.memory_limit_mb, config.warehouse / f".ordertrail-maintain-{uuid.uuid4().hex}")
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with (
+            scratch_folder(config.warehouse, "maintain") as spill,
+            closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
+            ThreadPoolExecutor(max_workers=1) as pool,
+        ):
             # The hashes of keys are made with the salt of the session's index.
             yield Session(config, con, pool, tables, _app_id(tables.deliveries), probe, index)
     finally:
         if index is not None:
             index.close()
-        con.close()
 
 
 def _app_id(table: Table) -> str:

@@ -22,6 +22,7 @@ from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.lock import pipeline_lock
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.kernel import connect
+from ordertrail.scratch import SPILL
 
 __all__ = ["Differences", "RebuildReport", "rebuild"]
 
@@ -83,7 +84,7 @@ def rebuild(
     began = time.perf_counter()
     config = placed(config)
     with pipeline_lock(config):
-        con = connect(config.threads, config.memory_limit_mb, config.warehouse / ".ordertrail-spill")
+        con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
         try:
             with ThreadPoolExecutor(max_workers=1) as pool, duckdb_errors("cannot rebuild the target"):
                 session = Session(config, con, pool, tables_of(config), "", probe)

@@ -7,9 +7,9 @@ batch that is under way. DuckDB computes and spills, so memory is bounded by `me
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
+from ordertrail.scratch import scratch_folder
 from ordertrail.verify_archive import ArchivedFile, look_at_archive
 
 EXAMPLES = 10
@@ -89,11 +90,13 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
     if not any(table.log.exists() for table in tables.all):
         raise TableError(f"there is no Delta table in {tables.target.root}", hint="run a pass first: ordertrail run")
     progress(_READABLE)
-    spill = config.warehouse / f".ordertrail-verify-{uuid.uuid4().hex}"
-    con = connect(config.threads, config.memory_limit_mb, spill)
     try:
         read_whole(config)
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with (
+            scratch_folder(config.warehouse, "verify") as spill,
+            closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
+            ThreadPoolExecutor(max_workers=1) as pool,
+        ):
             proof = _Proof(Session(config, con, pool, tables, "", no_probe))
             checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
             for name, prove in _CHECKS:
@@ -101,8 +104,6 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
                 checks.append(_checked(name, prove, proof))
     except TableError as error:
         checks = [Check(_READABLE, False, error.message, error.hint)]
-    finally:
-        con.close()
     return VerifyReport(tuple(checks))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import click
 import pytest
@@ -18,7 +21,9 @@ from ordertrail.cli.frame import Frame, _log_line, point_in_time
 from ordertrail.cli.render import cell, outcomes, plural
 from ordertrail.cli.screen import Column, Screen, json_text, shown
 from ordertrail.errors import ForeignChangeError, OrdertrailError, PassRunningError, QueryError, StorageError
+from ordertrail.markers import write_marker
 from ordertrail.model import RowCounts
+from ordertrail.rules.belonging import Marker, Owner
 
 ESC = "\x1b[31mred\x1b[0m\x9b1m"
 
@@ -309,6 +314,37 @@ def test_doctor_takes_folders_that_a_pass_makes(config_file: Path) -> None:
     (config_file.parent / "data/archive").rmdir()
     assert doctor.examine(config_file).ok
     assert not (config_file.parent / "data/archive").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_doctor_tries_out_locks(config_file: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    assert health(config_file, "locks") == "ok"
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    assert health(config_file, "locks") == "fail"
+
+    def missing(*_: object) -> NoReturn:
+        raise OSError(code, "not here")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    assert health(config_file, "locks") == "fail"
+
+
+def test_doctor_tries_out_whether_a_folder_can_be_synced(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Path) -> NoReturn:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(doctor, "fsync_folder", missing)
+    assert health(config_file, "locks") == "fail"
+
+
+def test_doctor_says_that_the_tables_of_an_archive_are_not_there(config_file: Path) -> None:
+    assert health(config_file, "set") == "ok"
+    owner = Owner("0" * 32, "orders", "2026-11-23T00:00:00+00:00")
+    write_marker(config_file.parent / "data/archive", Marker((owner,)))
+    found = next(one for one in doctor.examine(config_file).findings if one.name == "set")
+    assert found.health == "fail"
+    assert "is the disk mounted" in found.detail
+    assert "init --anew" in found.hint
 
 
 def test_doctor_says_what_is_wrong_with_the_config(config_file: Path) -> None:

@@ -34,6 +34,7 @@ from ordertrail.parse.kernel import connect
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID
+from ordertrail.scratch import SPILL
 
 
 class EmbeddedEngine:
@@ -46,7 +47,7 @@ class EmbeddedEngine:
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
-        spill = config.warehouse / ".ordertrail-spill"
+        spill = config.warehouse / SPILL
         con = connect(config.threads, config.memory_limit_mb, spill)
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
         self._session = Session(config, con, pool, tables_of(config, store), "", probe)
