@@ -6,14 +6,29 @@ says when; what happened is read from the attributes afterwards.
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from ordertrail.errors import SourceError, StorageError
 from ordertrail.model import Batch, Manifest, Probe, Skipped
-from ordertrail.sources.base import ArchiveResult, Source
-from ordertrail.sources.notes import Notes
+from ordertrail.sources.base import Source
+from ordertrail.sources.late import LATE_S
+from ordertrail.sources.notes import Late, Notes
 
 WAITS = "loaded; it is still open for writing, and archived once it is closed"
+"""Why a file keeps its name after its rows were loaded."""
+
+DISK_FAILURES = 3
+"""After so many failures of a disk a pass tries no more files: each try may read one to its end."""
+
+FAILURES = 100
+"""After so many failures of any kind the rest is left to the next pass."""
+
+LATE_FILES = 500
+"""So many late files are looked at again, the newest; older ones are done with."""
+
+NAMED = 10
+"""So many files that wait are named; of more, their number is given."""
 
 
 class Archiving:
@@ -26,7 +41,6 @@ class Archiving:
 
     Attributes:
         skipped: Files that were left where they are, with the reason.
-        warnings: What a person should know, one line each.
     """
 
     def __init__(self, source: Source, notes: Notes, probe: Probe) -> None:
@@ -34,8 +48,20 @@ class Archiving:
         self._notes = notes
         self._probe = probe
         self._tried: set[str] = set()
+        self._warnings: list[str] = []
+        self._failures = self._disk_failures = 0
         self.skipped: list[Skipped] = []
-        self.warnings: list[str] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, one line each; the same from pass to pass while nothing changes."""
+        trouble, waiting = self._notes.trouble, self._notes.waiting
+        named = sorted(trouble.keys() & waiting.keys())
+        known = [f"{waiting[one].file_name} is loaded and waits to be archived: {trouble[one]}" for one in named]
+        untried = waiting.keys() - trouble.keys() - self._tried
+        more = max(0, len(known) - NAMED) + len(untried)
+        told = [f"{more} more files are loaded and wait to be archived"] if more else []
+        return [*self._warnings, *known[:NAMED], *told]
 
     def batch(self, batch: Batch) -> dict[str, str | None]:
         """Archive the files of a batch; where each is, by delivery id, None where it is not archived."""
@@ -51,57 +77,70 @@ class Archiving:
         """
         moved: dict[str, str | None] = {}
         for delivery_id, manifest in list(self._notes.waiting.items()):
-            if delivery_id not in self._tried and (archived_to := self._archive(manifest)) is not None:
-                moved[delivery_id] = archived_to
-        for delivery_id, late in list(self._notes.late.items()):
             if delivery_id in self._tried:
                 continue
-            name = late.manifest.file_name
-            try:
-                result = self._source.look_again(late, now, self._probe)
-            except (SourceError, StorageError) as error:
-                self.warnings.append(f"{name}: {error}")
-                continue
-            if result.note:
-                self.warnings.append(f"{name} (delivery {delivery_id}): {result.note}")
-            match result.outcome:
-                case "same":
-                    continue
-                case "written":
-                    self.skipped.append(Skipped(name, "archived, and somebody writes to it; it is looked at again"))
-                case "settled" | "returned":
-                    del self._notes.late[delivery_id]
-            if result.archived_to is None:
-                moved[delivery_id] = None
+            if (archived_to := self._archive(manifest)) is not None:
+                moved[delivery_id] = archived_to
+        excess = len(self._notes.late) - LATE_FILES
+        for number, (delivery_id, late) in enumerate(list(self._notes.late.items())):
+            if delivery_id not in self._tried:
+                when = now if number >= excess else max(now, late.since + timedelta(seconds=LATE_S))
+                self._look_again(late, when, moved)
         return moved
 
     def settled(self) -> None:
         """The tables know what `again` gave."""
         self._save()
 
+    def _look_again(self, late: Late, now: datetime, moved: dict[str, str | None]) -> None:
+        delivery_id, name = late.manifest.delivery_id, late.manifest.file_name
+        try:
+            result = self._source.look_again(late, now, self._probe)
+        except (SourceError, StorageError) as error:
+            self._warnings.append(f"{name}: {error}")
+            return
+        if result.note:
+            self._warnings.append(f"{name} (delivery {delivery_id}): {result.note}")
+        match result.outcome:
+            case "same":
+                if result.identity is not None:
+                    self._notes.late[delivery_id] = replace(late, identity=result.identity)
+            case "written":
+                self.skipped.append(Skipped(name, "archived, and somebody writes to it; it is looked at again"))
+            case "settled" | "returned":
+                del self._notes.late[delivery_id]
+        if result.archived_to is None:
+            moved[delivery_id] = None
+
     def _archive(self, manifest: Manifest) -> str | None:
-        self._tried.add(manifest.delivery_id)
+        one = manifest.delivery_id
+        if self._failures >= FAILURES or self._disk_failures >= DISK_FAILURES:
+            self._notes.waiting.setdefault(one, manifest)
+            return None
+        self._tried.add(one)
         try:
             result = self._source.archive(manifest, self._probe)
         except (SourceError, StorageError) as error:
-            self._notes.waiting[manifest.delivery_id] = manifest
-            self.warnings.append(f"{manifest.file_name} is loaded and waits to be archived: {error}")
+            self._failures += 1
+            self._disk_failures += isinstance(error, StorageError)
+            # To the end, so that each has its turn.
+            self._notes.waiting.pop(one, None)
+            self._notes.waiting[one] = manifest
+            self._notes.trouble[one] = str(error)
             return None
-        self._take(manifest, result)
-        return result.archived_to
-
-    def _take(self, manifest: Manifest, result: ArchiveResult) -> None:
+        self._notes.trouble.pop(one, None)
         if result.outcome == "written":
-            self._notes.waiting[manifest.delivery_id] = manifest
+            self._notes.waiting[one] = manifest
             self.skipped.append(Skipped(manifest.file_name, WAITS))
         else:
-            self._notes.waiting.pop(manifest.delivery_id, None)
+            self._notes.waiting.pop(one, None)
         if result.outcome == "changed":
             self.skipped.append(Skipped(manifest.file_name, "changed after it was read; it is the next delivery"))
         if result.late is not None:
-            self._notes.late[manifest.delivery_id] = result.late
+            self._notes.late[one] = result.late
         if result.note:
-            self.warnings.append(f"{manifest.file_name}: {result.note}")
+            self._warnings.append(f"{manifest.file_name}: {result.note}")
+        return result.archived_to
 
     def _save(self) -> None:
         if self._notes.save():

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
@@ -462,3 +463,125 @@ def test_a_big_file_is_hashed_again_only_when_racy_or_copied_or_perhaps_mapped(
         digests.clear()
         assert place.run(disk).outcome == "archived"
         assert len(digests) == hashed
+
+
+# --- the archive as evidence ---------------------------------------------------------------------------------------
+
+
+def by_link(claim: Path, elsewhere: Path) -> None:
+    claim.symlink_to(elsewhere)
+
+
+def by_file(claim: Path, elsewhere: Path) -> None:
+    claim.write_bytes(FOREIGN)
+
+
+@pytest.mark.parametrize("swap", [by_link, by_file])
+def test_a_name_that_is_swapped_after_it_was_verified_changes_nothing(
+    place: Place, make_disk: Callable[..., Disk], swap: Callable[[Path, Path], None]
+) -> None:
+    """What is archived is the file that was hashed; what took its name gets the source's name."""
+    (place.root / "precious").write_bytes(FOREIGN)
+
+    def probe(name: str) -> None:
+        if name == "archive.verified":
+            place.claim.unlink()
+            swap(place.claim, place.root / "precious")
+
+    assert place.run(make_disk(), probe).outcome == "archived"
+    assert not place.target.is_symlink()
+    assert place.target.read_bytes() == OLD
+    assert place.file.is_symlink() == (swap is by_link)
+    assert place.contents() == {f"archive/{ARCHIVED}": OLD, "precious": FOREIGN, "source/acme/a.csv": FOREIGN}
+
+
+def test_a_file_with_a_second_name_is_copied(place: Place) -> None:
+    """The vendor's other name would be one of the archived bytes."""
+    other = place.root / "kept by the vendor"
+    other.hardlink_to(place.file)
+    assert place.run(Disk()).outcome == "archived"
+    other.write_bytes(NEW)
+    assert place.contents() == {f"archive/{ARCHIVED}": OLD, other.name: NEW}
+
+
+def test_a_file_of_another_user_is_copied(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may change it wherever it is."""
+    inode = place.file.stat().st_ino
+    monkeypatch.setattr(os, "geteuid", lambda: place.file.parent.stat().st_uid + 1)
+    disk = Disk()
+    assert place.run(disk).outcome == "archived"
+    assert "archive.copied" in disk.probes
+    assert place.target.stat().st_ino != inode
+    assert place.contents() == {f"archive/{ARCHIVED}": OLD}
+
+
+@pytest.mark.parametrize("planted", ["2026", "2026/11", "2026/11/23"])
+def test_a_link_among_the_folders_of_the_archive_is_not_followed(
+    place: Place, make_disk: Callable[..., Disk], planted: str
+) -> None:
+    elsewhere = place.root / "elsewhere"
+    elsewhere.mkdir()
+    (place.archive / planted).parent.mkdir(parents=True)
+    (place.archive / planted).symlink_to(elsewhere)
+    with pytest.raises(SourceError, match=f"archive/{planted} is a symbolic link") as raised:
+        place.run(make_disk())
+    assert "mount" in raised.value.hint
+    assert (list(elsewhere.iterdir()), place.file.read_bytes()) == ([], OLD)
+    (place.archive / planted).unlink()
+    assert place.run(make_disk()).outcome == "archived"
+
+
+def test_the_archive_itself_may_be_a_link(place: Place) -> None:
+    (place.root / "disk").mkdir()
+    place.archive.symlink_to(place.root / "disk")
+    assert place.run(Disk()).outcome == "archived"
+    assert place.target.read_bytes() == OLD
+
+
+def test_a_file_that_is_open_for_writing_keeps_its_name(place: Place, make_disk: Callable[..., Disk]) -> None:
+    with place.file.open("ab"):
+        result = place.run(make_disk())
+        assert (result.outcome, result.archived_to) == ("written", None)
+        assert place.contents() == {"source/acme/a.csv": OLD}
+    assert place.run(make_disk()).outcome == "archived"
+
+
+def test_a_file_that_is_opened_after_it_was_claimed_gets_its_name_back(place: Place) -> None:
+    with ExitStack() as stack:
+
+        def probe(name: str) -> None:
+            if name == "archive.claimed":
+                stack.enter_context(place.claim.open("ab"))
+
+        result = place.run(Disk(), probe)
+        assert (result.outcome, result.note) == ("written", None)
+        assert place.contents() == {"source/acme/a.csv": OLD}
+    assert place.run(Disk()).outcome == "archived"
+
+
+def test_a_copied_claim_that_somebody_writes_to_is_given_back(place: Place) -> None:
+    with ExitStack() as stack:
+
+        def probe(name: str) -> None:
+            if name == "archive.copied":
+                stack.enter_context(place.claim.open("ab"))
+
+        result = place.run(Disk(link_errno=errno.EXDEV), probe)
+        assert (result.outcome, result.archived_to) == ("archived", ARCHIVED)
+        assert result.note is not None
+        assert place.contents() == {f"archive/{ARCHIVED}": OLD, "source/acme/a.csv": OLD}
+
+
+@pytest.mark.parametrize("link_errno", [None, errno.EXDEV])
+def test_where_nobody_can_tell_it_is_looked_at_again(place: Place, link_errno: int | None) -> None:
+    """A copied file keeps its claim until then, so that no byte is written into a file without a name."""
+    disk = Untold(link_errno=link_errno)
+    first, again = place.run(disk), place.run(disk)
+    for result in (first, again):
+        assert result.late is not None
+        assert (result.archived_to, result.late.archived_to) == (ARCHIVED, ARCHIVED)
+        assert result.late.claimed == (link_errno is not None)
+    assert place.claim.exists() == (link_errno is not None)
+    whole = archive_file(place.source, place.archive, place.manifest, disk.probe, disk, watchful=False)
+    assert (whole.outcome, whole.late) == ("already", None)
+    assert place.contents() == {f"archive/{ARCHIVED}": OLD}

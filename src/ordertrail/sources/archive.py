@@ -189,7 +189,8 @@ class Move:
         try:
             placed = self._put(claim, partial(self._link_of, file.fileno())) if shareable else None
         except _SwappedError:
-            return self._changed(entry, claim)
+            # The verified bytes are open here, whatever has their name now.
+            placed = None
         copied = placed is None
         if placed is None:
             if not self._copy(file):

@@ -65,11 +65,13 @@ class LateResult:
             open for writing.
         archived_to: Where the bytes of the delivery are, below the archive folder; None when they are not there.
         note: What a person should know, one line.
+        identity: What the file is to be compared with from now on: its times were changed, its bytes were not.
     """
 
     outcome: LateOutcome
     archived_to: str | None
     note: str | None = None
+    identity: FileIdentity | None = None
 
 
 class Source(Protocol):

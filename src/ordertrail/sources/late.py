@@ -99,7 +99,8 @@ class _Again:
             identity = identity_of(os.fstat(descriptor))
             written = self.move.ops.is_written(descriptor)
             if same_file(identity, self.late.identity) or self.move.holds(shelved):
-                return self.result("settled" if self.old or written is False else "same")
+                still: LateOutcome = "settled" if self.old or written is False else "same"
+                return LateResult(still, self.late.archived_to, None, identity)
             if written:
                 return self.result("written")
             return self._returned(shelved, file)

@@ -67,6 +67,7 @@ class Notes:
         looks: The last look at each file that was there, by its path below the source.
         waiting: By delivery id, those that are done but could not be archived yet.
         late: By delivery id, those archived while nobody could tell whether their writer had finished.
+        trouble: By delivery id, why one of those that wait could not be archived; not written down.
     """
 
     path: Path | None = None
@@ -74,6 +75,7 @@ class Notes:
     looks: dict[str, Look] = field(default_factory=dict)
     waiting: dict[str, Manifest] = field(default_factory=dict)
     late: dict[str, Late] = field(default_factory=dict)
+    trouble: dict[str, str] = field(default_factory=dict)
     _text: str = ""
 
     def load(self) -> None:
