@@ -37,6 +37,8 @@ from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
 from ordertrail.scratch import scratch_folder
+from ordertrail.sources.names import claiming
+from ordertrail.standing import waiting_in
 from ordertrail.verify_archive import ArchivedFile, look_at_archive
 
 EXAMPLES = 10
@@ -403,7 +405,10 @@ def _archived(proof: _Proof) -> _Finding:
         "if a writer was late, ordertrail run takes its file back into the source as the next delivery; else restore "
         "these files from a backup: they are what a rebuild from the archive and a replay would read"
     )
-    return _Finding(found.counted, found.changed[:EXAMPLES], hint, max(0, len(found.changed) - EXAMPLES))
+    claims = [one.file_name for one in waiting_in(proof.config)[0] if claiming(one.file_name.rpartition("/")[2])]
+    left = f"; {len(claims)} in the source under a claim: {', '.join(claims[:EXAMPLES])}, see status" if claims else ""
+    counted = found.counted + left
+    return _Finding(counted, found.changed[:EXAMPLES], hint, max(0, len(found.changed) - EXAMPLES))
 
 
 def _under_way(name: str, done: int) -> bool:

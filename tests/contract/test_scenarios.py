@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ordertrail.model import RowCounts, RunReport, Skipped, State
+from ordertrail.sources.names import Entry, FileOps
 from tests.contract.conftest import MakeHouse
 from tests.feeds import NO_ADDRESS, TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House
@@ -81,6 +82,28 @@ def test_a_half_written_file_waits(house: House) -> None:
     assert house.run().batch is None
     house.config = replace(house.config, settle_s=0.0)
     assert counts(house.run()) == {"parsed": 2, "inserted": 2}
+
+
+def test_a_file_that_cannot_be_archived_waits_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is loaded and told, not staged again, and the tables say where it is once it is archived."""
+    house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
+    house.drop(dated(21), csv_bytes([cells("B", EARLY)]))
+    rename_new = FileOps.rename_new
+
+    def refused(ops: FileOps, entry: Entry, target: Entry) -> None:
+        if entry.name == dated(20):
+            raise PermissionError(13, "Permission denied")
+        rename_new(ops, entry, target)
+
+    with monkeypatch.context() as locked:
+        locked.setattr(FileOps, "rename_new", refused)
+        first, second = house.run(), house.run()
+    assert (first.needs_person, second.needs_person, second.batch) == (True, True, None)
+    assert (set(house.target()), house.left()) == ({("A",), ("B",)}, [dated(20)])
+    assert house.delivery(dated(20))["archived_to"] is None
+    last = house.run()
+    assert (last.warnings, house.left()) == ((), [])
+    assert house.delivery(dated(20))["archived_to"] in house.archived()
 
 
 def test_a_file_that_the_system_told_is_closed_does_not_wait(house: House) -> None:

@@ -15,6 +15,7 @@ from ordertrail.model import RunReport
 from ordertrail.sources.names import Entry, FileOps
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.standing import waiting_in
+from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, open_house
 
@@ -170,6 +171,8 @@ def test_a_claim_that_no_batch_owns_is_told_and_listed(house: House) -> None:
     assert waiting_in(house.config)[0] == (), "it may be one of a pass that is at work"
     assert told(house.run(), "the claim of delivery 000009-00000-0123abcd, which no batch owns")
     assert list(reasons(house)) == [f"acme/{claim.name}"]
+    [place] = [check for check in verify(house.config).checks if check.name == "the archived files are in their place"]
+    assert f"1 in the source under a claim: acme/{claim.name}" in place.detail
 
 
 def test_doctor_names_the_vendor_whose_folder_cannot_be_written_to(

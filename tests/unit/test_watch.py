@@ -33,7 +33,7 @@ from ordertrail.lock import service_lock
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, Skipped, State
 from ordertrail.sources.directory import DirectorySource, source_of
 from ordertrail.sources.names import FileOps
-from ordertrail.sources.notes import Notes
+from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import HOLD_S
 from ordertrail.watch import (
     STOP_GRACE_S,
@@ -44,6 +44,7 @@ from ordertrail.watch import (
     Parts,
     Service,
     Stop,
+    _passes,
     watch,
 )
 from ordertrail.watch_events import FolderEvents, _Emitter, _Handler
@@ -500,6 +501,19 @@ def test_a_file_is_taken_that_nobody_has_open_though_its_closing_was_not_told(tm
     (settings.source / "a.csv").write_text("x")
     source = source_of(settings, Notes(), lambda: frozenset({"a.csv"}))
     assert len(source.discover(datetime.now(UTC)).files) == 1
+
+
+def test_the_looks_of_a_service_stay_from_pass_to_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a share a rest takes two looks: no pass waits for the second, and none needs what is written down."""
+    monkeypatch.setattr(FileOps, "is_local", lambda ops, descriptor: False)
+    settings = config(tmp_path, settle_s=0.001)
+    settings.source.mkdir()
+    (settings.source / "a.csv").write_text("x")
+    run = _passes(settings)
+    first = run(frozenset(), frozenset)
+    assert (first.batch, [one.reason for one in first.skipped]) == (None, ["not settled"])
+    notes_path(settings).unlink()
+    assert run(frozenset(), frozenset).batch == 1
 
 
 # -- the heartbeat ------------------------------------------------------------------------------------------
