@@ -1,6 +1,7 @@
 """`ordertrail rebuild`: the target anew from the history, the cure for a target that is damaged or was written to.
 
-Needs the history and the deliveries, and nothing of the target but its log. A batch that is staged and not recorded is
+Needs the history and the deliveries, and nothing of the target but its log. A history that is damaged or lost is
+written anew from the archived files first, when asked for (`from_archive`). A batch that is staged and not recorded is
 left out; the next pass loads it from the stage, as after any crash.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -19,12 +20,13 @@ from ordertrail.engines.embedded_rebuild import Differences, Rebuild
 from ordertrail.engines.session import Session, tables_of
 from ordertrail.engines.stage_again import stage_again
 from ordertrail.errors import OrdertrailError, TableError
+from ordertrail.from_archive import HistoryReport, history_from_archive
 from ordertrail.lock import pipeline_lock
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.scratch import SPILL
 
-__all__ = ["Differences", "RebuildReport", "rebuild"]
+__all__ = ["Differences", "HistoryReport", "RebuildReport", "rebuild"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class RebuildReport:
         notes: What else a person may want to know, one line each.
         warnings: What a person must look at, one line each.
         seconds: How long it took.
+        history: What was made of the archive; None where only the target was rebuilt.
     """
 
     pipeline: str
@@ -58,10 +61,16 @@ class RebuildReport:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
+    history: HistoryReport | None = None
 
 
 def rebuild(
-    config: Config, *, dry_run: bool = False, progress: Callable[[str], None] = no_probe, probe: Probe = no_probe
+    config: Config,
+    *,
+    dry_run: bool = False,
+    from_archive: bool = False,
+    progress: Callable[[str], None] = no_probe,
+    probe: Probe = no_probe,
 ) -> RebuildReport:
     """Write the target of a pipeline anew as the fold of its history, in one commit.
 
@@ -71,6 +80,7 @@ def rebuild(
     Args:
         config: Of the pipeline.
         dry_run: Only say how many rows would differ.
+        from_archive: First write history and rejects anew from the archived files, in one commit each.
         progress: Called with what is under way.
         probe: Called after every effect with its name; for fault tests.
 
@@ -88,9 +98,39 @@ def rebuild(
         try:
             with ThreadPoolExecutor(max_workers=1) as pool, duckdb_errors("cannot rebuild the target"):
                 session = Session(config, con, pool, tables_of(config), "", probe)
-                return _rebuild(session, dry_run, progress, began)
+                history = None
+                if from_archive:
+                    history = history_from_archive(session, dry_run=dry_run, progress=progress)
+                    if dry_run:
+                        return _planned(session, history, began)
+                report = _rebuild(session, dry_run, progress, began)
+                return report if history is None else _together(report, history)
         finally:
             con.close()
+
+
+def _planned(session: Session, history: HistoryReport, began: float) -> RebuildReport:
+    """What a rebuild of the history would do; of the target nothing is said, for its history is not there yet."""
+    return RebuildReport(
+        pipeline=session.config.name,
+        dry_run=True,
+        batch=session.tables.deliveries.snapshot().txns.get(session.app_id, 0),
+        history_rows=history.history_rows,
+        rows=0,
+        files=0,
+        version=None,
+        created=False,
+        differences=None,
+        notes=history.notes,
+        warnings=history.warnings,
+        seconds=round(time.perf_counter() - began, 4),
+        history=history,
+    )
+
+
+def _together(report: RebuildReport, history: HistoryReport) -> RebuildReport:
+    notes, warnings = (*history.notes, *report.notes), (*history.warnings, *report.warnings)
+    return replace(report, notes=notes, warnings=warnings, history=history)
 
 
 def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], began: float) -> RebuildReport:

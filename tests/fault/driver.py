@@ -8,10 +8,10 @@ Start-up costs half a second, so the script imports once and forks a child for e
 
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
 0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
-of the target instead of a pass), `maintain` (maintenance instead of a pass), `untold` (nobody can tell who has a file
-open for writing), `two_disks` (the archive is on another disk), `locked` (names of folders of the source where nothing
-can be renamed). Effects are what the probe sees, and
-every put of a log entry, before and after it.
+of the target instead of a pass), `from_archive` (of the history before it), `maintain` (maintenance instead of a pass),
+`untold` (nobody can tell who has a file open for writing), `two_disks` (the archive is on another disk), `locked`
+(names of folders of the source where nothing can be renamed). Effects are what the probe sees, and every put of a log
+entry, before and after it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def one_pass(spec: Spec) -> Spec:
     config = parse_config((base / "ordertrail.toml").read_text(), base=base, environ={})
     try:
         if spec.get("rebuild"):
-            done = rebuild.rebuild(config, probe=effects)
+            done = rebuild.rebuild(config, probe=effects, from_archive=bool(spec.get("from_archive")))
             return {"batch": done.batch, "rows": done.rows, "effects": effects.seen}
         if spec.get("maintain"):
             paid = maintain.maintain(config, probe=effects, store=WatchedStore(effects))

@@ -97,3 +97,32 @@ def test_a_rebuild_of_a_sound_target_is_killed_at_every_effect(driver: Driver, s
         assert driver.run(world, rebuild=True, kill_at=place).get("signal") == 9
         driver.effects(world)
         assert world.state() == story.end, place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [(), ("orders_target", "orders_history", "orders_rejects"), ("orders_stage",)])
+def test_a_rebuild_from_the_archive_is_killed_at_every_effect(
+    driver: Driver, story: Story, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    """Each table is the old one or the new one; a pass makes nothing in their place, and the next rebuild ends it."""
+    world = story.before.copy(tmp_path / "world")
+    for name in lost:
+        shutil.rmtree(world.table(name))
+    again = {"rebuild": True, "from_archive": True}
+    effects = driver.effects(world.copy(tmp_path / "whole"), **again)
+    committed = ["rebuild.orders_history.committed", "rebuild.orders_rejects.committed", "rebuild.committed"]
+    assert [name for name in effects if name in committed] == committed
+    for place, name in enumerate(effects):
+        each = world.copy(tmp_path / f"{place}")
+        assert driver.run(each, **again, kill_at=place).get("signal") == 9
+        if lost and place + 1 < len(effects):
+            passed = driver.run(each)
+            assert "batch" in passed or passed["error"] == "E_TABLE"
+            if "batch" in passed:
+                assert each.state() == story.end, name
+                continue
+        driver.run(each, **again)
+        driver.effects(each)
+        assert each.state() == story.end, name
+        assert not list(each.config.warehouse.glob(".ordertrail-rebuild-*"))
+        shutil.rmtree(each.base)

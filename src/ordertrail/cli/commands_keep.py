@@ -7,19 +7,25 @@ import click
 from ordertrail.cli.frame import Frame, command
 
 
-@command(click.Option(["--dry-run"], is_flag=True, help="Only say how many rows would differ; writes nothing."))
-def rebuild(frame: Frame, dry_run: bool) -> int:
+@command(
+    click.Option(["--dry-run"], is_flag=True, help="Only say how many rows would differ; writes nothing."),
+    click.Option(
+        ["--history-from-archive"], is_flag=True, help="First write history and rejects anew from the archived files."
+    ),
+)
+def rebuild(frame: Frame, dry_run: bool, history_from_archive: bool) -> int:
     """Write the target anew from the history.
 
     The cure for a target that is damaged, or that others wrote to: one commit, after which it holds what undisturbed
-    passes would have built. What others wrote to it is gone.
+    passes would have built. What others wrote to it is gone. With --history-from-archive also the cure for history and
+    rejects: the archived files, checked by their SHA-256, are loaded again, batch by batch.
     """
     from ordertrail.cli import document, render
     from ordertrail.rebuild import rebuild as write_anew
 
     config = frame.config()
     with frame.busy("rebuilding") as progress:
-        report = write_anew(config, dry_run=dry_run, progress=progress)
+        report = write_anew(config, dry_run=dry_run, from_archive=history_from_archive, progress=progress)
     return frame.show(report, document.rebuild, render.rebuild, attention=bool(report.warnings))
 
 

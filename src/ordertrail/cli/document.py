@@ -106,8 +106,12 @@ def verify(report: VerifyReport) -> Json:
 
 
 def rebuild(report: RebuildReport) -> Json:
-    """`rebuild`; `version` is null in a dry run, `differences` otherwise, and where there is no target to compare."""
+    """`rebuild`; `version` is null in a dry run, `differences` otherwise, and where there is no target to compare.
+
+    `history` is null without `--history-from-archive`.
+    """
     found = report.differences
+    history = report.history
     return {
         "pipeline": report.pipeline,
         "dry_run": report.dry_run,
@@ -121,6 +125,14 @@ def rebuild(report: RebuildReport) -> Json:
         "notes": list(report.notes),
         "warnings": list(report.warnings),
         "seconds": report.seconds,
+        "history": None
+        if history is None
+        else {
+            "deliveries_read": history.deliveries_read,
+            "deliveries_kept": history.deliveries_kept,
+            "history_rows": history.history_rows,
+            "rejects_rows": history.rejects_rows,
+        },
     }
 
 

@@ -328,7 +328,13 @@ def adopt(screen: Screen, found: Adopted) -> None:
 def rebuild(screen: Screen, report: RebuildReport) -> None:
     """`rebuild`."""
     folded = f"{plural(report.history_rows, 'row')} of history up to batch {report.batch}"
-    if report.dry_run:
+    if (history := report.history) is not None:
+        read = f"{plural(history.deliveries_read, 'archived file')} read again"
+        kept = f", {plural(history.deliveries_kept, 'delivery')} kept as it was" if history.deliveries_kept else ""
+        screen.line(f"{report.pipeline}: {read}{kept}: {plural(history.history_rows, 'row')} of history", "bold")
+    if report.dry_run and history is not None:
+        screen.line("The target would be rebuilt from them.")
+    elif report.dry_run:
         screen.line(
             f"{report.pipeline}: {folded} fold to {plural(report.rows, 'row')} ({report.seconds:.2f} s)", "bold"
         )

@@ -71,12 +71,12 @@ def staged_batch(number: int, manifests: Sequence[str]) -> Batch:
     return Batch(number, run_id, clock, tuple(manifest for manifest, _, _ in found))
 
 
-def header_rows(batch: Batch, files: Sequence[ParsedFile]) -> pa.Table:
+def header_rows(batch: Batch, files: Sequence[ParsedFile | None]) -> pa.Table:
     """The header rows of the stage, one a delivery, and a reject for each file that is rejected as a whole.
 
     Args:
         batch: With the manifests of `files`, in their order.
-        files: As they were parsed.
+        files: As they were parsed; None for one that was not.
     """
     rows: list[dict[str, object]] = []
     for manifest, file in zip(batch.manifests, files, strict=True):
@@ -88,7 +88,7 @@ def header_rows(batch: Batch, files: Sequence[ParsedFile]) -> pa.Table:
             "_delivery_no": delivery_number(manifest.delivery_id),
         }
         rows.append({**row, "_manifest": to_json(manifest, batch.run_id, batch.clock)})
-        if (reject := file.reject) is not None:
+        if file is not None and (reject := file.reject) is not None:
             error = {"column": reject.column, "value": None, "rule": reject.rule, "reason": reject.reason}
             rows.append({**row, "_kind": "reject", "_errors": json.dumps([error], ensure_ascii=False)})
     texts = ("_kind", "_vendor", "_delivery_id", "_file_name", "_errors", "_manifest")

@@ -59,7 +59,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
             limits=session.config.limits,
             open_file=request.open_file,
             unchanged=request.unchanged,
-            extra=_extra_columns(batch),
+            extra=staged_columns(batch),
             new_path=new_path,
             pool=session.pool,
         )
@@ -97,7 +97,7 @@ def read_staged(session: Session) -> Batch:
     return staged_batch(snapshot.txns[session.app_id], [str(row[0]) for row in rows])
 
 
-def _extra_columns(batch: Batch) -> list[tuple[str, str]]:
+def staged_columns(batch: Batch) -> list[tuple[str, str]]:
     """Columns of every staged row beside the kernel's: where it is from, and its audit columns if it is inserted."""
     clock = clock_sql(batch.clock)
     return [
