@@ -243,6 +243,7 @@ class Reject:
         rule: Stable name of the rule, such as `date`, `required`, `ragged`.
         reason: In plain words, with what to do.
         raw: The raw record, without its line ending; None when it is the whole file.
+        file_line: The line of the file that it begins in, 1 = first; None when it is the whole file, or not known.
     """
 
     file_row: int | None
@@ -251,6 +252,7 @@ class Reject:
     rule: str
     reason: str
     raw: str | None
+    file_line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

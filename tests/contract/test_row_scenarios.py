@@ -150,6 +150,7 @@ def test_a_bad_value_is_a_reject_and_never_null(house: House) -> None:
         "rule": "date",
         "raw": bad,
         "batch": 1,
+        "file_line": 3,
     }
     assert "not a date" in str(reject["reason"])
     assert "row 2" in str(delivery["first_error"])
@@ -338,6 +339,16 @@ def test_a_composite_key(make_house: MakeHouse) -> None:
     found = {key: row["v"] for key, row in house.target().items()}
     assert found == {("1", "23"): "x", ("12", "3"): "new", ("1:", "2"): "p", ("1", ":2"): "q", ("5", "6"): "z"}
     assert rejects(house) == [(6, "a", None, "required")]
+
+
+def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
+    """`file_row` counts records; a blank line, a line break inside quotes and the header are lines as well."""
+    good, bad = cells("A", EARLY, address='"two\nlines"'), cells("B", "never")
+    house.drop(dated(20), "\n".join(["", ",".join(HEADER), ",".join(good), "", ",".join(bad), "ragged", ""]))
+    house.run()
+    found = {(r["file_row"], r["file_line"], r["rule"]) for r in house.rows("rejects")}
+    assert found == {(2, 6, "timestamp"), (3, 7, "ragged")}
+    assert "row 2 (line 6)" in str(house.rows("deliveries")[0]["first_error"])
 
 
 # --- whole files ---------------------------------------------------------------------------------------------------

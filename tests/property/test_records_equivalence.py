@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -44,7 +45,7 @@ tables = st.lists(st.tuples(cells, cells), max_size=8)
 class Found:
     header: tuple[str, ...] | None
     rows: list[tuple[object, ...]]
-    raw: list[tuple[int, str]]
+    raw: list[tuple[int, int, str]]
     broken: list[tuple[object, ...]]
     records: int
 
@@ -66,9 +67,10 @@ def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True) -> Found
             columns = [column.to_pylist() for column in block.cells.columns]
             found.rows.extend((n, *row) for n, row in zip(numbers, zip(*columns, strict=True), strict=True))
             assert block.raw is not None
+            assert block.lines is not None
             texts = (text.strip("\r\n") for text in block.raw.to_pylist())
-            found.raw.extend(zip(numbers, texts, strict=True))
-            found.broken.extend((b.file_row, b.rule, b.raw, b.reason) for b in block.rejects())
+            found.raw.extend(zip(numbers, block.lines.tolist(), texts, strict=True))
+            found.broken.extend((b.file_row, b.file_line, b.rule, b.raw, b.reason) for b in block.rejects())
         return Found(header, found.rows, found.raw, found.broken, count)
 
 
@@ -90,6 +92,17 @@ def test_every_record_has_one_number_and_one_end(text: str) -> None:
     found = read(b"h,i\n" + text.encode())
     numbers = sorted([row[0] for row in found.rows] + [broken[0] for broken in found.broken], key=str)
     assert numbers == sorted(range(1, found.records + 1), key=str)
+
+
+@given(texts, st.integers(1, 12))
+def test_a_record_begins_in_the_line_that_it_says(text: str, chunk_bytes: int) -> None:
+    data = b"\nh,i\r" + text.encode()
+    lines = re.split("\r\n|\r|\n", data.decode())
+    found = read(data, chunk_bytes)
+    begun = [(line, raw) for _, line, raw in found.raw] + [(line, raw) for _, line, _, raw, _ in found.broken]
+    for line, raw in begun:
+        assert lines[line - 1].startswith(re.split("\r\n|\r|\n", raw)[0])
+    assert len({line for line, _ in begun}) == len(begun), "no two records begin in one line"
 
 
 # With another line end `csv` leaves a lone `\r` unquoted, which the same module then refuses to read.

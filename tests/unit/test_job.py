@@ -144,7 +144,7 @@ def test_some_bad_rows(run: Run) -> None:
     result = run(one(csv_of(HEADER, GOOD, BAD, GOOD, ("x",))))
     file = result.file(0)
     assert (file.state, file.parsed, file.rejected) == (State.LOADED, 4, 2)
-    assert str(file.first_error).startswith("row 2, last_update_timestamp = 'never': not a time")
+    assert str(file.first_error).startswith("row 2 (line 3), last_update_timestamp = 'never': not a time")
     assert (result.rows, result.rejects) == ([0, 0], [0, 0])
 
 

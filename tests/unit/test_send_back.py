@@ -10,7 +10,7 @@ import pytest
 from ordertrail.cli.send_back import harmless, rejects_csv
 from ordertrail.rows import Rows
 
-NAMES = ("vendor", "file_name", "file_row", "column", "value", "rule", "reason", "raw")
+NAMES = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,16 @@ def plan(screen: Screen, report: PlanReport) -> None:
     if rejects:
         screen.heading("What would be rejected")
         found = [
-            (one.path, cell(r.file_row), r.column or "", r.rule, one.vendor or "", _quoted(r.value), r.reason)
+            (
+                one.path,
+                cell(r.file_row),
+                cell(r.file_line),
+                r.column or "",
+                r.rule,
+                one.vendor or "",
+                _quoted(r.value),
+                r.reason,
+            )
             for one, r in rejects
         ]
         screen.table(REJECT_COLUMNS, found)
@@ -168,6 +177,7 @@ _DELIVERY_COLUMNS = (
 REJECT_COLUMNS = (
     Column("file"),
     Column("row", right=True),
+    Column("line", right=True),
     Column("column"),
     Column("rule"),
     Column("vendor", detail=True),
@@ -221,7 +231,7 @@ def _counted(found: Rows, word: str) -> str:
 
 def reject_table(screen: Screen, found: Iterable[Row]) -> None:
     """Rejects, one a row."""
-    names = ("file_name", "file_row", "column", "rule", "vendor")
+    names = ("file_name", "file_row", "file_line", "column", "rule", "vendor")
     rows = [(*(cell(row[name]) for name in names), _quoted(row["value"]), cell(row["reason"])) for row in found]
     screen.table(REJECT_COLUMNS, rows)
 

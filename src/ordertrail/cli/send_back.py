@@ -10,7 +10,7 @@ from ordertrail.cli.render import cell
 from ordertrail.cli.screen import shown
 from ordertrail.rows import Rows
 
-_COLUMNS = ("vendor", "file_name", "file_row", "column", "value", "rule", "reason", "raw")
+_COLUMNS = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 _MARK = "\ufeff"  # without it Excel takes UTF-8 for the system's code page
 _NUMBER = r"[0-9.,]+(?:$|[;\t\r\n])"
 _RUN = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[=@\uff1d\uff20]|[+\-\uff0b\uff0d](?!{_NUMBER}))")

@@ -112,8 +112,8 @@ def reject_rows_sql(parts: Sequence[Path]) -> str:
     """DuckDB SQL of the rejects of the stage, from the kernel's Parquet files."""
     listed = ", ".join(quoted(str(part)) for part in parts)
     return (
-        "SELECT 'reject' AS _kind, _vendor, _delivery_id, _file_name, _file_row, _raw, _errors, d AS _delivery_no "
-        f"FROM read_parquet([{listed}]) JOIN reject_headers USING (d)"
+        "SELECT 'reject' AS _kind, _vendor, _delivery_id, _file_name, _file_row, _raw, _errors, d AS _delivery_no, "
+        f"_file_line FROM read_parquet([{listed}]) JOIN reject_headers USING (d)"
     )
 
 
@@ -135,8 +135,8 @@ def rejects_sql(batch: Batch, staged: str, clock: str) -> str:
     """
     return (
         'SELECT vendor, delivery_id, file_name, file_row, e."column", e."value", e."rule", e.reason, raw, '
-        f"CAST({batch.number} AS BIGINT) AS batch, {clock} AS rejected_at FROM ("
-        "SELECT _vendor AS vendor, _delivery_id AS delivery_id, _file_name AS file_name, _file_row AS file_row, "
+        f"CAST({batch.number} AS BIGINT) AS batch, {clock} AS rejected_at, file_line FROM (SELECT _vendor AS vendor, "
+        "_delivery_id AS delivery_id, _file_name AS file_name, _file_row AS file_row, _file_line AS file_line, "
         f"_raw AS raw, unnest(from_json(_errors, '{ERRORS_SHAPE}')) AS e FROM {staged} WHERE _kind = 'reject')"
     )
 

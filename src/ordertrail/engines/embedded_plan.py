@@ -95,16 +95,17 @@ class DryRun:
         session = self._session
         staged = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))
         rows = session.run(
-            f"SELECT _delivery_id, _file_row, _raw, _errors FROM {staged} WHERE _kind = 'reject' QUALIFY row_number() "
-            f"OVER (PARTITION BY _delivery_id ORDER BY _file_row NULLS FIRST) <= {max_rejects} "
+            f"SELECT _delivery_id, _file_row, _raw, _errors, _file_line FROM {staged} WHERE _kind = 'reject' "
+            f"QUALIFY row_number() OVER (PARTITION BY _delivery_id ORDER BY _file_row NULLS FIRST) <= {max_rejects} "
             "ORDER BY _delivery_id, _file_row NULLS FIRST"
         )
         found: dict[str, list[Reject]] = {}
-        for delivery_id, file_row, raw, errors in rows:
+        for delivery_id, file_row, raw, errors, file_line in rows:
             listed = found.setdefault(str(delivery_id), [])
             for error in json.loads(str(errors)):
-                row, text = None if file_row is None else int(str(file_row)), None if raw is None else str(raw)
-                listed.append(Reject(row, error["column"], error["value"], error["rule"], error["reason"], text))
+                row, line = (None if number is None else int(str(number)) for number in (file_row, file_line))
+                text = None if raw is None else str(raw)
+                listed.append(Reject(row, error["column"], error["value"], error["rule"], error["reason"], text, line))
         return {delivery_id: tuple(rejects[:max_rejects]) for delivery_id, rejects in found.items()}
 
 

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from ordertrail.model import Reject
-from ordertrail.parse.encoding import utf8_text
+from ordertrail.parse.encoding import physical_ends, utf8_text
 from ordertrail.parse.grammar import Grammar, Quotes, Scan, line_ends, outside, with_line_feeds
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut
 
@@ -56,20 +56,23 @@ class Broken:
     Attributes:
         numbers: Of each its number among the records, int64.
         raw: The text of each, line end included; cut where it is long.
+        lines: Of each the number of its first line in the file, int64.
         kinds: The ways in which they are wrong.
         kind: Of each its place in `kinds`, int64.
     """
 
     numbers: NDArray[np.int64]
     raw: pa.StringArray
+    lines: NDArray[np.int64]
     kinds: tuple[Wrong, ...]
     kind: NDArray[np.int64]
 
     def rejects(self) -> Iterator[Reject]:
         """Each of them as a reject."""
-        for number, raw, kind in zip(self.numbers.tolist(), self.raw.to_pylist(), self.kind.tolist(), strict=True):
+        columns = self.numbers.tolist(), self.raw.to_pylist(), self.kind.tolist(), self.lines.tolist()
+        for number, raw, kind, line in zip(*columns, strict=True):
             wrong = self.kinds[kind]
-            yield Reject(number, None, None, wrong.rule, wrong.reason, raw.rstrip("\r\n"))
+            yield Reject(number, None, None, wrong.rule, wrong.reason, raw.rstrip("\r\n"), line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Cut:
         cells: One text column a header cell, NULL for an empty cell.
         index: For each row of `cells` its number among the block's records, 0 = first.
         raw: The text of each row of `cells`, line end included; None when it was not asked for.
+        lines: Of each row of `cells` the number of its first line in the file, int64; None when `raw` is.
         broken: The records that are no row; None when there are none, or `raw` was not asked for.
         records: Good and broken records together.
     """
@@ -87,6 +91,7 @@ class Cut:
     cells: pa.RecordBatch
     index: NDArray[np.int64]
     raw: pa.StringArray | None
+    lines: NDArray[np.int64] | None
     broken: Broken | None
     records: int
 
@@ -170,7 +175,8 @@ class Cutter:
         text = _raw_records(data, quotes) if self._raw else None
         if text is not None and len(text) != cells.num_rows:
             return None
-        return Cut(cells, np.arange(cells.num_rows, dtype=np.int64), text, None, cells.num_rows)
+        lines = None if text is None else _lines_at(block, _starts(text))
+        return Cut(cells, np.arange(cells.num_rows, dtype=np.int64), text, lines, None, cells.num_rows)
 
     def _cut_ragged(self, data: bytes, quotes: Quotes, block: Block) -> Cut | None:
         """Take the records with a wrong number of cells out, and cut the others the fast way."""
@@ -184,8 +190,10 @@ class Cutter:
         if cells is None or cells.num_rows != np.count_nonzero(good):
             return None
         text: pa.StringArray | None = None
+        places: NDArray[np.int64] | None = None
         broken: Broken | None = None
         if self._raw:
+            places = _lines_at(block, lines.starts[good])
             text = _raw_records(kept, self._grammar.quotes(kept))
             if len(text) != cells.num_rows:
                 return None
@@ -193,8 +201,9 @@ class Cutter:
             lengths = (lines.ends - lines.starts)[wrong]
             counts, kind = np.unique(lines.counts[wrong], return_inverse=True)
             kinds = tuple(self._wrong(count) for count in counts.tolist())
-            broken = Broken(numbers[wrong], _cut_texts(lines.only(data, wrong), lengths), kinds, kind)
-        return Cut(cells, numbers[good], text, broken, int(np.count_nonzero(~lines.blank)))
+            texts = _cut_texts(lines.only(data, wrong), lengths)
+            broken = Broken(numbers[wrong], texts, _lines_at(block, lines.starts[wrong]), kinds, kind)
+        return Cut(cells, numbers[good], text, places, broken, int(np.count_nonzero(~lines.blank)))
 
     def _lines(self, data: bytes, quotes: Quotes) -> _Lines | None:
         """The lines of a plain text; None where a quote makes it hard to tell whether one of them is blank."""
@@ -238,19 +247,22 @@ class Cutter:
         utf8_text(data, block.line)
         cells = [pa.array(column, pa.string()) for column in scan.columns]
         raw: pa.StringArray | None = None
+        lines: NDArray[np.int64] | None = None
         broken: Broken | None = None
         if self._raw:
             raw = pa.array([data[start:end] for _, start, end in scan.good], pa.string())
-            broken = self._broken(data, scan)
+            lines = _lines_at(block, np.array([start for _, start, _ in scan.good], dtype=np.int64))
+            broken = self._broken(block, scan)
         return Cut(
             pa.RecordBatch.from_arrays(cells, names=self._names),
             np.array([number for number, _, _ in scan.good], dtype=np.int64),
             raw,
+            lines,
             broken,
             scan.records,
         )
 
-    def _broken(self, data: bytes, scan: Scan) -> Broken:
+    def _broken(self, block: Block, scan: Scan) -> Broken:
         kinds: dict[Wrong, int] = {}
         kind = [
             kinds.setdefault(
@@ -259,10 +271,11 @@ class Cutter:
             )
             for *_, wrong in scan.broken
         ]
-        texts = [data[start:end] for _, start, end, _ in scan.broken]
+        texts = [block.data[start:end] for _, start, end, _ in scan.broken]
         return Broken(
             np.array([number for number, *_ in scan.broken], dtype=np.int64),
             _cut_texts(b"".join(texts), np.array([len(text) for text in texts], dtype=np.int64)),
+            _lines_at(block, np.array([start for _, start, _, _ in scan.broken], dtype=np.int64)),
             tuple(kinds),
             np.array(kind, dtype=np.int64),
         )
@@ -275,6 +288,16 @@ class Cutter:
 
     def _nothing(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([pa.array([], pa.string())] * self._width, names=self._names)
+
+
+def _lines_at(block: Block, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers in the file of the lines that begin at some offsets of a block; a quoted line end begins one as well."""
+    return np.searchsorted(physical_ends(block.data), starts) + block.line
+
+
+def _starts(texts: pa.StringArray) -> NDArray[np.int64]:
+    """Offsets of texts in the bytes that they were made of."""
+    return np.frombuffer(texts.buffers()[1], dtype=np.int32)[: len(texts)].astype(np.int64)
 
 
 def _raw_records(block: bytes, quotes: Quotes) -> pa.StringArray:

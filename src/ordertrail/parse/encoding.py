@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
 
@@ -67,8 +68,21 @@ def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Ite
 
 
 def count_lines(data: bytes) -> int:
-    """Number of line feeds; several times faster than `bytes.count` where lines are short."""
-    return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")))
+    r"""Number of line ends: `\n`, `\r\n`, and `\r` alone; several times faster than `bytes.count` for short lines."""
+    if data.find(b"\r") < 0:
+        return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")))
+    return len(physical_ends(data))
+
+
+def physical_ends(data: bytes) -> NDArray[np.int64]:
+    r"""Offsets of the last bytes of all line ends, `\n`, `\r\n` and `\r` alone, also of those inside quotes."""
+    octets = np.frombuffer(data, dtype=np.uint8)
+    ends = octets == ord("\n")
+    if data.find(b"\r") >= 0:
+        alone = octets == ord("\r")
+        alone[:-1] &= ~ends[1:]
+        ends |= alone
+    return np.flatnonzero(ends)
 
 
 def utf8_text(data: bytes | memoryview, line: int) -> str:

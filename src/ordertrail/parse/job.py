@@ -275,9 +275,10 @@ class ParseJob:
 
     def _first_errors(self, path: Path) -> dict[int, str]:
         rows = self._con.execute(
-            f"SELECT d, min(_file_row), arg_min(_errors, _file_row) FROM read_parquet({quoted(str(path))}) GROUP BY d"
+            "SELECT d, min(_file_row), arg_min(_errors, _file_row), arg_min(_file_line, _file_row) "
+            f"FROM read_parquet({quoted(str(path))}) GROUP BY d"
         ).fetchall()
-        return {number: _one_line(row, json.loads(errors)[0]) for number, row, errors in rows}
+        return {number: _one_line(row, line, json.loads(errors)[0]) for number, row, errors, line in rows}
 
     def _without(self, path: Path, column: str, out: set[int], kind: str) -> Path:
         """The Parquet file without the rows of some files of the job; itself when there are none."""
@@ -322,6 +323,6 @@ def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
     )
 
 
-def _one_line(row: int, error: dict[str, str | None]) -> str:
-    where = f"row {row}" + (f", {error['column']} = {error['value']!r}" if error["column"] else "")
+def _one_line(row: int, line: int, error: dict[str, str | None]) -> str:
+    where = f"row {row} (line {line})" + (f", {error['column']} = {error['value']!r}" if error["column"] else "")
     return cut(f"{where}: {error['reason']}", MAX_REASON_CHARS)

@@ -136,7 +136,8 @@ class Kernel:
             if place is not None and column.type == "string" and (column.identifier or column.name in contract.key)
         ]
         self._schema = pa.schema(
-            [("d", pa.int32()), ("r", pa.int64()), ("odd", pa.bool_()), ("raw", pa.string()), ("broken", pa.string())]
+            [("d", pa.int32()), ("r", pa.int64()), ("odd", pa.bool_()), ("line", pa.int64())]
+            + [("raw", pa.string()), ("broken", pa.string())]
             + [(text, pa.string()) for text in texts]
         )
 
@@ -172,7 +173,7 @@ class Kernel:
     def write_rejects(self, files: Sequence[KernelFile], path: Path, header: pa.Table) -> Counter[int]:
         """Write the bad rows of some files, explained, to a new Parquet file.
 
-        The file has the columns `d`, `_file_row`, `_raw` and `_errors`, a JSON list of
+        The file has the columns `d`, `_file_row`, `_file_line`, `_raw` and `_errors`, a JSON list of
         `{column, value, rule, reason}`.
 
         Returns:
@@ -181,8 +182,8 @@ class Kernel:
         parsed: Counter[int] = Counter()
         errors = f"coalesce(broken, {self._sql.errors})"
         query = (
-            f"SELECT d, r AS _file_row, {cut_sql(_RAW, MAX_RAW_CHARS)} AS _raw, {errors} AS _errors "
-            f"FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
+            f"SELECT d, r AS _file_row, line AS _file_line, {cut_sql(_RAW, MAX_RAW_CHARS)} AS _raw, "
+            f"{errors} AS _errors FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
         )
         self._copy(query, path, files, header, parsed, explain=True)
         return parsed
@@ -275,7 +276,7 @@ class Kernel:
                 parsed[file.number] += block.records
                 if block.cells.num_rows:
                     places = [*self._layout.cells, *(place for _, place in self._layout.unknown)]
-                    yield self._batch(file.number, block.rows, block.raw, None, block.cells, places)
+                    yield self._batch(file.number, block.rows, block.lines, block.raw, None, block.cells, places)
                 if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
 
@@ -283,6 +284,7 @@ class Kernel:
         self,
         number: int,
         rows: np.ndarray,
+        lines: np.ndarray | None,
         raw: pa.StringArray | None,
         broken: pa.StringArray | None,
         cells: pa.RecordBatch | None,
@@ -298,6 +300,7 @@ class Kernel:
                 d,
                 numbers(rows),
                 pa.repeat(odd, count),
+                pa.nulls(count, pa.int64()) if lines is None else numbers(lines),
                 nothing if raw is None else raw,
                 nothing if broken is None else broken,
                 *columns,
@@ -307,8 +310,9 @@ class Kernel:
 
     def _broken(self, number: int, broken: Broken) -> pa.RecordBatch:
         kinds = pa.array([reject_json(wrong.rule, wrong.reason) for wrong in broken.kinds], pa.string())
-        nothing = [None] * (len(self._schema) - 5)
-        return self._batch(number, broken.numbers, broken.raw, kinds.take(numbers(broken.kind)), None, nothing)
+        nothing = [None] * (len(self._schema) - 6)
+        errors = kinds.take(numbers(broken.kind))
+        return self._batch(number, broken.numbers, broken.lines, broken.raw, errors, None, nothing)
 
 
 def _enums_sql(header: pa.Table) -> str:

@@ -40,6 +40,7 @@ class RecordBlock:
         cells: One text column a header cell, NULL for an empty cell; shape (good records, header cells).
         rows: Record numbers of `cells`, int64, 1 = first after the header.
         raw: The text of each record of `cells`, line end included, or None when it was not asked for.
+        lines: Of each record of `cells` the number of its first line in the file, int64; None when `raw` is.
         broken: Records that are no row: ragged or misquoted; None when there are none, or `raw` was not asked for.
         records: Good and broken together.
     """
@@ -47,6 +48,7 @@ class RecordBlock:
     cells: pa.RecordBatch
     rows: NDArray[np.int64]
     raw: pa.StringArray | None
+    lines: NDArray[np.int64] | None
     broken: Broken | None
     records: int
 
@@ -180,4 +182,4 @@ class RecordReader:
 def _numbered(job: Future[Cut] | Cut, base: int) -> RecordBlock:
     found = job.result() if isinstance(job, Future) else job
     broken = found.broken and replace(found.broken, numbers=found.broken.numbers + (base + 1))
-    return RecordBlock(found.cells, found.index + (base + 1), found.raw, broken, found.records)
+    return RecordBlock(found.cells, found.index + (base + 1), found.raw, found.lines, broken, found.records)

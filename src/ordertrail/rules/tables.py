@@ -55,6 +55,7 @@ _STAGE = (
     TableColumn("_errors", "string", "JSON list of {column, value, rule, reason} of a reject"),
     TableColumn("_manifest", "string", "JSON of all that was decided about a delivery"),
     TableColumn("_delivery_no", "int", "the delivery's place in the batch, 0 = first"),
+    TableColumn("_file_line", "bigint", "of a reject, the line of the file that it begins in"),
     TableColumn("_rescued", "string", "as in the target"),
     TableColumn("_row_hash", "bigint", "as in the target"),
 )
@@ -71,6 +72,7 @@ REJECTS = (
     TableColumn("raw", "string", "the raw record; NULL for a whole file"),
     TableColumn("batch", "bigint", "the batch the delivery came in", required=True),
     TableColumn("rejected_at", "timestamp", "clock of that batch"),
+    TableColumn("file_line", "bigint", "line of the file that the record begins in, 1 = first; NULL for a whole file"),
 )
 
 DELIVERIES = (
