@@ -33,12 +33,17 @@ def log_settings_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
-    """Spark with Delta Lake. Where it cannot run the tests are skipped, but with CI=true that is a failure."""
+def spark_runs() -> None:
+    """Spark can run here. Where it cannot the tests are skipped, but with CI=true that is a failure."""
     if (why := problem()) is not None:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(f"CI must run the tests with Spark. {why}", pytrace=False)
         pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def spark(spark_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
+    """Spark with Delta Lake, one session for all."""
     session = start(tmp_path_factory.mktemp("spark"))
     yield Spark(session)
     session.stop()

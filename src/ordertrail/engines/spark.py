@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 from ordertrail.config import Config
 from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
+from ordertrail.engines.spark_causes import RowsLostError
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
 from ordertrail.engines.spark_schema import bring_up_to_date
-from ordertrail.engines.spark_session import RowsLostError, lost_for_good, session_of, spark_errors
+from ordertrail.engines.spark_session import lost_for_good, session_of, spark_errors
 from ordertrail.engines.spark_stage import read_staged, stage_batch
 from ordertrail.engines.spark_tables import SparkTable, TableState, tables_of
 from ordertrail.engines.whole import require_whole

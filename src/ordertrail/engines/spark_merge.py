@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ordertrail.engines.spark_session import MOVED
+from ordertrail.engines.spark_causes import MOVED
 from ordertrail.engines.spark_tables import ticked
 from ordertrail.model import Batch, Contract, Outcome
 from ordertrail.rules.outcomes import CODES

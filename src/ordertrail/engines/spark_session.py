@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,16 +14,9 @@ from typing import TYPE_CHECKING
 
 from ordertrail import without_pandas
 from ordertrail.config import Config
-from ordertrail.errors import (
-    CommitConflictError,
-    CommitUnknownError,
-    OrdertrailError,
-    StorageError,
-    TableError,
-    UnsupportedTableError,
-    UsageError,
-)
-from ordertrail.rules.secrets import masked
+from ordertrail.engines.spark_causes import RowsLostError, first_line, translated
+from ordertrail.engines.spark_start import beginning
+from ordertrail.errors import OrdertrailError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,17 +44,9 @@ OURS: Mapping[str, str] = {
 }
 """Settings of a session that we begin. What `[spark.conf]` says goes before them."""
 
-MOVED = "ordertrail: the target was written meanwhile"
-"""What a MERGE fails with when the target is no longer what the outcomes were worked out against."""
-
 _APP_ID = "spark.databricks.delta.write.txnAppId"
 _VERSION = "spark.databricks.delta.write.txnVersion"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-
-_LOST = "Checkpoint block"
-_CONFLICT = re.compile(r"DELTA_CONCURRENT_|Concurrent(Append|Delete\w+|Write|Transaction)Exception|FileAlreadyExists")
-_STORAGE = re.compile(r"No space left|Read-only file system|Permission denied|Input/output error|Too many open files")
-_GONE = re.compile(r"Connection (refused|reset)|Answer from Java side is empty|Py4JNetworkError|StatusCode.UNAVAILABLE")
 
 
 def session_of(config: Config) -> SparkSession:
@@ -87,18 +71,21 @@ def session_of(config: Config) -> SparkSession:
     builder = SparkSession.builder.appName(f"ordertrail {config.name}")
     conf = dict(config.spark.conf)
     if config.spark.remote:
-        builder = builder.remote(config.spark.remote)
-    else:
-        builder = builder.master(config.spark.master)
-        conf = {**OURS, **conf}
-        if not {"spark.jars", "spark.jars.packages"} & conf.keys():
-            conf["spark.jars.packages"] = DELTA_PACKAGE
+        return _connected(builder.remote(config.spark.remote), conf)
+    conf = {"spark.master": config.spark.master, **OURS, **conf}
+    if not {"spark.jars", "spark.jars.packages"} & conf.keys():
+        conf["spark.jars.packages"] = DELTA_PACKAGE
+    with beginning(conf):
+        return builder.config(map=dict[str, bool | float | int | str | None](conf)).getOrCreate()
+
+
+def _connected(builder: SparkSession.Builder, conf: Mapping[str, str]) -> SparkSession:
     try:
         return builder.config(map=dict[str, bool | float | int | str | None](conf)).getOrCreate()
     except Exception as error:
         raise UsageError(
-            f"Spark does not begin: {_first_line(error)}",
-            hint="see that Java 17 is installed (ordertrail doctor) and that [spark] in the config is right",
+            f"cannot begin a session with the Spark Connect server: {first_line(error)}",
+            hint="see that the server runs and that spark.remote in the config is right",
         ) from error
 
 
@@ -138,10 +125,6 @@ def _refusals() -> Iterator[None]:
 
     with suppress(PySparkException):
         yield
-
-
-class RowsLostError(Exception):
-    """For the engine alone: rows that Spark kept went with their executor; they can be worked out again."""
 
 
 @contextmanager
@@ -185,29 +168,7 @@ def spark_errors(doing: str) -> Iterator[None]:
     except (OrdertrailError, RowsLostError):
         raise
     except (PySparkException, Py4JError, ConnectionError) as error:
-        raise _translated(doing, error) from error
+        raise translated(doing, error) from error
     except OSError as error:
-        reason = error.strerror or _first_line(error)
+        reason = error.strerror or first_line(error)
         raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
-
-
-def _translated(doing: str, error: Exception) -> OrdertrailError | RowsLostError:
-    text = f"{type(error).__name__} {error}"
-    if MOVED in text or _CONFLICT.search(text):
-        return CommitConflictError(f"{doing}: the table was written by somebody else meanwhile", hint="run again")
-    if "DELTA_UNSUPPORTED_FEATURES" in text:
-        return UnsupportedTableError(f"{doing}: {_first_line(error)}", hint="the table was not touched")
-    if _LOST in text:
-        return RowsLostError(f"{doing}: an executor has ended")
-    if isinstance(error, ConnectionError) or _GONE.search(text):
-        return CommitUnknownError(
-            f"{doing}: Spark went away: {_first_line(error)}", hint="run again: the next pass looks what was committed"
-        )
-    if (found := _STORAGE.search(text)) is not None:
-        return StorageError(f"{doing}: {found[0]}", hint="see to the storage, then run again; nothing is lost")
-    return TableError(f"{doing}: {_first_line(error)}", hint="run again; if it stays, see Spark's own log")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return masked(lines[0])[:500] if lines else type(error).__name__
