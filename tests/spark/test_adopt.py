@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import pytest
 
 from ordertrail.config import SparkSettings
 from ordertrail.engines.spark_adopt import adopt
-from ordertrail.errors import ForeignChangeError, UsageError
+from ordertrail.errors import ForeignChangeError, UnsupportedTableError, UsageError
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house
-from tests.spark.session import Spark, at_path
+from tests.spark.session import Spark, at_path, target
 
 pytestmark = pytest.mark.spark
 
@@ -45,6 +47,7 @@ def test_the_first_merge_after_it_is_right(theirs: House, spark: Spark) -> None:
     rows = [cells("A", late, address="new"), cells("B", early, address="late"), cells("C", late)]
     theirs.drop(dated(21), csv_bytes(rows))
     report = theirs.run()
+    assert report.warnings == (), "that the rows were written again is no reset of somebody's"
     assert (report.rows.updated, report.rows.stale, report.rows.inserted) == (1, 1, 1)
     target = {row["tracking_num"]: row for row in theirs.rows("target")}
     assert {key: (row["address"], row["_revision"]) for key, row in target.items()} == {
@@ -65,6 +68,75 @@ def test_the_first_merge_after_it_is_right(theirs: House, spark: Spark) -> None:
 def test_a_row_without_an_event_time_is_refused_and_nothing_changes(theirs: House, spark: Spark) -> None:
     spark.run(f"INSERT INTO {at_path(theirs.table_path('target'))} (tracking_num) VALUES ('C')")
     before = theirs.version()
-    with pytest.raises(UsageError, match="1 rows of orders_target lack"):
+    with pytest.raises(UsageError, match="1 rows of orders_target lack") as refused:
         adopt(theirs.config)
     assert theirs.version() == before
+    spark.run("DELETE" + refused.value.hint.rpartition("DELETE")[2])
+    assert adopt(theirs.config).rows == 2
+
+
+NO_PASS_WRITES_TO = {
+    "partitions": (COLUMNS, "PARTITIONED BY (status)"),
+    "CHECK": (COLUMNS, "", "ALTER TABLE {0} ADD CONSTRAINT named CHECK (status <> 'LOST')"),
+    "a generated column": (f"{COLUMNS}, day DATE GENERATED ALWAYS AS (CAST(last_update_timestamp AS DATE))", ""),
+    "an identity column": (f"{COLUMNS}, id BIGINT GENERATED ALWAYS AS IDENTITY", ""),
+    "append only": (COLUMNS, "TBLPROPERTIES ('delta.appendOnly' = 'true')"),
+    "column mapping": (COLUMNS, "TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"),
+    "row tracking": (COLUMNS, "TBLPROPERTIES ('delta.enableRowTracking' = 'true')"),
+}
+
+
+@pytest.mark.parametrize("feature", NO_PASS_WRITES_TO)
+def test_a_table_in_a_folder_that_no_pass_writes_to_is_not_touched(tmp_path: Path, spark: Spark, feature: str) -> None:
+    """All checks come before the first write: no property is set, no column added, no other table made."""
+    house = open_house(tmp_path, engine="spark", spark=SparkSettings())
+    table = at_path(house.table_path("target"))
+    columns, options, *more = NO_PASS_WRITES_TO[feature]
+    spark.run(f"CREATE TABLE {table} ({columns}) USING delta {options}")
+    for statement in more:
+        spark.run(statement.format(table))
+    before = house.version()
+    with pytest.raises(UnsupportedTableError, match="was not touched"):
+        adopt(house.config)
+    assert house.version() == before
+    assert [path.name for path in house.table_path("target").parent.iterdir()] == ["orders_target"]
+
+
+def test_a_column_in_other_case_is_taken_as_the_table_has_it(theirs: House, spark: Spark) -> None:
+    spark.run(f"CREATE OR REPLACE TABLE {target(theirs)} ({COLUMNS.replace('address', 'Address')}) USING delta")
+    with pytest.raises(UsageError, match="has the column Address, which the contract calls address") as refused:
+        adopt(theirs.config)
+    assert 'name = "Address"' in refused.value.hint
+    contract = theirs.config.contract
+    columns = tuple(replace(c, name="Address") if c.name == "address" else c for c in contract.columns)
+    theirs.turn(contract=replace(contract, columns=columns))
+    assert adopt(theirs.config).rows == 0
+    theirs.drop(dated(21), csv_bytes([cells("A", "2026-11-21 08:00:00", address="new")]))
+    assert theirs.run().rows.inserted == 1
+    assert [row["Address"] for row in theirs.rows("target")] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "before"),
+    [
+        ("last_update_timestamp", "TIMESTAMP_NTZ", "its times have no zone"),
+        ("tracking_num", "BIGINT", "write the table anew"),
+    ],
+)
+def test_a_column_of_another_type_is_written_anew_by_the_statement_of_the_hint(
+    theirs: House, spark: Spark, column: str, kind: str, before: str
+) -> None:
+    values = {"last_update_timestamp": "TIMESTAMP_NTZ'2026-11-20 08:00:00'", "tracking_num": "7"}
+    others = {"tracking_num": "'A'", "last_update_timestamp": NIGHT} | {column: values[column]}
+    listed = re.sub(rf"\b{column} \w+", f"{column} {kind}", COLUMNS)
+    spark.run(f"CREATE OR REPLACE TABLE {target(theirs)} ({listed}) USING delta")
+    spark.run(f"INSERT INTO {target(theirs)} ({', '.join(others)}) VALUES ({', '.join(others.values())})")
+    with pytest.raises(UsageError, match=rf"the column {column} of orders_target is {kind.lower()}") as refused:
+        adopt(theirs.config)
+    assert refused.value.hint.startswith(before)
+    statement = refused.value.hint.partition("CREATE OR REPLACE")[2].partition("; or")[0]
+    spark.run(f"CREATE OR REPLACE{statement}")
+    assert adopt(theirs.config).rows == 1
+    (row,) = theirs.rows("target")
+    assert row["last_update_timestamp"] == datetime(2026, 11, 20, 8, tzinfo=UTC)
+    assert row["tracking_num"] == ("7" if column == "tracking_num" else "A")

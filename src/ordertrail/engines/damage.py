@@ -15,6 +15,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vectors import vector_file
 from ordertrail.engines.ledger import reset_warnings
+from ordertrail.engines.session import ADOPTED, adopt_id
 from ordertrail.engines.whole import cure_of_files, log_warnings
 from ordertrail.errors import TableError
 
@@ -48,7 +49,8 @@ def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
     """
     said = table.newest().said.get(RESETS)
     known = [str(text) for text in said] if isinstance(said, list) else []
-    ours = table.version_of(app_id, batch) if batch else 0
+    # What happened to a target before it was adopted, and that adopting wrote it anew, is nobody's reset.
+    ours = table.version_of(app_id, batch) if batch else table.version_of(adopt_id(app_id), ADOPTED)
     new = reset_warnings(table.root.name, table.operations_since(ours or 0))
     return tuple(dict.fromkeys((*new, *known)))
 

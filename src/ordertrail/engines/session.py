@@ -139,9 +139,18 @@ def app_id_of(snapshot: Snapshot) -> str:
     return app_id_in(snapshot.metadata.properties, str(snapshot.root))
 
 
+ADOPTED = 1
+"""The version of the `txn`s of `adopt`; there is only one."""
+
+
 def archive_id(app_id: str) -> str:
     """The application id, in the deliveries table, of the mark that a batch's files are archived."""
     return f"{app_id}.archive"
+
+
+def adopt_id(app_id: str) -> str:
+    """The application id of the commits by which `adopt` took a target over."""
+    return f"{app_id}.adopt"
 
 
 def batch_txn(app_id: str, batch: Batch) -> Txn:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ordertrail.config import Config
 from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
+from ordertrail.engines.session import adopt_id
 from ordertrail.engines.spark_causes import RowsLostError
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
@@ -183,7 +184,8 @@ class SparkEngine:
         """Warnings about commits of others that took rows of the target away wholesale."""
         run = self.run
         name = run.tables.target.name
-        others = takewhile(lambda commit: run.app_id not in commit.batches, run.tables.target.commits())
+        ours = {run.app_id, adopt_id(run.app_id)}
+        others = takewhile(lambda commit: not ours & commit.batches.keys(), run.tables.target.commits())
         found = [(one.version, one.operation, one.mode) for one in others if not one.batches] if target or done else []
         return reset_warnings(name, found)
 

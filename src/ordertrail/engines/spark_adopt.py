@@ -9,15 +9,15 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ordertrail.config import Config
 from ordertrail.engines.batch_rows import delivery_rows
-from ordertrail.engines.spark_pass import SparkPass, spark_type
+from ordertrail.engines.session import ADOPTED, adopt_id
+from ordertrail.engines.spark_adoptable import require_adoptable
+from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_session import session_of, spark_errors
 from ordertrail.engines.spark_tables import VECTORS, tables_of, ticked
 from ordertrail.errors import TableError, UsageError
@@ -61,7 +61,9 @@ def adopt(config: Config, session: SparkSession | None = None) -> Adopted:
         session: Used as it is; None takes the active one, or begins one.
 
     Raises:
-        UsageError: The engine is not `spark`, the table is ours already, or its rows cannot meet the contract.
+        UsageError: The engine is not `spark`, the table is ours already, or its rows cannot meet the contract. Nothing
+            was written.
+        UnsupportedTableError: The table has a feature that no pass could write to. Nothing was written.
         TableError: There is no such table.
         PassRunningError: A pass is running.
     """
@@ -90,10 +92,11 @@ class _Adoption:
         properties = self._properties()
         if APP_ID in properties:
             raise UsageError(f"the table {target.name} is ordertrail's already", hint="there is nothing to do")
-        self._check_rows(run.spark.table(self._name))
+        require_adoptable(run)
         app_id = properties.get(ADOPTING) or self._app_id()
+        # From here on the tables are written to.
         self._set({ADOPTING: app_id})
-        run.app_id = f"{app_id}.adopt"
+        run.app_id = adopt_id(app_id)
         present = set(run.spark.table(self._name).columns)
         missing = [column for column in AUDIT if column.name not in present]
         if missing:
@@ -118,38 +121,12 @@ class _Adoption:
 
     # -- steps ----------------------------------------------------------------------------------------------
 
-    def _check_rows(self, rows: DataFrame) -> None:
-        """The contract's columns are there, with its types, and no row lacks key or event time."""
-        from pyspark.sql import functions as f
-
-        contract = self._run.config.contract
-        types = {field.name: field.dataType for field in rows.schema}
-        for column in contract.columns:
-            if column.name not in types:
-                raise UsageError(
-                    f"the table {self._target.name} has no column {column.name}",
-                    hint="add it (ALTER TABLE … ADD COLUMN), or take it out of [contract]",
-                )
-            if types[column.name] != spark_type(column.type):
-                raise UsageError(
-                    f"the column {column.name} of {self._target.name} is {types[column.name].simpleString()}, "
-                    f"not {column.type}",
-                    hint="change the type in [contract], or the table",
-                )
-        empty = [f.col(ticked(name)).isNull() for name in (*contract.key, contract.order_by)]
-        lacking = rows.where(reduce(or_, empty)).count()
-        if lacking:
-            raise UsageError(
-                f"{lacking} rows of {self._target.name} lack a key or {contract.order_by}",
-                hint="delete them or fill them in: no order could be told for them",
-            )
-
     def _record(self, app_id: str) -> int:
         """The rows with their audit columns, into the target and the history; and their delivery."""
         from pyspark.sql import functions as f
 
         run, tables = self._run, self._run.tables
-        batch = Batch(1, uuid.uuid4().hex, datetime.now(UTC), ())
+        batch = Batch(ADOPTED, uuid.uuid4().hex, datetime.now(UTC), ())
         clock = f.lit(batch.clock)
         audit = {
             "_vendor": f.lit(VENDOR), "_delivery_id": f.lit(DELIVERY_ID), "_file_name": f.lit(self._target.name),

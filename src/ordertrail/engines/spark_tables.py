@@ -137,6 +137,15 @@ class SparkTable:
         """
         return self._local_state() if self._local is not None else self._catalog_state()
 
+    def require_writable(self) -> None:
+        """Refuse a table in a folder that the embedded engine would not write to; elsewhere there is nothing to ask.
+
+        Raises:
+            UnsupportedTableError: Naming the feature.
+        """
+        if self._local is not None:
+            self._local.newest().require_writable()
+
     def standing(self, app_id: str, *, in_rows: bool = True) -> tuple[int, int]:
         """The newest version, and the last batch of an application id that the table has, 0 for none.
 
