@@ -20,6 +20,7 @@ from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
 from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.session import adopt_id
 from ordertrail.engines.spark_causes import RowsLostError
+from ordertrail.engines.spark_constraints import constraints_of
 from ordertrail.engines.spark_load import Load
 from ordertrail.engines.spark_pass import SparkPass
 from ordertrail.engines.spark_record import mark_archived, record_batch
@@ -71,6 +72,7 @@ class SparkEngine:
         with spark_errors("cannot open the tables"):
             run = self.run
             states = self._made(admit)
+            run.constraints = constraints_of(run.config.contract, states[1].properties, states[1].schema)
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)
@@ -100,7 +102,7 @@ class SparkEngine:
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
-        with spark_errors("cannot stage the batch"):
+        with lost_for_good(), spark_errors("cannot stage the batch"):
             return stage_batch(self.run, request)
 
     def staged(self) -> Batch:

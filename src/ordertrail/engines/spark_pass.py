@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType, StructType
 
+    from ordertrail.engines.spark_constraints import Constraint
+
 _PLACING = (
     "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",
     "rows_parsed", "size_bytes",
@@ -38,6 +40,7 @@ class SparkPass:
         tables: The five tables.
         probe: Called after each effect.
         app_id: The pipeline's application id; known once the tables are open.
+        constraints: Of the target; known then, too.
     """
 
     config: Config
@@ -45,6 +48,7 @@ class SparkPass:
     tables: SparkTables
     probe: Probe
     app_id: str = ""
+    constraints: Sequence[Constraint] = ()
     _views: list[str] = field(default_factory=list)
     _staged: tuple[int, pa.Table] | None = None
     _deliveries: pa.Table | None = None

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
+from ordertrail.engines.spark_constraints import with_rejects
 from ordertrail.engines.spark_kernel import ParseTask, Scratch, plain_path
 from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of, is_small, spark_schema
 from ordertrail.errors import CommitConflictError
@@ -137,8 +138,12 @@ def _commit(
     if groups:
         parts.append(_by_tasks(run, whole, groups))
     frame = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
+    refused = False
+    if run.constraints:
+        frame, refused = with_rejects(run, frame, run.constraints)
     with run.commit(whole, "STAGE"):
         run.tables.stage.overwrite(frame)
-    run.keep_staged(whole, None if groups else pa.concat_tables(rows))
+    in_tables = bool(groups) or refused
+    run.keep_staged(whole, None if in_tables else pa.concat_tables(rows))
     run.probe("stage.committed")
-    return read_staged(run) if groups else whole
+    return read_staged(run) if in_tables else whole

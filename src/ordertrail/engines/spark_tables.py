@@ -311,10 +311,11 @@ def user_metadata(app_id: str, batch: int, **info: object) -> str:
 
 
 def _listed(properties: Mapping[str, str]) -> str:
-    return ", ".join(f"{_text(name)} = {_text(value)}" for name, value in properties.items())
+    return ", ".join(f"{sql_text(name)} = {sql_text(value)}" for name, value in properties.items())
 
 
-def _text(value: str) -> str:
+def sql_text(value: str) -> str:
+    """A text in Spark's SQL."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
