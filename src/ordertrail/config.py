@@ -33,7 +33,7 @@ from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.model import Contract, Mode, Vendor
 from ordertrail.rules.planning import Limits
-from ordertrail.rules.secrets import masked, masked_value
+from ordertrail.rules.secrets import MASK, masked, masked_value
 
 __all__ = [
     "DEFAULT_CONTRACT",
@@ -356,7 +356,9 @@ def _failure(label: str, overrides: Mapping[str, object]) -> Fail:
 
     def fail(key: str, value: object, problem: str, hint: str) -> NoReturn:
         place = f"environment: {variables[key]}" if key in overrides else f"{label}: {key}"
-        shown = "" if value is None else f" = {value!r}"
+        # Of `[spark.conf]` the mistake is a value's, and which one it is does not reach here.
+        hidden = MASK if key == "spark.conf" else masked_value(key, repr(value))
+        shown = "" if value is None else f" = {hidden}"
         raise ConfigError(f"{place}{shown}: {problem}", hint=hint)
 
     return fail
@@ -469,7 +471,7 @@ def _spark(section: SparkSection, fail: Fail) -> SparkSettings:
         fail("spark.driver_max_mb", section.driver_max_mb, "must not be negative", "use a size such as 64")
     if section.remote and not section.remote.startswith("sc://"):
         hint = 'use one such as "sc://server:15002"'
-        fail("spark.remote", masked(section.remote), "is not a Spark Connect address", hint)
+        fail("spark.remote", section.remote, "is not a Spark Connect address", hint)
     return SparkSettings(
         tables=tables,
         master=section.master,

@@ -47,6 +47,22 @@ def test_the_settings_of_spark_show_none() -> None:
     assert "sc://s/;token=***" in repr(settings)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'conf = { "fs.s3a.secret.key" = 5318008 }',
+        'conf = { "spark.x" = 5318008 }',
+        "password = 5318008",
+        'more = { "api.key" = "5318008" }',
+    ],
+)
+def test_a_setting_of_the_wrong_type_or_of_none_shows_none(line: str) -> None:
+    toml = f'[pipeline]\nsource = "a"\narchive = "b"\nwarehouse = "c"\n[spark]\n{line}\n'
+    with pytest.raises(ConfigError, match=r"spark\.\w+") as refused:
+        parse_config(toml, base=Path("/"), environ={})
+    assert "5318008" not in str(refused.value)
+
+
 def test_a_config_that_is_refused_shows_none() -> None:
     toml = '[pipeline]\nsource = "a"\narchive = "b"\nwarehouse = "c"\n[spark]\nremote = "https://s/;token=s3cret"\n'
     with pytest.raises(ConfigError, match=r"spark\.remote.*is not a Spark Connect address") as refused:
