@@ -73,6 +73,7 @@ TablesBy = Literal["path", "two-level", "three-level"]
 SourceMarker = Literal["write", "require", "off"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_UMASK = re.compile(r"0{0,2}[0-7]{2}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -159,6 +160,7 @@ class Config:
         file: The file this was read from, None when it was text.
         maintenance: When the tables are maintained, and what stays.
         spark: How the engine `spark` finds its session and its tables.
+        umask: Rights that new files do not get; None leaves the process's.
         source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
         waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
         min_rejects: With fewer rejected rows `max_reject_share` does not apply.
@@ -187,6 +189,7 @@ class Config:
     maintenance: Maintenance = Maintenance()
     spark: SparkSettings = SparkSettings()
     source_marker: SourceMarker = "write"
+    umask: int | None = None
     waiting_warn_h: float = 2.0
     min_rejects: int = 5
     max_file_ahead_d: float = 366.0
@@ -407,9 +410,19 @@ def _config(
         vendors=vendors,
         file=file,
         source_marker=_source_marker(section, fail),
+        umask=_umask(section, fail),
         min_rejects=section.min_rejects,
         max_file_ahead_d=section.max_file_ahead_d,
     )
+
+
+def _umask(section: PipelineSection, fail: Fail) -> int | None:
+    if not section.umask:
+        return None
+    if not _UMASK.fullmatch(section.umask):
+        hint = 'use an octal number as a text, such as umask = "0027": nothing for others, no writing for the group'
+        fail("pipeline.umask", section.umask, "is no umask that leaves the owner all rights", hint)
+    return int(section.umask, 8)
 
 
 def _source_marker(section: PipelineSection, fail: Fail) -> SourceMarker:

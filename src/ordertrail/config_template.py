@@ -95,6 +95,11 @@ class PipelineSection(Section):
         description='The marker .ordertrail in the source folder: "write" (where that can be done), "require" (a '
         'source without it is not mounted) or "off".',
     )
+    umask: str = Field(
+        "",
+        description='Rights that files of tables and archive do not get, octal, such as "0027"; "" leaves the umask of '
+        "the process, and to archived files the rights they came with.",
+    )
     max_reject_share: float = Field(
         0.2, description="Share of rejected rows, 0 to 1, above which a delivery is quarantined: nothing of it lands."
     )

@@ -1,5 +1,7 @@
 """The locks of a pipeline: one lets one pass at a time at the tables, another one maintenance, another one service.
 
+Who holds one of the first two writes with the config's `umask`.
+
 The system frees them when their process dies. They reach as far as the machine; beyond it the log's put-if-absent
 decides.
 
@@ -19,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ordertrail.config import Config
 from ordertrail.errors import PassRunningError, StorageError
+from ordertrail.rights import umask_of
 
 PASS_WAITS_S = 5.0
 """How long a pass waits for maintenance, which holds the pipeline's lock for moments only, in seconds."""
@@ -50,6 +53,7 @@ def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
                 raise PassRunningError(
                     f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
                 ) from None
+        held.enter_context(umask_of(config))
         yield
 
 
@@ -70,6 +74,7 @@ def maintenance_lock(config: Config) -> Iterator[None]:
             raise PassRunningError(
                 f"maintenance of pipeline {config.name} is running already", hint="wait for it to end, then run again"
             ) from None
+        held.enter_context(umask_of(config))
         yield
 
 
@@ -113,7 +118,8 @@ def make_warehouse(config: Config) -> None:
         StorageError: It cannot be made.
     """
     try:
-        config.warehouse.mkdir(parents=True, exist_ok=True)
+        with umask_of(config):
+            config.warehouse.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(config, error) from error
 

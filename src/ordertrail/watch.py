@@ -27,6 +27,7 @@ from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, Us
 from ordertrail.lock import service_lock
 from ordertrail.log import Log, drain
 from ordertrail.model import RunReport, State
+from ordertrail.rights import umask_of
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import NOT_SETTLED
@@ -336,6 +337,7 @@ def watch(
         raise UsageError(f"an interval of {interval_s:g} s makes no sense", hint="give seconds above 0")
     mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     with ExitStack() as held:
+        held.enter_context(umask_of(config))
         alone = held.enter_context(service_lock(config))
         alone()
         held.enter_context(

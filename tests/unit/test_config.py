@@ -256,6 +256,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (pipeline("settle_s = true"), "pipeline.settle_s = True", "must be a number", "settle_s = 1.0"),
     (pipeline("waiting_warn_h = -1"), "pipeline.waiting_warn_h = -1", "must not be negative", "hours, or 0"),
     (pipeline("settle_s = -1"), "pipeline.settle_s = -1", "must not be negative", "0 or more seconds"),
+    (pipeline("umask = '0888'"), "pipeline.umask = '0888'", "is no umask that leaves the owner", 'umask = "0027"'),
+    (pipeline("umask = '0700'"), "pipeline.umask = '0700'", "is no umask that leaves the owner", 'umask = "0027"'),
     (pipeline("source_marker = 'maybe'"), "pipeline.source_marker = 'maybe'", "no such choice", '"require"'),
     (pipeline("max_reject_share = 1.1"), "pipeline.max_reject_share = 1.1", "from 0 to 1", "0.2 for 20 %"),
     (pipeline("max_reject_share = -0.1"), "pipeline.max_reject_share = -0.1", "from 0 to 1", "0.2 for 20 %"),

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from ordertrail.config import Config
 from ordertrail.errors import FileChangedError, OrdertrailError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped, Vendor
+from ordertrail.rights import restrict
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.sources.archive import archive_file
 from ordertrail.sources.base import ArchiveResult, Discovery, LateResult, translating
@@ -67,7 +68,9 @@ def source_of(
         notes = Notes(notes_path(config))
         notes.load()
     vendors, settle_s = config.vendors, config.settle_s
-    return DirectorySource(config.source, config.archive, vendors, settle_s, notes=notes, still_open=still_open)
+    return DirectorySource(
+        config.source, config.archive, vendors, settle_s, notes=notes, still_open=still_open, umask=config.umask
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class DirectorySource:
         ops: How files are linked, renamed and written.
         notes: What earlier looks have shown.
         still_open: Gives the paths of the files that an event told of being made and none of being closed.
+        umask: Rights that archived files do not keep; None leaves them those they came with.
     """
 
     source: Path
@@ -91,6 +95,7 @@ class DirectorySource:
     ops: FileOps = field(default_factory=FileOps)
     notes: Notes = field(default_factory=Notes)
     still_open: Callable[[], frozenset[str]] = frozenset
+    umask: int | None = None
 
     def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
         """List the complete files; see `Source.discover`."""
@@ -128,7 +133,10 @@ class DirectorySource:
     def archive(self, manifest: Manifest, probe: Probe) -> ArchiveResult:
         """Move a delivery's file into the archive; see `Source.archive`."""
         watchful = self.settle_s > 0
-        return archive_file(self.source, self.archive_root, manifest, probe, self.ops, watchful=watchful)
+        result = archive_file(self.source, self.archive_root, manifest, probe, self.ops, watchful=watchful)
+        if result.archived_to is not None:
+            restrict(self.archive_root / result.archived_to, self.umask)
+        return result
 
     def look_again(self, late: Late, now: datetime, probe: Probe) -> LateResult:
         """Look at an archived file again; see `Source.look_again`."""
