@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,6 +191,47 @@ def test_a_late_file_is_looked_at_for_an_hour(desk: MakeDesk, monkeypatch: pytes
     assert (at.run().warnings, at.house.left()) == ((), [])
     notes.load()
     assert not notes.late
+
+
+class Restless(Share):
+    """A mount that makes up inode and ctime at each look, without hard links."""
+
+    looks = 0
+
+    def status(self, entry: Entry) -> os.stat_result | None:
+        status = super().status(entry)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return status
+        self.looks += 1
+        times = {"st_mtime_ns": status.st_mtime_ns, "st_ctime_ns": status.st_ctime_ns + self.looks}
+        return os.stat_result((status.st_mode, 10**6 + self.looks, *status[2:]), times)
+
+    def link(self, entry: Entry, target: Entry) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+
+@pytest.mark.parametrize("settle_s", [0.0, 2.0])
+def test_on_a_mount_that_makes_up_inodes_a_file_is_loaded_once_and_archived(desk: MakeDesk, settle_s: float) -> None:
+    at = desk(Restless(), settle_s=settle_s)
+    at.file.write_bytes(WHOLE)
+    reports = []
+    for _ in range(6):
+        reports.append(at.run())
+        at.now_s += 2
+    assert [report.rows.inserted for report in reports if report.batch is not None] == [100]
+    assert all(report.warnings == () for report in reports)
+    assert WHOLE in at.house.archived().values()
+    check_books(at.house)
+
+
+def test_a_run_waits_for_all_that_may_rest(desk: MakeDesk) -> None:
+    at = desk(Share())
+    at.file.write_bytes(WHOLE)
+    at.run(patience_s=0)
+    at.now_s += 1.5
+    at.file.with_name(dated(24)).write_bytes(WHOLE)
+    report = at.run()
+    assert (len(report.deliveries), at.slept_s) == (2, [2.0])
 
 
 def test_a_run_does_not_wait_when_the_run_before_it_has_looked(desk: MakeDesk) -> None:

@@ -207,7 +207,7 @@ class Move:
         """The archive has it: let go of the claim, unless it was written to after it was copied as it was `seen`."""
         after = os.fstat(file.fileno())
         standing = self.ops.status(claim)
-        if standing is None or not os.path.samestat(standing, after):
+        if standing is None or not self._stands(standing, after, file.fileno()):
             # Somebody took the claim's name: whatever has it now is not ours to delete.
             note = None if standing is None else self.give_back(entry, claim)
             return self.result("archived", placed, note)
@@ -216,7 +216,8 @@ class Move:
             return self.result("archived", placed, self.give_back(entry, claim))
         late = None
         if written is not False and self.watchful:
-            late = Late(self.manifest, self._path(placed), identity_of(after), seen is not None, datetime.now(UTC))
+            identity = loose(identity_of(after))
+            late = Late(self.manifest, self._path(placed), identity, seen is not None, datetime.now(UTC))
         if late is None or not late.claimed:
             self.ops.unlink(claim)
             self.probe("archive.dropped")
@@ -249,7 +250,13 @@ class Move:
         status = self.ops.status(entry)
         if not self.watchful or status is None or self.is_written(entry) is False:
             return None
-        return Late(self.manifest, self._path(placed), identity_of(status), False, datetime.now(UTC))
+        return Late(self.manifest, self._path(placed), loose(identity_of(status)), False, datetime.now(UTC))
+
+    def _stands(self, standing: os.stat_result, opened: os.stat_result, descriptor: int) -> bool:
+        """Whether a name still is that of the open file. Some mounts make up inodes: there size and mtime tell."""
+        if os.path.samestat(standing, opened):
+            return True
+        return not self.ops.is_local(descriptor) and loose(identity_of(standing)) == loose(identity_of(opened))
 
     def is_written(self, entry: Entry) -> bool | None:
         """Whether somebody has the file open for writing; None when it is not there, or the system does not tell."""

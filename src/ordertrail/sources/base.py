@@ -25,7 +25,7 @@ class Discovery:
     Attributes:
         files: Complete files that a vendor takes, sorted by the bytes of their paths.
         skipped: Everything else but hidden names, with the reason, in the same order; also claims that nobody owns.
-        rest_s: A second look so many seconds later could take more; None when it could not.
+        rest_s: A second look so many seconds later could take all that may rest; None when it could take no more.
     """
 
     files: tuple[FoundFile, ...]

@@ -35,6 +35,9 @@ from ordertrail.sources.names import (
 from ordertrail.sources.notes import Late, Notes, notes_path
 from ordertrail.sources.settling import Look, Sight, hashed, judge, looked, loose, same_file
 
+MAX_OTHERS = 1000
+"""Of so many files that no vendor takes, or that cannot be read, it is remembered since when they are there."""
+
 UNARCHIVED = "loaded; it waits to be archived"
 """Why a file waits whose rows are in the tables already."""
 
@@ -109,7 +112,7 @@ class DirectorySource:
         self.notes.looks = look.looks
         files = sorted(look.files, key=lambda file: os.fsencode(file.path))
         skipped = [look.skipped[path] for path in sorted(look.skipped, key=os.fsencode)]
-        return Discovery(tuple(files), tuple(skipped), min(look.rests_s, default=None))
+        return Discovery(tuple(files), tuple(skipped), max(look.rests_s, default=None))
 
     def identify(self, path: str) -> FileIdentity:
         """What `stat` says now; see `Source.identify`."""
@@ -178,6 +181,7 @@ class _Walk:
         self.skipped: dict[str, Skipped] = {}
         self.looks: dict[str, Look] = {}
         self.rests_s: list[float] = []
+        self.others = 0
         self.archive = _place(source.archive_root)
 
     def enter_or_skip(self, folder: str) -> None:
@@ -284,6 +288,11 @@ class _Walk:
 
     def skip(self, path: str, reason: str, *, needs_person: bool = False) -> None:
         look = self.looks.get(path) or self.source.notes.looks.get(path) or Look(self.now)
+        if path not in self.looks:
+            self.others += 1
+        if self.others > MAX_OTHERS:
+            self.skipped[path] = Skipped(clean_name(path), reason, None, needs_person)
+            return
         # A clock that was set back must not make a file wait from the future on.
         look = replace(look, first_seen=min(look.first_seen, self.now))
         self.looks[path] = look

@@ -30,7 +30,7 @@ from ordertrail.sources.names import (
     split,
 )
 from ordertrail.sources.notes import Late
-from ordertrail.sources.settling import same_file
+from ordertrail.sources.settling import loose, same_file
 
 LATE_S = 3600.0
 """For so long after it was archived a file is looked at again by each pass, and once more after that, in seconds."""
@@ -96,7 +96,7 @@ class _Again:
         if descriptor is None:
             return self.result("settled")
         with os.fdopen(descriptor, "rb") as file:
-            identity = identity_of(os.fstat(descriptor))
+            identity = loose(identity_of(os.fstat(descriptor)))
             written = self.move.ops.is_written(descriptor)
             if same_file(identity, self.late.identity) or self.move.holds(shelved):
                 still: LateOutcome = "settled" if self.old or written is False else "same"

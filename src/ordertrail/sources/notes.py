@@ -33,7 +33,8 @@ class Late:
     Attributes:
         manifest: Of the delivery.
         archived_to: Where it is, below the archive folder.
-        identity: Of the file that the vendor made, when it was archived: of the archived file itself, or of the claim.
+        identity: Size and time, when it was archived, of the file that the vendor made: of the archived file itself, or
+            of the claim.
         claimed: It was copied, and the vendor's own file still has its claim name.
         since: When it was archived; aware UTC.
     """
@@ -53,7 +54,7 @@ def notes_path(config: Config) -> Path:
 def _boot_id() -> str:
     """Names the time since the machine started: monotonic clocks of two starts have nothing to do with each other."""
     with suppress(OSError):
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
     return f"process {os.getpid()}"
 
 
@@ -77,6 +78,7 @@ class Notes:
     late: dict[str, Late] = field(default_factory=dict)
     trouble: dict[str, str] = field(default_factory=dict)
     _text: str = ""
+    _saved: tuple[object, ...] = ()
 
     def load(self) -> None:
         """Take what the file says. Without one, or with a damaged one, what is known stays."""
@@ -89,7 +91,7 @@ class Notes:
         # Whatever lies there, a pass must not fail for it: without the notes it looks again.
         with suppress(ValueError, TypeError, KeyError, AttributeError, TableError):
             self._take(json.loads(text))
-            self._text = text
+            self._text, self._saved = text, ()
 
     def forget(self, paths: Iterable[str]) -> None:
         """The files with these paths do not wait any more."""
@@ -102,12 +104,10 @@ class Notes:
         Returns:
             Whether it was written. What cannot be written is known to this process only.
         """
-        empty = not (self.looks or self.waiting or self.late)
-        if self.path is None or (empty and not self._text):
+        known = dict(self.looks), list(self.waiting.values()), dict(self.late)
+        if self.path is None or known == self._saved or not (self._text or any(known)):
             return False
         text = json.dumps(self._body(), ensure_ascii=True, sort_keys=True)
-        if text == self._text:
-            return False
         fresh = self.path.with_name(f"{self.path.name}.new")
         with suppress(OSError):
             with fresh.open("w", encoding="utf-8") as file:
@@ -116,7 +116,7 @@ class Notes:
                 if self.waiting or self.late:
                     os.fsync(file.fileno())
             fresh.replace(self.path)
-            self._text = text
+            self._text, self._saved = text, known
             return True
         return False
 
