@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,11 @@ import duckdb
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
-from ordertrail.errors import OrdertrailError, QueryError, StorageError
+from ordertrail.engines.whole import cure_of_files
+from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.reading_sql import require_reading
 from ordertrail.rules.cells import name_sql, quoted
+from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import TableColumn
 from ordertrail.stoppable import Stoppable
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BEFORE_DOT = re.compile(rb"[A-Za-z_]\w*(?=\s*\.)")
+_NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
 _BATCH_ROWS = 2_048  # what DuckDB works on at a time
@@ -39,7 +43,8 @@ _CELL_BYTES = 512  # of a cell as a Python value and as text
 class ReadOnlyTables:
     """A locked DuckDB connection with a view for each table.
 
-    A view is found by the table's name, by schema and name, and by all three parts. `close` is the last call.
+    A view is found by the table's name, by schema and name, and by all three parts. A table that cannot be read has
+    none: who asks for it is told why, and the others can be read. `close` is the last call.
 
     Args:
         config: Names, threads and memory.
@@ -49,7 +54,10 @@ class ReadOnlyTables:
     def __init__(self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]]) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
         self._names = tuple(tables)
-        self._paths = [str(path) for snapshot, _ in tables.values() for path in snapshot.paths]
+        self._example = config.tables.target
+        self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
+        self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
+        self._bad: dict[str, OrdertrailError] = {}
         self._memory_limit_mb = config.memory_limit_mb
         self._spill = _private_folder()
         self._con = duckdb.connect()
@@ -72,8 +80,13 @@ class ReadOnlyTables:
             TableError: Something else is wrong with a table.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
-        with duckdb_errors("cannot read the tables"):
-            return self._calls.run(lambda: self._con.sql(sql).to_arrow_table())
+        try:
+            with duckdb_errors("cannot read the tables"):
+                return self._calls.run(lambda: self._con.sql(sql).to_arrow_table())
+        except OrdertrailError as error:
+            if isinstance(error.__cause__, duckdb.Error) and (bad := self._bad_table(error.__cause__)):
+                raise bad from error
+            raise
 
     def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> tuple[pa.Table, bool]:
         """Run one statement of the user's.
@@ -92,7 +105,10 @@ class ReadOnlyTables:
             StorageError: A data file cannot be read, or there is no room for what does not fit in memory.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
-        text = self._quote_reserved(sql)
+        try:
+            text = self._quote_reserved(sql)
+        except UnicodeEncodeError as error:
+            raise QueryError("the SQL is not UTF-8", hint="correct the SQL and try again") from error
         try:
             return self._calls.run(lambda: self._fetch(text, max_rows), timeout_s)
         except TimeoutError as error:
@@ -138,10 +154,19 @@ class ReadOnlyTables:
 
     def _show(self, name: str, snapshot: Snapshot, columns: Sequence[TableColumn]) -> None:
         listed = ", ".join(name_sql(column.name) for column in columns)
-        self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan_sql(self._con, snapshot, columns)}")
+        try:
+            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan_sql(self._con, snapshot, columns)}")
+        except UnsupportedTableError as error:
+            self._bad[name] = error
+        except OrdertrailError as error:
+            self._bad[name] = TableError(error.message, hint=cure_of_files(self._roles[name]))
+        except duckdb.Error as error:
+            if (bad := self._bad_table(error)) is None:
+                raise
+            self._bad[name] = bad
 
     def _lock(self) -> None:
-        self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._paths))}]")
+        self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._owners))}]")
         self._run("SET enable_external_access = false")
         self._run("SET lock_configuration = true")
 
@@ -152,7 +177,7 @@ class ReadOnlyTables:
 
     def _quote_reserved(self, sql: str) -> str:
         """Quote catalog and schema where they stand before a dot: `default` is a word of SQL."""
-        data = sql.encode("utf-8", "replace")
+        data = sql.encode()
         out, end = b"", len(data)
         for place, _ in reversed(duckdb.tokenize(data.decode())):
             word = _BEFORE_DOT.match(data, place)
@@ -166,7 +191,7 @@ class ReadOnlyTables:
     def _fetch(self, sql: str, max_rows: int | None) -> tuple[pa.Table, bool]:
         import pyarrow as pa
 
-        require_reading(self._con, sql, self._names[0])
+        require_reading(self._con, sql, self._example)
         # What it reads for the views lies in tables of this connection: nobody may write to them.
         self._run("BEGIN TRANSACTION READ ONLY")
         try:
@@ -196,19 +221,31 @@ class ReadOnlyTables:
     def _told(self, error: duckdb.Error) -> OrdertrailError:
         """What went wrong, as an error of ours: the user's SQL, a file of a table, or the disk."""
         message = str(error).strip()
-        if any(path in message for path in self._paths):
-            first = message.partition("\n")[0]
-            return StorageError(f"cannot read the tables: {first}", hint="ordertrail verify says which files are bad")
+        if (bad := self._bad_table(error)) is not None:
+            return bad
         if isinstance(error, duckdb.IOException):
             return StorageError(f"the query ended: {message}", hint="free disk space, or ask for fewer rows")
         return QueryError(message, hint=self._hint(error))
+
+    def _bad_table(self, error: duckdb.Error) -> OrdertrailError | None:
+        """What is wrong with a table, and what cures it; None where the error is of something else."""
+        message = str(error).strip().partition("\n")[0]
+        missing = _NO_TABLE.search(message)
+        if missing and (known := self._bad.get(missing[1].lower())):
+            return known
+        path = next((path for path in self._owners if path in message), None)
+        if path is None:
+            return None
+        name, gone = self._owners[path], not Path(path).exists()
+        what = f"its data file {path} is gone" if gone else message
+        return StorageError(f"cannot read {name}: {what}", hint=cure_of_files(self._roles[name]))
 
     def _hint(self, error: duckdb.Error) -> str:
         match error:
             case duckdb.CatalogException():
                 return f"the tables are {', '.join(self._names)}"
             case duckdb.BinderException():
-                return f"ordertrail query 'DESCRIBE {self._names[0]}' shows the columns of a table"
+                return f"ordertrail query 'DESCRIBE {self._example}' shows the columns of a table"
             case duckdb.PermissionException():
                 return f"a query reads the tables only: {', '.join(self._names)}"
             case duckdb.OutOfMemoryException():

@@ -106,7 +106,11 @@ def _converter(kind: pa.DataType) -> Callable[[Any], Cell] | None:
         return int
     if types.is_string(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
         return None
-    return str if types.is_interval(kind) else _cell
+    return _interval if types.is_interval(kind) else _cell
+
+
+def _interval(value: Any) -> str:  # noqa: ANN401 - Arrow's named tuple has no type of its own
+    return f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} seconds"
 
 
 def _cell(value: Any) -> Cell:  # noqa: ANN401 - whatever Arrow makes of a DuckDB value

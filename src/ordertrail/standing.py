@@ -302,4 +302,7 @@ def _footer_rows(path: Path) -> int:
 
 
 def _unreadable(path: Path, error: Exception) -> StorageError:
-    return StorageError(f"cannot read {path}: {error}", hint="run ordertrail verify: it says which files are missing")
+    what = f"the data file {path} is gone" if not path.exists() else f"cannot read {path}: {error}"
+    return StorageError(
+        what, hint="restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
+    )

@@ -256,7 +256,10 @@ class Reader:
         parts = [str(number)] if whole else number.split("/") if isinstance(number, str) else list(number)
         if len(parts) != len(key):
             raise UsageError(f"the key {number!r} does not have {len(key)} parts", hint=f"give {' / '.join(key)}")
-        return [part.strip(_BLANKS) for part in parts]
+        trimmed = [part.strip(_BLANKS) for part in parts]
+        if not all(trimmed):
+            raise UsageError("the key is blank", hint=f"give {' / '.join(key)}")
+        return trimmed
 
     def _ordered(self, table: str, where: str, direction: str) -> Rows:
         """The rows of a key in the total order (design, section 6)."""

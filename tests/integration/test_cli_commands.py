@@ -258,6 +258,11 @@ def test_track_shows_rejected_rows_too(loaded: Call) -> None:
     assert "'2024-02-30'" in only
 
 
+def test_a_blank_number_is_wrong_usage(loaded: Call) -> None:
+    result = loaded("track", " ")
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (2, "error E_USAGE")
+
+
 def test_an_unknown_number_is_no_error(loaded: Call) -> None:
     nothing = {"tracking_num": "nobody", "current": None, "history": [], "rejected": []}
     assert document(loaded("track", "nobody", "--json")) == nothing

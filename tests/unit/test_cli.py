@@ -194,6 +194,33 @@ def test_cells_and_words() -> None:
     assert plural(2000, "delivery") == "2,000 deliveries"
 
 
+def test_on_a_narrow_terminal_cells_are_folded_and_details_have_the_whole_width() -> None:
+    screen = Screen(terminal=True, width=40, colour=False)
+    columns = (Column("file"), Column("state"), Column("rows", right=True), Column("why", detail=True))
+    screen.table(columns, [("a_very_long_name_of_a_file.csv", "loaded", "12", "one two three four five six seven")])
+    lines = [line.rstrip() for line in click.unstyle(screen.text).splitlines()]
+    assert max(map(len, lines)) <= 40
+    assert lines[2].split() == ["a_very_long_name_of_a_file", "loaded", "12"]
+    assert lines[3:] == [".csv", "    one two three four five six seven"]
+
+
+def test_a_terminal_that_is_not_utf_8_gets_no_drawn_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ordertrail.cli.screen._prints_unicode", lambda: False)
+    screen = Screen(terminal=True, width=60, colour=False)
+    screen.table((Column("a"), Column("b", detail=True), Column("c", detail=True)), [("1", "2", "3")])
+    assert screen.text.isascii()
+    assert "2 - 3" in screen.text
+
+
+def test_one_very_long_cell_does_not_push_the_others_out_of_sight() -> None:
+    screen = Screen(terminal=False)
+    screen.table((Column("found"), Column("what to do")), [("x" * 500, "mend"), ("short", "nothing")])
+    _, long, short = screen.text.splitlines()
+    assert long.endswith("  mend")
+    assert short.split() == ["short", "nothing"]
+    assert len(short) < 40
+
+
 def test_log_lines_are_one_safe_line() -> None:
     line = _log_line(None, "info", {"level": "info", "event": "delivery", "file": ESC, "reason": "two words"})
     assert "\x1b" not in line

@@ -238,7 +238,25 @@ def test_a_file_that_is_gone_is_no_fault_of_the_sql(tmp_path: Path) -> None:
         data.write_bytes(b"no parquet")
         with pytest.raises(StorageError, match=re.escape(data.name)) as caught:
             reader.query("FROM orders_target")
-        assert "verify" in caught.value.hint
+        assert "ordertrail rebuild" in caught.value.hint
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_table_hides_no_other(tmp_path: Path, damage: str) -> None:
+    house = open_house(tmp_path)
+    house.drop("a_2026_11_20.csv", HEADER + line("A", "PICKED_UP", "2026-11-20 08:00:00") + line("B", "X", "never"))
+    house.run()
+    (data,) = house.table_path("target").glob("*.parquet")
+    data.unlink()
+    if damage == "cut":
+        data.write_bytes(b"PAR1")
+    with Reader(house.config) as reader:
+        assert len(reader.deliveries()) == len(reader.rejects()) == 1
+        assert reader.query("SELECT count(*) FROM orders_history").rows == ((1,),)
+        for ask in (lambda: reader.query("FROM default.orders_target"), lambda: reader.track("A")):
+            with pytest.raises(StorageError, match="orders_target") as caught:
+                ask()
+            assert "ordertrail rebuild" in caught.value.hint
 
 
 def test_sql_that_does_not_parse_as_reading_is_named() -> None:

@@ -114,8 +114,8 @@ class Frame:
         from rich.console import Console
         from rich.markup import escape
 
-        with Console(stderr=True).status(f"{escape(doing)} …", spinner="line") as status:
-            yield lambda words: status.update(f"{escape(shown(words))} …")
+        with Console(stderr=True).status(f"{escape(doing)} ...", spinner="line") as status:
+            yield lambda words: status.update(f"{escape(shown(words))} ...")
 
 
 Call = Callable[..., int]

@@ -57,8 +57,8 @@ def cell(value: Cell, null: str = "") -> str:
 
 
 def outcomes(rows: RowCounts) -> str:
-    """`12 inserted, 3 rejected`: what became of the rows, without those that are none."""
-    return ", ".join(f"{count} {one}" for one in Outcome if (count := asdict(rows)[one])) or "–"
+    """`12 inserted, 3 rejected`: what became of the rows, without those that are none; `no rows`."""
+    return ", ".join(f"{count} {one}" for one in Outcome if (count := asdict(rows)[one])) or "no rows"
 
 
 def plural(count: int, word: str) -> str:
@@ -386,7 +386,7 @@ def maintain(screen: Screen, report: MaintenanceReport) -> None:
     else:
         screen.line(f"{report.pipeline}: maintained in {report.seconds:.2f} s", "bold")
     for one in report.steps:
-        why = f" – not done: {one.note}" if one.note else ""
+        why = f": not done: {one.note}" if one.note else ""
         screen.line(f"  {describe(one.step)}{why}", "yellow" if one.note else "")
     attention(screen, report.warnings)
     if report.dry_run:

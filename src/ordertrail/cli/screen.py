@@ -28,6 +28,7 @@ Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 
 _GAP = "  "
 _INDENT = "    "
+_MAX_PADDED = 60
 _MIN_COLUMN_WIDTH = 13  # below it a folded cell is no longer readable
 
 
@@ -140,7 +141,8 @@ def on_terminal(stream: TextIO) -> bool:
 
 def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     lines = [[shown(cell) for cell in line] for line in ([column.name for column in columns], *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    # Cells that are very long stand as they are: they would push all that follows out of sight.
+    widths = [max((n for line in lines if (n := len(line[i])) <= _MAX_PADDED), default=0) for i in range(len(columns))]
     text = ""
     for line in lines:
         cells = zip(columns, line, widths, strict=True)
@@ -152,48 +154,56 @@ def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 def _rich_table(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
     main = [place for place, column in enumerate(columns) if not column.detail]
     widths = [_width([columns[place].name, *(row[place] for row in rows)]) for place in main]
-    if sum(widths) + len(_GAP) * (len(main) - 1) > console.width:
+    room = console.width - len(_GAP) * (len(main) - 1)
+    if sum(widths) > room:
         if console.width < len(main) * _MIN_COLUMN_WIDTH:
             _records(console, columns, rows, styles)
-        else:
-            _folded_table(console, columns, rows, styles)
-        return
-    lines = [[(columns[place].name, "bold") for place in main]]
-    lines += [[(row[place], styles.get(row[place], "")) for place in main] for row in rows]
-    for number, line in enumerate(lines):
-        text = _rich_text("")
-        for (value, style), place, width in zip(line, main, widths, strict=True):
-            space = " " * (width - _width([value]))
-            text.append(space if columns[place].right else "").append(shown(value), style)
-            text.append(_GAP if columns[place].right else space + _GAP)
-        text.rstrip()
-        console.print(text)
-        if number == 0:
-            console.print(_rich_text("─" * (sum(widths) + len(_GAP) * (len(main) - 1)), "dim"))
-        elif details := _details(columns, rows[number - 1]):
+            return
+        widths = _squeezed(widths, room)
+    _row(console, columns, main, widths, [(columns[place].name, "bold") for place in main])
+    rule = "\u2500" if _prints_unicode() else "-"
+    console.print(_rich_text(rule * (sum(widths) + len(_GAP) * (len(main) - 1)), "dim"))
+    for row in rows:
+        _row(console, columns, main, widths, [(row[place], styles.get(row[place], "")) for place in main])
+        if details := _details(columns, row):
             for part in _rich_text(details, "dim").wrap(console, max(console.width - len(_INDENT), 20)):
                 part.rstrip()
                 console.print(_rich_text(_INDENT).append_text(part))
 
 
-def _folded_table(
-    console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]
+def _row(
+    console: Console,
+    columns: Sequence[Column],
+    main: Sequence[int],
+    widths: Sequence[int],
+    cells: Sequence[tuple[str, Style]],
 ) -> None:
-    """Too wide for the terminal: cells are folded, and a row's details stand below its first cell."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    """One row; a cell that is wider than its column goes on in the lines below."""
+    folded = [_folded(console, text, width) for (text, _), width in zip(cells, widths, strict=True)]
+    for number in range(max(map(len, folded))):
+        line = _rich_text("")
+        for place, width, parts, (_, style) in zip(main, widths, folded, cells, strict=True):
+            part = parts[number] if number < len(parts) else ""
+            space = " " * (width - _width([part]))
+            line.append(space if columns[place].right else "").append(part, style)
+            line.append(_GAP if columns[place].right else space + _GAP)
+        line.rstrip()
+        console.print(line)
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    main = [place for place, column in enumerate(columns) if not column.detail]
-    for place in main:
-        justify: Literal["left", "right"] = "right" if columns[place].right else "left"
-        table.add_column(_rich_text(columns[place].name), justify=justify, overflow="fold")
-    for row in rows:
-        cells = [_rich_text(row[place], styles.get(row[place], "")) for place in main]
-        if details := _details(columns, row):
-            cells[0].append("\n").append(shown(details), "dim")
-        table.add_row(*cells)
-    console.print(table)
+
+def _folded(console: Console, text: str, width: int) -> list[str]:
+    if _width([text]) <= width:
+        return [shown(text)]
+    lines = _rich_text(text).wrap(console, width, overflow="fold")
+    return [line.plain.rstrip() for line in lines]
+
+
+def _squeezed(widths: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into a room: the widest columns give way."""
+    found = list(widths)
+    while sum(found) > room:
+        found[found.index(max(found))] -= 1
+    return found
 
 
 def _records(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
@@ -202,13 +212,16 @@ def _records(console: Console, columns: Sequence[Column], rows: Sequence[Row], s
     for number, row in enumerate(rows, 1):
         console.print(_rich_text(f"row {number}", "bold"))
         for column, value in zip(columns, row, strict=True):
+            if not value and (column.detail or not column.name):
+                continue
             space = " " * (width - _width([column.name]))
             line = _rich_text(f"{_GAP}{column.name}{space}{_GAP}", "dim")
             console.print(line.append(shown(value), styles.get(value, "")), soft_wrap=True)
 
 
 def _details(columns: Sequence[Column], row: Row) -> str:
-    return " · ".join(value for column, value in zip(columns, row, strict=True) if column.detail and value)
+    dot = " \u00b7 " if _prints_unicode() else " - "
+    return dot.join(value for column, value in zip(columns, row, strict=True) if column.detail and value)
 
 
 def _width(texts: Iterable[str]) -> int:
