@@ -222,7 +222,7 @@ class VendorSection(Section):
     delimiter: str = Field(",", description="Between cells; one ASCII character.")
     quote: str = Field('"', description="Around cells that hold delimiters or line ends; one ASCII character.")
     encoding: str | None = Field(
-        None, description="Without it: byte order mark, else strict UTF-8.", examples=["cp1252"]
+        None, description="Of files without a byte order mark. Without it: strict UTF-8.", examples=["cp1252"]
     )
     timezone: str = Field(
         "UTC", description="IANA time zone of timestamps without an offset.", examples=["America/Chicago"]

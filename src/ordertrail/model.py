@@ -99,7 +99,7 @@ class Vendor:
         files: A glob below the source folder; `*` stops at `/`, `**` does not.
         delimiter: One ASCII character.
         quote: One ASCII character.
-        encoding: A Python codec name, or None: byte order mark, else strict UTF-8.
+        encoding: A Python codec name of files without a byte order mark; None is strict UTF-8.
         timezone: IANA zone of timestamps without an offset.
         zones: For the name of a zone that `%Z` of a pattern reads, without regard to case, its offset such as `-05:00`.
         aliases: For a contract column, other header names the vendor uses.

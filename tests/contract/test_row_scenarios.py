@@ -216,11 +216,27 @@ def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "codec"),
-    [("cp1252", "cp1252"), ("utf-16", "utf-16"), ("", "utf-16"), ("", "utf-8-sig"), ("", "utf-8")],
-    ids=["cp1252", "UTF-16", "UTF-16 by its mark", "UTF-8 by its mark", "UTF-8"],
+    [
+        ("cp1252", "utf-8-sig"),
+        ("cp1252", "utf-16"),
+        ("cp1252", "cp1252"),
+        ("utf-16", "utf-16"),
+        ("", "utf-16"),
+        ("", "utf-8-sig"),
+        ("", "utf-8"),
+    ],
+    ids=[
+        "cp1252 and UTF-8's mark",
+        "cp1252 and UTF-16's mark",
+        "cp1252",
+        "UTF-16",
+        "UTF-16 by its mark",
+        "UTF-8 by its mark",
+        "UTF-8",
+    ],
 )
 def test_encodings(make_house: MakeHouse, declared: str, codec: str) -> None:
-    """P5: bytes are decoded as declared, else by their mark, else strictly as UTF-8."""
+    """P5: bytes are decoded by their mark, else as declared, else strictly as UTF-8."""
     line = f'encoding = "{declared}"\n' if declared else ""
     house = make_house(f'[[vendors]]\nname = "acme"\n{line}')
     house.drop(dated(20), csv_bytes([cells("Ä1", EARLY, address="Königstraße 5 €")]).decode().encode(codec))

@@ -14,7 +14,11 @@ TEXT = "h,i\nZoë,📦 €\nend,1\n"
 
 
 def decoded(data: bytes, encoding: str | None = None, chunk_bytes: int = 4) -> str:
-    return b"".join(utf8_chunks(io.BytesIO(data), encoding, chunk_bytes)).decode()
+    return decoded_bytes(data, encoding, chunk_bytes).decode()
+
+
+def decoded_bytes(data: bytes, encoding: str | None = None, chunk_bytes: int = 4) -> bytes:
+    return b"".join(utf8_chunks(io.BytesIO(data), encoding, chunk_bytes))
 
 
 @pytest.mark.parametrize("chunk_bytes", [4, 5, 7, 1 << 20])
@@ -43,6 +47,21 @@ def test_a_declared_encoding(codec: str, chunk_bytes: int) -> None:
 
 def test_a_declared_utf_8_may_have_a_mark() -> None:
     assert decoded(codecs.BOM_UTF8 + TEXT.encode(), "utf-8") == TEXT
+
+
+@pytest.mark.parametrize("declared", ["cp1252", "iso-8859-15", "ascii", "utf-8", "utf-16", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_goes_before_a_declaration_that_it_contradicts(codec: str, declared: str) -> None:
+    """`ï»¿order_num` was a header, and what is `Zoë` became `ZoÃ«` in the target."""
+    assert decoded(TEXT.encode(codec), declared) == TEXT
+
+
+def test_bytes_behind_a_mark_that_are_not_what_it_says_are_a_quarantine() -> None:
+    """The body was written in the declared encoding, by another program than the mark."""
+    with pytest.raises(QuarantineError, match="line 2 is not utf-8: byte 0xEB"):
+        utf8_text(decoded_bytes(codecs.BOM_UTF8 + "h,i\nZoë,€\n".encode("cp1252"), "cp1252"), 1)
+    with pytest.raises(QuarantineError, match="is not utf-16-le"):
+        decoded(codecs.BOM_UTF16_LE + b"h,i\nodd", "cp1252")
 
 
 @pytest.mark.parametrize(

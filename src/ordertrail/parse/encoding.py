@@ -1,7 +1,9 @@
 """Bytes of a file, whatever its encoding, as strict UTF-8.
 
-The encoding is the vendor's declared one; else what a byte order mark says; else UTF-8. Nothing is guessed:
-bytes that do not decode are a `QuarantineError` that names the line, never a replacement character.
+The encoding is what a byte order mark says; else the vendor's declared one; else UTF-8. A mark says it of this very
+file, and no header begins with what a mark is in another encoding (`ï»¿` in cp1252): so it goes before a declaration
+that it contradicts. Nothing is guessed: bytes that do not decode are a `QuarantineError` that names the line, never a
+replacement character.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _MARKS = (
 )
 
 _HINT = (
-    "declare the vendor's encoding in the config, for example encoding = 'cp1252', then copy the file back with cp -p"
+    "declare the vendor's encoding in the config, for example encoding = 'cp1252', then copy the file back with cp -p; "
+    "a file with a byte order mark must be what the mark says: ask the vendor to write it anew"
 )
 
 
@@ -34,7 +37,7 @@ def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Ite
 
     Args:
         stream: At the file's first byte.
-        encoding: The declared codec, or None to go by the byte order mark.
+        encoding: The declared codec, for a file without a byte order mark; None is UTF-8.
         chunk_bytes: How much to read at a time.
 
     Yields:
@@ -46,8 +49,8 @@ def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Ite
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
     marked = next(((mark, name) for mark, name in _MARKS if first.startswith(mark)), None)
-    codec = codecs.lookup(encoding).name if encoding else (marked[1] if marked else "utf-8")
-    if marked and (codec == marked[1] or codec in ("utf-8-sig", "utf-16", "utf-32")):
+    codec = codecs.lookup(encoding).name if encoding else "utf-8"
+    if marked:
         first = first[len(marked[0]) :]
         codec = marked[1]
     if codec in ("utf-8", "utf-8-sig", "ascii"):
