@@ -87,7 +87,7 @@ STATES = {
     State.EMPTY: "it has no data rows",
     State.DUPLICATE: "the same vendor, bytes and contract are loaded already, with an order not lower",
     State.QUARANTINED: "nothing of it landed; the file is below `quarantine/` in the archive",
-    State.HELD: "reserved: no command of this version makes it",
+    State.HELD: "its name says a day far ahead, or the engine fails on it even alone; it is below `quarantine/` too",
     State.UNDONE: "reserved: no command of this version makes it",
 }
 
@@ -97,6 +97,7 @@ FILE_RULES = {
     "unknown_column": 'a column nobody knows, with `unknown_columns = "strict"`; or more of them than are sensible',
     "encoding": "the bytes are not of the declared encoding, or not UTF-8 where none is declared",
     "binary": "the file holds NUL bytes: it is no text",
+    "engine": "the memory does not suffice for the file even alone, or the engine fails on it: the delivery is `held`",
     "line_length": "a record is longer than a record of a text file can be, 4 MiB",
 }
 """Rules that quarantine a whole file."""
@@ -343,7 +344,7 @@ def _rejects() -> list[str]:
     rows = [(f"`{rule}`", "<br>".join(dict.fromkeys(reasons))) for rule, reasons in cell_rules().items()]
     lines += _table(("rule", "reason, for example"), rows)
     lines += ["## A row", "", *_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in ROW_RULES.items()])]
-    lines += ["## A whole file, which is quarantined", ""]
+    lines += ["## A whole file, which is quarantined or held", ""]
     return lines + list(_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in FILE_RULES.items()]))
 
 

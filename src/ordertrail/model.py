@@ -35,6 +35,10 @@ class State(StrEnum):
     UNDONE = "undone"
 
 
+SET_ASIDE = frozenset({State.QUARANTINED, State.HELD})
+"""States of a delivery that did not land and that a person must look at; its file is below `quarantine/`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of the contract.
@@ -316,7 +320,7 @@ class RunReport:
     @property
     def needs_person(self) -> bool:
         """True when something was quarantined or held, or vanished: exit code 3."""
-        return bool(self.warnings) or any(d.state in (State.QUARANTINED, State.HELD) for d in self.deliveries)
+        return bool(self.warnings) or any(d.state in SET_ASIDE for d in self.deliveries)
 
 
 Probe = Callable[[str], None]

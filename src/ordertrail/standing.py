@@ -20,7 +20,7 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.whole import log_warnings
 from ordertrail.errors import OrdertrailError, StorageError
-from ordertrail.model import State
+from ordertrail.model import SET_ASIDE, State
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RECENT = 5
-"""How many quarantined deliveries `Status` names."""
+"""How many quarantined or held deliveries `Status` names."""
 
 NEXT_PASS = "waits for the next pass"
 """`Waiting.reason` of a complete file that a vendor takes."""
@@ -60,7 +60,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A quarantined delivery, as `orders_deliveries` has it."""
+    """A quarantined or held delivery, as `orders_deliveries` has it."""
 
     delivery_id: str
     vendor: str
@@ -112,7 +112,7 @@ class Status:
         history_rows: Live rows of the history.
         rejects_rows: Live rows of the rejects.
         deliveries: How many deliveries there are, by state; states without any are left out.
-        quarantined_recent: The last `RECENT` quarantined deliveries, newest first.
+        quarantined_recent: The last `RECENT` quarantined or held deliveries, newest first.
         waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are complete.
         waiting: All files in the source but hidden ones, and claims that no batch owns.
         debt: What maintenance would pay.
@@ -246,7 +246,7 @@ def _summary(table: pa.Table) -> tuple[dict[str, int], datetime | None, tuple[Qu
     batches: list[int] = table["batch"].to_pylist()
     found = Counter(states)
     loaded = [i for i, state in enumerate(states) if state == State.LOADED]
-    quarantined = [i for i, state in enumerate(states) if state == State.QUARANTINED]
+    quarantined = [i for i, state in enumerate(states) if state in SET_ASIDE]
     last = max(loaded, key=lambda i: batches[i], default=None)
     loaded_at = None if last is None else table["loaded_at"][last].as_py()
     newest = sorted(quarantined, key=lambda i: str(table["delivery_id"][i].as_py()), reverse=True)[:RECENT]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
+import duckdb
 import pytest
 
 from ordertrail.model import State
+from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
 from ordertrail.rebuild import rebuild
 from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
@@ -209,6 +213,66 @@ def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
     house.run()
     assert house.target()["A",]["address"] == 'Main "St", 1\nBack door\r\n2nd floor'
     assert rejects(house) == [(2, "last_update_timestamp", "never", "timestamp")]
+
+
+# --- bounds --------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_long_text_rejects_keep_the_beginning_and_the_archive_the_whole(house: House) -> None:
+    """P5: a cell of a megabyte, a ragged row, a header name without end: staging ran out of memory, for ever."""
+    rows = [cells(key, EARLY) for key in "ABCDEFGH"]
+    long = "d" * 100_000
+    bad = csv_bytes([*rows, ("O", "I", long, "", "S", "A", EARLY)]) + b"x" * 50_000 + b"\n"
+    house.drop(dated(20), bad)
+    house.drop(dated(21), HEAD.strip() + "," + "n" * 100_000 + "\n" + "O,K,,,,,2026-11-20,1\n" * 100)
+    house.drop(dated(22), b"x" * 200_000)
+    report = house.run()
+    assert (report.rows.inserted, report.rows.rejected) == (8, 2 + 100)
+    found = {(r["file_name"], r["file_row"]): r for r in house.rows("rejects")}
+    wrong = found[dated(20), 9]
+    assert wrong["value"] == long[:1000] + "… (100000 characters in all)"
+    line = f"O,I,{long},,S,A,{EARLY}"
+    assert wrong["raw"] == line[:10_000] + f"… ({len(line)} characters in all)"
+    assert found[dated(20), 10]["raw"] == "x" * 10_000 + "… (50000 characters in all)"
+    assert "the name of column 8 has 100,000 characters" in str(found[dated(21), None]["reason"])
+    for row in (*house.rows("deliveries"), *found.values()):
+        assert len(json.dumps(row, default=str)) < 13_000
+    assert bad in house.archived().values()
+
+
+def test_a_file_on_which_the_engine_fails_is_held_and_its_neighbours_load(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory, or an error of the engine's own, in every pass, for every vendor: one file stopped everybody."""
+    write_rows = Kernel.write_rows
+
+    def failing(kernel: Kernel, files: Sequence[KernelFile], *rest: Any) -> dict[int, KernelCounts]:
+        for file in files:
+            with file.open() as stream:
+                if b"poison" in stream.read():
+                    raise duckdb.OutOfMemoryException("failed to allocate data of size 512.0 MiB\nSee also")
+        return write_rows(kernel, files, *rest)
+
+    monkeypatch.setattr(Kernel, "write_rows", failing)
+    for day in range(20, 24):
+        house.drop(dated(day), csv_bytes([cells(f"K{day}", EARLY, address="poison" if day == 21 else "Main St 1")]))
+    report = house.run()
+    assert report.needs_person
+    assert sorted(house.target()) == [("K20",), ("K22",), ("K23",)]
+    held = house.delivery(dated(21))
+    assert (held["state"], held["rows_parsed"], held["rows_rejected"]) == ("held", 1, 1)
+    assert "the memory does not suffice for this file, even alone" in str(held["reason"])
+    assert str(held["archived_to"]).startswith("quarantine/")
+    assert held["archived_to"] in house.archived()
+    assert [(r["rule"], r["file_row"], r["reason"]) for r in house.rows("rejects")] == [
+        ("engine", None, held["reason"])
+    ]
+    assert verify(house.config).ok
+    assert house.run().batch is None
+    # As the reason says: with more memory the same bytes load.
+    monkeypatch.undo()
+    house.drop(dated(21), house.archived()[str(held["archived_to"])])
+    assert house.run().rows.inserted == 1
 
 
 # --- encodings, zones, types ---------------------------------------------------------------------------------------

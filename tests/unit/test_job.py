@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,8 +20,9 @@ from ordertrail.errors import FileChangedError
 from ordertrail.model import FileIdentity, State, Vendor
 from ordertrail.parse import job as job_module
 from ordertrail.parse import records
+from ordertrail.parse.cutter import Cutter
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.kernel import Database, connect
 from ordertrail.rules.planning import Candidate, Limits
 from tests.kernels import csv_of
 from tests.oracle import default_contract
@@ -88,7 +90,14 @@ STRICT = Limits(max_reject_share=0.5, min_rejects=1)
 
 @pytest.fixture
 def run(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Run:
-    def job(files: Files, *, vendors: dict[int, Vendor] | None = None, limits: Limits = STRICT) -> Result:
+    def job(
+        files: Files,
+        *,
+        vendors: dict[int, Vendor] | None = None,
+        limits: Limits = STRICT,
+        connection: Any = con,
+        renewed: Callable[[], Any] = lambda: con,
+    ) -> Result:
         folder = tmp_path / "it's here"
         folder.mkdir()
         count = itertools.count()
@@ -100,7 +109,7 @@ def run(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Run:
             path = f"f{number}.csv"
             candidates.append(Candidate(number, f"d{number}", vendor, path, path, identity, sha256, FILE_KEY, "h"))
         parse = ParseJob(
-            con,
+            Database(connection, renewed),
             default_contract(),
             limits=limits,
             open_file=files.open,
@@ -293,3 +302,147 @@ def test_the_limit_of_the_future_is_each_files_own(run: Run) -> None:
     [row] = pq.read_table(path).to_pylist()
     assert json.loads(row["_errors"])[0]["rule"] == "future"
     assert row["_file_row"] == 1
+
+
+class BadBlock(io.BytesIO):
+    """A file whose bytes behind the first few cannot be read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= 256:
+            raise OSError(5, "Input/output error")
+        return super().read(256)
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_file_that_cannot_be_read_to_its_end_drops_out_and_all_others_load(run: Run, rows: int) -> None:
+    content = csv_of(HEADER, *[GOOD] * rows) + b"\n" * 200
+    files = Files({0: [content], 1: [content + b"\n"], 2: [csv_of(HEADER[1:], GOOD[1:]) + b"\n" * 200]})
+    whole = files.open
+    files.open = lambda c: whole(c) if c.number == 1 else BadBlock(whole(c).read())  # type: ignore[method-assign]
+    result = run(files)
+    assert {c.number for c in result.batch.changed} == {0, 2}
+    assert [f.candidate.number for f in result.batch.files] == [1]
+    assert result.rows == [1] * rows
+
+
+# -- when the engine fails ------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """A DuckDB that fails on what a file with the text `poison` is made into."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, error: Exception, *, lasting: bool = False) -> None:
+        self._con, self._error, self._lasting = con, error, lasting
+        self.copies = 0
+        self.broken = False
+
+    def execute(self, sql: str) -> Any:
+        if self.broken:
+            raise duckdb.FatalException("database has been invalidated because of a previous fatal error")
+        found = self._con.execute(sql)
+        if sql.startswith("COPY") and "read_parquet" not in sql:
+            self.copies += 1
+            path = sql.split(" TO '")[1].split("' (FORMAT")[0].replace("''", "'")
+            found.fetchall()
+            if "poison" in str(pq.read_table(path).column("address").to_pylist()):
+                self.broken = self._lasting
+                raise self._error
+            return duckdb.connect().execute(f"SELECT {pq.read_metadata(path).num_rows}")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._con, name)
+
+
+def poisoned(*numbers: int, count: int = 8) -> Files:
+    """Files of which some have the text `poison`."""
+    texts = ("poison" if n in numbers else "Main St 1" for n in range(count))
+    return Files({n: [csv_of(HEADER, (*GOOD[:5], text, GOOD[6]), GOOD) + b"\n" * n] for n, text in enumerate(texts)})
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (duckdb.OutOfMemoryException("failed to allocate data"), "the memory does not suffice for this file"),
+        (MemoryError(), "the memory does not suffice for this file"),
+        (
+            duckdb.BinderException("no such format\nLINE 1: SELECT"),
+            "the engine fails on this file, even alone: no such",
+        ),
+        (duckdb.ConversionException("cannot convert"), "the engine fails on this file"),
+        (duckdb.InternalException("attempted to access index 3"), "the engine fails on this file"),
+        (pa.ArrowInvalid("offset overflow"), "the engine fails on this file"),
+    ],
+)
+def test_the_file_on_which_the_engine_fails_is_held_and_all_others_load(
+    run: Run, con: duckdb.DuckDBPyConnection, error: Exception, reason: str
+) -> None:
+    """Staging ran out of memory in every pass, for every vendor, for ever."""
+    failing = Failing(con, error)
+    result = run(poisoned(3), connection=failing, renewed=lambda: failing)
+    assert [f.state for f in result.batch.files] == [State.HELD if n == 3 else State.LOADED for n in range(8)]
+    assert result.rows == sorted([n for n in range(8) if n != 3] * 2)
+    held = result.file(3)
+    assert str(held.reason).startswith(reason)
+    assert "\n" not in str(held.reason)
+    assert "cp -p" in str(held.reason)
+    assert (held.parsed, held.rejected) == (2, 2)
+    assert held.reject is not None
+    assert (held.reject.rule, held.reject.reason) == ("engine", held.reason)
+    assert failing.copies == 1 + 2 * 3  # in halves: no file is parsed more often than that
+    assert sorted(p.name for p in result.folder.iterdir()) == sorted(p.name for p, _ in result.batch.rows)
+
+
+def test_several_files_may_be_at_fault(run: Run, con: duckdb.DuckDBPyConnection) -> None:
+    failing = Failing(con, duckdb.OutOfMemoryException("failed to allocate data"))
+    result = run(poisoned(0, 5, 6), connection=failing)
+    assert [f.candidate.number for f in result.batch.files if f.state is State.HELD] == [0, 5, 6]
+    assert result.rows == sorted([1, 2, 3, 4, 7] * 2)
+
+
+def test_a_duckdb_that_refuses_everything_is_begun_anew(run: Run, con: duckdb.DuckDBPyConnection) -> None:
+    made: list[Failing] = []
+
+    def renewed() -> Failing:
+        made.append(Failing(con, duckdb.InternalException("it was not meant to"), lasting=True))
+        return made[-1]
+
+    result = run(poisoned(2, count=4), connection=renewed(), renewed=renewed)
+    assert [f.state for f in result.batch.files].count(State.HELD) == 1
+    assert result.rows == [0, 0, 1, 1, 3, 3]
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.IOException("No space left on device"),
+        duckdb.InterruptException("Interrupted!"),
+        duckdb.OutOfMemoryException("failed to offload data block. This limit was set by 'max_temp_directory_size'"),
+        OSError(5, "Input/output error"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_a_failing_disk_or_an_interrupt_is_no_files_fault(
+    run: Run, con: duckdb.DuckDBPyConnection, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        run(poisoned(1, count=2), connection=Failing(con, error))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_an_error_while_records_are_cut_stays_what_it_is(
+    run: Run, con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """DuckDB makes a text of it: a Ctrl-C would hold a file."""
+
+    def cut(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Cutter, "cut", cut)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            run(one(csv_of(HEADER, GOOD)))
+    else:
+        file = run(one(csv_of(HEADER, GOOD))).file(0)
+        assert (file.state, file.parsed, file.rejected) == (State.HELD, 0, 0)

@@ -398,3 +398,15 @@ def test_a_table_that_we_must_not_write_to_is_not_touched(table: Table) -> None:
     with pytest.raises(UnsupportedTableError, match="writer version 4"):
         table.commit(refused, Change(Txn("app", 1, 1), "LOAD"))
     assert DeltaLog(table.root).entries()[0] == [0]
+
+
+def test_only_an_error_about_a_data_file_sends_to_verify() -> None:
+    """A binder error of one vendor's SQL sent people to look for damage in the tables."""
+    own = duckdb.BinderException("no function matches strptime(VARCHAR, INTEGER)")
+    with pytest.raises(TableError, match="report it") as caught, duckdb_errors("cannot look"):
+        raise own
+    assert "verify" not in caught.value.hint
+    damaged = duckdb.InvalidInputException('Failed to read file "/t/b1.parquet": Snappy decompression failure')
+    with pytest.raises(TableError) as caught, duckdb_errors("cannot look"):
+        raise damaged
+    assert caught.value.hint == "run ordertrail verify"

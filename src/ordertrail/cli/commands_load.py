@@ -83,7 +83,7 @@ def watch(frame: Frame, interval_s: float) -> int:
 def plan(frame: Frame, files: tuple[str, ...], vendor: str | None) -> int:
     """Say what loading some files would do; writes nothing.
 
-    The files may lie anywhere. Exits with 3 when one of them would be quarantined.
+    The files may lie anywhere. Exits with 3 when one of them would be quarantined or held.
     """
     from ordertrail.cli import document, render
     from ordertrail.preview import plan_files
@@ -91,5 +91,5 @@ def plan(frame: Frame, files: tuple[str, ...], vendor: str | None) -> int:
     config = frame.config()
     with frame.busy("planning"):
         report = plan_files(config, [Path(file) for file in files], vendor=vendor)
-    bad = any(file.state == "quarantined" for file in report.files)
+    bad = any(file.state in ("quarantined", "held") for file in report.files)
     return frame.show(report, document.plan, render.plan, attention=bad)

@@ -36,7 +36,7 @@ def status(frame: Frame) -> int:
 @command(
     _VENDOR,
     _SINCE,
-    click.Option(["--state"], metavar="STATE", help="Only these: loaded, empty, duplicate, quarantined."),
+    click.Option(["--state"], metavar="STATE", help="Only these: loaded, empty, duplicate, quarantined, held."),
     _LIMIT,
 )
 def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: str | None, limit: int) -> int:

@@ -322,7 +322,10 @@ def duckdb_errors(doing: str) -> Iterator[None]:
         reason = error.strerror or _first_line(error)
         raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
     except duckdb.Error as error:
-        raise TableError(f"{doing}: {_first_line(error)}", hint="run ordertrail verify") from error
+        # What names a data file is about that file. All else is the engine's own: no look at the tables explains it.
+        damaged = ".parquet" in str(error)
+        hint = "run ordertrail verify" if damaged else "run again; if it stays, please report it with this message"
+        raise TableError(f"{doing}: {_first_line(error)}", hint=hint) from error
 
 
 def _first_line(error: Exception) -> str:

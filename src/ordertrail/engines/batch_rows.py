@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ordertrail.arrow import arrow_schema
 from ordertrail.errors import BalanceError
-from ordertrail.model import Batch, Manifest, Outcome, RowCounts, State
+from ordertrail.model import SET_ASIDE, Batch, Manifest, Outcome, RowCounts, State
 from ordertrail.parse.job import ParsedFile
 from ordertrail.rules.cells import quoted
 from ordertrail.rules.filekey import archive_path, clean_name
@@ -122,7 +122,7 @@ def reject_rows_sql(parts: Sequence[Path]) -> str:
 
 def has_rejects(batch: Batch) -> bool:
     """Whether something of a batch is rejected."""
-    return any(manifest.rows_rejected or manifest.state is State.QUARANTINED for manifest in batch.manifests)
+    return any(manifest.rows_rejected or manifest.state in SET_ASIDE for manifest in batch.manifests)
 
 
 def rejects_sql(batch: Batch, staged: str, clock: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +17,7 @@ from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
 from ordertrail.engines.embedded_apply import accepted_rows_sql, share_file
 from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.embedded_shorten import shorten_stage
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.engines.whole import ACCEPTED
 from ordertrail.model import Batch, Outcome, RowCounts, State
@@ -121,13 +124,21 @@ def _rejects(session: Session, load: Load) -> list[AddFile]:
     table, batch = session.tables.rejects, load.batch
     if not has_rejects(batch):
         return []
-    staged = scan_sql(session.con, load.stage, stage_columns(load.contract))
     path = table.new_path(f"b{batch.number:06d}")
-    rows = session.copy(rejects_sql(batch, staged, clock_sql(batch.clock)), path)
+    try:
+        rows = _copy_rejects(session, load.stage, batch, path)
+    except duckdb.OutOfMemoryException:
+        shorten_stage(session)
+        rows = _copy_rejects(session, session.tables.stage.snapshot(), batch, path)
     if rows == 0:
         path.unlink()
         return []
     return [table.added(path, rows)]
+
+
+def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -> int:
+    staged = scan_sql(session.con, stage, stage_columns(session.config.contract))
+    return session.copy(rejects_sql(batch, staged, clock_sql(batch.clock)), path)
 
 
 def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts]) -> None:

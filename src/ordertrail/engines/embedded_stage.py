@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 
 from ordertrail.delta.actions import AddFile, Json
@@ -20,6 +21,7 @@ from ordertrail.engines.batch_rows import (
     reject_rows_sql,
     staged_batch,
 )
+from ordertrail.engines.embedded_shorten import shorten_stage
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch
@@ -54,7 +56,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     try:
         _sweep(session, batch.number)
         job = ParseJob(
-            session.con,
+            session.database,
             session.config.contract,
             limits=session.config.limits,
             open_file=request.open_file,
@@ -89,12 +91,20 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
 
 def read_staged(session: Session) -> Batch:
     """See `Engine.staged`."""
+    try:
+        rows = _manifests(session)
+    except duckdb.OutOfMemoryException:
+        shorten_stage(session)
+        rows = _manifests(session)
     snapshot = session.tables.stage.snapshot()
-    relation = scan_sql(session.con, snapshot, stage_columns(session.config.contract))
-    rows = session.run(f"SELECT _manifest FROM {relation} WHERE _kind = 'delivery' ORDER BY _delivery_no")
     if not rows:
         raise TableError("the stage holds no delivery", hint="restore orders_stage to the version of its last txn")
     return staged_batch(snapshot.txns[session.app_id], [str(row[0]) for row in rows])
+
+
+def _manifests(session: Session) -> list[tuple[object, ...]]:
+    relation = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))
+    return session.run(f"SELECT _manifest FROM {relation} WHERE _kind = 'delivery' ORDER BY _delivery_no")
 
 
 def staged_columns(batch: Batch) -> list[tuple[str, str]]:

@@ -102,7 +102,7 @@ class Replay:
         session, table = self.session, self.session.tables.stage
         by_number = {file.candidate.number: file for file in files}
         job = ParseJob(
-            session.con,
+            session.database,
             session.config.contract,
             limits=Limits(max_reject_share, max_file_ahead_d=float("inf")),
             open_file=lambda candidate: by_number[candidate.number].open_file(),

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 
@@ -19,10 +20,11 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.engines.ledger import app_id_in
 from ordertrail.model import Batch, Probe
-from ordertrail.parse.kernel import PARQUET
+from ordertrail.parse.kernel import PARQUET, Database, connect
 from ordertrail.rules.cells import quoted
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+from ordertrail.scratch import SPILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Session:
         probe: Called after each effect.
         index: Finds the target's rows of some keys; None lets a scan find them.
         salt: Of the hashes of keys, when there is no index.
+        spill: DuckDB's folder for temporary files, when it is begun anew.
     """
 
     config: Config
@@ -83,6 +86,7 @@ class Session:
     probe: Probe
     index: KeyIndex | None = None
     salt: bytes = field(default_factory=lambda: os.urandom(16))
+    spill: Path | None = None
     _deliveries: int = -1
 
     def key_hash_sql(self, key: str) -> str:
@@ -104,6 +108,19 @@ class Session:
             self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
             self._deliveries = snapshot.version
         return "deliveries"
+
+    @property
+    def database(self) -> Database:
+        """The DuckDB as it is now, and how to begin a new one."""
+        return Database(self.con, self._renew)
+
+    def _renew(self) -> duckdb.DuckDBPyConnection:
+        """Begin a new DuckDB, without what was in the former, which refuses everything after an error of its own."""
+        self.con.close()
+        spill = self.spill or self.config.warehouse / SPILL
+        self.con = connect(self.config.threads, self.config.memory_limit_mb, spill)
+        self._deliveries = -1
+        return self.con
 
     def txn(self, batch: Batch) -> Txn:
         """The `txn` of a batch's commits."""

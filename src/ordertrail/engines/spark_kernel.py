@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,7 +23,7 @@ from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
 from ordertrail.model import Batch, Contract
 from ordertrail.parse.job import ParsedBatch, ParseJob
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.kernel import Database, connect
 from ordertrail.rules.planning import Candidate, Limits
 
 RELATION = "spark_rows"
@@ -113,8 +114,9 @@ class Scratch:
     def __init__(self, threads: int, memory_limit_mb: int) -> None:
         self._held = ExitStack()
         self._folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ordertrail-")))
-        self._con = connect(threads, memory_limit_mb, self._folder / "spill")
-        self._held.callback(self._con.close)
+        self._settings = (threads, memory_limit_mb, self._folder / "spill")
+        self._con = connect(*self._settings)
+        self._held.callback(lambda: self._con.close())
         self._made = 0
 
     def __enter__(self) -> Self:
@@ -134,7 +136,7 @@ class Scratch:
     ) -> ParsedBatch:
         """See `ParseJob`."""
         job = ParseJob(
-            self._con,
+            Database(self._con, self._renew),
             contract,
             limits=limits,
             open_file=open_file,
@@ -144,6 +146,11 @@ class Scratch:
             pool=None,
         )
         return job.run(candidates)
+
+    def _renew(self) -> duckdb.DuckDBPyConnection:
+        self._con.close()
+        self._con = connect(*self._settings)
+        return self._con
 
     def _new_path(self, kind: str) -> Path:
         self._made += 1

@@ -321,7 +321,7 @@ def _cut_texts(joined: bytes, lengths: NDArray[np.int64]) -> pa.StringArray:
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(joined))
     if len(lengths) and int(lengths.max()) > MAX_RAW_CHARS:
-        texts = pa.array([cut(text.as_py(), MAX_RAW_CHARS) for text in texts], pa.string())
+        texts = pa.array([cut(text.rstrip("\r\n"), MAX_RAW_CHARS) for text in texts.to_pylist()], pa.string())
     return texts
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import duckdb
 import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Reject, State
-from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts, KernelFile
+from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
+from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 from ordertrail.rules.cells import quoted
@@ -40,14 +40,14 @@ class ParsedFile:
 
     Attributes:
         candidate: The file.
-        state: `loaded`, `empty`, `duplicate` or `quarantined`.
+        state: `loaded`, `empty`, `duplicate`, `quarantined` or `held`.
         reason: Why it is not `loaded`.
         absent: Contract columns it does not carry.
         parsed: Data rows.
-        rejected: Of these, rejected; all of them when it is quarantined.
+        rejected: Of these, rejected; all of them when it is quarantined or held.
         duplicate: Of these, not staged, because the same bytes are loaded with a higher order.
         first_error: One line, of its first reject.
-        reject: The file as a whole as a reject, when it is quarantined for something else than its rows.
+        reject: The file as a whole as a reject, when it is held, or quarantined for something else than its rows.
     """
 
     candidate: Candidate
@@ -67,7 +67,7 @@ class ParsedBatch:
 
     Attributes:
         files: In the order of their numbers; without those that changed.
-        changed: Those that changed or vanished while they were read.
+        changed: Those that changed, vanished or could not be read while they were read.
         rows: Parquet files of good rows, with the number of rows in each.
         rejects: Parquet files of rejected rows.
     """
@@ -82,7 +82,7 @@ class ParseJob:
     """One batch's parsing.
 
     Args:
-        con: From `kernel.connect`.
+        database: The job's alone; it may be begun anew.
         contract: What a row must meet.
         limits: What a file may be like and still be loaded.
         open_file: Opens a candidate at its first byte.
@@ -94,7 +94,7 @@ class ParseJob:
 
     def __init__(
         self,
-        con: duckdb.DuckDBPyConnection,
+        database: Database,
         contract: Contract,
         *,
         limits: Limits,
@@ -104,7 +104,7 @@ class ParseJob:
         new_path: Callable[[str], Path],
         pool: Executor | None,
     ) -> None:
-        self._con = con
+        self._con = database.con
         self._contract = contract
         self._limits = limits
         self._open = open_file
@@ -112,6 +112,8 @@ class ParseJob:
         self._extra = extra
         self._new_path = new_path
         self._pool = pool
+        self._renewed = database.renewed
+        self._made: list[Path] = []
         self._done: dict[int, ParsedFile] = {}
         self._changed: list[Candidate] = []
         self._rows: list[tuple[Path, int]] = []
@@ -158,7 +160,7 @@ class ParseJob:
                 group[1].append(candidate)
         for layout, members in layouts.values():
             for chunk in _chunks(members):
-                self._parse_chunk(chunk, layout)
+                self._parse_some(chunk, layout)
 
     def _layout(self, candidate: Candidate) -> Layout | None:
         """The file's layout; None when its fate is already decided."""
@@ -175,10 +177,10 @@ class ParseJob:
                 header = self._reader(candidate, stream).header()
             if header is not None:
                 return map_header(header, self._contract, candidate.vendor)
-        except FileChangedError:
+        except (FileChangedError, OSError):
             self._changed.append(candidate)
         except QuarantineError as error:
-            self._quarantine(candidate, error, () if header is None else header)
+            self._set_aside(candidate, error, () if header is None else header)
         else:
             if self._still(candidate):
                 self._done[candidate.number] = ParsedFile(candidate, State.EMPTY, "the file is empty")
@@ -194,8 +196,14 @@ class ParseJob:
             max_columns=max_columns(self._contract),
         )
 
-    def _quarantine(self, candidate: Candidate, error: QuarantineError, header: tuple[str, ...]) -> None:
-        """Quarantine a whole file; its rows are counted where that is possible."""
+    def _set_aside(
+        self,
+        candidate: Candidate,
+        error: QuarantineError,
+        header: tuple[str, ...],
+        state: State = State.QUARANTINED,
+    ) -> None:
+        """Quarantine or hold a whole file; its rows are counted where that is possible."""
         rows = 0
         try:
             with self._open(candidate) as stream:
@@ -203,17 +211,45 @@ class ParseJob:
                 if header and reader.header() is not None:
                     for block in reader.blocks(len(header)):
                         rows += block.records
-        except FileChangedError:
+        except (FileChangedError, OSError):
             self._changed.append(candidate)
             return
-        except QuarantineError:
+        except (QuarantineError, MemoryError):
             rows = 0
         if self._still(candidate):
             reason, first_error = cut(str(error), MAX_REASON_CHARS), cut(error.message, MAX_REASON_CHARS)
             reject = Reject(None, error.column, None, error.rule, reason, None)
-            self._done[candidate.number] = ParsedFile(
-                candidate, State.QUARANTINED, reason, (), rows, rows, 0, first_error, reject
-            )
+            self._done[candidate.number] = ParsedFile(candidate, state, reason, (), rows, rows, 0, first_error, reject)
+
+    def _parse_some(self, files: Sequence[Candidate], layout: Layout) -> None:
+        """Parse files of one layout together; where the engine fails, in halves, until the file at fault is alone."""
+        rows, rejects = len(self._rows), len(self._rejects)
+        self._made = []
+        try:
+            self._parse_chunk(files, layout)
+            return
+        except ENGINE_FAILURES as error:
+            if not is_of_files(error):
+                raise
+            failure = error
+        del self._rows[rows:], self._rejects[rejects:]
+        for path in self._made:
+            path.unlink(missing_ok=True)
+        for file in files:
+            self._done.pop(file.number, None)
+        self._changed = [file for file in self._changed if file not in files]
+        if is_lasting(failure):
+            self._con = self._renewed()
+        if len(files) == 1:
+            self._set_aside(files[0], why_held(failure), layout.header, State.HELD)
+        else:
+            half = len(files) // 2
+            self._parse_some(files[:half], layout)
+            self._parse_some(files[half:], layout)
+
+    def _path(self, kind: str) -> Path:
+        self._made.append(self._new_path(kind))
+        return self._made[-1]
 
     def _parse_chunk(self, chunk: Sequence[Candidate], layout: Layout) -> None:
         small = sum(candidate.identity.size_bytes for candidate in chunk) < SMALL_BYTES
@@ -222,7 +258,7 @@ class ParseJob:
         header = _header_table(chunk, self._contract)
         failed: dict[int, OrdertrailError] = {}
         files = [KernelFile(c.number, _opener(self._open, c), failed) for c in chunk]
-        rows = self._new_path("rows")
+        rows = self._path("rows")
         counts = kernel.write_rows(files, rows, self._extra, header)
         wrong = [f for f in files if counts[f.number].rejected and f.number not in failed]
         rejects = self._explain(kernel, wrong, header, counts, failed) if wrong else None
@@ -253,7 +289,7 @@ class ParseJob:
         counts: Mapping[int, KernelCounts],
         failed: dict[int, OrdertrailError],
     ) -> Path:
-        path = self._new_path("rejects")
+        path = self._path("rejects")
         again = kernel.write_rejects(files, path, header)
         for file in files:
             if again[file.number] != counts[file.number].parsed:
@@ -262,7 +298,7 @@ class ParseJob:
 
     def _give_up(self, candidate: Candidate, error: OrdertrailError, header: tuple[str, ...]) -> None:
         if isinstance(error, QuarantineError):
-            self._quarantine(candidate, error, header)
+            self._set_aside(candidate, error, header)
         else:
             self._changed.append(candidate)
 
@@ -284,7 +320,7 @@ class ParseJob:
         """The Parquet file without the rows of some files of the job; itself when there are none."""
         if not out:
             return path
-        kept = self._new_path(kind)
+        kept = self._path(kind)
         numbers = ", ".join(map(str, sorted(out)))
         query = f"SELECT * FROM read_parquet({quoted(str(path))}) WHERE {column} NOT IN ({numbers})"
         self._con.execute(f"COPY ({query}) TO {quoted(str(kept))} ({PARQUET})").fetchall()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,19 @@ Written a fifth faster and a sixth smaller than with DuckDB's defaults."""
 
 SMALL_PARQUET = f"{PARQUET}, ROW_GROUP_SIZE 20480"
 """The same for small files that are read back at once: threads share a file by its row groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A DuckDB of `connect`.
+
+    Attributes:
+        con: As it is now.
+        renewed: Begins a new one in place of one that refuses everything after an error of its own.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    renewed: Callable[[], duckdb.DuckDBPyConnection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,7 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
 
 
 _RAW = "rtrim(raw, chr(10) || chr(13))"
+_KEPT = f"CASE WHEN broken IS NULL THEN {cut_sql(_RAW, MAX_RAW_CHARS)} ELSE {_RAW} END"  # broken ones are cut already
 
 
 class Kernel:
@@ -182,8 +197,8 @@ class Kernel:
         parsed: Counter[int] = Counter()
         errors = f"coalesce(broken, {self._sql.errors})"
         query = (
-            f"SELECT d, r AS _file_row, line AS _file_line, {cut_sql(_RAW, MAX_RAW_CHARS)} AS _raw, "
-            f"{errors} AS _errors FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
+            f"SELECT d, r AS _file_row, line AS _file_line, {_KEPT} AS _raw, {errors} AS _errors "
+            f"FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
         )
         self._copy(query, path, files, header, parsed, explain=True)
         return parsed
@@ -223,7 +238,8 @@ class Kernel:
         *,
         explain: bool,
     ) -> int:
-        reader = pa.RecordBatchReader.from_batches(self._schema, self._batches(files, parsed, explain=explain))
+        source = _Source(self._batches(files, parsed, explain=explain))
+        reader = pa.RecordBatchReader.from_batches(self._schema, source.batches())
         self._con.register("cells", reader)
         self._con.register("job_header", header)
         try:
@@ -231,10 +247,15 @@ class Kernel:
             # A filter pushed below the typed columns would work them out a second time.
             self._con.execute("SET disabled_optimizers = 'filter_pushdown'").fetchall()
             result = self._con.execute(f"COPY ({query}) TO {quoted(str(path))} ({self._parquet})").fetchall()
+        except duckdb.Error:
+            if source.error is not None:
+                raise source.error from None
+            raise
         finally:
-            self._con.execute("RESET disabled_optimizers").fetchall()
-            self._con.unregister("cells")
-            self._con.unregister("job_header")
+            with suppress(duckdb.Error):  # after an error of its own DuckDB may refuse everything
+                self._con.execute("RESET disabled_optimizers").fetchall()
+                self._con.unregister("cells")
+                self._con.unregister("job_header")
         written = int(result[0][0])
         if not written:
             path.unlink(missing_ok=True)
@@ -258,6 +279,8 @@ class Kernel:
             yield from self._file_batches(file, parsed, explain=explain)
         except (QuarantineError, FileChangedError) as error:
             file.failed[file.number] = error
+        except OSError as error:  # of this file: a bad block, a share that went away
+            file.failed[file.number] = FileChangedError(f"the file cannot be read: {error.strerror or error}")
 
     def _file_batches(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
         vendor = self._vendor
@@ -313,6 +336,26 @@ class Kernel:
         nothing = [None] * (len(self._schema) - 6)
         errors = kinds.take(numbers(broken.kind))
         return self._batch(number, broken.numbers, broken.lines, broken.raw, errors, None, nothing)
+
+
+class _Source:
+    """Rows on their way into DuckDB, which makes a text of an error that they raise.
+
+    Attributes:
+        error: That error, also when it is an interrupt.
+    """
+
+    def __init__(self, rows: Iterator[pa.RecordBatch]) -> None:
+        self._rows = rows
+        self.error: BaseException | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows."""
+        try:
+            yield from self._rows
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _enums_sql(header: pa.Table) -> str:

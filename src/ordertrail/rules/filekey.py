@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from ordertrail.model import State, Vendor
+from ordertrail.model import SET_ASIDE, State, Vendor
 from ordertrail.rules.globs import glob_of
 
 MAX_NAME_BYTES = 255
@@ -161,7 +161,7 @@ def clean_name(path: str) -> str:
 
 
 def archive_path(delivery_id: str, name: str, when: datetime, state: State) -> str:
-    """Where a delivery's file is archived: `yyyy/mm/dd/<delivery_id>-<name>`, quarantined ones below `quarantine/`.
+    """Where a delivery's file is archived: `yyyy/mm/dd/<delivery_id>-<name>`, below `quarantine/` if it did not land.
 
     Args:
         delivery_id: Unique in the pipeline, safe in a file name, shorter than 100 bytes.
@@ -179,7 +179,7 @@ def archive_path(delivery_id: str, name: str, when: datetime, state: State) -> s
         last = clean_name(last)
     extension = PurePosixPath(last).suffix
     folder = f"{when.astimezone(UTC):%Y/%m/%d}"
-    top = "quarantine/" if state is State.QUARANTINED else ""
+    top = "quarantine/" if state in SET_ASIDE else ""
     stem = f"{delivery_id}-{last.removesuffix(extension)}"
     return f"{top}{folder}/{fitted(stem, extension)}"
 

@@ -20,6 +20,7 @@ from datetime import datetime
 
 from ordertrail.errors import TableError
 from ordertrail.model import FileIdentity, Manifest, State
+from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 
 VERSION = 1
 """Of the text. A text without a version, as the first release wrote it, is of version 1."""
@@ -78,6 +79,11 @@ def _time(text: object) -> datetime:
     return datetime.fromisoformat(str(text))
 
 
+def _bounded(text: object) -> str | None:
+    """A text for people; the first release put no bound to it."""
+    return None if text is None else cut(str(text), MAX_REASON_CHARS)
+
+
 def _plain(value: object) -> object:
     return tuple(map(_plain, value)) if isinstance(value, list) else value
 
@@ -92,5 +98,7 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "identity": _identity,
     "state": lambda text: State(str(text)),
     "discovered_at": _time,
+    "reason": _bounded,
+    "first_error": _bounded,
 }
 """How members are read that are not text, a number, a truth value, None or a list of such."""
