@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,14 @@ _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 _TYPES = {
     "string": pa.string(),
     "bigint": pa.int64(),
+    "long": pa.int64(),
     "int": pa.int32(),
+    "integer": pa.int32(),
+    "short": pa.int16(),
+    "byte": pa.int8(),
+    "float": pa.float32(),
+    "binary": pa.binary(),
+    "timestamp_ntz": pa.timestamp("us"),
     "double": pa.float64(),
     "boolean": pa.bool_(),
     "date": pa.date32(),
@@ -22,8 +30,37 @@ _TYPES = {
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Columns, as (name, contract type), in Arrow's types."""
-    return pa.schema([(name, _arrow_type(kind)) for name, kind in columns])
+    """Columns, as (name, contract type), in Arrow's types; columns of others have Delta's types.
+
+    Raises:
+        KeyError: There is no such type.
+    """
+    return pa.schema([(name, arrow_type(kind)) for name, kind in columns])
+
+
+def arrow_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - JSON
+    """A contract type, or a type of Delta, as Arrow's.
+
+    Args:
+        kind: Its name, or its JSON, as text or not, where it is nested.
+
+    Raises:
+        KeyError: There is no such type.
+    """
+    match kind:
+        case str() if kind.startswith("{"):
+            return arrow_type(json.loads(kind))
+        case str():
+            digits = decimal_of(kind)
+            return _TYPES[kind] if digits is None else pa.decimal128(*digits)
+        case {"type": "array", "elementType": element}:
+            return pa.list_(arrow_type(element))
+        case {"type": "map", "keyType": key, "valueType": value}:
+            return pa.map_(arrow_type(key), arrow_type(value))
+        case {"type": "struct", "fields": [_, *_] as fields}:
+            return pa.struct([(field["name"], arrow_type(field["type"])) for field in fields])
+        case _:
+            raise KeyError(kind)
 
 
 def decimal_of(type_name: str) -> tuple[int, int] | None:
@@ -42,11 +79,6 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _arrow_type(type_name: str) -> pa.DataType:
-    decimal = decimal_of(type_name)
-    return _TYPES[type_name] if decimal is None else pa.decimal128(*decimal)
 
 
 def is_printable_ascii(texts: pa.StringArray) -> bool:

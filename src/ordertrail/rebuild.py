@@ -17,7 +17,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_rebuild import Differences, Rebuild
-from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.session import Session, others_on, tables_of
 from ordertrail.engines.stage_again import stage_again
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.from_archive import HistoryReport, history_from_archive
@@ -137,6 +137,8 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
     progress("reading the history")
     work = Rebuild(session)
     before = work.target()
+    if not dry_run:
+        before = work.bring_up_to_date()
     progress("folding the history")
     rows = work.fold()
     notes, warnings = _notes(work, before), []
@@ -151,6 +153,8 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
             warnings.append(f"the target cannot be read: {error.message}")
     else:
         progress("writing the target")
+        unread = [] if before is None else work.carry(before)
+        warnings += [f"{path} could not be read: columns of others are NULL for its rows" for path in unread]
         written = work.write(rows)
         session.probe("rebuild.files")
         base = before or work.target()
@@ -182,6 +186,8 @@ def _notes(work: Rebuild, target: Snapshot | None) -> list[str]:
     notes = []
     if target is None:
         notes.append("there is no target table; a rebuild makes it")
+    elif others := others_on(target, work.contract):
+        notes.append(f"columns of others are carried along: {', '.join(column.name for column in others)}")
     if work.staged > work.done:
         notes.append(f"batch {work.staged} is staged and not finished; the next pass loads it")
     return notes

@@ -25,7 +25,7 @@ from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_schema import require_agreement
-from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.session import Session, others_on, tables_of
 from ordertrail.engines.whole import error_of, read_whole, standings_of
 from ordertrail.errors import ConfigError, StorageError, TableError
 from ordertrail.markers import read_marker
@@ -247,6 +247,8 @@ def _schemas(proof: _Proof) -> _Finding:
         note = "".join(f"; {one.text} by the next pass" for one in require_agreement(proof.session).added)
     except (ConfigError, TableError) as error:
         wrong, hint = [error.message, *wrong], error.hint
+    if others := others_on(proof.target, proof.config.contract):
+        note += f"; columns of others: {', '.join(column.name for column in others)}"
     more = max(0, len(wrong) - EXAMPLES)
     return _Finding(f"{sum(len(s.files) for s in looked_at)} data files{note}", wrong[:EXAMPLES], hint, more)
 

@@ -46,6 +46,8 @@ WEIGHED_BY_SPARK = frozenset(
         "test_a_foreign_write_in_the_middle_of_a_load_is_not_lost",
         "test_a_changed_type_is_refused_everywhere_and_the_hint_works",
         "test_a_column_taken_out_or_required_later_is_refused_and_the_hint_works",
+        "test_a_column_that_somebody_added_keeps_its_values",
+        "test_a_doubled_key_keeps_what_somebody_says_of_the_row_that_counts",
         "test_an_added_column_is_null_in_old_rows",
         "test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
         "test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row",

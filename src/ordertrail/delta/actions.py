@@ -8,7 +8,7 @@ kept whole, because a `remove` must repeat it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -183,12 +183,15 @@ Delta on Spark will not even read a table that has a column which is never NULL 
 """
 
 
-def delta_type(type_name: str) -> str:
-    """The name that Delta has for a contract type."""
+def delta_type(type_name: str) -> Json:
+    """What Delta calls a contract type. A type of Delta's own stays what it is; a nested one, given as JSON, too."""
+    if type_name.startswith("{"):
+        nested: Json = json.loads(type_name)
+        return nested
     return _DELTA_TYPES.get(type_name, type_name.replace(" ", ""))
 
 
-def schema_string(columns: list[tuple[str, str, bool]]) -> str:
+def schema_string(columns: Sequence[tuple[str, Json, bool]]) -> str:
     """The schema as Delta writes it.
 
     Args:

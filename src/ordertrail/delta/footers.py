@@ -54,9 +54,9 @@ def _fits(found: pa.DataType, kind: Any) -> bool:  # noqa: ANN401 - JSON
     types = pa.types
     match kind:
         case "string":
-            return bool(types.is_string(found) or types.is_large_string(found))
+            return bool(types.is_string(found) or types.is_large_string(found) or types.is_string_view(found))
         case "binary":
-            return bool(types.is_binary(found) or types.is_large_binary(found))
+            return bool(types.is_binary(found) or types.is_large_binary(found) or types.is_binary_view(found))
         case "byte" | "short" | "integer" | "long":
             return bool(types.is_signed_integer(found)) and found.bit_width <= _INTEGERS[kind]
         case "float" | "double":

@@ -23,12 +23,13 @@ from ordertrail.delta.log import fsync_file, fsync_folder, storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.engines.embedded_find import cover, cover_staged, physical_rows
+from ordertrail.engines.embedded_others import carry
 from ordertrail.engines.session import Session, clock_sql
 from ordertrail.model import Batch, Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
-from ordertrail.rules.tables import stage_columns, target_columns
+from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
 
 SMALL_ROWS = 400_000
 """A data file of fewer rows gets small row groups, which two threads write and read side by side."""
@@ -45,11 +46,18 @@ class ChangeSet:
         batch: As it is staged.
         stage: Has its rows.
         folded: The contract columns of the new rows are in `folded`, and not in the stage's rows.
+        others: Columns of others on the target: they are in `carried` once `carry` has made it.
     """
 
     batch: Batch
     stage: Snapshot
     folded: bool
+    others: tuple[TableColumn, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """The new rows are the staged ones with their audit columns, and nothing else: history's as well."""
+        return not self.folded and not self.others
 
     @property
     def staged_rows(self) -> int:
@@ -93,7 +101,8 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
             session.probe("load.vectors")
     except OSError as error:
         raise storage_error(error, before.root) from error
-    rows_sql = accepted_rows_sql(session, change, CHANGED, for_history=not change.folded)
+    carry(session, before, change.others)
+    rows_sql = accepted_rows_sql(session, change, CHANGED, for_history=change.plain)
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
@@ -102,15 +111,16 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
         else:
             cover_staged(session, before, new)
         session.probe("load.indexed")
-    return Written(add, remove, None if change.folded else new)
+    return Written(add, remove, new if change.plain else None)
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
     """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
     touched = [file for file, _ in _doomed(session, before)]
+    carry(session, before, change.others)
     parts = [accepted_rows_sql(session, change, CHANGED, for_history=False)]
     if touched:
-        columns = target_columns(session.config.contract)
+        columns = (*target_columns(session.config.contract), *change.others)
         names = ", ".join(name_sql(column.name) for column in columns)
         paths = {file.path for file in touched}
         places = ", ".join(str(place) for place, path in enumerate(before.files) if path in paths)
@@ -130,7 +140,7 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
         change: The batch; where it is `folded`, the cells are the fold's, but for the history.
         outcomes: SQL list of their numbers.
         for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
-            or updated, all other columns are those of the target.
+            or updated, all other columns are those of the target. Otherwise with the columns of others, from `carried`.
     """
     contract = session.config.contract
     staged = scan_sql(session.con, change.stage, stage_columns(contract))
@@ -138,6 +148,9 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
     folded = change.folded and not for_history
     cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
     fold = "JOIN folded f ON o.k = f._k " if folded else ""
+    others = () if for_history else change.others
+    kept = "".join(f", c.{name_sql(column.name)}" for column in others)
+    fold += "LEFT JOIN carried c ON o.pos = c._at " if others else ""
     changed = f"o.outcome IN {CHANGED}"
     names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
     outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
@@ -146,7 +159,7 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
         f"CAST({change.batch.number} AS BIGINT) AS _batch, "
         f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
         f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
-        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{outcome}"
+        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{kept}{outcome}"
         f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
         f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
     )

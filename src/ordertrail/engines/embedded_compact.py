@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.arrow import conformed, decimal_of
+from ordertrail.arrow import arrow_type, conformed
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.debt import Compaction
@@ -37,21 +37,6 @@ ATTEMPTS = 5
 
 BATCH_ROWS = 122_880
 """Rows in memory at a time; also the size of DuckDB's row groups."""
-
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "long": pa.int64(),
-    "integer": pa.int32(),
-    "short": pa.int16(),
-    "byte": pa.int8(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-    "binary": pa.binary(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "timestamp_ntz": pa.timestamp("us"),
-}
 
 Locked = Callable[[], AbstractContextManager[None]]
 """Takes the pipeline's lock."""
@@ -226,15 +211,13 @@ def _schema(base: Snapshot) -> pa.Schema:
     fields = []
     for column in json.loads(base.metadata.schema_string)["fields"]:
         name, kind = column["name"], column["type"]
-        found = _ARROW_TYPES.get(kind) if isinstance(kind, str) else None
-        if isinstance(kind, str) and (decimal := decimal_of(kind)) is not None:
-            found = pa.decimal128(*decimal)
-        if found is None:
+        try:
+            fields.append(pa.field(name, arrow_type(kind)))
+        except (KeyError, TypeError):
             raise UnsupportedTableError(
                 f"{base.root.name} has the column {name} of the type {kind}, which ordertrail does not write again",
                 hint="compact this table with the tool that added the column",
-            )
-        fields.append(pa.field(name, found))
+            ) from None
     return pa.schema(fields)
 
 

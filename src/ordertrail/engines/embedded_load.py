@@ -19,12 +19,12 @@ from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copie
 from ordertrail.engines.embedded_find import find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_stage import ROWS_TAG
-from ordertrail.engines.session import Session
+from ordertrail.engines.session import Session, others_on
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
-from ordertrail.rules.tables import history_columns, stage_columns
+from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
 SHARE_ROWS = 500_000
 """A stage file of at least this many rows becomes a file of target and history as it is, when all are inserted."""
@@ -50,6 +50,7 @@ class Load:
         self.shared: tuple[tuple[Path, AddFile], ...] = ()
         self.rest = False
         self._absent: tuple[str, ...] = ()
+        self._others: tuple[TableColumn, ...] = ()
         self._deliveries = ""
         self._target = session.tables.target
         if self.stage.txns.get(session.app_id) != batch.number:
@@ -74,7 +75,7 @@ class Load:
     @property
     def change(self) -> ChangeSet:
         """What is to be applied; after the rows have been weighed."""
-        return ChangeSet(self.batch, self.stage, folded=bool(self._absent))
+        return ChangeSet(self.batch, self.stage, folded=bool(self._absent), others=self._others)
 
     # -- every row is inserted: the stage's files are the target's ------------------------------------------
 
@@ -87,6 +88,8 @@ class Load:
         files = [file for file in self.stage.files.values() if ROWS_TAG in file.tags]
         if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
             return None
+        if others_on(before, self.contract):
+            return None  # a file of the stage may have a column of that name, which is not theirs
         relation = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         key = contract_key_sql(self.contract)
         keys = f"SELECT count(*) FROM (SELECT DISTINCT hash({key}) FROM {relation} WHERE _kind = 'row')"
@@ -115,6 +118,7 @@ class Load:
         Raises:
             BalanceError: P3 does not hold.
         """
+        self._others = others_on(before, self.contract)
         self._register_deliveries()
         self._prepare(before, find_rows)
         self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")

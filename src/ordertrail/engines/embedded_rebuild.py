@@ -27,17 +27,18 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.embedded_fold import ABSENT, place_deliveries
+from ordertrail.engines.embedded_others import carry_by_key
 from ordertrail.engines.embedded_schema import bring_up_to_date, require_agreement
-from ordertrail.engines.session import Session, app_id_of
+from ordertrail.engines.session import Session, app_id_of, others_on
 from ordertrail.engines.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
-from ordertrail.model import Outcome
+from ordertrail.model import Contract, Outcome
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
 from ordertrail.rules.outcomes import ORDER
 from ordertrail.rules.placing import contract_key_sql, order_sql
 from ordertrail.rules.schema import CONTRACT
-from ordertrail.rules.tables import APP_ID, DELIVERIES, history_columns, target_columns
+from ordertrail.rules.tables import APP_ID, DELIVERIES, TableColumn, history_columns, target_columns
 
 OPERATION = "REBUILD"
 """Name of the commit in the target's log."""
@@ -97,6 +98,7 @@ class Rebuild:
             self._agreeing.append(tables.stage)  # which then says what contract the tables hold
         require_agreement(session, self._agreeing)
         self._absent: tuple[str, ...] = ()
+        self._others: tuple[TableColumn, ...] = ()
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
                 f"{tables.history.root.name} and {tables.deliveries.root.name} belong to different pipelines",
@@ -106,6 +108,11 @@ class Rebuild:
         if behind < self.done:
             raise self._incomplete(f"{tables.history.root.name} stands at batch {behind}, not {self.done}")
         self._check_history()
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that is folded by."""
+        return self._session.config.contract
 
     @property
     def staged(self) -> int:
@@ -137,6 +144,11 @@ class Rebuild:
         except TableError as error:
             raise type(error)(error.message, hint=aside) from error
         return snapshot
+
+    def bring_up_to_date(self) -> Snapshot | None:
+        """See `embedded_schema.bring_up_to_date`; the target as it then is."""
+        bring_up_to_date(self._session, [*self._agreeing, self._session.tables.target])
+        return self.target()
 
     # -- the fold -------------------------------------------------------------------------------------------
 
@@ -217,7 +229,23 @@ class Rebuild:
         for column in target_columns(contract):
             source = carriers.get(column.name, "h")
             cells.append(f"{audit.get(column.name, f'{source}.{name_sql(column.name)}')} AS {name_sql(column.name)}")
+        if self._others:
+            cells += [f"o.{name_sql(column.name)}" for column in self._others]
+            past = f"(SELECT *, {contract_key_sql(contract)} AS _k FROM {past})"
+            joins += " LEFT JOIN carried_keys o ON o._k = h._k"
         return f"SELECT {', '.join(cells)} FROM {past} h JOIN bearers b ON h._pos = b.pos {joins}"
+
+    def carry(self, target: Snapshot) -> list[str]:
+        """Keep what others have in columns of their own for `write`; before the commit nobody else may write there.
+
+        Args:
+            target: As it is.
+
+        Returns:
+            The data files that could not be read; what others have in their rows is lost.
+        """
+        self._others = others_on(target, self._session.config.contract)
+        return carry_by_key(self._session, target, self._others) if self._others else []
 
     # -- what it would change, and doing it -----------------------------------------------------------------
 
@@ -258,7 +286,6 @@ class Rebuild:
         """
         session, table = self._session, self._session.tables.target
         self._create()
-        bring_up_to_date(session, [*self._agreeing, table])
         scratch = table.root / _SCRATCH
         options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
         try:
@@ -318,6 +345,8 @@ class Rebuild:
                 standing, base = base.txns, table.snapshot()
                 if base.txns != standing or self._recorded_meanwhile():
                     break
+                if others_on(base, session.config.contract):
+                    break  # what they have there now is not what was carried
                 continue  # what somebody else wrote is not in the history: it goes like any such write before it
             session.probe("rebuild.committed")
             table.checkpoint_if_due(version)

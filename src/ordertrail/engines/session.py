@@ -19,11 +19,12 @@ from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.engines.ledger import app_id_in
-from ordertrail.model import Batch, Probe
+from ordertrail.model import Batch, Contract, Probe
 from ordertrail.parse.kernel import PARQUET, Database, connect
 from ordertrail.rules.cells import quoted
+from ordertrail.rules.others import others_of
 from ordertrail.rules.schema import CONTRACT, terms_of
-from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn, history_columns, stage_columns, target_columns
 from ordertrail.scratch import SPILL
 
 
@@ -149,6 +150,11 @@ class Session:
     def copy(self, query: str, path: object, parquet: str = PARQUET) -> int:
         """Write a query's rows to a new Parquet file; gives their number."""
         return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({parquet})")[0][0]))
+
+
+def others_on(target: Snapshot, contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of the target that are somebody else's, see `rules.others`."""
+    return others_of(target.metadata.schema_string, target_columns(contract))
 
 
 def app_id_of(snapshot: Snapshot) -> str:

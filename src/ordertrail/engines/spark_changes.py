@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.embedded_apply import CHANGED, accepted_rows_sql
 from ordertrail.engines.embedded_load import Load
+from ordertrail.engines.embedded_others import carry
 from ordertrail.engines.spark_merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
 from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
@@ -31,10 +33,11 @@ def changes_of(run: SparkPass, load: Load, target: Snapshot) -> Changes:
         load: Its rows have been weighed.
         target: What they were weighed against.
     """
-    columns = (*target_columns(load.contract), *guard_columns(load.contract))
     doubles = bool(load.session.run("SELECT count(*) FROM doubled")[0][0])
-    sql = _source_sql(load, target, doubles=doubles)
-    return Changes(frame_of(run, load, sql, columns), doubles, _pruning(load))
+    others = load.change.others if doubles else ()
+    columns = (*target_columns(load.contract), *others, *guard_columns(load.contract))
+    sql = _source_sql(load, target, others, doubles=doubles)
+    return Changes(frame_of(run, load, sql, columns), doubles, _pruning(load), tuple(c.name for c in others))
 
 
 def frame_of(run: SparkPass, load: Load, sql: str, columns: Sequence[TableColumn]) -> DataFrame:
@@ -54,10 +57,11 @@ def _pruning(load: Load) -> Pruning | None:
     return None if slots is None else Pruning(column, slots, frozenset(slot(str(key), slots) for (key,) in keys))
 
 
-def _source_sql(load: Load, target: Snapshot, *, doubles: bool) -> str:
+def _source_sql(load: Load, target: Snapshot, others: Sequence[TableColumn], *, doubles: bool) -> str:
     """SQL of `Changes.rows`; makes `changes`."""
     session, contract = load.session, load.contract
-    rows = accepted_rows_sql(session, load.change, CHANGED, for_history=False)
+    carry(session, target, others)
+    rows = accepted_rows_sql(session, replace(load.change, others=tuple(others)), CHANGED, for_history=False)
     keys = ", ".join(f"a.{name_sql(name)} AS _k{i}" for i, name in enumerate(contract.key))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE changes AS SELECT a.*, o.outcome = {CODES[Outcome.UPDATED]} AS _found, "
@@ -67,9 +71,10 @@ def _source_sql(load: Load, target: Snapshot, *, doubles: bool) -> str:
     )
     if not doubles:
         return "SELECT * EXCLUDE (_key) FROM changes"
-    names = ", ".join(name_sql(column.name) for column in target_columns(contract))
+    columns = (*target_columns(contract), *others)
+    names = ", ".join(name_sql(column.name) for column in columns)
     stays = names.replace('"_inserted_at"', 'make_timestamptz(b.ins) AS "_inserted_at"')
-    best = f"{scan_sql(session.con, target, target_columns(contract))} a JOIN best b ON a._pos = b.pos AND b.copies > 1"
+    best = f"{scan_sql(session.con, target, columns)} a JOIN best b ON a._pos = b.pos AND b.copies > 1"
     alone = "_key NOT IN (SELECT k FROM doubled)"
     return (
         f"SELECT * EXCLUDE (_key) FROM changes WHERE {alone} UNION ALL BY NAME "

@@ -59,11 +59,13 @@ class Changes:
         rows: The new rows, with the columns of the target and of `guard_columns`.
         doubles: Some keys stand in the target more than once: rows that are `_gone` take all of them out.
         pruning: None where there are too many keys.
+        others: Columns of others that `rows` has too, for the rows that come in the place of doubled ones.
     """
 
     rows: DataFrame
     doubles: bool
     pruning: Pruning | None
+    others: tuple[str, ...] = ()
 
 
 def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
@@ -123,7 +125,9 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
     sets = {name: f"s.{ticked(name)}" for name in names}
     # In the values, not in the conditions: those are looked at for every row of the join, also the other clause's.
     updated = {**sets, "_revision": f"CASE WHEN {guard} THEN s._revision ELSE {moved} END"}
-    inserted = {**sets, "_revision": f"CASE WHEN s._found THEN {moved} ELSE s._revision END"}
+    # What others have in a row that is updated stays there by itself.
+    inserted = {**sets, **{name: f"s.{ticked(name)}" for name in changes.others}}
+    inserted |= {"_revision": f"CASE WHEN s._found THEN {moved} ELSE s._revision END"}
     gone = "WHEN MATCHED AND s._gone THEN DELETE " if changes.doubles else ""
     stays = "WHEN NOT MATCHED AND NOT s._gone THEN" if changes.doubles else "WHEN NOT MATCHED THEN"
     return (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ordertrail.delta.alter import alter
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, duckdb_errors, scan_sql
 from ordertrail.engines.batch_rows import rejects_sql
@@ -30,6 +31,7 @@ from ordertrail.engines.spark_tables import ticked
 from ordertrail.model import Batch, RowCounts, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
+from ordertrail.rules.others import others_of
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import APP_ID, stage_columns, target_columns
@@ -103,7 +105,9 @@ class DriverWeighing:
         """Fill the scratch tables: the deliveries, and the target's rows of the staged keys."""
         tables, session = self._run.tables, self._session
         self._put(session.tables.deliveries, self._run.deliveries())
-        target = self._of_keys(tables.target.rows(target_version), None)
+        target = self._of_keys(tables.target.rows(target_version, others=True), None)
+        if others := others_of(target.schema.json(), tables.target.columns):
+            alter(session.tables.target, session.tables.target.snapshot(), others)
         self._put(session.tables.target, target.toArrow())
         return session.tables.target.snapshot()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -148,9 +149,12 @@ def spark_schema(columns: Sequence[TableColumn]) -> StructType:
 
 
 def spark_type(name: str) -> DataType:
-    """Spark's type for a contract type."""
+    """Spark's type for a contract type, or for a type of Delta as `rules.others` gives it."""
     from pyspark.sql import types
 
+    if name.startswith("{"):
+        field = {"name": "nested", "type": json.loads(name), "nullable": True, "metadata": {}}
+        return types.StructType.fromJson({"type": "struct", "fields": [field]})[0].dataType
     if (decimal := decimal_of(name)) is not None:
         return types.DecimalType(*decimal)
     found: dict[str, type[DataType]] = {
@@ -158,6 +162,13 @@ def spark_type(name: str) -> DataType:
         "bigint": types.LongType,
         "int": types.IntegerType,
         "double": types.DoubleType,
+        "long": types.LongType,
+        "integer": types.IntegerType,
+        "short": types.ShortType,
+        "byte": types.ByteType,
+        "float": types.FloatType,
+        "binary": types.BinaryType,
+        "timestamp_ntz": types.TimestampNTZType,
         "boolean": types.BooleanType,
         "date": types.DateType,
         "timestamp": types.TimestampType,

@@ -17,6 +17,7 @@ from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.embedded_schema import alter_table
+from ordertrail.rules.others import others_of
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
     APP_ID,
@@ -191,8 +192,13 @@ class SparkTable:
 
     # -- its rows -------------------------------------------------------------------------------------------
 
-    def rows(self, version: int | None = None) -> DataFrame:
-        """Our columns of all rows, as of a version. One that the table did not have yet is NULL."""
+    def rows(self, version: int | None = None, *, others: bool = False) -> DataFrame:
+        """Our columns of all rows, as of a version. One that the table did not have yet is NULL.
+
+        Args:
+            version: None for the newest.
+            others: With the columns of others, after ours.
+        """
         pinned = "" if version is None else f" VERSION AS OF {version}"
         rows = self.spark.sql(f"SELECT * FROM {self.sql_name}{pinned}")
         there = set(rows.columns)
@@ -200,7 +206,8 @@ class SparkTable:
             *(
                 ticked(c.name) if c.name in there else f"CAST(NULL AS {c.type}) AS {ticked(c.name)}"
                 for c in self.columns
-            )
+            ),
+            *(ticked(one.name) for one in (others_of(rows.schema.json(), self.columns) if others else ())),
         )
 
     def append(self, rows: DataFrame) -> None:

@@ -69,15 +69,16 @@ class ClusterWeighing:
         assert self._best is not None
         doubles = self._best.where("copies > 1").count() > 0
         source = self._accepted(CHANGED, for_history=False)
+        others: tuple[str, ...] = ()
         if doubles:
-            source = self._with_doubles(source, self._best)
+            source, others = self._with_doubles(source, self._best)
         rows = sum(manifest.rows_parsed for manifest in self.batch.manifests)
         column, slots = pruned_by(self.contract), slots_for(rows)
         if column is None or slots is None:
-            return Changes(source, doubles, None)
+            return Changes(source, doubles, None, others)
         place = f.pmod(f.crc32(f.col(ticked(column)).cast("binary")), f.lit(slots))
         taken = self._staged().select(place.alias("slot")).distinct().collect()
-        return Changes(source, doubles, Pruning(column, slots, frozenset(row["slot"] for row in taken)))
+        return Changes(source, doubles, Pruning(column, slots, frozenset(row["slot"] for row in taken)), others)
 
     def history(self) -> DataFrame:
         """See `Weighing.history`."""
@@ -335,10 +336,13 @@ class ClusterWeighing:
         keys = {f"_k{i}": cells[name] for i, name in enumerate(contract.key)}
         return rows.select(*(column.alias(name) for name, column in (cells | audit | guards | keys).items()))
 
-    def _with_doubles(self, source: DataFrame, best: DataFrame) -> DataFrame:
+    def _with_doubles(self, source: DataFrame, best: DataFrame) -> tuple[DataFrame, tuple[str, ...]]:
         """The change set when some keys stand in the target more than once: all their rows go, one is put in again.
 
-        It is the new row, or else the one that counts of those that are there.
+        It is the new row, or else the one that counts of those that are there; it has what others have in the latter.
+
+        Returns:
+            Also the names of the columns of others.
         """
         from pyspark.sql import functions as f
 
@@ -353,13 +357,19 @@ class ClusterWeighing:
         marks.append(f.lit(None).cast("bigint").alias("_old_ins"))
         is_double = self._key() == f.col("d_k")
         alone = source.join(doubled, is_double, "left_anti").withColumn("_gone", f.lit(False))
-        new = source.join(doubled, is_double, "left_semi").select(*names, *marks, *nothing, f.lit(False).alias("_gone"))
-        target = self.pass_.tables.target.rows(self._target_version)
+        target = self.pass_.tables.target.rows(self._target_version, others=True)
+        others = tuple(target.columns[len(names) :])
+        standing = self._standing(target, doubled)
+        kept = standing.select(f.col("d_k").alias("c_k"), *(f.col(ticked(name)) for name in others))
+        new = source.join(doubled, is_double, "left_semi").join(kept, self._key() == f.col("c_k"), "left")
+        ours = [f.col(ticked(name)) for name in (*names, *others)]
+        new = new.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
         taken = source.select(self._key().alias("t_k"))
-        staying = self._standing(target, doubled).join(taken, f.col("d_k") == f.col("t_k"), "left_anti")
-        staying = staying.select(*names, *marks, *nothing, f.lit(False).alias("_gone"))
+        staying = standing.join(taken, f.col("d_k") == f.col("t_k"), "left_anti")
+        staying = staying.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
         gone = doubled.select(*_key_columns(keys), f.lit(True).alias("_gone"))
-        return alone.unionByName(new).unionByName(staying).unionByName(gone, allowMissingColumns=True)
+        alone = alone.unionByName(new, allowMissingColumns=True)
+        return alone.unionByName(staying).unionByName(gone, allowMissingColumns=True), others
 
     def _standing(self, target: DataFrame, doubled: DataFrame) -> DataFrame:
         """Of the keys that the target has more than once, the whole row of each that counts."""

@@ -21,6 +21,7 @@ from itertools import count
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
 from ordertrail.rules.headers import Layout
+from ordertrail.rules.others import carried_type
 from ordertrail.rules.sql import name_sql as name_sql
 from ordertrail.rules.sql import quoted as quoted
 from ordertrail.rules.times import time_pattern
@@ -112,8 +113,8 @@ class RowSql:
 
 
 def sql_type(type_name: str) -> str:
-    """DuckDB's name of a contract type."""
-    return _SQL_TYPES.get(type_name) or type_name.upper()
+    """DuckDB's name of a contract type, or of a type of a column of others."""
+    return _SQL_TYPES.get(type_name) or carried_type(type_name) or type_name.upper()
 
 
 def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:

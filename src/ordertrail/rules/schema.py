@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ordertrail.model import Contract
+from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.tables import TableColumn
 
 CONTRACT = "ordertrail.contract"
@@ -29,7 +30,10 @@ ALWAYS = frozenset(
 )
 """Names of our own columns that every release made: a table without one of them was replaced by somebody."""
 
-Kind = Literal["added", "added_required", "taken", "removed", "type", "required", "key", "order_by", "replaced"]
+Kind = Literal[
+    "added", "added_required", "taken", "removed", "type", "required", "key", "order_by", "replaced",
+    "must_fill", "unfilled", "uncarried",
+]  # fmt: skip
 
 _VERSION = 1
 _WORDS = {"long": "bigint", "integer": "int"}
@@ -117,7 +121,7 @@ class Difference:
     @property
     def ours(self) -> bool:
         """Whether the config was changed, and not a table."""
-        return self.kind != "replaced"
+        return self.kind not in _OF_A_TABLE
 
     @property
     def text(self) -> str:
@@ -144,6 +148,9 @@ _TEXTS: dict[Kind, str] = {
     "key": "the contract's key is {after}, and the tables are keyed by {before}",
     "order_by": "the contract orders by {after}, and the tables are ordered by {before}",
     "replaced": "the table {table} has the column {column} as {before}, not as {after}: somebody replaced it",
+    "must_fill": "the column {column} of {table} is NOT NULL, and the contract does not require it",
+    "unfilled": "the column {column} of {table} is NOT NULL, and nothing that the contract knows fills it",
+    "uncarried": "the column {column} of {table} is somebody else's, and its type {before} cannot be carried along",
 }
 
 _HINTS: dict[Kind, str] = {
@@ -153,11 +160,17 @@ _HINTS: dict[Kind, str] = {
     "removed": 'put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that does not '
     "send it any more lists it as absent",
     "type": 'put type = "{before}" back for {column} in [contract]',
-    "required": "take required out of {column} in [contract]",
+    "required": "take required out of {column} in [contract]; a target that has it as NOT NULL must let it be NULL",
     "key": "put key = {before} back in [contract]",
     "order_by": 'put order_by = "{before}" back in [contract]',
     "replaced": "restore the table to a version from before that",
+    "must_fill": "set required = true for {column} in [contract], or let it be NULL, on Spark with ALTER TABLE {table} "
+    "ALTER COLUMN {column} DROP NOT NULL",
+    "unfilled": "let it be NULL, on Spark with ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL",
+    "uncarried": "restore the table to a version from before it was added",
 }
+
+_OF_A_TABLE: frozenset[Kind] = frozenset({"replaced", "must_fill", "unfilled", "uncarried"})
 
 
 def terms_of(contract: Contract) -> Terms:
@@ -279,6 +292,19 @@ def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[
         elif there is None:
             same = next((name for name in present if name.lower() == column.name.lower()), None)
             yield Difference("replaced", table.name, column.name, same or "nothing", column.type)
+        elif not (there.nullable or column.required or wanted.columns.get(column.name, ("", False))[1]):
+            kind: Kind = "must_fill" if column.name in wanted.columns else "unfilled"
+            yield Difference(kind, table.name, column.name, there.type, column.type)
+    ours = {column.name for column in table.wanted}
+    carries = "_inserted_at" in ours and "_outcome" not in ours
+    for there in table.columns:
+        # What the contract had before is told by `removed`.
+        if there.name in ours or there.name in accepted.columns:
+            continue
+        if not there.nullable:
+            yield Difference("unfilled", table.name, there.name, there.type)
+        elif carries and carried_type(there.type) is None:
+            yield Difference("uncarried", table.name, there.name, there.type)
 
 
 def _table_with(tables: Sequence[DeclaredTable], column: str) -> DeclaredTable | None:
@@ -287,4 +313,5 @@ def _table_with(tables: Sequence[DeclaredTable], column: str) -> DeclaredTable |
 
 
 def _type_text(kind: Any) -> str:  # noqa: ANN401 - JSON
-    return _WORDS.get(kind, kind.replace(" ", "")) if isinstance(kind, str) else json.dumps(kind, sort_keys=True)
+    text = type_text(kind)
+    return _WORDS.get(text, text)

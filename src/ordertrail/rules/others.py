@@ -1,0 +1,79 @@
+"""Columns that somebody else added to the target: which they are, and what DuckDB calls their types.
+
+Every writer of ours carries them from the row that goes to the row that comes; new rows have NULL there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ordertrail.rules.sql import name_sql
+from ordertrail.rules.tables import TableColumn
+
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "long": "BIGINT",
+    "bigint": "BIGINT",
+    "integer": "INTEGER",
+    "int": "INTEGER",
+    "short": "SMALLINT",
+    "byte": "TINYINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "binary": "BLOB",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+    "timestamp_ntz": "TIMESTAMP",
+}
+
+
+def others_of(schema: str, ours: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
+    """The columns of a table that are not ours, in its order.
+
+    Args:
+        schema: Of the table, as its JSON text.
+        ours: What it has of ours.
+
+    Returns:
+        With Delta's names of types; those of nested ones are their JSON text.
+    """
+    known = {column.name for column in ours}
+    fields = [one for one in json.loads(schema)["fields"] if one["name"] not in known]
+    return tuple(TableColumn(str(one["name"]), type_text(one["type"]), "somebody else's") for one in fields)
+
+
+def type_text(kind: Any) -> str:  # noqa: ANN401 - JSON
+    """A type of a schema as one text."""
+    return kind.replace(" ", "") if isinstance(kind, str) else json.dumps(kind, sort_keys=True)
+
+
+def carried_type(type_name: str) -> str | None:
+    """DuckDB's name of a type of Delta; None when DuckDB has none that writes back what it read.
+
+    Args:
+        type_name: As `type_text` gives it.
+    """
+    return _carried(json.loads(type_name) if type_name.startswith("{") else type_name)
+
+
+def _carried(kind: Any) -> str | None:  # noqa: ANN401 - JSON
+    match kind:
+        case str() if kind.startswith("decimal("):
+            return kind.upper()
+        case str():
+            return _SQL_TYPES.get(kind)
+        case {"type": "array", "elementType": element}:
+            inner = _carried(element)
+            return None if inner is None else f"{inner}[]"
+        case {"type": "map", "keyType": key, "valueType": value}:
+            pair = _carried(key), _carried(value)
+            return None if None in pair else f"MAP({pair[0]}, {pair[1]})"
+        case {"type": "struct", "fields": [_, *_] as fields}:
+            parts = [(name_sql(str(field["name"])), _carried(field["type"])) for field in fields]
+            listed = ", ".join(f"{name} {inner}" for name, inner in parts)
+            return None if any(inner is None for _, inner in parts) else f"STRUCT({listed})"
+        case _:
+            return None
