@@ -2,9 +2,9 @@
 
 It shares no code with the product, only the types of `ordertrail.model` that carry the configuration, and it
 uses other tools: Python's `csv`, `datetime`, `zoneinfo` and `decimal`. It knows nothing of batches, of arrival
-or of what was loaded before: the target row of a key is the maximum, by the total order of design section 6,
-of all accepted rows of that key, whatever came when. A column that a vendor's file does not carry has the
-value of the highest row among those whose file does.
+or of what was loaded before, but that one file may be read again under another profile: the target row of a key
+is the maximum, by the total order of design section 6, of all accepted rows of that key, whatever came when. A
+column that a vendor's file does not carry has the value of the highest row among those whose file does.
 
 What it does not judge: broken quoting (it raises `csv.Error`), `_rescued`, and the far edges of number syntax.
 """
@@ -42,8 +42,8 @@ SHAPES = {
 Value = str | int | float | Decimal | date | datetime | None
 Row = dict[str, Value]
 Key = tuple[Value, ...]
-FileOrder = tuple[int, bytes, bytes, int, str]
-RowOrder = tuple[int, int, int, bytes, bytes, int, str, int]
+FileOrder = tuple[int, bytes, bytes, int, str, int]
+RowOrder = tuple[int, int, int, bytes, bytes, int, str, int, int]
 
 
 class InputFile(Protocol):
@@ -80,7 +80,7 @@ class FileVerdict:
         rejected: Rows with at least one reject; all of them when it is quarantined.
         rejects: `(file row, column or None, rule)` of each bad cell or row.
         sha256: Of the content, hexadecimal.
-        order: File key (ms since 1970), vendor, path, mtime in ms, sha256: a file's place in the total order.
+        order: File key (ms since 1970), vendor, path, mtime in ms, sha256, round: a file's place in the total order.
         repeatable: Another file given holds the same bytes of the same vendor in an order not lower.
     """
 
@@ -184,6 +184,25 @@ def judge(
     return Verdict({key: fold(contract, rows) for key, rows in by_key.items()}, mark_repeatable(verdicts))
 
 
+def judge_rounds(
+    rounds: Sequence[tuple[Iterable[InputFile], Sequence[Vendor]]], *, max_reject_share: float, min_rejects: int
+) -> dict[Key, Row]:
+    """The target after files were read under one profile, and then, the same ones too, under another.
+
+    Args:
+        rounds: The files that came, and the vendors' profiles at that time; the default contract all along.
+        max_reject_share: As of `judge`.
+        min_rejects: Likewise.
+    """
+    contract = default_contract()
+    by_key: dict[Key, list[Accepted]] = {}
+    for number, (files, vendors) in enumerate(rounds):
+        for file in files:
+            for row in judge_file(file, contract, vendors, max_reject_share, min_rejects, number)[1]:
+                by_key.setdefault(tuple(row.values[name] for name in contract.key), []).append(row)
+    return {key: fold(contract, rows) for key, rows in by_key.items()}
+
+
 def keyed(rows: Iterable[Mapping[str, Value]], contract: Contract | None = None) -> dict[Key, Row]:
     """Bring rows read from a table (`to_pylist()`) into the shape of `Verdict.target`.
 
@@ -224,9 +243,14 @@ def mark_repeatable(verdicts: Sequence[FileVerdict]) -> tuple[FileVerdict, ...]:
 
 
 def judge_file(
-    file: InputFile, contract: Contract, vendors: Sequence[Vendor], max_reject_share: float, min_rejects: int
+    file: InputFile,
+    contract: Contract,
+    vendors: Sequence[Vendor],
+    max_reject_share: float,
+    min_rejects: int,
+    number: int = 0,
 ) -> tuple[FileVerdict, list[Accepted]]:
-    """One file's verdict (`repeatable` still open) and its accepted rows."""
+    """One file's verdict (`repeatable` still open) and its accepted rows, in the round of a number."""
     vendor = next((v for v in vendors if glob_regex(v.files).fullmatch(file.path)), None)
     sha256 = hashlib.sha256(file.content).hexdigest()
     name = vendor.name if vendor else ""
@@ -236,6 +260,7 @@ def judge_file(
         file.path.encode("utf-8", "surrogateescape"),
         file.mtime_ns // 1_000_000,
         sha256,
+        number,
     )
     if vendor is None:
         return FileVerdict(file.path, None, "left", "", 0, 0, (), sha256, order), []

@@ -52,6 +52,7 @@ WEIGHED_BY_SPARK = frozenset(
         "test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
         "test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row",
         "test_history_decides_when_the_target_still_bears_an_older_files_name",
+        "test_the_same_file_again_under_another_profile_corrects_itself",
         "test_two_rows_of_a_key_in_a_batch",
     }
 )

@@ -84,9 +84,7 @@ def test_a_column_that_somebody_added_keeps_its_values(make_house: MakeHouse) ->
     house.drop(dated(22), csv_bytes([cells("A", "2026-11-22 08:00:00", address="newest")]))
     house.run()
     house.turn(maintenance=Maintenance(max_small_files=1, max_deleted_share=0.0))
-    files = len(read_snapshot(DeltaLog(house.table_path("target"))).files)
     maintain(house.config)
-    assert len(read_snapshot(DeltaLog(house.table_path("target"))).files) == 1 <= files
     assert depots(house) == {**expected, "A": ("newest", "north")}
     assert [check for check in verify(house.config).checks if not check.ok] == []
 

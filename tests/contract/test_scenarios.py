@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ordertrail.model import RowCounts, RunReport, Skipped, State
+from ordertrail.rebuild import Differences, rebuild
 from ordertrail.sources.names import Entry, FileOps
+from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import NO_ADDRESS, TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House
@@ -409,6 +411,21 @@ def test_a_changed_contract_reads_the_same_file_again(house: House) -> None:
     house.drop(dated(20, "_again"), content)
     assert counts(house.run()) == {"parsed": 1, "updated": 1}
     assert house.target()["A",]["status"] == "IN_TRANSIT"
+
+
+def test_the_same_file_again_under_another_profile_corrects_itself(house: House) -> None:
+    """The order is total: name, time, bytes and row are equal, so the later reading wins, and all agree on it."""
+    content = csv_bytes([cells("A", EARLY, "here"), cells("B", EARLY, "here")])
+    house.drop(dated(20), content)
+    house.run()
+    vendors = tuple(replace(v, status_map=(("here", "there"),)) for v in house.config.vendors)
+    house.config = replace(house.config, vendors=vendors)
+    house.drop(dated(20), content)
+    assert counts(house.run()) == {"parsed": 2, "updated": 2}
+    assert {row["status"] for row in house.target().values()} == {"there"}
+    if house.config.in_folders:
+        assert verify(house.config).ok
+        assert rebuild(house.config, dry_run=True).differences == Differences(0, 0, 0, 0)
 
 
 def test_many_passes_keep_a_table_readable(house: House) -> None:

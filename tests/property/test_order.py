@@ -6,6 +6,7 @@ import csv
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ordertrail.model import Vendor
+from ordertrail.rebuild import Differences, rebuild
+from ordertrail.verify import verify
 from tests.feeds import (
     FEED_LIMITS,
     FEED_VENDORS,
@@ -27,7 +31,7 @@ from tests.feeds import (
     feeds,
 )
 from tests.harness import NOON_NS, House, check_books, open_house, without_fsync
-from tests.oracle import Key, Row, RowOrder, default_contract, judge, judge_file
+from tests.oracle import Key, Row, RowOrder, default_contract, judge, judge_file, judge_rounds
 
 pytestmark = [pytest.mark.property, pytest.mark.slow]
 
@@ -44,9 +48,9 @@ def arrivals(draw: st.DrawFn, *, absent: bool = False) -> Arrival:
     return files, draw(batchings(files))
 
 
-def load(root: Path, batches: Batches, engine: str = "embedded") -> House:
+def load(root: Path, batches: Batches, engine: str = "embedded", vendors: tuple[Vendor, ...] = FEED_VENDORS) -> House:
     """A house where the batches came one after the other."""
-    house = open_house(root, engine=engine, vendors=FEED_VENDORS, **FEED_LIMITS)
+    house = open_house(root, engine=engine, vendors=vendors, **FEED_LIMITS)
     for files in batches:
         house.drop_all(files)
         house.run()
@@ -94,6 +98,31 @@ def test_any_arrival_gives_the_target_that_the_oracle_gives(arrival: Arrival) ->
 def test_any_arrival_gives_that_target_when_a_vendor_lacks_a_column(arrival: Arrival) -> None:
     """P2 and section 6: a column that a file does not carry keeps what the newest file that has it says."""
     check_order(*arrival)
+
+
+REREAD_AS = (("LOST", "DELIVERED"), ("IN_TRANSIT", "PICKED_UP"), ("DELIVERED", "EXCEPTION"))
+"""A change of `status_map` that gives some statuses a higher rank, some a lower one."""
+
+
+@settings(max_examples=FEEDS // 4)
+@given(arrivals(), st.booleans())
+def test_the_same_files_again_under_another_profile(arrival: Arrival, absent: bool) -> None:
+    """The order is total: where all else is equal, the later reading of a file wins, and a rebuild gives the same."""
+    files, batches = arrival
+    changed = tuple(replace(vendor, status_map=REREAD_AS) for vendor in FEED_VENDORS)
+    before = FEED_VENDORS if absent else tuple(replace(vendor, absent=()) for vendor in FEED_VENDORS)
+    with tempfile.TemporaryDirectory() as folder, without_fsync():
+        house = load(Path(folder), batches, vendors=before)
+        house.turn(vendors=changed)
+        for again in reversed(batches):
+            house.drop_all(again)
+            house.run()
+        expected = judge_rounds([(files, before), (files, changed)], **FEED_LIMITS)
+        assert house.target() == expected
+        check_books(house)
+        wrong = [check for check in verify(house.config).checks if not check.ok]
+        assert wrong == []
+        assert rebuild(house.config, dry_run=True).differences == Differences(0, 0, 0, 0)
 
 
 X, Y = csv_bytes([cells("007", TIE_TIME, address="X")]), csv_bytes([cells("007", TIE_TIME, address="Y")])

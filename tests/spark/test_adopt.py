@@ -136,3 +136,31 @@ def test_hints_are_followed_until_the_table_is_taken_over(tmp_path: Path, spark:
 def statement(hint: str) -> str:
     """The statement that a hint names."""
     return f"CREATE OR REPLACE{hint.partition('CREATE OR REPLACE')[2].partition('; or')[0]}"
+
+
+def test_a_column_that_is_never_null_is_refused_and_the_hint_works(tmp_path: Path, spark: Spark) -> None:
+    """One pass of the embedded engine would leave rows without it, which Spark and delta-rs then cannot read."""
+    house = open_house(tmp_path, engine="spark", spark=SparkSettings())
+    table = at_path(house.table_path("target"))
+    columns = COLUMNS.replace("status STRING", "status STRING NOT NULL").replace("own STRING", "own STRING NOT NULL")
+    spark.run(f"CREATE TABLE {table} ({columns}) USING delta")
+    spark.run(f"INSERT INTO {table} VALUES ('1', 'A', NULL, NULL, 'IN_TRANSIT', 'old', {NIGHT}, 'x')")
+    before = house.version()
+    with pytest.raises(UsageError, match="their_own of orders_target is NOT NULL") as caught:
+        adopt(house.config)
+    assert "the column status of orders_target is NOT NULL" in caught.value.message
+    assert "set required = true for status in [contract]" in caught.value.hint
+    assert "ALTER COLUMN their_own DROP NOT NULL" in caught.value.hint
+    assert house.version() == before
+    spark.run(f"ALTER TABLE {table} ALTER COLUMN their_own DROP NOT NULL")
+    required = (replace(c, required=c.required or c.name == "status") for c in house.config.contract.columns)
+    house.turn(contract=replace(house.config.contract, columns=tuple(required)))
+    adopt(house.config)
+    house.turn(engine="embedded", max_reject_share=0.9)
+    late = "2026-11-21 08:00:00"
+    house.drop(dated(21), csv_bytes([cells("A", late), cells("B", late), cells("C", late, status="")]))
+    assert house.run().rows.rejected == 1
+    kept = spark.select(f"SELECT tracking_num, their_own FROM {table}")
+    assert {(row["tracking_num"], row["their_own"]) for row in kept} == {("A", "x"), ("B", None)}
+    check_readers(house)
+    check_books(house)

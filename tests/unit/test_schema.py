@@ -11,6 +11,7 @@ from ordertrail.delta.actions import delta_type, schema_string
 from ordertrail.engines.agreement import agree
 from ordertrail.errors import ConfigError, TableError
 from ordertrail.model import Column, Contract
+from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.schema import (
     DeclaredColumn,
     DeclaredTable,
@@ -188,7 +189,44 @@ def test_a_table_of_ours_gets_a_column_that_a_release_brings() -> None:
     table = DeclaredTable(
         "rejects",
         (DeclaredColumn("batch", "bigint", False),),
-        (TableColumn("batch", "bigint", ""), TableColumn("line", "bigint", "")),
+        (TableColumn("batch", "bigint", "", required=True), TableColumn("line", "bigint", "")),
     )
     found = differences([table], terms_of(OLD), OLD)
     assert [(one.kind, one.column) for one in found] == [("added", "line")]
+
+
+def test_a_column_that_is_never_null_must_be_filled() -> None:
+    tables = made()
+    tables[1] = with_column(
+        with_column(tables[1], "depot", "string", nullable=False), "address", "string", nullable=False
+    )
+    found = differences(tables, terms_of(OLD), OLD)
+    assert {(one.kind, one.column) for one in found} == {("must_fill", "address"), ("unfilled", "depot")}
+    assert all(one.table == "target" and not one.by_itself for one in found)
+    required = turned(Column("address", "string", required=True))
+    assert [one.kind for one in differences(tables, terms_of(required), required)] == ["unfilled"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sql"),
+    [
+        ("short", "SMALLINT"),
+        ("timestamp_ntz", "TIMESTAMP"),
+        ("decimal(38,10)", "DECIMAL(38,10)"),
+        ({"type": "array", "elementType": "long", "containsNull": True}, "BIGINT[]"),
+        ({"type": "map", "keyType": "string", "valueType": "date", "valueContainsNull": True}, "MAP(VARCHAR, DATE)"),
+        ({"type": "struct", "fields": [{"name": 'a "b"', "type": "byte"}]}, 'STRUCT("a ""b""" TINYINT)'),
+        ("variant", None),
+        ("interval year", None),
+        ({"type": "struct", "fields": []}, None),
+        ({"type": "array", "elementType": "void", "containsNull": True}, None),
+    ],
+)
+def test_types_of_others_are_known_in_duckdb_or_refused(kind: object, sql: str | None) -> None:
+    text = type_text(kind)
+    assert carried_type(text) == sql
+    tables = made()
+    tables[1] = with_column(tables[1], "theirs", text)
+    tables[2] = with_column(tables[2], "theirs", text)  # nobody has to carry it there
+    found = [(one.kind, one.table) for one in differences(tables, terms_of(OLD), OLD)]
+    assert found == ([] if sql else [("uncarried", "target")])

@@ -162,6 +162,7 @@ def batch_deliveries(batch: Batch) -> pa.Table:
             "mtime_ms": pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64()),
             "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
             "fk": pa.array([m.file_key for m in manifests], pa.int64()),
+            "batch": pa.array([batch.number] * len(manifests), pa.int64()),
             "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
         }
     )

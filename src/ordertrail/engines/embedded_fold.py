@@ -15,7 +15,7 @@ ABSENT = "coalesce(CAST(CAST(absent AS JSON) AS VARCHAR[]), CAST([] AS VARCHAR[]
 
 
 def place_deliveries(session: Session, ids: str | None, below_batch: int | None) -> None:
-    """Make `placed`: file key, place `tb` in (vendor, path, mtime, sha256) and absent columns of deliveries.
+    """Make `placed`: file key, place `tb` in (vendor, path, mtime, sha256, batch) and absent columns of deliveries.
 
     Args:
         session: The pass; `batch_deliveries` has the deliveries of the batch, if there is one.
@@ -25,11 +25,11 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
     where = "true" if ids is None else f"delivery_id IN ({ids})"
     known = (
         "SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
-        f"{ABSENT} AS absent FROM {session.deliveries()} WHERE {where}"
+        f"{ABSENT} AS absent, batch FROM {session.deliveries()} WHERE {where}"
     )
     parts = [known]
     if below_batch is not None:
-        new = "SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent FROM batch_deliveries"
+        new = "SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent, batch FROM batch_deliveries"
         parts = [f"{known} AND batch < {below_batch}", new]
     session.run(f"CREATE OR REPLACE TEMP VIEW known AS {' UNION ALL '.join(parts)}")
     session.run(f"CREATE OR REPLACE TEMP TABLE placed AS {PLACED}")

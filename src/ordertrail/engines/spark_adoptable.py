@@ -11,9 +11,11 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
+from ordertrail.engines.agreement import refuse_never_null
 from ordertrail.engines.spark_pass import SparkPass, spark_type
 from ordertrail.engines.spark_tables import ticked
 from ordertrail.errors import UnsupportedTableError, UsageError
+from ordertrail.rules.schema import DeclaredTable, declared_columns
 from ordertrail.rules.tables import AUDIT
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def require_adoptable(run: SparkPass) -> None:
         _require_mergeable(target.name, target.sql_name, detail)
     rows = run.spark.table(target.sql_name)
     _require_columns(run, {field.name: field.dataType for field in rows.schema})
+    declared = DeclaredTable(target.name, declared_columns(rows.schema.json()), target.columns)
+    refuse_never_null(declared, run.config.contract)
     _require_rows(run, rows)
 
 

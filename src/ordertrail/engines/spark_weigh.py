@@ -214,7 +214,7 @@ class ClusterWeighing:
         run = self.pass_
         known = run.view(self._known())
         new = run.view(self._new())
-        names = "delivery_id, fk, vendor, path, mtime_ms, sha256, absent"
+        names = "delivery_id, fk, vendor, path, mtime_ms, sha256, absent, batch"
         before, past = run.view(current), run.view(recalled)
         found = {
             "known": f"SELECT {names} FROM {known} WHERE delivery_id IN (SELECT delivery_id FROM {before} UNION "

@@ -14,7 +14,8 @@ says where NULLs go. It reads these relations, which an engine fills:
 `codes`     one row: the numbers of the outcomes, one column each, named after them
 
 The order columns are `ev` event time in microseconds, `fk` file key in milliseconds, `rk` status rank, `tb` place of
-the delivery by (vendor, path, mtime in ms, sha256), `fr` file row. They are the total order: no two rows are equal.
+the delivery by (vendor, path, mtime in ms, sha256, batch), `fr` file row. They are the total order: no two rows are
+equal. The batch tells two readings of one file apart, before and after a change of the contract or the profile.
 """
 
 from __future__ import annotations

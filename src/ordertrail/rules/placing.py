@@ -14,10 +14,13 @@ LOWEST = -(1 << 62)
 
 PLACED = """
 SELECT delivery_id, fk, absent,
-  dense_rank() OVER (ORDER BY vendor NULLS FIRST, path NULLS FIRST, mtime_ms NULLS FIRST, sha256 NULLS FIRST) AS tb
+  dense_rank() OVER (
+    ORDER BY vendor NULLS FIRST, path NULLS FIRST, mtime_ms NULLS FIRST, sha256 NULLS FIRST, batch NULLS FIRST
+  ) AS tb
 FROM known
 """
-"""`placed`: of every delivery in `known` its file key, absent columns, and place in (vendor, path, mtime, sha256).
+"""`placed`: of every delivery in `known` its file key, absent columns, place in (vendor, path, mtime, sha256, batch).
+Only where the contract or the vendor's profile was changed is the same file loaded twice: then its later reading wins.
 One text for every engine, like those of `rules.outcomes`."""
 
 
