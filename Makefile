@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --gen
 TYPED := src $(wildcard tests/typing)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test spark-jars bench docs format lock clean
+.PHONY: help demo check lint test spark-jars bench soak docs format lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -41,6 +41,9 @@ spark-jars: $(VENV)/.dev ## fetch what the tests with Spark need; without Java 1
 
 bench: $(VENV)/.dev ## measure, against peers in the same run
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.dev ## ten minutes of a service with three vendors and ten faults
+	$(BIN)/python -m bench.soak
 
 docs: $(VENV)/.dev ## write docs/reference again, from the code
 	$(BIN)/python -m docs.generate

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ordertrail.config import Config, load_config
 from ordertrail.delta.log import fsync_folder
-from ordertrail.errors import ConfigError, OrdertrailError, SourceError, TableError
+from ordertrail.errors import ConfigError, OrdertrailError, SourceError, StorageError
 from ordertrail.markers import read_marker, refuse_lost_tables
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.writers import is_local, is_written
@@ -283,7 +283,7 @@ def _belonging(config: Config) -> Finding:
     try:
         refuse_lost_tables(config)
         marker = read_marker(config.archive)
-    except TableError as error:
+    except StorageError as error:
         return Finding(name, "fail", error.message, error.hint)
     except SourceError as error:
         if not config.source.is_dir():

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ordertrail.config import Config
-from ordertrail.errors import SourceError, StorageError, TableError
+from ordertrail.errors import SourceError, StorageError
 from ordertrail.model import Probe
 from ordertrail.rules.belonging import (
     Marker,
@@ -124,7 +124,7 @@ def refuse_lost_tables(config: Config) -> None:
     """Refuse a pass where no table is and some should be, before a folder is made, for its lock or for anything.
 
     Raises:
-        TableError: As `Belonging`.
+        StorageError: As `Belonging`.
         SourceError: As `Belonging`.
     """
     if config.by_name:
@@ -170,7 +170,7 @@ class Belonging:
         """See `engines.base.Admit`.
 
         Raises:
-            TableError: There are no tables, though archive or source have been those of this pipeline.
+            StorageError: There are no tables, though archive or source have been those of this pipeline.
             SourceError: Archive or source belong to another pipeline, or there are no tables and no source.
         """
         self._found = found
@@ -183,7 +183,7 @@ class Belonging:
         """Refuse to make tables where they should be there, or where others are at home.
 
         Raises:
-            TableError: As `__call__`.
+            StorageError: As `__call__`.
             SourceError: As `__call__`.
         """
         config, archive, source = self._config, self._archive, self._source
@@ -192,7 +192,7 @@ class Belonging:
         place = f"{config.catalog}.{config.schema}" if config.by_name else str(config.table_path("").parent)
         match judged:
             case "tables gone":
-                raise TableError(
+                raise StorageError(
                     f"the tables of pipeline {config.name} are not in {place}, though {config.archive} is its archive: "
                     "is the disk mounted, and pipeline.warehouse right?",
                     hint=f"mount it and run again; `{_ANEW}` begins again, with empty tables",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail import markers
-from ordertrail.errors import OrdertrailError, SourceError, StorageError, TableError
+from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.markers import MARKER, begin_anew, read_marker
 from ordertrail.rules.belonging import Marker
 from ordertrail.verify import verify
@@ -84,7 +84,7 @@ def test_a_warehouse_that_is_not_mounted_is_no_first_run(house: House, tmp_path:
     warehouse.rename(tmp_path / "away")
     if mount_point:
         warehouse.mkdir()
-    refused(house, TableError, "the tables of pipeline orders are not in", "is the disk mounted", "init --anew")
+    refused(house, StorageError, "the tables of pipeline orders are not in", "is the disk mounted", "init --anew")
     if mount_point:
         warehouse.rmdir()
     (tmp_path / "away").rename(warehouse)
@@ -96,7 +96,7 @@ def test_a_warehouse_that_is_not_mounted_is_no_first_run(house: House, tmp_path:
 def test_a_mistyped_warehouse_is_no_first_run_even_without_markers(house: House, tmp_path: Path) -> None:
     without_markers(house)
     house.turn(warehouse=house.config.warehouse.with_name("warehous"))
-    refused(house, TableError, "warehous", "is the disk mounted")
+    refused(house, StorageError, "warehous", "is the disk mounted")
 
 
 def test_begun_again_the_tables_are_new_and_the_old_ones_do_not_come_back(house: House, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_copied_config_does_not_take_the_files_of_the_first(house: House, chan
     copy = House(house.config)
     for name in changes:
         copy.turn(**{name: "test" if name == "name" else house.config.source.with_name(f"other-{name}")})
-    kind = TableError if changes == ("warehouse",) else SourceError
-    refused(copy, kind, "are not in" if kind is TableError else "belongs to pipeline orders (since ")
+    kind = StorageError if changes == ("warehouse",) else SourceError
+    refused(copy, kind, "are not in" if kind is StorageError else "belongs to pipeline orders (since ")
     house.run()
     assert keys(house) == {"1", "2"}
 
