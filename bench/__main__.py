@@ -7,7 +7,9 @@ import sys
 
 PARTS = (
     "bench.first_load",
+    "bench.repeated_keys",
     "bench.upsert",
+    "bench.cold_batch",
     "bench.spark_engine",
     "bench.many_batches",
     "bench.day_files",

@@ -76,6 +76,28 @@ SELECT 'ORD-' || lpad(shipment::varchar, 10, '0') AS order_num,
 FROM (SELECT shipment, 1 + dice(shipment, 2, 8) AS step FROM picked)
 """
 
+# Each shipment has a row of its own; the other rows tell of shipments picked at random. All of a shipment's rows have
+# different times, whatever the window: a pick whose time would be that of the shipment's own row is the next shipment.
+_REPEATED = f"""
+SELECT 'ORD-' || lpad(shipment::varchar, 10, '0') AS order_num,
+    '1Z999AA1' || {_TRACKING} AS tracking_num,
+    $day - (3 + dice(shipment, 1, 30))::integer AS pck_recieved_date,
+    CASE WHEN step = 7 THEN $day - dice(shipment, 1, 30)::integer END AS package_deliver_date,
+    $ranks[step] AS status,
+    {_ADDRESS} AS address,
+    $day - to_seconds(i % $window_s) AS last_update_timestamp
+FROM (
+    SELECT i, 1 + dice(i, 2, 8) AS step,
+        CASE WHEN i = pick OR i % $window_s <> pick % $window_s THEN pick ELSE (pick + 1) % $shipments END AS shipment
+    FROM (
+        SELECT range AS i, CASE WHEN range < $shipments THEN range ELSE dice(range, 40, $shipments) END AS pick
+        FROM range($rows)
+    )
+)
+ORDER BY hash(i)
+"""
+_REPEATED_WINDOW_S = 90 * 86_400
+
 # Row i of the feed repeats row j: itself, the row above (an exact repeat in the file), or the row at its place in the
 # file of the day before (an exact repeat in a later file). Of each j: its day, its shipment (born on one of the last
 # ten days), its kind, and so its cells. A late row (kind below 5) tells of an earlier day. A correction (below 15) is
@@ -151,6 +173,27 @@ def big_file(path: Path, rows: int, seed: int = 7, *, first: int = 0, ascending:
     query = _BIG.format(tracking=_ASCENDING if ascending else _TRACKING)
     with _connect(seed) as connection:
         _copy(connection, query, path, {**_pools(), "day": _day(path), "first": first, "rows": rows})
+
+
+def repeated_file(path: Path, rows: int, shipments: int, seed: int = 7) -> None:
+    """Write one file whose keys repeat, about 120 bytes a row, its addresses quoted because of their commas.
+
+    The rows of a shipment have different times, so that which is the newest does not depend on their order.
+
+    Args:
+        path: Its name holds the file's date as `yyyy_mm_dd`; all events are on the 90 days before.
+        rows: Of the file.
+        shipments: How many different ones, at most `rows`; `rows - shipments` is below 7 million.
+        seed: Other seeds give other cells.
+
+    Raises:
+        ValueError: No such date in the name, or the numbers do not fit.
+    """
+    if not 0 <= rows - shipments < _REPEATED_WINDOW_S:
+        raise ValueError(f"{rows} rows of {shipments} shipments cannot be made")
+    values = {"day": _day(path), "rows": rows, "shipments": shipments, "window_s": _REPEATED_WINDOW_S}
+    with _connect(seed) as connection:
+        _copy(connection, _REPEATED, path, {**_pools(), **values})
 
 
 def batch_file(path: Path, shipments: np.ndarray, seed: int, *, ascending: bool = False) -> None:

@@ -1,7 +1,7 @@
 """The tables that `bench.upsert` measures on: built once for a size, copied by links, compared at the end.
 
 A table is a folder. Kinds: `ordertrail`, a pipeline with its warehouse; `delta`, a plain Delta table, for delta-rs and
-Spark; `duckdb`, a database file.
+Spark; `duckdb`, a database file; `parquet`, one file, to compare with.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ def fingerprint(kind: str, table: Path) -> tuple[int, int]:
         elif kind == "delta":
             connection.register("rows", _reader(table))
             relation = "rows"
+        elif kind == "parquet":
+            relation = f"read_parquet('{table}')"
         cells = ", ".join(f"CAST({name} AS VARCHAR)" for name in COLUMN_TYPES)
         sql = f"SELECT count(*), coalesce(sum(CAST(hash({cells}) AS HUGEINT)), 0) FROM {relation}"
         rows, total = connection.execute(sql).fetchall()[0]
@@ -132,8 +134,9 @@ def _add_to_ordertrail(table: Path, feed: Path) -> None:
     config.write_text(CONFIG.replace('name = "orders"', 'name = "orders"\nsettle_s = 0.0'), encoding="utf-8")
     os.link(feed, table / "in" / feed.name)
     timed(_RUN, [str(config)])
-    # The vendors' files are of no use to a later pass.
-    shutil.rmtree(table / "archive")
+    # The vendors' files are of no use to a later pass; the archive's marker is.
+    for archived in (table / "archive").rglob("*.csv"):
+        archived.unlink()
 
 
 def _add_to_delta(table: Path, feed: Path) -> None:

@@ -192,11 +192,7 @@ class Bench:
             assert self._warm is not None
             found = self._warm.load(contender.warm, table, csv)
         else:
-            ours = contender.kind == "ordertrail"
-            run = timed_command(_run(table)) if ours else timed(PEER, [name, str(table), str(csv)])
-            found = _said(json.loads(run.output)) if ours else json.loads(run.output.splitlines()[-1])
-            others_mb = float(str(found.pop("other_process_peak_mb", 0.0)))
-            found |= {"whole_s": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb + others_mb}
+            found = process(name, table, csv)
         if contender.kind == "delta":
             tables.drop_old_files(table)
         return found
@@ -205,6 +201,24 @@ class Bench:
         prints = {name: tables.fingerprint(CONTENDERS[name].kind, bout.folder / name) for name in self._contenders}
         if len(set(prints.values())) > 1:
             raise RuntimeError(f"the tables are not the same: {prints}")
+
+
+def process(name: str, table: Path, csv: Path) -> dict[str, object]:
+    """One turn of a contender that is a process of its own.
+
+    Args:
+        name: Of `CONTENDERS`.
+        table: Its folder.
+        csv: The batch; ordertrail has it in its source folder already.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    ours = CONTENDERS[name].kind == "ordertrail"
+    run = timed_command(_run(table)) if ours else timed(PEER, [name, str(table), str(csv)])
+    found = _said(json.loads(run.output)) if ours else json.loads(run.output.splitlines()[-1])
+    others_mb = float(str(found.pop("other_process_peak_mb", 0.0)))
+    return found | {"whole_s": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_mb + others_mb}
 
 
 def _run(table: Path) -> list[str]:

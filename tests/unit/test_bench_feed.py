@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from bench import chart, tables, upsert
-from bench.feed import batch_file, big_file
+from bench import chart, cold_batch, repeated_keys, tables, upsert
+from bench.feed import batch_file, big_file, repeated_file
 
 BASE_ROWS = 1000
 
@@ -118,3 +118,43 @@ def test_the_chart_is_svg_with_a_bar_a_row_to_scale() -> None:
 
 def test_sizes_are_read_with_their_units() -> None:
     assert upsert.sizes("1k,100k,10m,50") == [1000, 100_000, 10_000_000, 50]
+
+
+def test_keys_repeat_as_often_as_said_and_never_at_one_time(tmp_path: Path) -> None:
+    path = tmp_path / "order_tracking_2026_11_23.csv"
+    repeated_file(path, 2000, 1280)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), len({row["tracking_num"] for row in rows})) == (2000, 1280)
+    assert len({(row["tracking_num"], row["last_update_timestamp"]) for row in rows}) == 2000
+    assert all("," in row["address"] for row in rows)
+    assert keys(path) != sorted(keys(path))
+    with pytest.raises(ValueError, match="cannot be made"):
+        repeated_file(path, 10, 11)
+
+
+def test_the_bench_of_repeated_keys_compares_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated_keys, "NOT_RACY_S", 0.0)
+    found = repeated_keys.measure(tmp_path, 400, 256, rounds=1)
+    assert {"ordertrail_run", "duckdb_history_and_newest", "duckdb_bare_copy"} <= set(found)
+    monkeypatch.setattr(tables, "fingerprint", lambda kind, path: (256, len(kind)))
+    with pytest.raises(RuntimeError, match="the newest rows are"):
+        repeated_keys.Contest(tmp_path, 400, 256).compare()
+
+
+@pytest.mark.slow
+def test_the_bench_of_the_cold_batch_measures_both_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_batch, "NOT_RACY_S", 0.0)
+    found = cold_batch.measure(tmp_path, 2000, 100, rounds=1)
+    assert {"cold", "warm", "cold_delta_rs_to_ordertrail", "cold_to_warm"} <= set(found)
+
+
+def test_figures_of_the_cold_batch_are_medians() -> None:
+    def runs(*seconds: float) -> list[dict[str, object]]:
+        return [{"whole_s": s, "load_s": s / 2, "peak_mb": 100.0} for s in seconds]
+
+    cold = {"ordertrail": runs(4, 5, 90), "delta_rs_merge": runs(10, 10, 1)}
+    warm = {"ordertrail": runs(1, 2, 2), "delta_rs_merge": runs(10, 10, 10)}
+    found = cold_batch.figures({"cold": cold, "warm": warm})
+    assert (found["cold_delta_rs_to_ordertrail"], found["warm_delta_rs_to_ordertrail"]) == (2.0, 5.0)
+    assert found["cold_to_warm"] == 2.5
