@@ -143,6 +143,26 @@ def test_a_file_that_cannot_be_read_waits_alone(
     assert (house.run().rows.inserted, house.left()) == (1, [])
 
 
+@pytest.mark.parametrize("aside_bytes", [0, 64 << 20])
+def test_a_file_whose_disk_fails_while_it_is_read_waits_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch, aside_bytes: int
+) -> None:
+    """Its error is not the tables', whoever of those that read it meets it first."""
+    monkeypatch.setattr(pipeline, "HASH_ASIDE_BYTES", aside_bytes)
+    open_regular = FileOps.open_regular
+
+    def bad_sectors(ops: FileOps, entry: Entry) -> int | None:
+        # The first page of a process's memory cannot be read: EIO.
+        return os.open("/proc/self/mem", os.O_RDONLY) if entry.name == dated(20) else open_regular(ops, entry)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(FileOps, "open_regular", bad_sectors)
+        report = house.run()
+    assert (set(house.target()), house.left()) == ({("B",)}, [ACME])
+    assert told(report, f"{ACME}: cannot read {ACME}: {os.strerror(errno.EIO)}")
+    assert (house.run().rows.inserted, house.left()) == (1, [])
+
+
 def test_what_waits_for_long_is_told_until_it_goes(house: House) -> None:
     house.drop("ORDER.CSV", b"x")
     assert not house.run().needs_person

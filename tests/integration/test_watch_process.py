@@ -176,8 +176,9 @@ def test_files_are_loaded_when_closed_or_moved_in_and_the_service_ends_in_good_o
     assert "Traceback" not in world.logs()
 
 
-def test_a_file_that_is_kept_open_is_not_loaded_before_it_is_closed(world: World) -> None:
-    service = world.started(settle_s=0.2, interval_s=0.2)
+@pytest.mark.parametrize("switches", [(), ("deaf",)], ids=["events", "no events"])
+def test_a_file_that_is_kept_open_is_not_loaded_before_it_is_closed(world: World, switches: tuple[str, ...]) -> None:
+    service = world.started(*switches, settle_s=0.2, interval_s=0.2)
     with (world.source / "order_tracking_2026_11_20.csv").open("w") as file:
         file.write(HEADER + row(1) + row(2)[:9])
         file.flush()

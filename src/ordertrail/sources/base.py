@@ -106,7 +106,7 @@ class Source(Protocol):
         """Open for reading, at the first byte. Follows no symbolic link and never waits for a pipe.
 
         Raises:
-            FileChangedError: It vanished or is no longer a regular file.
+            FileChangedError: It vanished or is no longer a regular file. Reads raise it where they fail.
         """
 
     def sha256(self, path: str) -> str:

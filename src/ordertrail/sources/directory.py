@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ordertrail.config import Config
 from ordertrail.errors import FileChangedError, OrdertrailError
@@ -35,6 +35,9 @@ from ordertrail.sources.names import (
 from ordertrail.sources.notes import Late, Notes, notes_path
 from ordertrail.sources.settling import Look, Sight, hashed, judge, looked, loose, same_file
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 MAX_OTHERS = 1000
 """Of so many files that no vendor takes, or that cannot be read, it is remembered since when they are there."""
 
@@ -47,6 +50,7 @@ ORPHAN = (
 )
 """Why a claim is told of; with the delivery's id."""
 
+_BUFFER_BYTES = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -126,11 +130,11 @@ class DirectorySource:
 
     def open(self, path: str) -> BinaryIO:
         """Open for reading; see `Source.open`."""
-        return self._open(path)
+        return BufferedReader(_Reading(self._descriptor(path), path), _BUFFER_BYTES)
 
     def sha256(self, path: str) -> str:
         """SHA-256 of the whole file; see `Source.sha256`."""
-        with self._open(path) as file, translating("read", path):
+        with os.fdopen(self._descriptor(path), "rb") as file, translating("read", path):
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def archive(self, manifest: Manifest, probe: Probe) -> ArchiveResult:
@@ -145,12 +149,12 @@ class DirectorySource:
         """Look at an archived file again; see `Source.look_again`."""
         return look_again(self.source, self.archive_root, late, now, probe, self.ops)
 
-    def _open(self, path: str) -> BufferedReader:
+    def _descriptor(self, path: str) -> int:
         with self._entry(path, "open") as entry:
             descriptor = self.ops.open_regular(entry)
         if descriptor is None:
             raise _gone(path)
-        return os.fdopen(descriptor, "rb")
+        return descriptor
 
     @contextmanager
     def _entry(self, path: str, action: str) -> Iterator[Entry]:
@@ -163,6 +167,30 @@ class DirectorySource:
                 yield Entry(folder, name)
             finally:
                 os.close(folder)
+
+
+class _Reading(FileIO):
+    """A file that is being read. What its disk fails with is the file's, not the tables': it drops out of the batch."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        super().__init__(descriptor, "rb")
+        self._path = path
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        with self._dropping_out():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with self._dropping_out():
+            return super().readall()
+
+    @contextmanager
+    def _dropping_out(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"cannot read {clean_name(self._path)}: {error.strerror or error}"
+            raise FileChangedError(message, hint="nothing to do: the next pass tries again") from error
 
 
 class _Walk:
