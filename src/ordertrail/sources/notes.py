@@ -47,8 +47,12 @@ class Late:
 
 
 def notes_path(config: Config) -> Path:
-    """Where the notes of a pipeline are: beside its lock."""
-    return config.warehouse / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.target}.notes"
+    """Where the notes of a pipeline are: beside its lock; where the tables have names, beside what was archived.
+
+    The warehouse is then a folder of the driver, which need not be there in the next pass.
+    """
+    folder = config.archive if config.by_name else config.warehouse
+    return folder / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.target}.notes"
 
 
 def _boot_id() -> str:
@@ -137,7 +141,7 @@ class Notes:
             return
         same_boot = body["boot"] == _boot_id()
         now_s = self.clock()
-        looks = {path: _look(found, now_s if same_boot else None) for path, found in _members(body["looks"]).items()}
+        looks = {path: _look(found, now_s, same_boot) for path, found in _members(body["looks"]).items()}
         waiting = [from_json(str(text))[0] for text in _list(body["waiting"])]
         late = [_late(_members(found)) for found in _list(body["late"])]
         self.looks = looks
@@ -150,15 +154,16 @@ def _written(value: Look | Late) -> dict[str, object]:
     return {name: member.isoformat() if isinstance(member, datetime) else member for name, member in body.items()}
 
 
-def _look(found: object, now_s: float | None) -> Look:
-    """A look; of its rest only when it was measured by the clock that is `now_s` now, None for another one."""
+def _look(found: object, now_s: float, same_clock: bool) -> Look:
+    """A look. One that was made by another clock than that of `now_s` begins its rest now."""
     body = _members(found)
     first_seen = datetime.fromisoformat(str(body["first_seen"])).astimezone(UTC)
-    since_s = float(str(body["since_s"]))
-    if now_s is None or since_s > now_s or body["identity"] is None:
+    if body["identity"] is None:
         return Look(first_seen)
+    since_s = min(float(str(body["since_s"])), now_s) if same_clock else now_s
     sha256 = None if body["sha256"] is None else str(body["sha256"])
-    return Look(first_seen, _identity(body["identity"]), since_s, bool(body["restless"]), sha256)
+    hashes = int(str(body["hashes"]))
+    return Look(first_seen, _identity(body["identity"]), since_s, bool(body["restless"]), sha256, hashes)
 
 
 def _late(body: Mapping[str, object]) -> Late:

@@ -34,10 +34,11 @@ class Look:
 
     Attributes:
         first_seen: When it was first seen to wait; aware UTC.
-        identity: At the last look; None when nobody takes it, or after the machine was started again.
+        identity: At the last look; None when nobody takes it.
         since_s: Since when it is unchanged, by the monotonic clock, in seconds.
         restless: At the last look only inode or ctime were others than before: some mounts make them up each time.
         sha256: Of a restless file at the last look.
+        hashes: So many looks in a row have found this hash.
     """
 
     first_seen: datetime
@@ -45,6 +46,7 @@ class Look:
     since_s: float = 0.0
     restless: bool = False
     sha256: str | None = None
+    hashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ def looked(before: Look | None, identity: FileIdentity, at_s: float, now: dateti
 
 def hashed(look: Look, before: Look | None, sha256: str, at_s: float) -> Look:
     """A restless file's look with its hash: it rests since the first look with this one."""
-    known = before is not None and before.sha256 == sha256
-    return replace(look, sha256=sha256, since_s=look.since_s if known else at_s)
+    if before is not None and before.sha256 == sha256:
+        return replace(look, hashes=before.hashes + 1)
+    return replace(look, sha256=sha256, hashes=1, since_s=at_s)
 
 
 def judge(sight: Sight, look: Look, at_s: float, now_ns: int, settle_s: float) -> Verdict:
@@ -118,9 +121,11 @@ def judge(sight: Sight, look: Look, at_s: float, now_ns: int, settle_s: float) -
     assert look.identity is not None
     rested_s = at_s - look.since_s
     if look.restless:
-        # Two equal hashes: `since_s` is that of the first.
-        seen_twice = look.sha256 is not None and at_s > look.since_s
-        return Verdict() if seen_twice and rested_s >= settle_s else Verdict(NOT_SETTLED, max(0.0, settle_s - rested_s))
+        return (
+            Verdict()
+            if look.hashes > 1 and rested_s >= settle_s
+            else Verdict(NOT_SETTLED, max(0.0, settle_s - rested_s))
+        )
     if sight.closed:
         return Verdict()
     if sight.opened and sight.written is None and rested_s < HOLD_S:
