@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ordertrail.config import Config
-from ordertrail.errors import SourceError, StorageError
+from ordertrail.errors import OrdertrailError, SourceError, StorageError, TableError
 from ordertrail.model import Probe
 from ordertrail.rules.belonging import (
     Marker,
@@ -134,6 +134,22 @@ def refuse_lost_tables(config: Config) -> None:
         Belonging(config).refuse_beginning()
 
 
+def no_tables_yet(config: Config) -> OrdertrailError:
+    """What to tell who asks for tables that are not there: no pass has run yet, or their disk is not mounted.
+
+    Args:
+        config: Of the pipeline.
+    """
+    try:
+        refuse_lost_tables(config)
+    except StorageError as error:
+        return error
+    except SourceError:
+        pass  # a pass would say so
+    root = config.table_path(config.tables.target)
+    return TableError(f"there is no Delta table in {root}", hint="run a pass first: ordertrail run")
+
+
 def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir(), reverse=True)
@@ -189,7 +205,11 @@ class Belonging:
         config, archive, source = self._config, self._archive, self._source
         archived_files = archive is None and holds_archived(config.archive)
         judged = beginning(config.name, archive, source, archived_files=archived_files)
-        place = f"{config.catalog}.{config.schema}" if config.by_name else str(config.table_path("").parent)
+        place = (
+            f"{config.catalog}.{config.schema}"
+            if config.by_name
+            else str(config.table_path(config.tables.target).parent)
+        )
         match judged:
             case "tables gone":
                 raise StorageError(

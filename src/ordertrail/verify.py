@@ -28,7 +28,7 @@ from ordertrail.engines.embedded_schema import require_agreement
 from ordertrail.engines.session import Session, others_on, tables_of
 from ordertrail.engines.whole import error_of, read_whole, standings_of
 from ordertrail.errors import ConfigError, StorageError, TableError
-from ordertrail.markers import read_marker
+from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql
@@ -86,11 +86,12 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
 
     Raises:
         TableError: No pass has run yet: there is no table.
+        StorageError: There is none though there should be: the disk is not mounted.
     """
     config = placed(config)
     tables = tables_of(config)
     if not any(table.log.exists() for table in tables.all):
-        raise TableError(f"there is no Delta table in {tables.target.root}", hint="run a pass first: ordertrail run")
+        raise no_tables_yet(config)
     progress(_READABLE)
     try:
         read_whole(config)

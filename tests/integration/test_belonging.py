@@ -12,6 +12,7 @@ from ordertrail import markers
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.markers import MARKER, begin_anew, read_marker
 from ordertrail.rules.belonging import Marker
+from ordertrail.status import Reader, status_of
 from ordertrail.verify import verify
 from tests.feeds import cells, csv_bytes
 from tests.harness import House, open_house, without_fsync
@@ -85,6 +86,11 @@ def test_a_warehouse_that_is_not_mounted_is_no_first_run(house: House, tmp_path:
     if mount_point:
         warehouse.mkdir()
     refused(house, StorageError, "the tables of pipeline orders are not in", "is the disk mounted", "init --anew")
+    for ask in (status_of, verify, Reader):
+        with pytest.raises(
+            StorageError, match=rf"are not in {warehouse}/incremental_load/default, .*is the disk mounted"
+        ):
+            ask(house.config)
     if mount_point:
         warehouse.rmdir()
     (tmp_path / "away").rename(warehouse)

@@ -12,6 +12,7 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, read_snapshot
 from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
+from ordertrail.markers import no_tables_yet
 from ordertrail.rules.losses import ROLES, Loss, Standing, loss
 from ordertrail.rules.tables import APP_ID
 
@@ -127,11 +128,11 @@ def read_whole(config: Config) -> dict[str, Snapshot]:
 
     Raises:
         TableError: As `look`; or no pass has run yet.
+        StorageError: There are no tables though there should be: the disk is not mounted.
     """
     found = look(config)
-    for role, root in places_of(config).items():
-        if role not in found:
-            raise TableError(f"there is no Delta table in {root}", hint="run a pass first: ordertrail run")
+    if len(found) < len(places_of(config)):
+        raise no_tables_yet(config)
     return found
 
 
