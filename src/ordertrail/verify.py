@@ -25,6 +25,7 @@ from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_schema import require_agreement
+from ordertrail.engines.ledger import batches_of_nothing
 from ordertrail.engines.session import Session, others_on, tables_of
 from ordertrail.engines.whole import error_of, read_whole, standings_of
 from ordertrail.errors import ConfigError, StorageError, TableError
@@ -291,6 +292,9 @@ def _batches(proof: _Proof) -> _Finding:
     if staged > proof.done + 1:
         wrong.append(f"batch {staged} is staged, but the last one with the done mark is {proof.done}")
     numbers = f"SELECT batch FROM {proof.rows(proof.session.tables.deliveries)}"
+    if proof.number(f"SELECT count(DISTINCT batch) FROM ({numbers})") < proof.done:
+        nothing = batches_of_nothing(proof.session.tables.deliveries.log.backwards(), app_id)
+        numbers += f" UNION ALL SELECT unnest(CAST({nothing} AS BIGINT[]))"
     gaps, more = proof.texts(
         f"SELECT format('{ledger} has no delivery of batch {{}}', n) FROM range(1, {proof.done} + 1) r(n) "
         f"WHERE n NOT IN ({numbers}) UNION ALL SELECT DISTINCT format('{ledger} has a delivery of batch {{}}, "

@@ -159,7 +159,7 @@ def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts])
         small.unlink()
     total = rows.num_rows + sum(file.rows or 0 for file in remove)
     session.probe("deliveries.files")
-    info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts)}
+    info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts), "deliveries": rows.num_rows}
     change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove, info)
     version = table.commit(base, change)
     session.probe("deliveries.committed")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -98,8 +100,25 @@ def read_staged(session: Session) -> Batch:
         rows = _manifests(session)
     snapshot = session.tables.stage.snapshot()
     if not rows:
-        raise TableError("the stage holds no delivery", hint="restore orders_stage to the version of its last txn")
+        return _batch_of_nothing(session, snapshot.txns[session.app_id])
     return staged_batch(snapshot.txns[session.app_id], [str(row[0]) for row in rows])
+
+
+def _batch_of_nothing(session: Session, number: int) -> Batch:
+    """The batch of a stage in which Spark's executors left no row: every file changed while they read it.
+
+    Raises:
+        TableError: The stage had rows when it was committed; somebody took them out.
+    """
+    table = session.tables.stage
+    version = table.version_of(session.app_id, number)
+    if version is not None:
+        staged = scan_sql(session.con, table.snapshot(version), stage_columns(session.config.contract))
+        if session.run(f"SELECT count(*) FROM {staged}")[0][0] == 0:
+            return Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
+    raise TableError(
+        "the stage holds no delivery", hint=f"restore {table.root.name} to the version of its last txn, {version}"
+    )
 
 
 def _manifests(session: Session) -> list[tuple[object, ...]]:

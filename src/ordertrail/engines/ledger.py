@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from ordertrail.delta.actions import Json
+from ordertrail.delta.said import said_by
 from ordertrail.errors import ForeignChangeError
 from ordertrail.rules.tables import APP_ID
 
@@ -64,3 +66,14 @@ def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]]) -> tuple[
                 "history; ordertrail rebuild makes it that again"
             )
     return tuple(warnings)
+
+
+def batches_of_nothing(commits: Iterable[tuple[int, Sequence[Mapping[str, Json]]]], app_id: str) -> list[int]:
+    """The batches that were recorded without a delivery: every file changed while executors read it.
+
+    Args:
+        commits: Of the deliveries table, as far as its log has them, each with its version.
+        app_id: Of the pipeline.
+    """
+    said = [said_by(actions) for _, actions in commits]
+    return [int(str(one["batch"])) for one in said if one.get("app") == app_id and one.get("deliveries") == 0]

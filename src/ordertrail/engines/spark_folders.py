@@ -61,10 +61,6 @@ class FolderEngine(EmbeddedEngine):
         fresh = [c.identity.size_bytes for c in request.candidates if c.number not in request.duplicates]
         return super().stage(request) if is_small(self._session.config, fresh) else self._cluster.stage(request)
 
-    def staged(self) -> Batch:
-        """See `Engine.staged`. Executors may have staged nothing at all, which only `SparkEngine` takes for a batch."""
-        return self._cluster.staged()
-
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
         return super().load(batch) if is_small_batch(self._session.config, batch) else self._cluster.load(batch)
