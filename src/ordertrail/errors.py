@@ -25,6 +25,7 @@ known to be transient is terminal.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -105,9 +106,19 @@ class QuarantineError(OrdertrailError):
 
 
 class TableError(OrdertrailError):
-    """A Delta table is missing, damaged or not one of this pipeline."""
+    """A Delta table is missing, damaged or not one of this pipeline.
+
+    Args:
+        message: As of `OrdertrailError`.
+        hint: As of `OrdertrailError`.
+        path: The file of the table that is damaged or gone, where it is one file.
+    """
 
     code = "E_TABLE"
+
+    def __init__(self, message: str, *, hint: str = "", path: Path | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
 
 
 class UnsupportedTableError(TableError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import stat
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,12 @@ from ordertrail.model import Vendor
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.planning import Candidate, delivery_number
 from ordertrail.rules.tables import DELIVERIES
+from ordertrail.scratch import scratch_folder
 
 SHOWN = 10
 """How many deliveries of one kind are named."""
 
-_SCRATCH = ".ordertrail-rebuild-"
+_LEFT = ".ordertrail-rebuild-*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,16 @@ def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[
     progress("looking at the archived files")
     past = [one for one in read_past(session, deliveries) if one.batch <= done]
     found = _find(config, past, _same_bytes(session, deliveries))
-    for left in config.warehouse.glob(f"{_SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    scratch = config.warehouse / f"{_SCRATCH}{uuid.uuid4().hex}"
-    (scratch / "spill").mkdir(parents=True)
-    try:
+    for left in config.warehouse.glob(_LEFT):
+        shutil.rmtree(left, ignore_errors=True)  # of rebuilds that were killed: only one runs at a time
+    with scratch_folder(config.warehouse, "rebuild") as scratch:
+        (scratch / "spill").mkdir(parents=True)
         with open_replay(config, session.app_id, scratch) as replay:
             read, kept, warnings = _chosen(replay, bases[0], past, found)
             _replay(replay, past, {one: _again(config, by_id, found[one]) for one, by_id in read.items()}, progress)
             counts = (len(read), len(kept))
             if dry_run:
-                rows = sum(one.accepted for one in past)
-                return HistoryReport(*counts, rows, None, (), tuple(warnings))
+                return HistoryReport(*counts, sum(one.accepted for one in past), None, (), tuple(warnings))
             progress("writing the history")
             rows = write_history(session, replay, bases[0], done)
             rejects, whole = write_rejects(session, replay, bases[1], done)
@@ -109,8 +107,6 @@ def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[
             if unread and not whole:
                 warnings.append(f"the rejects of {_listed([_name(one) for one in unread])} could not be had again")
             return HistoryReport(*counts, rows, rejects, tuple(notes), tuple(warnings))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _notes(session: Session, replay: Replay, past: Sequence[Past], done: int) -> list[str]:

@@ -19,6 +19,7 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_rebuild import Differences, Rebuild
 from ordertrail.engines.session import Session, others_on, tables_of
 from ordertrail.engines.stage_again import stage_again
+from ordertrail.engines.whole import cured
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.from_archive import HistoryReport, history_from_archive
 from ordertrail.lock import pipeline_lock
@@ -96,7 +97,7 @@ def rebuild(
     with pipeline_lock(config):
         con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
         try:
-            with ThreadPoolExecutor(max_workers=1) as pool, duckdb_errors("cannot rebuild the target"):
+            with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot rebuild the target"):
                 session = Session(config, con, pool, tables_of(config), "", probe)
                 history = None
                 if from_archive:

@@ -25,7 +25,7 @@ SPILL = ".ordertrail-spill"
 UNFINISHED_AGE_S = 3600.0
 """A small file that somebody was writing is left over after this long, in seconds."""
 
-_FOLDER = re.compile(r"\.ordertrail-(?:verify|maintain)-[0-9a-f]{32}")
+_FOLDER = re.compile(r"\.ordertrail-(?:verify|maintain|rebuild)-[0-9a-f]{32}")
 _FILE = re.compile(r"\.ordertrail(?:-.+\.(?:heartbeat|notes))?\.\d+(?:\.[0-9a-f]{8})?\.tmp|\.ordertrail-doctor-\w+")
 
 
@@ -48,7 +48,7 @@ def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
 
     Args:
         parent: An existing folder.
-        word: What it is for: `verify` or `maintain`.
+        word: What it is for: `verify`, `maintain` or `rebuild`.
     """
     folder = parent / f".ordertrail-{word}-{uuid.uuid4().hex}"
     descriptor: int | None = None

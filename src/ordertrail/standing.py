@@ -19,7 +19,7 @@ from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.whole import log_warnings
-from ordertrail.errors import OrdertrailError, StorageError
+from ordertrail.errors import OrdertrailError, StorageError, TableError
 from ordertrail.model import SET_ASIDE, State
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name, take
@@ -301,8 +301,8 @@ def _footer_rows(path: Path) -> int:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> StorageError:
-    what = f"the data file {path} is gone" if not path.exists() else f"cannot read {path}: {error}"
-    return StorageError(
-        what, hint="restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
-    )
+def _unreadable(path: Path, error: Exception) -> OrdertrailError:
+    hint = "restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
+    if path.exists():
+        return StorageError(f"cannot read {path}: {error}", hint=hint)
+    return TableError(f"the data file {path.name} of {path.parent.name} is not there", hint=hint, path=path)

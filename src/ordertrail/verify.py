@@ -6,33 +6,27 @@ batch that is under way. DuckDB computes and spills, so memory is bounded by `me
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ordertrail.config import Config
 from ordertrail.delta.footers import unfit_columns
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
-from ordertrail.delta.vectors import read_vector
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_schema import require_agreement
 from ordertrail.engines.ledger import batches_of_nothing
 from ordertrail.engines.session import Session, others_on, tables_of
-from ordertrail.engines.whole import error_of, read_whole, standings_of
+from ordertrail.engines.whole import FROM_ARCHIVE, error_of, read_whole, standings_of
 from ordertrail.errors import ConfigError, StorageError, TableError
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.cells import name_sql
+from ordertrail.rules.cells import name_sql, row_hash_sql
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
@@ -41,12 +35,13 @@ from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import claiming
 from ordertrail.standing import waiting_in
 from ordertrail.verify_archive import ArchivedFile, look_at_archive
+from ordertrail.verify_files import file_faults, reader_faults, vector_faults
 
 EXAMPLES = 10
 """How many examples of one fault a check names."""
 
-
 _LOOKS = 10
+_SPOILT = "delete the damaged checkpoints, and _last_checkpoint beside each: the logs are whole without them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +73,13 @@ class VerifyReport:
         return all(check.ok for check in self.checks)
 
 
-def verify(config: Config, progress: Callable[[str], None] = no_probe) -> VerifyReport:
+def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archive: bool = False) -> VerifyReport:
     """Check the tables of a pipeline.
 
     Args:
         config: Of the pipeline.
         progress: Called with the name of each check before it is made.
+        archive: Compare the bytes of the archived files, too, by their SHA-256: reads the whole archive.
 
     Raises:
         TableError: No pass has run yet: there is no table.
@@ -101,7 +97,7 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe) -> Verify
             closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
-            proof = _Proof(Session(config, con, pool, tables, "", no_probe))
+            proof = _Proof(Session(config, con, pool, tables, "", no_probe), archive)
             checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
             for name, prove in _CHECKS:
                 progress(name)
@@ -124,9 +120,10 @@ class _Finding:
 class _Proof:
     """The five tables as of the last batch with the done mark."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, archive: bool) -> None:
         self.session = session
         self.config = session.config
+        self.archive = archive
         tables = session.tables
         # From the last table that a batch writes to the first: a pass that runs meanwhile is only ahead in the others.
         # When it has finished a batch meanwhile, look again.
@@ -193,51 +190,27 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
 
 
 def _files(proof: _Proof) -> _Finding:
-    wrong, count = [], 0
-    for snapshot in proof.standing:
-        name = snapshot.root.name
-        for file in snapshot.files.values():
-            path = snapshot.path_of(file)
-            count += 1
-            if not path.is_file():
-                wrong.append(f"{name} lacks its data file {path.name}")
-            elif path.stat().st_size != file.size_bytes:
-                wrong.append(
-                    f"{name}: the data file {path.name} has {path.stat().st_size} bytes, not {file.size_bytes}"
-                )
+    count, wrong = file_faults(proof.standing)
     hint = f"{_files_hint(proof, wrong)}; nobody may delete in there"
-    spoilt = [str(path) for snapshot in proof.snapshots.values() for path in snapshot.passed_over]
-    if spoilt and not wrong:
-        hint = "delete these checkpoints, and _last_checkpoint beside each: the logs are whole without them"
-    wrong += [f"the checkpoint {path} is damaged" for path in spoilt]
-    return _Finding(f"{count} data files", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+    spoilt = [f"the checkpoint {path} is damaged" for one in proof.snapshots.values() for path in one.passed_over]
+    return _some_wrong(f"{count} data files", wrong + spoilt, _SPOILT if spoilt and not wrong else hint)
 
 
 def _vectors(proof: _Proof) -> _Finding:
-    """Each vector is read whole; each data file that has one is as long as the log says, so that its rows fit it."""
-    wrong, count = [], 0
-    for snapshot in proof.standing:
-        name = snapshot.root.name
-        for file in snapshot.files.values():
-            if file.deletion_vector is None:
-                continue
-            count += 1
-            try:
-                marked = read_vector(snapshot.root, json.loads(file.deletion_vector))
-                path = snapshot.path_of(file)
-                rows = _footer_rows(path) if path.is_file() else None
-            except (TableError, StorageError) as error:
-                wrong.append(f"{name}: {error.message}")
-                continue
-            except (OSError, pa.ArrowException) as error:
-                wrong.append(f"{name}: the data file {file.path} cannot be read: {error}")
-                continue
-            if rows is not None and file.rows != rows:
-                wrong.append(f"{name}: the data file {file.path} has {rows} rows, by the log {file.rows}")
-            if rows is not None and len(marked) and marked[-1] >= rows:
-                wrong.append(f"{name}: a vector marks row {marked[-1]} of {file.path}, which has {rows} rows")
-    hint = _files_hint(proof, wrong)
-    return _Finding(f"{count} vectors", wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+    count, wrong = vector_faults(proof.standing)
+    return _some_wrong(f"{count} vectors", wrong, _files_hint(proof, wrong))
+
+
+def _readers(proof: _Proof) -> _Finding:
+    stage = proof.session.tables.stage.root
+    rows, wrong = reader_faults(snapshot for snapshot in proof.standing if snapshot.root != stage)
+    counted = f"{rows} rows read by delta-rs, each cell in its declared type"
+    spoilt = any(snapshot.passed_over for snapshot in proof.standing)
+    return _some_wrong(counted, wrong, _SPOILT if spoilt else _files_hint(proof, wrong))
+
+
+def _some_wrong(counted: str, wrong: list[str], hint: str) -> _Finding:
+    return _Finding(counted, wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
 
 
 def _schemas(proof: _Proof) -> _Finding:
@@ -251,25 +224,25 @@ def _schemas(proof: _Proof) -> _Finding:
         wrong, hint = [error.message, *wrong], error.hint
     if others := others_on(proof.target, proof.config.contract):
         note += f"; columns of others: {', '.join(column.name for column in others)}"
-    more = max(0, len(wrong) - EXAMPLES)
-    return _Finding(f"{sum(len(s.files) for s in looked_at)} data files{note}", wrong[:EXAMPLES], hint, more)
-
-
-def _footer_rows(path: Path) -> int:
-    with pq.ParquetFile(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def _only_target(proof: _Proof, wrong: Sequence[str]) -> bool:
-    """Whether all that is wrong is wrong with the target; each text begins with the name of its table."""
-    return {one.partition(" ")[0].rstrip(":") for one in wrong} == {proof.target.root.name}
+    return _some_wrong(f"{sum(len(s.files) for s in looked_at)} data files{note}", wrong, hint)
 
 
 def _files_hint(proof: _Proof, wrong: Sequence[str]) -> str:
-    """What to do about files that are damaged or gone."""
+    """What to do about files that are damaged or gone; each text begins with the name of its table."""
     if _only_target(proof, wrong):
         return "run ordertrail rebuild: it writes the target anew from the history"
+    tables = proof.session.tables
+    if _tables_in(wrong) <= {table.root.name for table in (tables.target, tables.history, tables.rejects)}:
+        return f"restore these files from a backup, or run {FROM_ARCHIVE}"
     return "restore these files from a backup, or the table to a version from before them"
+
+
+def _only_target(proof: _Proof, wrong: Sequence[str]) -> bool:
+    return _tables_in(wrong) == {proof.target.root.name}
+
+
+def _tables_in(wrong: Sequence[str]) -> set[str]:
+    return {one.partition(" ")[0].rstrip(":") for one in wrong}
 
 
 def _batches(proof: _Proof) -> _Finding:
@@ -339,8 +312,27 @@ def _history(proof: _Proof) -> _Finding:
         f"FROM ({history}) GROUP BY ALL) h USING (id, outcome) "
         "WHERE coalesce(w.n, 0) <> coalesce(h.n, 0)"
     )
-    hint = f"{names.history} is append only: restore it to the version before somebody changed it"
+    hint = _append_only(names.history)
     return _Finding(f"{proof.number(f'SELECT count(*) FROM ({history})')} rows", wrong, hint, more)
+
+
+def _hashes(proof: _Proof) -> _Finding:
+    """Rows that we wrote; the target's are compared with them, cell by cell, by the fold."""
+    hashed = row_hash_sql({name: name_sql(name) for name in (*proof.config.contract.names, "_rescued")})
+    rows = (
+        f"SELECT _delivery_id, _file_row, _row_hash IS DISTINCT FROM {hashed} AS differs "
+        f"FROM {proof.rows(proof.session.tables.history)} WHERE _row_hash IS NOT NULL"
+    )
+    wrong, more = proof.texts(
+        "SELECT format('row {} of delivery {} is not as it was written', _file_row, _delivery_id) "
+        f"FROM ({rows}) WHERE differs"
+    )
+    hint = _append_only(proof.config.tables.history)
+    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rows})')} rows", wrong, hint, more)
+
+
+def _append_only(name: str) -> str:
+    return f"{name} is append only: restore it to the version before somebody changed it, or run {FROM_ARCHIVE}"
 
 
 def _rejects(proof: _Proof) -> _Finding:
@@ -353,7 +345,7 @@ def _rejects(proof: _Proof) -> _Finding:
         f"FULL JOIN (SELECT delivery_id AS id, count(DISTINCT file_row) AS n FROM ({rejects}) GROUP BY ALL) r "
         "USING (id) WHERE state IS NULL OR (state = 'loaded' AND coalesce(r.n, 0) <> w.n)"
     )
-    hint = f"{names.rejects} is append only: restore it to the version before somebody changed it"
+    hint = _append_only(names.rejects)
     return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rejects})')} rejects", wrong, hint, more)
 
 
@@ -407,15 +399,16 @@ def _archived(proof: _Proof) -> _Finding:
     )
     files = [ArchivedFile(str(n), None if a is None else str(a), int(str(s)), str(h)) for n, a, s, h in rows]
     shared = len(marker.owners) > 1 if (marker := read_marker(proof.config.archive)) is not None else False
-    found = look_at_archive(proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done))
+    found = look_at_archive(
+        proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done), hashed=proof.archive
+    )
     hint = (
         "if a writer was late, ordertrail run takes its file back into the source as the next delivery; else restore "
         "these files from a backup: they are what a rebuild from the archive and a replay would read"
     )
     claims = [one.file_name for one in waiting_in(proof.config)[0] if claiming(one.file_name.rpartition("/")[2])]
     left = f"; {len(claims)} in the source under a claim: {', '.join(claims[:EXAMPLES])}, see status" if claims else ""
-    counted = found.counted + left
-    return _Finding(counted, found.changed[:EXAMPLES], hint, max(0, len(found.changed) - EXAMPLES))
+    return _some_wrong(found.counted + left, found.changed, hint)
 
 
 def _under_way(name: str, done: int) -> bool:
@@ -448,9 +441,11 @@ _CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
     ("every data file is there, with its size", _files),
     ("every deletion vector is there and fits its file", _vectors),
     ("every data file is what its table and the contract say", _schemas),
+    ("another reader reads every row", _readers),
     ("the batches follow each other without a gap", _batches),
     ("every parsed row has one outcome", _balance),
     ("the history has every accepted row", _history),
+    ("the rows of the history are as they were written", _hashes),
     ("the rejects have every rejected row", _rejects),
     ("each key stands once in the target", _keys),
     ("the target is the fold of the history", _fold),

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.vectors import write_vectors
 from ordertrail.errors import TableError
-from ordertrail.model import Vendor
+from ordertrail.model import Column, Vendor
 from ordertrail.rebuild import rebuild
 from ordertrail.verify import EXAMPLES, Check, VerifyReport, verify
 from tests.harness import House, open_house
@@ -27,6 +28,8 @@ DAY_20 = "order_tracking_2026_11_20.csv"
 READABLE = "the five tables can be read"
 FILES = "every data file is there, with its size"
 VECTORS = "every deletion vector is there and fits its file"
+READERS = "another reader reads every row"
+HASHES = "the rows of the history are as they were written"
 SCHEMAS = "every data file is what its table and the contract say"
 BATCHES = "the batches follow each other without a gap"
 BALANCE = "every parsed row has one outcome"
@@ -35,7 +38,9 @@ REJECTS = "the rejects have every rejected row"
 KEYS = "each key stands once in the target"
 FOLD = "the target is the fold of the history"
 ARCHIVED = "the archived files are in their place"
-ALL = [READABLE, FILES, VECTORS, SCHEMAS, BATCHES, BALANCE, HISTORY, REJECTS, KEYS, FOLD, ARCHIVED]
+ALL = [
+    READABLE, FILES, VECTORS, SCHEMAS, READERS, BATCHES, BALANCE, HISTORY, HASHES, REJECTS, KEYS, FOLD, ARCHIVED,
+]  # fmt: skip
 
 
 def line(key: str, status: str = "IN_TRANSIT", time: str = "2026-11-20 08:00:00", address: str = "X") -> str:
@@ -280,6 +285,11 @@ def damage_the_log(house: House) -> None:
     (house.table_path("history") / "_delta_log" / f"{1:020d}.json").unlink()
 
 
+def edit_history(house: House) -> None:
+    """A cell of a row that was accepted; all counts stay what they were."""
+    delta(house, "history").update(updates={"address": "'forged'"}, predicate="tracking_num = 'C'")
+
+
 def lose_a_table(house: House) -> None:
     shutil.rmtree(house.table_path("rejects"))
 
@@ -287,13 +297,13 @@ def lose_a_table(house: House) -> None:
 @pytest.mark.parametrize(
     ("damage", "names", "says"),
     [
-        (lose_a_file, {FILES, REJECTS}, "orders_rejects lacks its data file"),
-        (cut_a_file, {FILES, KEYS, FOLD}, "bytes, not"),
-        (lose_a_vector, {VECTORS, KEYS, FOLD}, "deletion_vector_"),
-        (spoil_a_vector, {VECTORS, KEYS, FOLD}, "deletion_vector_"),
-        (miscount_a_vector, {VECTORS, KEYS, FOLD}, "it marks 1 rows, not 2"),
-        (miscount_the_rows, {VECTORS}, "has 3 rows, by the log 4"),
-        (mark_a_row_that_is_not_there, {VECTORS, KEYS, FOLD}, "marks row 3 of"),
+        (lose_a_file, {FILES, READERS, REJECTS}, "orders_rejects lacks its data file"),
+        (cut_a_file, {FILES, SCHEMAS, READERS, KEYS, FOLD}, "bytes, not"),
+        (lose_a_vector, {VECTORS, READERS, KEYS, FOLD}, "deletion_vector_"),
+        (spoil_a_vector, {VECTORS, READERS, KEYS, FOLD}, "deletion_vector_"),
+        (miscount_a_vector, {VECTORS, READERS, KEYS, FOLD}, "it marks 1 rows, not 2"),
+        (miscount_the_rows, {VECTORS, READERS}, "has 3 rows, by the log 4"),
+        (mark_a_row_that_is_not_there, {VECTORS, READERS, KEYS, FOLD}, "marks row 3 of"),
         (double_a_key, {KEYS}, "key 007 stands 2 times"),
         (change_a_cell, {FOLD}, 'key 007: status is "LOST", by the history "DELIVERED"'),
         (null_a_cell, {FOLD}, 'key C: address is NULL, by the history "X"'),
@@ -302,6 +312,7 @@ def lose_a_table(house: House) -> None:
         (invent_a_key, {FOLD}, "key Z: the history does not know it"),
         (lose_history, {HISTORY}, "0 stale rows in orders_history, 1 by orders_deliveries"),
         (change_history, {HISTORY}, "2 updated rows in orders_history, 1 by orders_deliveries"),
+        (edit_history, {HASHES, FOLD}, "is not as it was written"),
         (lose_the_winner, {HISTORY, FOLD}, "0 updated rows in orders_history, 1 by orders_deliveries"),
         (lose_rejects, {REJECTS}, "0 rows in orders_rejects, 1 rejected by orders_deliveries"),
         (unbalance, {BALANCE}, "5 rows parsed, 4 rows with an outcome"),
@@ -309,7 +320,7 @@ def lose_a_table(house: House) -> None:
         (lose_a_loaded_delivery, {HISTORY, REJECTS, FOLD}, "0 by orders_deliveries"),
         (replace_the_target, {BATCHES}, "belongs to another pipeline"),
         (damage_the_log, {READABLE}, "lacks version 1"),
-        (lose_a_table, {READABLE}, "there is no Delta table"),
+        (lose_a_table, {READABLE}, "orders_rejects is not there"),
     ],
 )
 def test_damage_is_seen_named_and_comes_with_a_hint(
@@ -348,6 +359,45 @@ def test_a_damaged_target_is_cured_by_what_the_hint_says(house: House, damage: C
     assert failed(verify(house.config)) == {}
 
 
+def test_a_foreign_file_with_null_where_none_may_be_is_seen_as_its_readers_see_it(house: House) -> None:
+    """Our own reader takes columns by name and type, and would not stumble."""
+    path = only_file(house, "rejects")
+    rows = pq.read_table(path)
+    place = rows.schema.get_field_index("batch")
+    pq.write_table(rows.set_column(place, "batch", pa.nulls(rows.num_rows, pa.int64())), path)
+    entry = house.table_path("rejects") / "_delta_log" / f"{1:020d}.json"
+    actions = [json.loads(text) for text in entry.read_text().splitlines()]
+    for action in actions:
+        if action.get("add", {}).get("path") == path.name:
+            action["add"]["size"] = path.stat().st_size
+    entry.write_text("".join(json.dumps(action) + "\n" for action in actions))
+    assert "orders_rejects cannot be read by delta-rs" in failed(verify(house.config))[READERS].detail
+
+
+def test_the_archived_bytes_are_compared_when_asked_for(house: House) -> None:
+    path = house.config.archive / archived(house, "order_tracking_2026_11_21.csv")
+    path.write_bytes(path.read_bytes().replace(b"DELIVERED", b"IN_TRANSI"))
+    assert failed(verify(house.config)) == {}
+    (check,) = failed(verify(house.config, archive=True)).values()
+    assert check.name == ARCHIVED
+    assert "has SHA-256" in check.detail
+    assert path.name in check.detail
+
+
+def test_every_type_keeps_its_hash(tmp_path: Path) -> None:
+    """The hash that the row kernel gives is that of the stored cells, read again."""
+    kinds = ("bigint", "int", "double", "decimal(12,3)", "boolean", "date", "timestamp", "string")
+    house = open_house(tmp_path)
+    columns = (*house.config.contract.columns, *(Column(f"c{i}", kind) for i, kind in enumerate(kinds)))
+    house.config = replace(house.config, contract=replace(house.config.contract, columns=columns))
+    header = HEADER.rstrip() + "," + ",".join(f"c{i}" for i in range(len(kinds))) + ",extra\n"
+    row = line("A").rstrip() + ",-7,12,-0.0,12.340,yes,2026-01-02,2026-01-02T03:04:05.123456+01:00,\u00e4 ,x\n"
+    house.drop(DAY_20, header + row + line("B").rstrip() + ",,,1e300,,,,,,\n")
+    house.run()
+    assert len(house.rows("history")) == 2
+    assert failed(verify(house.config)) == {}
+
+
 def test_a_target_with_a_damaged_log_is_moved_away_and_rebuilt(house: House) -> None:
     target = house.table_path("target")
     (target / "_delta_log" / f"{1:020d}.json").unlink()
@@ -362,8 +412,13 @@ def test_a_target_with_a_damaged_log_is_moved_away_and_rebuilt(house: House) -> 
 
 
 def test_a_log_that_rebuild_cannot_cure_is_not_said_to_be(house: House) -> None:
+    """The history's comes out of the archive again, and nothing stands in for the deliveries."""
     damage_the_log(house)
-    assert all("rebuild" not in check.hint for check in failed(verify(house.config)).values())
+    (check,) = failed(verify(house.config)).values()
+    assert "ordertrail rebuild --history-from-archive" in check.hint
+    (house.table_path("deliveries") / "_delta_log" / f"{1:020d}.json").unlink()
+    (check,) = failed(verify(house.config)).values()
+    assert "rebuild" not in check.hint
 
 
 def test_examples_are_few_and_the_rest_is_counted(tmp_path: Path) -> None:

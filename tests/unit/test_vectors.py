@@ -221,12 +221,12 @@ def test_a_vector_that_marks_rows_the_file_does_not_have(tmp_path: Path) -> None
 # -- places ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_vector_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_missing_vector_is_a_table_error_that_names_the_cure(tmp_path: Path) -> None:
     descriptor = ours(tmp_path, 1)
     on_disk(tmp_path, descriptor).unlink()
-    with pytest.raises(StorageError, match=r"cannot read the deletion vector .*\.bin") as caught:
+    with pytest.raises(TableError, match=r"the deletion vector .*\.bin is not there") as caught:
         read_vector(tmp_path, descriptor)
-    assert "backup" in caught.value.hint
+    assert "ordertrail rebuild" in caught.value.hint
 
 
 @pytest.mark.parametrize("uri", [str, lambda path: path.as_uri(), lambda path: f"file:{path}"])

@@ -136,8 +136,8 @@ def query(frame: Frame, sql: str, max_rows: int, timeout_s: float) -> int:
     return 0
 
 
-@command()
-def verify(frame: Frame) -> int:
+@command(click.Option(["--archive"], is_flag=True, help="Read all archived files too, and compare their SHA-256."))
+def verify(frame: Frame, archive: bool) -> int:
     """Prove from the tables that nothing is lost or doubled.
 
     Exits with 3 when something is wrong, and says what to do.
@@ -147,5 +147,5 @@ def verify(frame: Frame) -> int:
 
     config = frame.config()
     with frame.busy("verifying") as progress:
-        report = prove(config, progress)
+        report = prove(config, progress, archive=archive)
     return frame.show(report, document.verify, render.verify, attention=not report.ok)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ ROW_BITS = 40
 """A row's position in a snapshot is `file_index << ROW_BITS | file_row_number`."""
 
 _ENGINE_INFO = "ordertrail"
+_DATA_FILE = re.compile(r"/[^\"'\n]*?\.parquet")
 _OF_ONE_COMMIT = frozenset({"actions", "rows", "files", "app", "batch", "run_id", "deliveries", "step"})
 """What a commit says of itself; the rest is handed on to the next one."""
 
@@ -315,7 +317,11 @@ def duckdb_errors(doing: str) -> Iterator[None]:
         raise StorageError(
             f"{doing}: {_first_line(error)}", hint="raise pipeline.memory_limit_mb or free disk space, then run again"
         ) from error
-    except duckdb.IOException as error:
+    except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError) as error:
+        if (path := _bad_file(error)) is not None:
+            raise _bad_file_error(doing, path) from error
+        if isinstance(error, duckdb.InvalidInputException):
+            raise TableError(f"{doing}: {_first_line(error)}", hint="run ordertrail verify") from error
         raise StorageError(f"{doing}: {_first_line(error)}", hint="see to the disk, then run again") from error
     except OSError as error:
         # Arrow raises it for files that it writes itself.
@@ -326,6 +332,24 @@ def duckdb_errors(doing: str) -> Iterator[None]:
         damaged = ".parquet" in str(error)
         hint = "run ordertrail verify" if damaged else "run again; if it stays, please report it with this message"
         raise TableError(f"{doing}: {_first_line(error)}", hint=hint) from error
+
+
+def _bad_file(error: Exception) -> Path | None:
+    """The data file that an error is about, when it is gone or no Parquet file; None where it may be read later."""
+    named = _DATA_FILE.search(f"{getattr(error, 'filename', '') or ''} {error}")
+    if named is None:
+        return None
+    path = Path(named[0])
+    return path if isinstance(error, duckdb.InvalidInputException) or not path.exists() else None
+
+
+def _bad_file_error(doing: str, path: Path) -> TableError:
+    what = "is damaged" if path.exists() else "is not there"
+    return TableError(
+        f"{doing}: the data file {path.name} of {path.parent.name} {what}",
+        hint="ordertrail verify names all files that are damaged or gone, and what cures each",
+        path=path,
+    )
 
 
 def _first_line(error: Exception) -> str:

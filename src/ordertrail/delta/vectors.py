@@ -32,6 +32,7 @@ FOLDER = "_dv"
 Rows = NDArray[np.int64]
 """Physical row numbers of one data file."""
 
+_CURE = "ordertrail rebuild writes the target anew from the history, without its deletion vectors"
 _MAGIC = struct.pack("<I", 1681511377)
 _FORMAT = b"\x01"
 _WORD = struct.Struct(">I")
@@ -220,10 +221,9 @@ def _payload(root: Path, path: Path, offset: Json, size: int) -> bytes:
     except ValueError as error:  # a zero byte in the path
         raise _damaged(root, what, str(error)) from None
     except OSError as error:
-        raise StorageError(
-            f"cannot read {what}: {error.strerror or error}",
-            hint=f"restore the file from a backup, or go back with RESTORE to a version of {root.name} without it",
-        ) from error
+        if isinstance(error, FileNotFoundError):
+            raise TableError(f"{what} is not there", hint=_CURE, path=path) from error
+        raise StorageError(f"cannot read {what}: {error.strerror or error}", hint="see to the disk") from error
     if kind != _FORMAT:
         raise _damaged(root, what, "it is not of version 1 of the format")
     if len(found) != size + 2 * _WORD.size or _WORD.unpack_from(found)[0] != size:
@@ -242,10 +242,7 @@ def _number(root: Path, what: str, descriptor: Mapping[str, Json], name: str) ->
 
 
 def _damaged(root: Path, what: str, why: str) -> TableError:
-    return TableError(
-        f"{what} is damaged: {why}",
-        hint=f"restore it from a backup, or go back with RESTORE to a version of {root.name} without it",
-    )
+    return TableError(f"{what} is damaged: {why}", hint=_CURE, path=root)
 
 
 def _to_z85(data: bytes) -> str:

@@ -6,9 +6,9 @@ record (`embedded_record`). This module opens the tables, knows where the last p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 
 from ordertrail.config import Config
@@ -26,7 +26,7 @@ from ordertrail.engines.embedded_schema import bring_up_to_date
 from ordertrail.engines.embedded_stage import read_staged, stage_batch
 from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.session import Session, app_id_of, archive_id, tables_of
-from ordertrail.engines.whole import log_errors, standings_of, whole_again
+from ordertrail.engines.whole import cured, log_errors, standings_of, whole_again
 from ordertrail.errors import TableError
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
@@ -77,22 +77,22 @@ class EmbeddedEngine:
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
-        with duckdb_errors("cannot read the deliveries"):
+        with self._errors("cannot read the deliveries"):
             return loaded_files(self._session, sizes_bytes)
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
-        with duckdb_errors("cannot stage the batch"):
+        with self._errors("cannot stage the batch"):
             return stage_batch(self._session, request)
 
     def staged(self) -> Batch:
         """See `Engine.staged`."""
-        with duckdb_errors("cannot read the stage"):
+        with self._errors("cannot read the stage"):
             return read_staged(self._session)
 
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
-        with duckdb_errors(f"cannot load batch {batch.number}"):
+        with self._errors(f"cannot load batch {batch.number}"):
             self._load = self.new_load(batch)
             return self._load.run()
 
@@ -100,12 +100,12 @@ class EmbeddedEngine:
         """See `Engine.record`."""
         if self._load is None or self._load.batch.number != batch.number:
             raise TableError(f"batch {batch.number} is not loaded", hint="load it first")
-        with duckdb_errors(f"cannot record batch {batch.number}"):
+        with self._errors(f"cannot record batch {batch.number}"):
             record_batch(self._session, self._load, counts)
 
     def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
         """See `Engine.archived`."""
-        with duckdb_errors("cannot note what is archived"):
+        with self._errors("cannot note what is archived"):
             mark_archived(self._session, batch, elsewhere)
         if self._session.index is not None:
             # The batch is done and readable: small runs of the index are merged now, so that the next one is quick.
@@ -122,6 +122,11 @@ class EmbeddedEngine:
     def new_load(self, batch: Batch) -> Load:
         """The load of a batch."""
         return Load(self._session, batch)
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        with cured(self._session.config), duckdb_errors(doing):
+            yield
 
     def _app_id(self) -> str | None:
         """The id that those of our tables that are there agree on; None when there is none yet."""

@@ -62,8 +62,30 @@ def cure_of_files(role: str) -> str:
             return f"{REBUILD} writes it anew from the history"
         case "history" | "rejects":
             return f"restore the file from a backup, or run {FROM_ARCHIVE}"
+        case "stage":
+            return (
+                "restore the file from a backup; or move the table's folder away, then run "
+                f"{REBUILD}: the next pass takes the batch from the source again"
+            )
         case _:
             return "restore the file from a backup"
+
+
+@contextmanager
+def cured(config: Config) -> Iterator[None]:
+    """Within: an error about a file of a table says what cures that table."""
+    try:
+        yield
+    except TableError as error:
+        role = None if error.path is None else role_of(config, error.path)
+        if role is None:
+            raise
+        raise type(error)(error.message, hint=cure_of_files(role), path=error.path) from error
+
+
+def role_of(config: Config, path: Path) -> str | None:
+    """The table that a file is of; None when it is of none."""
+    return next((role for role, root in places_of(config).items() if path.is_relative_to(root)), None)
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""What `ordertrail verify` says of the files of the tables: vectors that fit, and rows as another reader reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.vectors import read_vector
+from ordertrail.errors import StorageError, TableError
+
+
+def file_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
+    """See that every data file is there, with its size.
+
+    Returns:
+        How many there are, and what is wrong, each text beginning with the name of its table.
+    """
+    wrong, count = [], 0
+    for snapshot in tables:
+        name = snapshot.root.name
+        for file in snapshot.files.values():
+            path = snapshot.path_of(file)
+            count += 1
+            if not path.is_file():
+                wrong.append(f"{name} lacks its data file {path.name}")
+            elif (size_bytes := path.stat().st_size) != file.size_bytes:
+                wrong.append(f"{name}: the data file {path.name} has {size_bytes} bytes, not {file.size_bytes}")
+    return count, wrong
+
+
+def vector_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
+    """Read every vector whole, and see that its data file is as long as the log says, so that its rows fit it.
+
+    Returns:
+        How many vectors there are, and what is wrong, each text beginning with the name of its table.
+    """
+    wrong, count = [], 0
+    for snapshot in tables:
+        name = snapshot.root.name
+        for file in snapshot.files.values():
+            if file.deletion_vector is None:
+                continue
+            count += 1
+            try:
+                marked = read_vector(snapshot.root, json.loads(file.deletion_vector))
+                path = snapshot.path_of(file)
+                rows = _footer_rows(path) if path.is_file() else None
+            except (TableError, StorageError) as error:
+                wrong.append(f"{name}: {error.message}")
+                continue
+            except (OSError, pa.ArrowException) as error:
+                wrong.append(f"{name}: the data file {file.path} cannot be read: {error}")
+                continue
+            if rows is not None and file.rows != rows:
+                wrong.append(f"{name}: the data file {file.path} has {rows} rows, by the log {file.rows}")
+            if rows is not None and len(marked) and marked[-1] >= rows:
+                wrong.append(f"{name}: a vector marks row {marked[-1]} of {file.path}, which has {rows} rows")
+    return count, wrong
+
+
+def reader_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
+    """Read every cell of every row as somebody else would: with delta-rs, in the types that the tables declare.
+
+    Rows stream by; nothing is kept of them but their number.
+
+    Returns:
+        How many rows were read, and what is wrong, each text beginning with the name of its table.
+    """
+    from deltalake import DeltaTable, QueryBuilder
+
+    wrong, total = [], 0
+    for snapshot in tables:
+        name = snapshot.root.name
+        try:
+            table = DeltaTable(snapshot.root, version=snapshot.version)
+            found = QueryBuilder().register("t", table).execute("SELECT * FROM t")
+            rows = sum(batch.num_rows for batch in found)
+        except Exception as error:  # noqa: BLE001 - delta-rs raises bare ones
+            wrong.append(f"{name} cannot be read by delta-rs: {str(error).strip().partition(chr(10))[0]}")
+            continue
+        total += rows
+        if snapshot.live_rows not in (None, rows):
+            wrong.append(f"{name} has {rows} rows for delta-rs, by its log {snapshot.live_rows}")
+    return total, wrong
+
+
+def _footer_rows(path: Path) -> int:
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
