@@ -387,11 +387,13 @@ def test_status_before_the_first_pass_says_what_waits(pipeline: Call) -> None:
     assert sorted(Path.cwd().rglob("*")) == before
 
 
-def test_status_of_tables_that_are_gone_is_an_error(loaded: Call) -> None:
+def test_tables_that_are_gone_are_no_first_pass(loaded: Call) -> None:
     Path("data/warehouse").rename("elsewhere")
-    result = loaded("status")
-    assert result.exit_code == 1
-    assert "is the disk mounted" in result.stderr
+    for words in (["status"], ["deliveries"], ["track", "1Z1"], ["query", "SELECT 1"], ["verify"]):
+        result = loaded(*words)
+        assert result.exit_code == 1, words
+        assert "is the disk mounted" in result.stderr, words
+    assert not Path("data/warehouse").exists()
 
 
 def test_a_name_with_escapes_stays_text(pipeline: Call) -> None:

@@ -58,6 +58,13 @@ def test_two_columns_that_claim_one_are_a_quarantine(second: str) -> None:
     assert repr(second) in caught.value.message
 
 
+@pytest.mark.parametrize(("header", "may_be_absent"), [(("order_num", "at"), False), (("tracking_num", "at"), True)])
+def test_a_hint_offers_absent_only_where_the_config_takes_it(header: tuple[str, ...], may_be_absent: bool) -> None:
+    with pytest.raises(QuarantineError) as caught:
+        map_header(header, contract(), PLAIN)
+    assert ("absent" in caught.value.hint) == may_be_absent
+
+
 def test_absent_columns_may_be_missing_but_count_when_they_come() -> None:
     vendor = Vendor("acme", absent=("order_num",))
     layout = map_header(("tracking_num", "at"), contract(), vendor)

@@ -45,6 +45,13 @@ def max_columns(contract: Contract) -> int:
     return len(contract.columns) + MAX_UNKNOWN_COLUMNS
 
 
+def _alias_or_absent(name: str, contract: Contract) -> str:
+    """What to do about a missing column; key, event time and required columns cannot be absent."""
+    needed = {*contract.key, contract.order_by, *(column.name for column in contract.columns if column.required)}
+    absent = "" if name in needed else ", or list the column as absent"
+    return f"add an alias for the vendor{absent}, then copy the file back with cp -p"
+
+
 def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> Layout:
     """Find every contract column in a header, by its name or by one of the vendor's aliases.
 
@@ -64,7 +71,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             f"the file has no column {_listed(missing)}; its header is {_listed(header)}",
             rule="missing_column",
             column=missing[0],
-            hint="add an alias for the vendor, or list the column as absent, then copy the file back with cp -p",
+            hint=_alias_or_absent(missing[0], contract),
         )
     if len(unknown) > MAX_UNKNOWN_COLUMNS:
         raise QuarantineError(
