@@ -44,7 +44,7 @@ def test_other_cells_stay_as_they_are(text: str) -> None:
 
 
 def rejects(value: str) -> Rows:
-    row = ("acme", "a.csv", 5, "status", value, "cast", "no number", f"1,{value}")
+    row = ("acme", "a.csv", 5, 7, "status", value, "cast", "no number", f"1,{value}")
     return Rows(NAMES, (row,))
 
 
@@ -52,7 +52,7 @@ def test_the_file_is_marked_as_utf_8_and_reads_back() -> None:
     text = rejects_csv(rejects("Königs\x1b[31m, =1"), terminal=False)
     assert text.startswith("\ufeff")
     (row,) = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    assert (row["value"], row["file_row"]) == ("Königs\x1b[31m, =1", "5")
+    assert (row["value"], row["file_row"], row["file_line"]) == ("Königs\x1b[31m, =1", "5", "7")
 
 
 def test_a_terminal_gets_no_escapes_and_no_mark() -> None:
