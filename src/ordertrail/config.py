@@ -334,7 +334,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, object]:
         setting = known.get(variable)
         if setting is None:
             raise ConfigError(
-                f"environment: {variable} = {value!r}: there is no such setting",
+                f"environment: {variable} = {masked_value(variable, repr(value))}: there is no such setting",
                 hint=nearest(variable, [name for name in known if name], otherwise="unset it"),
             )
         try:

@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails
 
 from ordertrail.config_contract import Fail, nearest
 from ordertrail.config_template import SECTIONS, SETTINGS, toml_value
+from ordertrail.rules.secrets import masked_value
 
+_MAX_SHOWN = 60
 _LISTS = ("vendors", "contract.columns")
 
 
@@ -39,7 +41,7 @@ def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> No
     place = _locate(mistake["loc"], data)
     setting = next((one for one in SETTINGS if one.key == place.dotted), None)
     if mistake["type"] == "extra_forbidden":
-        fail(place.key, mistake["input"], "there is no such setting", _unknown_hint(place))
+        fail(place.key, _Shown(place.name, mistake["input"]), "there is no such setting", _unknown_hint(place))
     if setting is None:
         _report_section(place, mistake, fail)
     shown = toml_value(True if setting.example is None else setting.example)
@@ -47,6 +49,16 @@ def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> No
         fail(place.key, None, f"is missing: {setting.help}", f"add a line such as {setting.name} = {shown}")
     problem = "must be a finite number" if mistake["type"] == "finite_number" else f"must be {setting.type}"
     fail(place.key, mistake["input"], problem, f"write it such as {setting.name} = {shown}")
+
+
+class _Shown:
+    """The value of a setting that nobody knows, as a message shows it: a secret masked, and cut."""
+
+    def __init__(self, name: str, value: object) -> None:
+        self._text = masked_value(name, repr(value))
+
+    def __repr__(self) -> str:
+        return self._text if len(self._text) <= _MAX_SHOWN else f"{self._text[:_MAX_SHOWN]}…"
 
 
 def _report_section(place: _Place, mistake: ErrorDetails, fail: Fail) -> NoReturn:

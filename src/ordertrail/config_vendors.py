@@ -96,6 +96,9 @@ def _timezone(key: str, name: str, fail: Fail) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        if re.fullmatch("[A-Z]{2,5}", name):
+            problem = "is an abbreviation, and those mean other times in other places and seasons"
+            fail(key, name, problem, "name an IANA zone, such as America/Chicago, Europe/London or Asia/Kolkata")
         hint = nearest(name, zoneinfo.available_timezones(), otherwise="use an IANA name such as America/Chicago")
         fail(key, name, "there is no such time zone", hint)
     return name

@@ -91,6 +91,7 @@ def examine(config_file: Path) -> DoctorReport:
     except ConfigError as error:
         return DoctorReport((*findings, Finding("config", "fail", error.message, error.hint)))
     findings.append(_rules(config))
+    findings += _vendor_files(config)
     return DoctorReport((*findings, *_folders(config), _agreement(config)))
 
 
@@ -153,6 +154,19 @@ def _rules(config: Config) -> Finding:
     except ConfigError as error:
         return Finding("config", "fail", error.message, error.hint)
     return found
+
+
+def _vendor_files(config: Config) -> Iterator[Finding]:
+    """What the vendors' settings and the files that came say of each other."""
+    try:
+        from ordertrail.doctor_vendors import vendor_notes
+    except ImportError:
+        return
+    notes = vendor_notes(config)
+    for note in notes:
+        yield Finding("vendors", "warn", note, "see docs/how-to/new-vendor.md; nothing to do if it is meant")
+    if not notes:
+        yield Finding("vendors", "ok", "their globs part the files, and the dates of names fit")
 
 
 def _vendors(config: Config) -> str:

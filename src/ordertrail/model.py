@@ -12,6 +12,10 @@ UnknownColumns = Literal["strict", "rescue"]
 Mode = Literal["upsert"]
 
 
+MAX_NOTED = 20
+"""Names of one kind that a manifest keeps for people."""
+
+
 class Outcome(StrEnum):
     """What became of one row of a delivery."""
 
@@ -215,6 +219,8 @@ class Manifest:
         rows_duplicate: Of these, not staged because the file was loaded before.
         first_error: Of the first reject, one line; None without.
         discovered_at: Aware UTC.
+        rescued: Names of the file's columns that the contract does not know; at most MAX_NOTED.
+        unranked: Statuses of accepted rows that are in no ranking, at most MAX_NOTED.
     """
 
     delivery_id: str
@@ -234,6 +240,8 @@ class Manifest:
     rows_duplicate: int
     first_error: str | None
     discovered_at: datetime
+    rescued: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +313,7 @@ class RunReport:
         skipped: Files left alone.
         warnings: What a person should look at, one line each.
         seconds: Wall time by step, and `total`.
+        notes: What a person may want to know of a vendor's files though nothing is wrong, one line each.
     """
 
     pipeline: str
@@ -316,6 +325,7 @@ class RunReport:
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def needs_person(self) -> bool:

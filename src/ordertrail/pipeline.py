@@ -40,6 +40,7 @@ from ordertrail.model import (
 )
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key
+from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
 from ordertrail.rules.waiting import waiting_warnings
 from ordertrail.sources.base import Discovery, Source
@@ -156,6 +157,7 @@ class _Pass:
         self._ledger: Ledger = engine.open(belonging)
         belonging.enter(self._ledger.app_id, self._archived_last, self._probe)
         self._warnings = list(self._ledger.warnings)
+        self._noticed: list[str] = []
         self._deliveries: list[DeliveryReport] = []
         self._skipped: list[Skipped] = []
         self._unreadable: dict[str, str] = {}
@@ -210,6 +212,7 @@ class _Pass:
             counts = self._load(batch)
             self._engine.record(batch, counts)
         self._batch = batch.number
+        self._noticed += noticed(batch.manifests, self._config.vendors)
         with self._timed("archive"):
             archived = self._archive(batch)
         for manifest in batch.manifests:
@@ -229,6 +232,7 @@ class _Pass:
         """What the pass did. A batch that was staged only is reported with its rejects, not yet with outcomes."""
         if staged is not None:
             self._batch = staged.number
+            self._noticed += noticed(staged.manifests, self._config.vendors)
             for manifest in staged.manifests:
                 rows = RowCounts(
                     manifest.rows_parsed, rejected=manifest.rows_rejected, duplicate=manifest.rows_duplicate
@@ -245,6 +249,7 @@ class _Pass:
             skipped=(*self._archiving.skipped, *self._skipped),
             warnings=(*self._warnings, *self._archiving.warnings),
             seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
+            notes=tuple(dict.fromkeys(self._noticed)),
         )
 
     # -- parts ----------------------------------------------------------------------------------------------

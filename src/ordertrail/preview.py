@@ -25,6 +25,7 @@ from ordertrail.errors import FileChangedError, UsageError
 from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key, take
+from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, delivery_id, loaded_before
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
 
@@ -135,9 +136,9 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
     planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
-    notes: tuple[str, ...] = ()
+    notes = () if weighed is None else noticed(weighed.staged.batch.manifests, config.vendors, undated=True)
     if ledger.staged > ledger.done:
-        notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it",)
+        notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it", *notes)
     return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes)
 
 

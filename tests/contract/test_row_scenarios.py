@@ -431,6 +431,27 @@ def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
     assert "row 2 (line 6)" in str(house.rows("deliveries")[0]["first_error"])
 
 
+def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_house: MakeHouse) -> None:
+    """One line a vendor and kind, and exit code 0: nothing is wrong, and nothing is silent."""
+    house = make_house(
+        '[[vendors]]\nname = "acme"\nfiles = "a*.csv"\nfile_date = "%d%m%Y"\n'
+        '[[vendors]]\nname = "blue"\nfiles = "b*.csv"\n'
+    )
+    lines = [(*HEADER, "weight", "colour"), (*cells("A", EARLY, "LOST"), "1", "red")]
+    house.drop("a_2026_11_20.csv", "".join(",".join(line) + "\n" for line in lines))
+    house.drop("b_2026_11_20.csv", csv_bytes([cells("B", EARLY)]))
+    report = house.run()
+    assert not report.needs_person
+    undated = "acme: file_date = '%d%m%Y' fits no name that came, such as 'a_2026_11_20.csv'"
+    assert report.notes == (
+        "acme: columns that the contract does not know are kept in _rescued: 'colour', 'weight'",
+        "acme: statuses neither mapped (status_map) nor ranked (status_rank), so below all others: 'LOST'",
+        f"{undated}: the modification time orders the files",
+    )
+    house.drop("b_2026_11_21.csv", csv_bytes([cells("B", EARLY, "DELIVERED")]))
+    assert house.run().notes == ()
+
+
 # --- whole files ---------------------------------------------------------------------------------------------------
 
 

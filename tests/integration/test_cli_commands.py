@@ -121,7 +121,7 @@ def test_run_document_has_the_promised_shape(pipeline: Call) -> None:
     assert result.exit_code == 0
     found = document(result)
     assert list(found) == [
-        "pipeline", "engine", "batch", "recovered", "rows", "deliveries", "skipped", "warnings", "seconds",
+        "pipeline", "engine", "batch", "recovered", "rows", "deliveries", "skipped", "warnings", "seconds", "notes",
     ]  # fmt: skip
     assert list(found["rows"]) == ["parsed", *Outcome]
     assert found["rows"] | {"parsed": 5, "inserted": 4, "rejected": 1} == found["rows"]

@@ -438,6 +438,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
         "%n beside another one",
         "one fraction",
     ),
+    (vendor("timezone = 'CST'"), "vendors[acme].timezone = 'CST'", "is an abbreviation", "America/Chicago"),
+    (vendor("timezone = 'BST'"), "vendors[acme].timezone = 'BST'", "other places and seasons", "Europe/London"),
     (vendor("aliases = { tracking = ['x'] }"), "vendors[acme].aliases = 'tracking'", "no such column", "tracking_num?"),
     (vendor("aliases = { status = 'x' }"), "vendors[acme].aliases", "lists of texts", "aliases = {"),
     (vendor("aliases = { status = ['_'] }"), "vendors[acme].aliases.status = '_'", "not a header", "as the vendor"),
@@ -657,3 +659,29 @@ def test_log_level_is_info_unless_set() -> None:
 def test_an_unknown_log_level_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"ORDERTRAIL_LOG = 'loud'.*use one of debug, info, warning, error"):
         log_level({"ORDERTRAIL_LOG": "loud"})
+
+
+# --- what nobody knows is not printed whole -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (pipeline("sftp_password = 'hunter2'"), {}),
+        (pipeline("sftp = { password = 'hunter2', user = 'u' }"), {}),
+        (pipeline("url = 'https://me:hunter2@host/x'"), {}),
+        (vendor("api_key = 'hunter2'"), {}),
+        (PIPELINE, {"ORDERTRAIL_PIPELINE_TOKEN": "hunter2"}),
+    ],
+)
+def test_a_secret_in_a_setting_that_nobody_knows_is_masked(text: str, environ: dict[str, str]) -> None:
+    error = refusal(text, environ)
+    assert "there is no such setting" in error.message
+    assert "***" in error.message
+    assert "hunter2" not in str(error)
+
+
+def test_a_long_value_of_a_setting_that_nobody_knows_is_cut() -> None:
+    error = refusal(pipeline(f"sorce = '{'x' * 5000}'"))
+    assert "pipeline.sorce = 'xxx" in error.message
+    assert len(error.message) < 300

@@ -151,3 +151,17 @@ def test_a_name_that_comes_again_and_again_costs_no_search() -> None:
     assert len(taken) == 2000
     assert list(taken)[:3] == ["a", "a (2)", "a (3)"]
     assert taken.asked <= 3 * len(taken)
+
+
+def test_what_to_do_about_a_missing_column_is_what_the_config_takes() -> None:
+    must = (Column("k", "string", required=True), Column("e", "timestamp", required=True))
+    found = Contract((*must, Column("must", "int", required=True), Column("may", "int")), ("k",), "e", None, ())
+    hints = {}
+    for name in found.names:
+        with pytest.raises(QuarantineError) as caught:
+            map_header(tuple(one for one in found.names if one != name), found, PLAIN)
+        hints[name] = str(caught.value.hint)
+    assert "absent" not in hints["k"]
+    assert "absent" not in hints["e"]
+    assert "require the column no longer and list it as absent" in hints["must"]
+    assert "or list the column as absent" in hints["may"]

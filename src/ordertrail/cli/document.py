@@ -36,6 +36,7 @@ def run_report(report: RunReport) -> Json:
         ],
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
+        "notes": list(report.notes),
     }
 
 

@@ -99,6 +99,8 @@ def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
     if report.deliveries:
         delivery_table(screen, map(_of_report, report.deliveries))
     _left_alone(screen, report.skipped)
+    for note in report.notes:
+        screen.line(note, "dim")
     attention(screen, report.warnings)
 
 

@@ -61,6 +61,8 @@ def manifest_of(file: ParsedFile, batch: Batch) -> Manifest:
         rows_duplicate=file.duplicate,
         first_error=file.first_error,
         discovered_at=batch.clock,
+        rescued=file.rescued,
+        unranked=file.unranked,
     )
 
 

@@ -10,22 +10,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
-from ordertrail.model import Contract, Reject, State
+from ordertrail.model import MAX_NOTED, Contract, Reject, State
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
-from ordertrail.rules.cells import quoted
+from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header, max_columns
 from ordertrail.rules.planning import Candidate, Limits, rounds, state_of
+
+MAX_NOTED_CHARS = 60
+"""Of a name or a status that is kept for people."""
 
 CHUNK_BYTES = 256 << 20
 """Small files are parsed together up to this much; bounds what a quarantine makes us write again."""
@@ -47,6 +50,8 @@ class ParsedFile:
         rejected: Of these, rejected; all of them when it is quarantined or held.
         duplicate: Of these, not staged, because the same bytes are loaded with a higher order.
         first_error: One line, of its first reject.
+        rescued: As in the manifest.
+        unranked: As in the manifest.
         reject: The file as a whole as a reject, when it is held, or quarantined for something else than its rows.
     """
 
@@ -59,6 +64,8 @@ class ParsedFile:
     duplicate: int = 0
     first_error: str | None = None
     reject: Reject | None = None
+    rescued: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +270,14 @@ class ParseJob:
         wrong = [f for f in files if counts[f.number].rejected and f.number not in failed]
         rejects = self._explain(kernel, wrong, header, counts, failed) if wrong else None
         first_errors = self._first_errors(rejects) if rejects else {}
+        unranked = self._unranked(rows, layout) if any(found.good for found in counts.values()) else {}
         for candidate in chunk:
             if error := failed.get(candidate.number):
                 self._give_up(candidate, error, layout.header)
             elif self._still(candidate):
                 first = first_errors.get(candidate.number)
-                self._done[candidate.number] = self._decided(candidate, counts[candidate.number], layout, first)
+                decided = self._decided(candidate, counts[candidate.number], layout, first)
+                self._done[candidate.number] = replace(decided, unranked=unranked.get(candidate.number, ()))
         done = {c.number: self._done[c.number] for c in chunk if c.number in self._done}
         loaded = {number for number, file in done.items() if file.state is State.LOADED and counts[number].good}
         if loaded:
@@ -307,7 +316,23 @@ class ParseJob:
     ) -> ParsedFile:
         state, reason = state_of(counts.parsed, counts.rejected, self._limits)
         rejected = counts.parsed if state is State.QUARANTINED else counts.rejected
-        return ParsedFile(candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error)
+        rescued = tuple(cut(name, MAX_NOTED_CHARS) for name, _ in layout.unknown[:MAX_NOTED])
+        return ParsedFile(
+            candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error, rescued=rescued
+        )
+
+    def _unranked(self, path: Path, layout: Layout) -> dict[int, tuple[str, ...]]:
+        """By file, the statuses of good rows that are not in the ranking."""
+        contract = self._contract
+        if contract.status is None or contract.status in layout.absent or not contract.status_rank:
+            return {}
+        status, ranked = name_sql(contract.status), ", ".join(map(quoted, contract.status_rank))
+        rows = self._con.execute(
+            f"SELECT _delivery_no, list(left(s, {MAX_NOTED_CHARS}) ORDER BY s)[:{MAX_NOTED}] FROM (SELECT DISTINCT "
+            f"_delivery_no, {status} AS s FROM read_parquet({quoted(str(path))}) WHERE {status} NOT IN ({ranked})) "
+            "GROUP BY _delivery_no"
+        ).fetchall()
+        return {number: tuple(found) for number, found in rows}
 
     def _first_errors(self, path: Path) -> dict[int, str]:
         rows = self._con.execute(

@@ -45,13 +45,6 @@ def max_columns(contract: Contract) -> int:
     return len(contract.columns) + MAX_UNKNOWN_COLUMNS
 
 
-def _alias_or_absent(name: str, contract: Contract) -> str:
-    """What to do about a missing column; key, event time and required columns cannot be absent."""
-    needed = {*contract.key, contract.order_by, *(column.name for column in contract.columns if column.required)}
-    absent = "" if name in needed else ", or list the column as absent"
-    return f"add an alias for the vendor{absent}, then copy the file back with cp -p"
-
-
 def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> Layout:
     """Find every contract column in a header, by its name or by one of the vendor's aliases.
 
@@ -71,7 +64,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             f"the file has no column {_listed(missing)}; its header is {_listed(header)}",
             rule="missing_column",
             column=missing[0],
-            hint=_alias_or_absent(missing[0], contract),
+            hint=_missing_hint(missing, contract),
         )
     if len(unknown) > MAX_UNKNOWN_COLUMNS:
         raise QuarantineError(
@@ -154,6 +147,16 @@ def _require_short(unknown: dict[str, int]) -> None:
             rule="header",
             hint="ask the vendor to leave columns out, or for shorter names",
         )
+
+
+def _missing_hint(missing: list[str], contract: Contract) -> str:
+    """What to do about columns that a file lacks; only what the config then takes."""
+    again = "then copy the file back with cp -p"
+    if any(name in contract.key or name == contract.order_by for name in missing):
+        return f"add an alias for the vendor, for no row can do without its key and its time, {again}"
+    if any(column.required for column in contract.columns if column.name in missing):
+        return f"add an alias for the vendor; or require the column no longer and list it as absent, {again}"
+    return f"add an alias for the vendor, or list the column as absent, {again}"
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

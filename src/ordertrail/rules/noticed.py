@@ -1,0 +1,97 @@
+"""What a person should know of a vendor's files though nothing is wrong with them: one line a vendor and kind. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ordertrail.model import Manifest, State, Vendor
+from ordertrail.rules.filekey import file_date, take
+
+NAMED = 5
+"""Names that a line shows; the rest it counts."""
+
+_WILD = str.maketrans({"*": "x", "?": "x"})
+
+
+def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated: bool = False) -> tuple[str, ...]:
+    """Lines about the deliveries of a batch that were loaded.
+
+    Args:
+        manifests: Of the batch.
+        vendors: Of the config, as it is now.
+        undated: Also say which vendors' files are ordered by their modification time, as they have no date to look for.
+    """
+    profiles = {vendor.name: vendor for vendor in vendors}
+    lines: list[str] = []
+    for name in dict.fromkeys(one.vendor for one in manifests):
+        loaded = [one for one in manifests if one.vendor == name and one.state is State.LOADED]
+        if rescued := _all(one.rescued for one in loaded):
+            lines.append(f"{name}: columns that the contract does not know are kept in _rescued: {_listed(rescued)}")
+        if unranked := _all(one.unranked for one in loaded):
+            lines.append(
+                f"{name}: statuses neither mapped (status_map) nor ranked (status_rank), so below all others: "
+                f"{_listed(unranked)}"
+            )
+        vendor = profiles.get(name)
+        if vendor is not None and loaded and (vendor.file_date or undated):
+            lines += misdated(vendor, [one.file_name for one in loaded])
+    return tuple(lines)
+
+
+def misdated(vendor: Vendor, names: Sequence[str]) -> tuple[str, ...]:
+    """That a vendor's `file_date` fits none of some names, or that they have no date at all; empty when one fits.
+
+    Args:
+        vendor: Who sent the files.
+        names: At least one file's name.
+    """
+    if any(file_date(name, vendor.file_date) for name in names):
+        return ()
+    found = f"no date in names such as {names[0]!r}"
+    if vendor.file_date is not None:
+        found = f"file_date = {vendor.file_date!r} fits no name that came, such as {names[0]!r}"
+    return (f"{vendor.name}: {found}: the modification time orders the files",)
+
+
+def shared_globs(vendors: Sequence[Vendor], paths: Iterable[str]) -> tuple[str, ...]:
+    """Where a file is one vendor's though the glob of another, further down, takes it as well.
+
+    Args:
+        vendors: In the order of the config; the first whose glob fits takes a file.
+        paths: Of files that are there, below the source.
+    """
+    return tuple(dict.fromkeys((*_by_globs(vendors), *_by_paths(vendors, paths))))
+
+
+def _by_globs(vendors: Sequence[Vendor]) -> Iterator[str]:
+    for place, later in enumerate(vendors):
+        example = later.files.replace("**/", "").translate(_WILD)
+        for earlier in vendors[:place]:
+            if earlier.files == later.files:
+                yield f"{earlier.name} and {later.name} have one glob, {later.files!r}: {_wins(earlier, later)}"
+            elif take(example, [later]) and take(example, [earlier]):
+                both = f"{earlier.name}'s glob {earlier.files!r} takes files of {later.name}'s {later.files!r}"
+                yield f"{both}, such as {example!r}: {_wins(earlier, later)}"
+
+
+def _by_paths(vendors: Sequence[Vendor], paths: Iterable[str]) -> Iterator[str]:
+    told: set[tuple[str, str]] = set()
+    for path in paths:
+        fits = [vendor for vendor in vendors if take(path, [vendor])]
+        for other in fits[1:]:
+            if (fits[0].name, other.name) not in told:
+                told.add((fits[0].name, other.name))
+                yield f"{path!r} fits the globs of {fits[0].name} and {other.name}: {_wins(fits[0], other)}"
+
+
+def _wins(earlier: Vendor, later: Vendor) -> str:
+    return f"{earlier.name} stands first and takes them, {later.name} does not"
+
+
+def _all(found: Iterable[Sequence[str]]) -> list[str]:
+    return sorted({name for names in found for name in names})
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:NAMED]))
+    return shown + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
