@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _BEFORE_DOT = re.compile(rb"[A-Za-z_]\w*(?=\s*\.)")
 _NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
+_AFTER_THE_FIRST_ROWS = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO Error": duckdb.IOException}
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
 _BATCH_ROWS = 2_048  # what DuckDB works on at a time
@@ -118,6 +119,11 @@ class ReadOnlyTables:
             ) from error
         except MemoryError as error:
             raise self._too_large() from error
+        except OSError as error:
+            # What goes wrong after the first rows comes through Arrow, which makes an OSError of everything.
+            message = str(error).strip()
+            kind = _AFTER_THE_FIRST_ROWS.get(message.partition(":")[0], duckdb.Error)
+            raise self._told(kind(message)) from error
         except duckdb.Error as error:
             raise self._told(error) from error
 

@@ -207,6 +207,18 @@ def test_rows_after_the_last_one_are_not_computed(reader: Reader) -> None:
     assert (len(found), found.cut) == (3, False)
 
 
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [
+        ("SELECT CASE WHEN range > 5000 THEN error('late') ELSE range END FROM range(9000)", "late"),
+        ("SELECT CAST(CASE WHEN range > 5000 THEN 'x' ELSE '1' END AS INT) FROM range(9000)", "Could not convert"),
+    ],
+)
+def test_an_error_after_the_first_rows_is_the_users_too(reader: Reader, sql: str, what: str) -> None:
+    with pytest.raises(QueryError, match=what):
+        reader.query(sql)
+
+
 def test_a_result_is_under_the_memory_limit(house: House) -> None:
     with Reader(house.config) as reader:
         reader._opened()._memory_limit_mb = 1
