@@ -13,8 +13,10 @@ from deltalake import DeltaTable
 
 from ordertrail.config import Maintenance
 from ordertrail.maintain import maintain
+from ordertrail.model import Column
+from ordertrail.rebuild import rebuild
 from tests.contract.test_row_scenarios import TYPED, TYPED_HEAD, TYPES
-from tests.feeds import TIMES, cells, csv_bytes, dated
+from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import READERS, House, bag, open_house, without_fsync
 from tests.spark.session import Spark, at_path, check_spark
 
@@ -48,6 +50,31 @@ def test_every_version_reads_the_same(house: House, spark: Spark) -> None:
             assert bag(read(house, "target", version)) == expected, f"version {version} by {name}"
     check_spark(house, spark, TABLES)
     assert len(house.rows("target")) == 6
+
+
+def test_columns_that_the_contract_and_others_added_are_read(house: House, spark: Spark) -> None:
+    """Old files lack the contract's new column; what Spark wrote into columns of its own stays through our writers."""
+    house.drop(dated(20), csv_bytes(GOOD))
+    house.run()
+    target = at_path(house.table_path("target"))
+    spark.run(f"ALTER TABLE {target} ADD COLUMNS (shelf STRING, box STRUCT<width: INT, tags: ARRAY<STRING>>)")
+    box = "named_struct('width', 3, 'tags', array('x', 'y'))"
+    spark.run(f"UPDATE {target} SET shelf = 'north', box = {box} WHERE tracking_num IN ('007', 'B')")
+    contract = house.config.contract
+    house.turn(contract=replace(contract, columns=(*contract.columns, Column("weight", "decimal(9,3)"))))
+    lines = [",".join((*cells(key, TIMES[3]), "1.5")) for key in ("007", "C", "NEW")]
+    house.drop(dated(21), "\n".join([",".join((*HEADER, "weight")), *lines]))
+    house.run()
+    query = f"SELECT tracking_num, weight, shelf, box.width, box.tags[1] AS tag FROM {target} ORDER BY tracking_num"
+    heavy, theirs, nobodys = (Decimal("1.500"),), ("north", 3, "y"), (None, None, None)
+    expected = [
+        ("007", *heavy, *theirs), ("B", None, *theirs), ("C", *heavy, *nobodys), ("D", None, *nobodys),
+        ("E", None, *nobodys), ("NEW", *heavy, *nobodys),
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in spark.select(query)] == expected
+    check_spark(house, spark, TABLES)
+    rebuild(house.config)
+    assert [tuple(row.values()) for row in spark.select(query)] == expected
 
 
 def test_values_and_types_come_back_as_they_were_sent(tmp_path: Path, spark: Spark) -> None:

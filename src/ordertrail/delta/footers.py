@@ -17,7 +17,7 @@ _FLOATS = {"float": 32, "double": 64}
 
 
 def unfit_columns(snapshots: Iterable[Snapshot]) -> Iterator[str]:
-    """Columns of data files that are not what their table declares, one text each; files that are gone are left out.
+    """Columns of data files that are not what their table declares, one text each. Files gone or cut are left out.
 
     A column that a file lacks is NULL to every reader, unless it may not be NULL. Narrower numbers fit wider ones.
 
@@ -29,8 +29,9 @@ def unfit_columns(snapshots: Iterable[Snapshot]) -> Iterator[str]:
     """
     for snapshot in snapshots:
         declared = json.loads(snapshot.metadata.schema_string)["fields"]
-        for path in snapshot.paths:
-            if not path.is_file():
+        for file in snapshot.files.values():
+            path = snapshot.path_of(file)
+            if not path.is_file() or path.stat().st_size != file.size_bytes:
                 continue
             try:
                 found = {field.name: field.type for field in pq.read_schema(path)}
