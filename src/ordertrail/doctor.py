@@ -92,7 +92,7 @@ def examine(config_file: Path) -> DoctorReport:
         return DoctorReport((*findings, Finding("config", "fail", error.message, error.hint)))
     findings.append(_rules(config))
     findings += _vendor_files(config)
-    return DoctorReport((*findings, *_folders(config), _agreement(config)))
+    return DoctorReport((*findings, *_folders(config), *_tables(config), _agreement(config)))
 
 
 # --- the environment ---------------------------------------------------------------------------------------------
@@ -173,6 +173,31 @@ def _vendors(config: Config) -> str:
     names = ", ".join(vendor.name for vendor in config.vendors[:3])
     more = f" and {len(config.vendors) - 3} more" if len(config.vendors) > 3 else ""
     return f"{len(config.vendors)} vendor{'s' if len(config.vendors) > 1 else ''}: {names}{more}"
+
+
+def _tables(config: Config) -> Iterator[Finding]:
+    """Whether the five tables are there and whole, as far as their logs tell."""
+    from ordertrail.engines.whole import log_warnings, look
+    from ordertrail.rules.tables import APP_ID
+
+    name = "tables"
+    if not config.in_folders:
+        return
+    try:
+        found = look(config)
+    except OrdertrailError as error:
+        yield Finding(name, "fail", error.message, error.hint)
+        return
+    if not found:
+        yield Finding(name, "ok", "there are none yet: the first pass makes them")
+        return
+    deliveries = found["deliveries"]
+    app_id = deliveries.metadata.properties.get(APP_ID, "")
+    warnings = log_warnings(found, app_id)
+    for warning in warnings:
+        yield Finding(name, "warn", warning, "ordertrail verify says all that is wrong; see docs/how-to/recovery.md")
+    if not warnings:
+        yield Finding(name, "ok", f"all five, up to batch {deliveries.txns.get(app_id, 0)}")
 
 
 def _agreement(config: Config) -> Finding:

@@ -387,6 +387,22 @@ def test_status_before_the_first_pass_says_what_waits(pipeline: Call) -> None:
     assert sorted(Path.cwd().rglob("*")) == before
 
 
+def test_doctor_looks_at_the_tables(loaded: Call) -> None:
+    def tables() -> dict[str, str]:
+        return next(one for one in document(loaded("doctor", "--json"))["checks"] if one["name"] == "tables")
+
+    assert (tables()["health"], tables()["detail"]) == ("ok", "all five, up to batch 2")
+    folder = Path("data/warehouse/incremental_load/default")
+    entry = max(folder.glob("orders_target/_delta_log/*.json"))
+    entry.rename("entry")
+    assert tables()["health"] == "warn"
+    assert "ordertrail rebuild" in tables()["detail"]
+    Path("entry").rename(entry)
+    (folder / "orders_history").rename("history")
+    assert tables()["health"] == "fail"
+    assert "orders_history" in tables()["detail"]
+
+
 def test_tables_that_are_gone_are_no_first_pass(loaded: Call) -> None:
     Path("data/warehouse").rename("elsewhere")
     for words in (["status"], ["deliveries"], ["track", "1Z1"], ["query", "SELECT 1"], ["verify"]):
