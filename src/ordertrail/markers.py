@@ -321,3 +321,14 @@ def _unwritable(word: str, folder: Path, error: OSError) -> StorageError | Sourc
         return StorageError(message, hint="free space or repair the disk; nothing was loaded")
     hint = f"give the user that runs ordertrail the right to write in the {word} folder; nothing was loaded"
     return SourceError(message, hint=hint)
+
+
+def require_warehouse(config: Config) -> None:
+    """Refuse to keep tables in order whose warehouse is not there, before its lock is asked for.
+
+    Raises:
+        TableError: No pass has run yet.
+        StorageError: As `Belonging`.
+    """
+    if not config.by_name and not config.warehouse.is_dir():
+        raise no_tables_yet(config)

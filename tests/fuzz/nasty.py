@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LOADED, EMPTY, QUARANTINED, LEFT = "loaded", "empty", "quarantined", "left"
+LOADED, EMPTY, QUARANTINED, HELD, LEFT = "loaded", "empty", "quarantined", "held", "left"
 ANY = (LOADED, EMPTY, QUARANTINED)
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp"
@@ -109,12 +109,13 @@ def _names(make: _Maker) -> Iterator[NastyFile]:
         "é.csv".encode(),
         "rtl\u202egnp.csv".encode(), "\u200f.csv".encode(), "\u2028line.csv".encode(), "\ufeffbom.csv".encode(),
         "\u0085nel.csv".encode(), b"NUL.csv", b"CON.csv", b"a.csv.csv", b"dots...csv", b"order_tracking_2026_11_20.csv",
-        b"order_tracking_2026_13_45.csv", b"order_tracking_9999_12_31.csv", b"0000-00-00.csv", b"20261120.csv",
+        b"order_tracking_2026_13_45.csv", b"0000-00-00.csv", b"20261120.csv",
         b"b000001-rows-0.parquet.csv", b"_delta_log.csv", b"=cmd().csv", b"@at.csv", b"+plus.csv", b"null.csv",
         b"read_parquet('x').csv", b"00000000000000000000.json.csv",
     ]  # fmt: skip
     for name in names:
         yield make.good(name)
+    yield NastyFile(b"order_tracking_9999_12_31.csv", make.text().encode(), (HELD,))
 
 
 def _left(make: _Maker) -> Iterator[NastyFile]:
