@@ -184,6 +184,8 @@ def test_a_foreign_reset_of_the_target_is_noticed(loaded: House, reset: Callable
     outcome = Outcome.UPDATED if reset is restore else Outcome.INSERTED
     assert send(loaded, dated(22), "newest", "2026-11-22 08:00:00") == {outcome: 1}
     assert addresses(loaded) == {"A": "newest", "B": "vendor"}
+    again = loaded.run().warnings
+    assert any(f"version 3 of orders_target is a foreign {operation}" in warning for warning in again)
 
 
 def test_ordinary_foreign_writes_need_nobody(loaded: House) -> None:

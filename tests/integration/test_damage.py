@@ -139,6 +139,14 @@ def test_a_last_log_entry_that_is_deleted_is_seen(house: House, table: str) -> N
     assert f"orders_{table} stands at batch 2" in refused(house).message
 
 
+def test_status_tells_of_a_table_that_is_behind(house: House) -> None:
+    entry(house, "history").unlink()
+    with Reader(house.config) as reader:
+        (warning,) = reader.status().warnings
+    assert "orders_history stands at batch 2, but batch 3 is done" in warning
+    assert "ordertrail rebuild --history-from-archive" in warning
+
+
 def test_deliveries_whose_last_batch_is_gone_are_recorded_again_from_the_stage(house: House, life: House) -> None:
     """Which is what a kill before the done mark leaves."""
     whole = bag(house.rows("deliveries"))

@@ -317,17 +317,17 @@ def duckdb_errors(doing: str) -> Iterator[None]:
         raise StorageError(
             f"{doing}: {_first_line(error)}", hint="raise pipeline.memory_limit_mb or free disk space, then run again"
         ) from error
-    except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError) as error:
+    except (duckdb.IOException, FileNotFoundError) as error:
         if (path := _bad_file(error)) is not None:
             raise _bad_file_error(doing, path) from error
-        if isinstance(error, duckdb.InvalidInputException):
-            raise TableError(f"{doing}: {_first_line(error)}", hint="run ordertrail verify") from error
         raise StorageError(f"{doing}: {_first_line(error)}", hint="see to the disk, then run again") from error
     except OSError as error:
         # Arrow raises it for files that it writes itself.
         reason = error.strerror or _first_line(error)
         raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
     except duckdb.Error as error:
+        if (path := _bad_file(error)) is not None:
+            raise _bad_file_error(doing, path) from error
         # What names a data file is about that file. All else is the engine's own: no look at the tables explains it.
         damaged = ".parquet" in str(error)
         hint = "run ordertrail verify" if damaged else "run again; if it stays, please report it with this message"

@@ -14,13 +14,10 @@ from pathlib import Path
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vectors import vector_file
-from ordertrail.engines.ledger import reset_warnings
+from ordertrail.engines.ledger import reset_warnings, resets_in
 from ordertrail.engines.session import ADOPTED, adopt_id
 from ordertrail.engines.whole import cure_of_files, log_warnings
 from ordertrail.errors import TableError
-
-RESETS = "resets"
-"""What a commit of the target says: which foreign commits took rows away wholesale, since it was last rebuilt."""
 
 
 def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
@@ -47,8 +44,7 @@ def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
         app_id: Of the pipeline.
         batch: The last one that the target has, 0 for none.
     """
-    said = table.newest().said.get(RESETS)
-    known = [str(text) for text in said] if isinstance(said, list) else []
+    known = resets_in(table.newest().said)
     # What happened to a target before it was adopted, and that adopting wrote it anew, is nobody's reset.
     ours = table.version_of(app_id, batch) if batch else table.version_of(adopt_id(app_id), ADOPTED)
     new = reset_warnings(table.root.name, table.operations_since(ours or 0))

@@ -40,6 +40,9 @@ from ordertrail.scratch import SPILL
 class EmbeddedEngine:
     """`Engine` on DuckDB and local Delta tables.
 
+    Attributes:
+        resets: Warnings about commits of others on the target; known once the tables are open.
+
     Args:
         config: Names, folders, contract and limits.
         probe: Called after each effect.
@@ -52,6 +55,7 @@ class EmbeddedEngine:
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
         self._session = Session(config, con, pool, tables_of(config, store), "", probe)
         self._load: Load | None = None
+        self.resets: tuple[str, ...] = ()
 
     def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
@@ -71,8 +75,8 @@ class EmbeddedEngine:
         versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
         staged, *_, done = versions
         archived = snapshots[-1].txns.get(archive_id(session.app_id), 0)
-        warnings = resets(tables.target, session.app_id, versions[1])
-        warnings += damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
+        self.resets = resets(tables.target, session.app_id, versions[1])
+        warnings = self.resets + damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
         return Ledger(staged, done, archived, max(versions), warnings, session.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:

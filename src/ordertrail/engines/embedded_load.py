@@ -14,11 +14,12 @@ from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.batch_rows import batch_deliveries, check_balance, counted, row_counts
-from ordertrail.engines.damage import RESETS, resets
+from ordertrail.engines.damage import resets
 from ordertrail.engines.embedded_apply import ChangeSet, share_file, write_copies, write_vectors
 from ordertrail.engines.embedded_find import find_by_scan, find_rows
 from ordertrail.engines.embedded_fold import ABSENT, fold, place_deliveries
 from ordertrail.engines.embedded_stage import ROWS_TAG
+from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.session import Session, others_on
 from ordertrail.errors import ForeignChangeError
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts

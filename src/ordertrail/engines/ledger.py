@@ -9,6 +9,9 @@ from ordertrail.delta.said import said_by
 from ordertrail.errors import ForeignChangeError
 from ordertrail.rules.tables import APP_ID
 
+RESETS = "resets"
+"""What a commit of the target says: which foreign commits took rows away wholesale, since it was last rebuilt."""
+
 _RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
 
@@ -48,6 +51,12 @@ def app_id_in(properties: Mapping[str, str], name: str) -> str:
             "a target that was there before ordertrail is taken over with ordertrail adopt",
         )
     return properties[APP_ID]
+
+
+def resets_in(said: Mapping[str, Json]) -> tuple[str, ...]:
+    """The warnings that a commit of the target hands on, from what it says."""
+    found = said.get(RESETS)
+    return tuple(str(text) for text in found) if isinstance(found, list) else ()
 
 
 def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]]) -> tuple[str, ...]:

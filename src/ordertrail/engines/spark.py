@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -76,7 +75,8 @@ class SparkEngine:
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)
-            return Ledger(staged, done, archived, max(batches), self._foreign_resets(target, done), run.app_id)
+            run.resets = self._foreign_resets(target, done)
+            return Ledger(staged, done, archived, max(batches), run.resets, run.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Engine.loaded_files`."""
@@ -183,13 +183,19 @@ class SparkEngine:
         return [known.get(table) or table.state() for table in tables]
 
     def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
-        """Warnings about commits of others that took rows of the target away wholesale."""
+        """Warnings about commits of others that took rows of the target away wholesale, until it is written anew."""
         run = self.run
         name = run.tables.target.name
         ours = {run.app_id, adopt_id(run.app_id)}
-        others = takewhile(lambda commit: not ours & commit.batches.keys(), run.tables.target.commits())
-        found = [(one.version, one.operation, one.mode) for one in others if not one.batches] if target or done else []
-        return reset_warnings(name, found)
+        if not target and not done:
+            return ()
+        since: list[tuple[int, str, str]] = []
+        for one in run.tables.target.commits():
+            if ours & one.batches.keys():
+                return tuple(dict.fromkeys((*reset_warnings(name, since), *one.resets)))
+            if not one.batches:
+                since.append((one.version, one.operation, one.mode))
+        return reset_warnings(name, since)
 
 
 def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:

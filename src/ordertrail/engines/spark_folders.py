@@ -53,7 +53,7 @@ class FolderEngine(EmbeddedEngine):
     def open(self, admit: Admit = anyone) -> Ledger:
         """See `Engine.open`."""
         ledger = super().open(admit)
-        self._spark.run.app_id = self._session.app_id
+        self._spark.run.app_id, self._spark.run.resets = self._session.app_id, self.resets
         return ledger
 
     def stage(self, request: StageRequest) -> Staged:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ordertrail.arrow import arrow_schema, decimal_of
 from ordertrail.config import Config
+from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.session import archive_id
 from ordertrail.engines.spark_session import commit_of
 from ordertrail.engines.spark_tables import SparkTables, user_metadata
@@ -41,6 +42,7 @@ class SparkPass:
         tables: The five tables.
         probe: Called after each effect.
         app_id: The pipeline's application id; known once the tables are open.
+        resets: Warnings about commits of others on the target, which the next one of ours hands on.
         constraints: Of the target; known then, too.
     """
 
@@ -49,6 +51,7 @@ class SparkPass:
     tables: SparkTables
     probe: Probe
     app_id: str = ""
+    resets: tuple[str, ...] = ()
     constraints: Sequence[Constraint] = ()
     _views: list[str] = field(default_factory=list)
     _staged: tuple[int, pa.Table] | None = None
@@ -69,7 +72,10 @@ class SparkPass:
             app_id: None takes the pipeline's.
         """
         name = app_id or self.app_id
-        words = user_metadata(name, batch.number, step=step, run_id=batch.run_id, deliveries=len(batch.manifests))
+        info = {"step": step, "run_id": batch.run_id, "deliveries": len(batch.manifests)}
+        if step == "LOAD" and self.resets:
+            info[RESETS] = list(self.resets)
+        words = user_metadata(name, batch.number, **info)
         with commit_of(self.spark, name, batch.number, words):
             yield
 

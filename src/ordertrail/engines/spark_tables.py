@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Txn
+from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Json, Txn
 from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.said import said_by
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.embedded_schema import alter_table
+from ordertrail.engines.ledger import resets_in
 from ordertrail.rules.others import others_of
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
@@ -60,12 +62,16 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id."""
+    """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
+
+    One of ours on the target also says which resets by others there were since the target was last rebuilt.
+    """
 
     version: int
     operation: str
     mode: str
     batches: Mapping[str, int] = field(default_factory=dict)
+    resets: tuple[str, ...] = ()
 
 
 class SparkTable:
@@ -329,15 +335,13 @@ def sql_text(value: str) -> str:
 
 def _commit(version: int, operation: object, parameters: object, metadata: object) -> Commit:
     mode = parameters.get("mode") if isinstance(parameters, dict) else None
-    return Commit(int(version), str(operation), str(mode), _batches_in(metadata))
+    said = said_by([{"commitInfo": {"userMetadata": metadata if isinstance(metadata, str) else None}}])
+    return Commit(int(version), str(operation), str(mode), _batches_in(said), resets_in(said))
 
 
-def _batches_in(metadata: object) -> Mapping[str, int]:
-    try:
-        ours = json.loads(metadata).get("ordertrail") if isinstance(metadata, str) else None
-        return {str(ours["app"]): int(ours["batch"])} if ours else {}
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return {}  # somebody else's words
+def _batches_in(said: Mapping[str, Json]) -> Mapping[str, int]:
+    app_id, batch = said.get("app"), said.get("batch")
+    return {app_id: batch} if isinstance(app_id, str) and isinstance(batch, int) else {}
 
 
 def _local_commits(log: DeltaLog) -> Iterator[Commit]:
@@ -347,4 +351,4 @@ def _local_commits(log: DeltaLog) -> Iterator[Commit]:
         parameters = info.get("operationParameters")
         mode = parameters.get("mode") if isinstance(parameters, dict) else None
         batches = {str(txn["appId"]): int(txn["version"]) for txn in txns}
-        yield Commit(version, str(info.get("operation")), str(mode), batches)
+        yield Commit(version, str(info.get("operation")), str(mode), batches, resets_in(said_by(actions)))
