@@ -63,9 +63,10 @@ def live_rows(files: Iterable[AddFile]) -> int | None:
     """Rows of some data files that no vector marks; None when the log does not say."""
     total = 0
     for file in files:
-        if file.rows is None:
+        rows = file.rows
+        if rows is None:
             return None
-        total += file.rows
+        total += rows
         if file.deletion_vector is not None:
             total -= int(json.loads(file.deletion_vector)["cardinality"])
     return total

@@ -17,7 +17,7 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number, said_by
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
-MOST_FILES = 2_000
+MOST_FILES = 500
 """Rows are added up in the log of a table of at most so many data files: a few milliseconds."""
 
 _LOOK_BACK = 10  # entries below a checkpoint

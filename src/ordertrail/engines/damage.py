@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ordertrail.delta.snapshot import Snapshot
@@ -54,32 +55,40 @@ def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
 def _missing(role: str, snapshot: Snapshot) -> list[str]:
     """One line for the data files, and one for the vectors, that a table names and that are gone."""
     folders: dict[Path, frozenset[str]] = {}
-    gone = [path for path in snapshot.paths if not _is_there(path, folders)]
+    here = _names(snapshot.root, folders)
+    # Nearly all lie in the table's folder under the name that the log has: no path need be made for them.
+    others = [file for path, file in snapshot.files.items() if path not in here]
+    gone = [path for path in map(snapshot.path_of, others) if path.name not in _names(path.parent, folders)]
     found = [f"{snapshot.root.name} lacks {_some(gone, 'data file')}; {cure_of_files(role)}"] if gone else []
-    lost = [path for path in dict.fromkeys(_vectors(snapshot)) if not _is_there(path, folders)]
+    lost = [path for path in _vectors(snapshot) if path.name not in _names(path.parent, folders)]
     if lost:
         found.append(f"{snapshot.root.name} lacks {_some(lost, 'deletion vector file')}; {cure_of_files(role)}")
     return found
 
 
-def _is_there(path: Path, folders: dict[Path, frozenset[str]]) -> bool:
-    """Whether a folder has a name; each folder is listed once."""
-    folder = path.parent
-    if folder not in folders:
+def _names(folder: Path, known: dict[Path, frozenset[str]]) -> frozenset[str]:
+    """What is in a folder; each is listed once."""
+    if folder not in known:
         try:
-            folders[folder] = frozenset(entry.name for entry in os.scandir(folder))
+            known[folder] = frozenset(entry.name for entry in os.scandir(folder))
         except OSError:
-            folders[folder] = frozenset()
-    return path.name in folders[folder]
+            known[folder] = frozenset()
+    return known[folder]
 
 
 def _vectors(snapshot: Snapshot) -> Iterator[Path]:
+    """The files of the vectors, each once."""
+    seen: set[object] = set()
     for file in snapshot.files.values():
-        if file.deletion_vector is not None:
-            try:
-                path = vector_file(snapshot.root, json.loads(file.deletion_vector))
-            except TableError:
-                continue  # reading it says what is wrong
+        if file.deletion_vector is None:
+            continue
+        descriptor = json.loads(file.deletion_vector)
+        place = (descriptor.get("storageType"), descriptor.get("pathOrInlineDv"))
+        if place in seen:
+            continue
+        seen.add(place)
+        with suppress(TableError):  # reading it says what is wrong
+            path = vector_file(snapshot.root, descriptor)
             if path is not None:
                 yield path
 
