@@ -105,7 +105,7 @@ FILE_RULES = {
 ROW_RULES = {
     "ragged": "the row has more or fewer cells than the header",
     "quote": "a quote is opened and never closed, or text follows a closing quote",
-    "constraint": "a constraint of the target's owner (CHECK or NOT NULL) refuses the row; found where Spark alone "
+    "constraint": "a CHECK constraint of the target's owner refuses the row; found where Spark alone "
     "writes to the target, and then without the raw record",
 }
 """Rules that reject a row as a whole."""

@@ -71,7 +71,7 @@ class SparkEngine:
         with spark_errors("cannot open the tables"):
             run = self.run
             states = self._made(admit)
-            run.constraints = constraints_of(run.config.contract, states[1].properties, states[1].schema)
+            run.constraints = constraints_of(run.config.contract, states[1].properties)
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)

@@ -19,7 +19,6 @@ from ordertrail.engines.spark_pass import arrow_schema_of
 from ordertrail.engines.spark_session import kept
 from ordertrail.engines.spark_tables import sql_text, ticked
 from ordertrail.rules.manifests import from_json, to_json
-from ordertrail.rules.schema import declared_columns
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -45,23 +44,17 @@ class Constraint:
     columns: tuple[str, ...]
 
 
-def constraints_of(contract: Contract, properties: Mapping[str, str], schema: str) -> tuple[Constraint, ...]:
-    """The constraints of a table that its rows may be judged by.
+def constraints_of(contract: Contract, properties: Mapping[str, str]) -> tuple[Constraint, ...]:
+    """The CHECK constraints of a table. What it has as NOT NULL, the contract requires, and the row kernel rejects.
 
     Args:
         contract: Names the columns.
         properties: Of the table.
-        schema: Of the table, as its JSON text.
     """
-    must = {column.name for column in declared_columns(schema) if not column.nullable}
-    required = [column.name for column in contract.columns if column.name in must and not column.required]
-    return (
-        *(
-            Constraint(name.removeprefix(_CHECK), f"({condition})", tuple(_spoken_of(contract, condition)))
-            for name, condition in sorted(properties.items())
-            if name.startswith(_CHECK)
-        ),
-        *(Constraint("NOT NULL", f"({ticked(name)} IS NOT NULL)", (name,)) for name in required),
+    return tuple(
+        Constraint(name.removeprefix(_CHECK), f"({condition})", tuple(_spoken_of(contract, condition)))
+        for name, condition in sorted(properties.items())
+        if name.startswith(_CHECK)
     )
 
 
