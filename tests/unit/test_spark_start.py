@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from ordertrail.engines.spark_start import why_not
+from ordertrail.engines.spark_start import _Held, why_not
 
 EXITED = RuntimeError("[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number.")
 UNRESOLVED = """:: loading settings :: url = jar:file:/x/jars/ivy-2.5.3.jar!/org/apache/ivy/ivysettings.xml
@@ -43,3 +45,23 @@ def test_why_spark_does_not_begin(said: str, message: str, hint: str) -> None:
     assert message in found.message
     assert hint in found.hint
     assert "\n" not in found.message
+
+
+def test_what_the_jvm_says_is_held_back_until_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    held = _Held()
+    theirs = os.dup(held.write)  # the JVM's end of the pipe
+    os.write(theirs, b"resolving packages\n")
+    while not held._lines:
+        os.sched_yield()
+    held.pass_on()
+    os.write(theirs, b"a warning while it runs\n")
+    os.close(theirs)
+    held._pump.join()
+    assert capfd.readouterr().err == "a warning while it runs\n"
+
+
+def test_what_a_jvm_that_does_not_start_said_is_told_and_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    held = _Held()
+    os.write(held.write, b"one\ntwo \xff\n")
+    assert held.end() == ["one", "two \N{REPLACEMENT CHARACTER}"]
+    assert capfd.readouterr().err == ""
