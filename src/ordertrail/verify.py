@@ -403,8 +403,8 @@ def _archived(proof: _Proof) -> _Finding:
         proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done), hashed=proof.archive
     )
     hint = (
-        "if a writer was late, ordertrail run takes its file back into the source as the next delivery; else restore "
-        "these files from a backup: they are what a rebuild from the archive and a replay would read"
+        "if a writer was late, ordertrail run takes its file back into the source as the next delivery, or cp -p it "
+        "there under the vendor's name; else restore these files from a backup: a rebuild from the archive reads them"
     )
     claims = [one.file_name for one in waiting_in(proof.config)[0] if claiming(one.file_name.rpartition("/")[2])]
     left = f"; {len(claims)} in the source under a claim: {', '.join(claims[:EXAMPLES])}, see status" if claims else ""

@@ -271,7 +271,8 @@ def test_a_folder_that_cannot_be_read_is_skipped_with_its_reason(feed: Harness) 
     finally:
         os.chdir(previous)
     assert found(feed) == ["a.csv"]
-    assert list(skipped(feed).values()) == ["the folder cannot be read: File name too long"]
+    [left] = feed.source.discover(now()).skipped
+    assert (left.reason, left.needs_person) == ("the folder cannot be read: File name too long", True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
@@ -366,10 +367,12 @@ def test_a_file_that_cannot_be_read_waits_and_needs_a_person(feed: Harness, monk
 
 def test_a_claim_that_nobody_owns_is_told_of(feed: Harness) -> None:
     feed.drop("acme/" + claim_name("d1"))
+    feed.drop("acme/" + claim_name("\x1b[31m"))
     seen = feed.source.discover(now())
-    [left] = seen.skipped
+    evil, left = seen.skipped
     assert (seen.files, left.needs_person) == ((), True)
     assert "the claim of delivery d1, which no batch owns" in left.reason
+    assert "\x1b" not in evil.reason + evil.file_name
 
 
 def test_the_first_look_at_a_file_that_waits_is_kept(feed: Harness) -> None:

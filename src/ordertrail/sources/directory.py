@@ -242,7 +242,7 @@ class _Walk:
         if owner in self.source.notes.waiting:
             self.skip(path, UNARCHIVED)
         elif owner not in self.source.notes.late:
-            self.skip(path, ORPHAN.format(owner), needs_person=True)
+            self.skip(path, ORPHAN.format(clean_name(owner)), needs_person=True)
 
     def see(self, entry: os.DirEntry[str], path: str, folder: int, local: bool) -> None:
         if entry.is_dir(follow_symlinks=False):
