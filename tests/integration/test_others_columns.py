@@ -148,6 +148,9 @@ def test_a_column_that_is_never_null_and_not_filled_is_refused(house: House, nam
     with pytest.raises(TableError, match=f"the column {name} of orders_target is NOT NULL") as caught:
         house.run()
     assert f"ALTER COLUMN {name} DROP NOT NULL" in caught.value.hint
+    with pytest.raises(TableError) as again:
+        rebuild(house.config)
+    assert again.value.hint == caught.value.hint
     if name == "address":
         columns = house.config.contract.columns
         required = tuple(Column(c.name, c.type, required=True) if c.name == name else c for c in columns)

@@ -230,3 +230,11 @@ def test_types_of_others_are_known_in_duckdb_or_refused(kind: object, sql: str |
     tables[2] = with_column(tables[2], "theirs", text)  # nobody has to carry it there
     found = [(one.kind, one.table) for one in differences(tables, terms_of(OLD), OLD)]
     assert found == ([] if sql else [("uncarried", "target")])
+
+
+def test_a_property_of_a_newer_release_is_refused_and_a_damaged_one_is_passed_over() -> None:
+    newer = terms_of(OLD).text.replace('"version":1', '"version":2')
+    with pytest.raises(TableError, match="of a newer release"):
+        accepted_terms(newer, made(), OLD)
+    for damaged in ("", "[]", "{}", '{"version":"x"}', '{"version":1,"columns":{"a":1},"key":[],"order_by":"b"}'):
+        assert accepted_terms(damaged, made(), OLD) == accepted_terms(None, made(), OLD)

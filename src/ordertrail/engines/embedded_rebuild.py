@@ -138,11 +138,12 @@ class Rebuild:
         try:
             snapshot = table.snapshot()
             snapshot.require_writable()
-            require_agreement(self._session, [table])
             if app_id_of(snapshot) != self._session.app_id:
                 raise ForeignChangeError(f"the table {table.root} belongs to another pipeline")
         except TableError as error:
             raise type(error)(error.message, hint=aside) from error
+        # Not in the same breath: what others have in it would be lost with the folder.
+        require_agreement(self._session, [table])
         return snapshot
 
     def bring_up_to_date(self) -> Snapshot | None:

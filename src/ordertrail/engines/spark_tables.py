@@ -19,7 +19,7 @@ from ordertrail.delta.said import said_by
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.embedded_schema import alter_table
 from ordertrail.engines.ledger import resets_in
-from ordertrail.rules.others import others_of
+from ordertrail.rules.others import carried_type, others_of
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
     APP_ID,
@@ -203,17 +203,18 @@ class SparkTable:
 
         Args:
             version: None for the newest.
-            others: With the columns of others, after ours.
+            others: With the columns of others that can be carried, after ours.
         """
         pinned = "" if version is None else f" VERSION AS OF {version}"
         rows = self.spark.sql(f"SELECT * FROM {self.sql_name}{pinned}")
         there = set(rows.columns)
+        theirs = others_of(rows.schema.json(), self.columns) if others else ()
         return rows.selectExpr(
             *(
                 ticked(c.name) if c.name in there else f"CAST(NULL AS {c.type}) AS {ticked(c.name)}"
                 for c in self.columns
             ),
-            *(ticked(one.name) for one in (others_of(rows.schema.json(), self.columns) if others else ())),
+            *(ticked(one.name) for one in theirs if carried_type(one.type) is not None),
         )
 
     def append(self, rows: DataFrame) -> None:

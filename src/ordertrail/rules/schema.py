@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ordertrail.errors import TableError
 from ordertrail.model import Contract
 from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.tables import TableColumn
@@ -187,11 +188,12 @@ def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: 
         tables: Without the property they tell: the stage has the contract's columns and our own, and no others; in the
             history the columns of key and order are never NULL.
         contract: As it is now; says what the tables do not tell.
+
+    Raises:
+        TableError: A newer release wrote the property.
     """
-    if text is not None:
-        body = json.loads(text)
-        columns = {name: (one["type"], one["required"]) for name, one in body["columns"].items()}
-        return Terms(columns, tuple(body["key"]), body["order_by"])
+    if text is not None and (held := _held(text)) is not None:
+        return held
     stage = _table_with(tables, "_manifest")
     if stage is None:
         return terms_of(contract)
@@ -253,6 +255,21 @@ def may_be_added(column: TableColumn, present: Sequence[str]) -> bool:
     """
     known = {name.lower() for name in present}
     return not column.required and column.name not in ALWAYS and column.name.lower() not in known
+
+
+def _held(text: str) -> Terms | None:
+    """The contract in a property; None when somebody wrote something else there."""
+    try:
+        body = json.loads(text)
+        if body["version"] > _VERSION:
+            raise TableError(
+                f"the property {CONTRACT} of the history is of a newer release of ordertrail",
+                hint="run that release, or a newer one",
+            )
+        columns = {name: (str(one["type"]), bool(one["required"])) for name, one in body["columns"].items()}
+        return Terms(columns, tuple(body["key"]), body["order_by"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
