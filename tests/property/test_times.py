@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ordertrail.model import Column, Vendor
@@ -125,6 +125,7 @@ def cases(draw: st.DrawFn) -> tuple[str, list[str]]:
     return f"{day} {clock}{fraction}{zone}", texts
 
 
+@settings(max_examples=60)  # two compilations of the row rules each
 @given(
     case=cases(),
     zone=st.sampled_from(["UTC", "America/Chicago", "Europe/Berlin"]),
