@@ -31,8 +31,7 @@ from ordertrail.config_template import (
 )
 from ordertrail.config_vendors import build_vendors
 from ordertrail.errors import ConfigError, UsageError
-from ordertrail.model import Contract, Mode, Vendor
-from ordertrail.rules.planning import Limits
+from ordertrail.model import Contract, Limits, Mode, Vendor
 from ordertrail.rules.secrets import MASK, masked, masked_value
 
 __all__ = [

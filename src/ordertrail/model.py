@@ -133,6 +133,21 @@ class Vendor:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may be like and still be loaded.
+
+    Attributes:
+        max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
+        min_rejects: With fewer rejected rows it is not, unless all are, or none may be.
+        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
+    """
+
+    max_reject_share: float = 0.2
+    min_rejects: int = 5
+    max_file_ahead_d: float = 366.0
+
+
+@dataclass(frozen=True, slots=True)
 class FileIdentity:
     """What `stat` says of a file; two equal values mean that nobody wrote to it in between."""
 

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ordertrail.model import FileIdentity, State, Vendor
+from ordertrail.model import FileIdentity, Limits, State, Vendor
 from ordertrail.rules.filekey import MAX_NAME_BYTES, archive_path
 from ordertrail.rules.planning import (
     Candidate,
-    Limits,
     LoadedFile,
     delivery_id,
     delivery_number,

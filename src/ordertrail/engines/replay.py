@@ -26,11 +26,11 @@ from ordertrail.engines.embedded_record import record_batch
 from ordertrail.engines.embedded_stage import ROWS_TAG, staged_columns
 from ordertrail.engines.past import Past
 from ordertrail.engines.session import Session, tables_of
-from ordertrail.model import Batch, RowCounts, State, no_probe
+from ordertrail.model import Batch, Limits, RowCounts, State, no_probe
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.cells import name_sql, quoted
-from ordertrail.rules.planning import Candidate, Limits, delivery_number
+from ordertrail.rules.planning import Candidate, delivery_number
 from ordertrail.rules.tables import APP_ID
 
 

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
-from ordertrail.model import Batch, Contract
+from ordertrail.model import Batch, Contract, Limits
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.parse.kernel import Database, connect
-from ordertrail.rules.planning import Candidate, Limits
+from ordertrail.rules.planning import Candidate
 
 RELATION = "spark_rows"
 """What SQL given to `run_sql` reads."""

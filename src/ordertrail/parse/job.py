@@ -17,7 +17,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
-from ordertrail.model import MAX_NOTED, Contract, Reject, State
+from ordertrail.model import MAX_NOTED, Contract, Limits, Reject, State
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
@@ -25,7 +25,7 @@ from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header, max_columns
-from ordertrail.rules.planning import Candidate, Limits, rounds, state_of
+from ordertrail.rules.planning import Candidate, rounds, state_of
 
 MAX_NOTED_CHARS = 60
 """Of a name or a status that is kept for people."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ordertrail.model import FileIdentity, State, Vendor
+from ordertrail.model import FileIdentity, Limits, State, Vendor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +48,6 @@ class Candidate:
     def order(self) -> tuple[int, bytes, int]:
         """Place in the total order among files of one vendor with the same bytes."""
         return self.file_key, self.clean_path.encode(), self.identity.mtime_ns // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a file may be like and still be loaded.
-
-    Attributes:
-        max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
-        min_rejects: With fewer rejected rows it is not, unless all are, or none may be.
-        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
-    """
-
-    max_reject_share: float = 0.2
-    min_rejects: int = 5
-    max_file_ahead_d: float = 366.0
 
 
 @dataclass(frozen=True, slots=True)
