@@ -304,6 +304,31 @@ def test_the_limit_of_the_future_is_each_files_own(run: Run) -> None:
     assert row["_file_row"] == 1
 
 
+def test_of_too_many_rejects_of_a_quarantined_file_the_first_are_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 MB of lines of one letter were 4 GB of rejects, on Spark in the memory of the driver."""
+    monkeypatch.setattr(job_module, "MAX_REJECTS", 10)
+    monkeypatch.setattr(job_module, "FEW_REJECTS", 3)
+    mixed = [row for _ in range(11) for row in (GOOD, BAD, BAD)]
+    files = Files(
+        {
+            0: [csv_of(HEADER, *mixed) + b"x\n" * 5],
+            1: [csv_of(HEADER, *[BAD] * 10)],
+            2: [csv_of(HEADER, *[GOOD] * 20, *[BAD] * 11)],
+        }
+    )
+    result = run(files)
+    states = [(f.state, f.parsed, f.rejected) for f in result.batch.files]
+    assert states == [(State.QUARANTINED, 38, 38), (State.QUARANTINED, 10, 10), (State.LOADED, 31, 11)]
+    assert result.rejects == [0] * 3 + [1] * 10 + [2] * 11
+    rows = [row for path in result.batch.rejects for row in pq.read_table(path).to_pylist() if row["d"] == 0]
+    assert sorted(row["_file_row"] for row in rows) == [2, 3, 5]
+    assert str(result.file(0).reason).endswith("; the rejects are the first 3 of them")
+    assert "first" not in str(result.file(1).reason)
+    assert str(result.file(0).first_error).startswith("row 2")
+
+
 class BadBlock(io.BytesIO):
     """A file whose bytes behind the first few cannot be read."""
 

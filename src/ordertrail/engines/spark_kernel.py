@@ -33,6 +33,7 @@ MEMORY_MB = 512
 """Of DuckDB in one worker, for `run_sql`."""
 
 _OUT_ROWS = 1 << 16
+_OUT_BYTES = 32 << 20
 
 
 def run_sql(sql: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -167,9 +168,15 @@ class Scratch:
         yield from (conformed(rows, schema) for rows in header_rows(batch, parsed.files).to_batches())
         for path, _ in parsed.rows:
             with pq.ParquetFile(path) as file:
-                for rows in file.iter_batches(_OUT_ROWS):
+                for rows in file.iter_batches(_rows_at_once(file.metadata)):
                     yield conformed(rows, schema)
         if parsed.rejects:
             self._con.register("reject_headers", reject_headers(batch))
-            rejects = self._con.sql(reject_rows_sql(parsed.rejects)).to_arrow_table()
-            yield from (conformed(rows, schema) for rows in rejects.to_batches())
+            rejects = self._con.sql(reject_rows_sql(parsed.rejects)).to_arrow_reader(_OUT_ROWS)
+            yield from (conformed(rows, schema) for rows in rejects)
+
+
+def _rows_at_once(file: pq.FileMetaData) -> int:
+    """How many rows of a Parquet file to hand on together, so that long ones do not make a giant of them."""
+    size_bytes = sum(file.row_group(group).total_byte_size for group in range(file.num_row_groups))
+    return max(1, min(_OUT_ROWS, _OUT_BYTES * int(file.num_rows) // max(int(size_bytes), 1)))

@@ -21,7 +21,7 @@ from ordertrail.model import MAX_NOTED, Contract, Limits, Reject, State
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
-from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
+from ordertrail.rules.bounds import FEW_REJECTS, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header, max_columns
@@ -83,6 +83,20 @@ class ParsedBatch:
     changed: tuple[Candidate, ...]
     rows: tuple[tuple[Path, int], ...]
     rejects: tuple[Path, ...]
+
+
+def set_aside(candidate: Candidate, state: State, error: QuarantineError, rows: int = 0) -> ParsedFile:
+    """A file of which nothing lands.
+
+    Args:
+        candidate: The file.
+        state: `quarantined` or `held`.
+        error: Why.
+        rows: How many rows it has, 0 when that is not known.
+    """
+    reason, first_error = cut(str(error), MAX_REASON_CHARS), cut(error.message, MAX_REASON_CHARS)
+    reject = Reject(None, error.column, None, error.rule, reason, None)
+    return ParsedFile(candidate, state, reason, (), rows, rows, 0, first_error, reject)
 
 
 class ParseJob:
@@ -224,9 +238,7 @@ class ParseJob:
         except (QuarantineError, MemoryError):
             rows = 0
         if self._still(candidate):
-            reason, first_error = cut(str(error), MAX_REASON_CHARS), cut(error.message, MAX_REASON_CHARS)
-            reject = Reject(None, error.column, None, error.rule, reason, None)
-            self._done[candidate.number] = ParsedFile(candidate, state, reason, (), rows, rows, 0, first_error, reject)
+            self._done[candidate.number] = set_aside(candidate, state, error, rows)
 
     def _parse_some(self, files: Sequence[Candidate], layout: Layout) -> None:
         """Parse files of one layout together; where the engine fails, in halves, until the file at fault is alone."""
@@ -268,8 +280,8 @@ class ParseJob:
         rows = self._path("rows")
         counts = kernel.write_rows(files, rows, self._extra, header)
         wrong = [f for f in files if counts[f.number].rejected and f.number not in failed]
-        rejects = self._explain(kernel, wrong, header, counts, failed) if wrong else None
-        first_errors = self._first_errors(rejects) if rejects else {}
+        rejects = self._explain(kernel, wrong, header, counts, failed)
+        first_errors = {number: error for path in rejects for number, error in self._first_errors(path).items()}
         unranked = self._unranked(rows, layout) if any(found.good for found in counts.values()) else {}
         for candidate in chunk:
             if error := failed.get(candidate.number):
@@ -286,9 +298,8 @@ class ParseJob:
             self._rows.append((self._without(rows, "_delivery_no", out, "rows"), kept))
         else:
             rows.unlink(missing_ok=True)
-        if rejects:
-            out = {f.number for f in wrong if f.number not in done or done[f.number].reject}
-            self._rejects.append(self._without(rejects, "d", out, "rejects"))
+        out = {f.number for f in wrong if f.number not in done or done[f.number].reject}
+        self._rejects += [self._without(path, "d", out, "rejects") for path in rejects]
 
     def _explain(
         self,
@@ -297,13 +308,22 @@ class ParseJob:
         header: pa.Table,
         counts: Mapping[int, KernelCounts],
         failed: dict[int, OrdertrailError],
-    ) -> Path:
-        path = self._path("rejects")
-        again = kernel.write_rejects(files, path, header)
-        for file in files:
-            if again[file.number] != counts[file.number].parsed:
-                failed.setdefault(file.number, FileChangedError("the file changed while it was read"))
-        return path
+    ) -> list[Path]:
+        """Write what is wrong with the rows of some files: all of it together, or a few of one that has too many."""
+        many = [[file] for file in files if self._has_too_many(counts[file.number])]
+        rest = [file for file in files if [file] not in many]
+        paths = []
+        for some in (*([rest] if rest else []), *many):
+            paths.append(self._path("rejects"))
+            again = kernel.write_rejects(some, paths[-1], header, FEW_REJECTS if some in many else None)
+            for file in some:
+                if again[file.number] != counts[file.number].parsed:
+                    failed.setdefault(file.number, FileChangedError("the file changed while it was read"))
+        return paths
+
+    def _has_too_many(self, counts: KernelCounts) -> bool:
+        state, _ = state_of(counts.parsed, counts.rejected, self._limits)
+        return state is State.QUARANTINED and counts.rejected > MAX_REJECTS
 
     def _give_up(self, candidate: Candidate, error: OrdertrailError, header: tuple[str, ...]) -> None:
         if isinstance(error, QuarantineError):
@@ -316,6 +336,8 @@ class ParseJob:
     ) -> ParsedFile:
         state, reason = state_of(counts.parsed, counts.rejected, self._limits)
         rejected = counts.parsed if state is State.QUARANTINED else counts.rejected
+        if reason is not None and self._has_too_many(counts):
+            reason = f"{reason}; the rejects are the first {FEW_REJECTS:,} of them"
         rescued = tuple(cut(name, MAX_NOTED_CHARS) for name, _ in layout.unknown[:MAX_NOTED])
         return ParsedFile(
             candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error, rescued=rescued

@@ -185,11 +185,19 @@ class Kernel:
             good = dict(self._con.execute(ids).fetchall())
         return {f.number: KernelCounts(parsed[f.number], good.get(f.number, 0)) for f in files}
 
-    def write_rejects(self, files: Sequence[KernelFile], path: Path, header: pa.Table) -> Counter[int]:
+    def write_rejects(
+        self, files: Sequence[KernelFile], path: Path, header: pa.Table, first: int | None = None
+    ) -> Counter[int]:
         """Write the bad rows of some files, explained, to a new Parquet file.
 
         The file has the columns `d`, `_file_row`, `_file_line`, `_raw` and `_errors`, a JSON list of
         `{column, value, rule, reason}`.
+
+        Args:
+            files: Read one after the other.
+            path: Where the Parquet file goes; must not exist.
+            header: As in `write_rows`.
+            first: How many of them, by their numbers; None writes all.
 
         Returns:
             The rows parsed, by file number.
@@ -200,6 +208,8 @@ class Kernel:
             f"SELECT d, r AS _file_row, line AS _file_line, {_KEPT} AS _raw, {errors} AS _errors "
             f"FROM {self._from(header)} WHERE broken IS NOT NULL OR NOT ({self._sql.good})"
         )
+        if first is not None:
+            query += f" ORDER BY _file_row LIMIT {first}"
         self._copy(query, path, files, header, parsed, explain=True)
         return parsed
 

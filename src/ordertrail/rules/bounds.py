@@ -14,6 +14,12 @@ MAX_VALUE_CHARS = 1_000
 MAX_REASON_CHARS = 2_000
 """Of a reason, and of the first error of a delivery."""
 
+MAX_REJECTS = 1_000_000
+"""Of a quarantined delivery; of one with more the first `FEW_REJECTS` are kept. Of a loaded one all are."""
+
+FEW_REJECTS = 5_000
+"""So few that DuckDB keeps the first ones while it reads on; of more it would sort all."""
+
 MAX_SHOWN_CHARS = 60
 """Of a name inside a message."""
 
