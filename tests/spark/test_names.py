@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from ordertrail.engines import spark_tables
 from ordertrail.engines.choice import engine_of, placed
 from ordertrail.engines.spark import SparkEngine
 from ordertrail.engines.spark_folders import FolderEngine
-from ordertrail.errors import UsageError
+from ordertrail.errors import StorageError, UsageError
 from ordertrail.maintain import maintain
+from ordertrail.markers import begin_anew, read_marker
 from ordertrail.model import no_probe
 from ordertrail.preview import plan_files
 from ordertrail.rebuild import rebuild
+from ordertrail.rules.tables import APP_ID
 from ordertrail.status import Reader
 from ordertrail.verify import verify
 from ordertrail.watch_maintenance import due_reasons
@@ -173,3 +176,24 @@ def test_the_folder_is_the_one_that_the_catalog_means(tmp_path: Path, spark: Spa
     assert (folders[tables.target] / "_delta_log").is_dir()
     assert folders[tables.target].parent.name == place.name
     spark.run(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_tables_that_the_catalog_has_lost_are_not_made_again_beside_their_archive(spark: Spark, named: Named) -> None:
+    house = named("three-level")
+    house.drop_all(BATCHES[0][:2])
+    house.run()
+    target = f"{CATALOG}.default.{house.config.tables.target}"
+    told = spark.session.sql(f"SHOW TBLPROPERTIES {target} ('{APP_ID}')").collect()
+    marker = read_marker(house.config.archive)
+    assert marker is not None
+    assert [owner.app_id for owner in marker.owners] == [told[0]["value"]]
+    assert read_marker(house.config.source) == marker
+    for table in astuple(house.config.tables):
+        spark.run(f"DROP TABLE {CATALOG}.default.{table}")
+    house.drop_all(BATCHES[0][2:4])
+    with pytest.raises(StorageError, match=r"the tables of pipeline orders are not in incremental_load\.default"):
+        house.run()
+    assert not spark.session.sql(f"SHOW TABLES IN {CATALOG}.default LIKE '{house.config.tables.target}'").collect()
+    begin_anew(house.config)
+    assert house.run().batch == 1
