@@ -48,6 +48,7 @@ class Archiving:
         self._notes = notes
         self._probe = probe
         self._tried: set[str] = set()
+        self._before: tuple[dict[str, Manifest], dict[str, Late]] = {}, {}
         self._warnings: list[str] = []
         self._failures = self._disk_failures = 0
         self.skipped: list[Skipped] = []
@@ -76,6 +77,7 @@ class Archiving:
             By delivery id, where the files are that the tables know to be elsewhere.
         """
         moved: dict[str, str | None] = {}
+        self._before = dict(self._notes.waiting), dict(self._notes.late)
         for delivery_id, manifest in list(self._notes.waiting.items()):
             if delivery_id in self._tried:
                 continue
@@ -87,6 +89,12 @@ class Archiving:
                 when = now if number >= excess else max(now, late.since + timedelta(seconds=LATE_S))
                 self._look_again(late, when, moved)
         return moved
+
+    def undone(self) -> None:
+        """The tables were not told what `again` gave: all of it is done again by the next pass, to the same end."""
+        waiting, late = self._before
+        self._notes.waiting.update(waiting)
+        self._notes.late.update(late)
 
     def settled(self) -> None:
         """The tables know what `again` gave."""

@@ -21,7 +21,7 @@ from ordertrail.archiving import Archiving
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.choice import engine_of
-from ordertrail.errors import CommitConflictError, FileChangedError, SourceError, StorageError
+from ordertrail.errors import CommitConflictError, FileChangedError, OrdertrailError, SourceError, StorageError
 from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.log import Log
 from ordertrail.markers import Belonging, archived_last, refuse_lost_tables
@@ -181,8 +181,12 @@ class _Pass:
         """Archive what earlier passes could not, and look again at what they archived while nobody could tell."""
         with self._timed("archive"):
             moved = self._archiving.again(datetime.now(UTC))
-            if moved:
-                self._engine.archived(Batch(self._ledger.archived, uuid.uuid4().hex, datetime.now(UTC), ()), moved)
+            try:
+                if moved:
+                    self._engine.archived(Batch(self._ledger.archived, uuid.uuid4().hex, datetime.now(UTC), ()), moved)
+            except OrdertrailError:
+                self._archiving.undone()
+                raise
             self._archiving.settled()
 
     def stage_next(self, complete: frozenset[str]) -> Batch | None:

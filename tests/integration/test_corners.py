@@ -7,10 +7,13 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ordertrail import doctor, pipeline
+from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.errors import StorageError
 from ordertrail.model import RunReport
 from ordertrail.sources.names import Entry, FileOps
 from ordertrail.sources.notes import Notes, notes_path
@@ -111,6 +114,25 @@ def test_a_file_that_changes_while_it_waits_is_the_next_delivery(house: House, l
     last = house.run()
     assert (last.batch, house.left()) == (None, [])
     assert not Notes(notes_path(house.config)).waiting
+
+
+def test_a_disk_that_fills_up_before_the_tables_know_does_not_forget_what_waited(
+    house: House, locks: Locks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks.folders = {"acme"}
+    house.run()
+    locks.folders = set()
+
+    def full(*_: object) -> NoReturn:
+        raise StorageError("no space left", hint="free some")
+
+    with monkeypatch.context() as context:
+        context.setattr(EmbeddedEngine, "archived", full)
+        with pytest.raises(StorageError):
+            house.run()
+    house.run()
+    assert {str(d["archived_to"]) for d in house.rows("deliveries")} == set(house.archived()) - {".ordertrail"}
+    check_books(house)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO])
