@@ -238,3 +238,9 @@ def test_a_property_of_a_newer_release_is_refused_and_a_damaged_one_is_passed_ov
         accepted_terms(newer, made(), OLD)
     for damaged in ("", "[]", "{}", '{"version":"x"}', '{"version":1,"columns":{"a":1},"key":[],"order_by":"b"}'):
         assert accepted_terms(damaged, made(), OLD) == accepted_terms(None, made(), OLD)
+
+
+def test_by_name_a_pass_that_was_killed_after_the_property_adds_all_columns() -> None:
+    contract = turned(Column("depot", "string"))
+    agreement = agree(wanting(made(), contract), terms_of(contract).text, contract, lambda _: True)
+    assert ([one.table for one in agreement.added], agreement.text) == (["stage", "target", "history"], None)
