@@ -17,7 +17,7 @@ from ordertrail.engines import spark_tables
 from ordertrail.engines.choice import engine_of, placed
 from ordertrail.engines.spark import SparkEngine
 from ordertrail.engines.spark_folders import FolderEngine
-from ordertrail.errors import StorageError, UsageError
+from ordertrail.errors import StorageError, TableError, UsageError
 from ordertrail.maintain import maintain
 from ordertrail.markers import begin_anew, read_marker
 from ordertrail.model import no_probe
@@ -75,6 +75,20 @@ def run_all(house: House, tables: TablesBy) -> None:
         house.drop_all(files)
         house.turn(spark=SparkSettings(tables=tables, driver_max_bytes=0 if number == EXECUTORS else 64 << 20))
         assert house.run().batch == number + 1
+
+
+def test_a_table_that_was_dropped_is_not_made_again(spark: Spark, named: Named) -> None:
+    house = named("three-level")
+    house.drop_all(BATCHES[0])
+    house.run()
+    history = f"{CATALOG}.default.{house.config.tables.history}"
+    spark.run(f"DROP TABLE {history}")
+    house.drop_all(BATCHES[1])
+    for _ in range(2):
+        with pytest.raises(TableError, match=f"{house.config.tables.history} is not there") as caught:
+            house.run()
+        assert "RESTORE TABLE" in caught.value.hint
+    assert not spark.session.catalog.tableExists(history)
 
 
 @pytest.mark.usefixtures("elsewhere")

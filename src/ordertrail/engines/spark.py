@@ -210,7 +210,11 @@ def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> No
         known_batch = state is not None and (state.by_commits or table is run.tables.deliveries)
         batch = state.batches.get(run.app_id, 0) if state is not None else None
         found.append(Standing(role, table.name, batch if known_batch or state is None else max(done, batch or 0)))
-    require_whole(found)
+    try:
+        require_whole(found)
+    except TableError as error:
+        hint = "restore the table as its catalog offers it (UNDROP TABLE, RESTORE TABLE), or from a backup"
+        raise TableError(error.message, hint=error.hint if run.config.in_folders else hint) from error
 
 
 def _require_lasting(name: str, state: TableState) -> None:
