@@ -8,10 +8,9 @@ takes the fences down.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from ordertrail.reading_sql import require_reading
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import TableColumn
+from ordertrail.scratch import scratch_folder, sweep_left
 from ordertrail.stoppable import Stoppable
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ class ReadOnlyTables:
         self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
         self._bad: dict[str, OrdertrailError] = {}
         self._memory_limit_mb = config.memory_limit_mb
-        self._spill = _private_folder()
+        temporary = Path(tempfile.gettempdir())
+        sweep_left(temporary, "query")
+        self._closing = ExitStack()
+        self._spill = self._closing.enter_context(scratch_folder(temporary, "query"))
         self._con = duckdb.connect()
         self._calls = Stoppable(self._con.interrupt)
         try:
@@ -131,7 +134,7 @@ class ReadOnlyTables:
         """Let go of the connection. Idempotent."""
         if not self._calls.stuck:
             self._con.close()
-        shutil.rmtree(self._spill, ignore_errors=True)
+        self._closing.close()
 
     # -- opening --------------------------------------------------------------------------------------------
 
@@ -258,13 +261,3 @@ class ReadOnlyTables:
                 return "ask for fewer rows, or raise pipeline.memory_limit_mb"
             case _:
                 return "correct the SQL and try again"
-
-
-def _private_folder() -> Path:
-    """A folder that nobody else may look into, for what does not fit in memory."""
-    try:
-        return Path(tempfile.mkdtemp(prefix="ordertrail-query-"))
-    except OSError as error:
-        raise StorageError(
-            f"cannot make a temporary folder: {error.strerror}", hint="see to the disk, or set TMPDIR to another folder"
-        ) from error

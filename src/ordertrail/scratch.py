@@ -22,6 +22,9 @@ from ordertrail.config import Config
 SPILL = ".ordertrail-spill"
 """Where a pass and a rebuild spill to. Only they do, under the pipeline's lock."""
 
+LOCKED_WITHIN_S = 60.0
+"""A folder that was made longer ago, in seconds, has its lock by now."""
+
 UNFINISHED_AGE_S = 3600.0
 """A small file that somebody was writing is left over after this long, in seconds."""
 
@@ -48,7 +51,7 @@ def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
 
     Args:
         parent: An existing folder.
-        word: What it is for: `verify`, `maintain` or `rebuild`.
+        word: What it is for: `verify`, `maintain`, `rebuild` or `query`.
     """
     folder = parent / f".ordertrail-{word}-{uuid.uuid4().hex}"
     descriptor: int | None = None
@@ -62,6 +65,26 @@ def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
+
+
+def sweep_left(parent: Path, word: str) -> None:
+    """Delete the folders of one word that killed commands of this user left.
+
+    Args:
+        parent: Where `scratch_folder` made them.
+        word: As `scratch_folder` has it.
+    """
+    name = re.compile(rf"\.ordertrail-{word}-[0-9a-f]{{32}}")
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if name.fullmatch(entry.name) and _is_mine_and_old(entry) and not _in_use(Path(entry.path)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_mine_and_old(entry: os.DirEntry[str]) -> bool:
+    # Between the making of a folder and its lock it is in use too.
+    stat = entry.stat(follow_symlinks=False)
+    return stat.st_uid == os.getuid() and time.time() - stat.st_mtime > LOCKED_WITHIN_S
 
 
 def plan_scratch(config: Config) -> SweepScratch | None:

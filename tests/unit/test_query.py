@@ -240,6 +240,26 @@ def test_what_does_not_fit_in_memory_goes_where_nobody_else_looks(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_query_left_goes_with_the_next_one(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, fresh, other = (
+        tmp_path / f".ordertrail-{name}" for name in ("query-" + "a" * 32, "query-" + "b" * 32, "mine")
+    )
+    with Reader(house.config) as living:
+        living.query("SELECT 1")
+        (spill,) = tmp_path.iterdir()
+        for folder in (left, fresh, other):
+            folder.mkdir()
+            (folder / "spilled").touch()
+        for folder in (left, other, spill):
+            os.utime(folder, (0, 0))
+        with Reader(house.config) as reader:
+            reader.query("SELECT 1")
+        assert set(tmp_path.iterdir()) == {fresh, other, spill}
+
+
 def test_a_file_that_is_gone_is_no_fault_of_the_sql(tmp_path: Path) -> None:
     house = open_house(tmp_path)
     house.drop("a_2026_11_20.csv", HEADER + line("A", "PICKED_UP", "2026-11-20 08:00:00"))
