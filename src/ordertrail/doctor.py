@@ -164,7 +164,8 @@ def _vendor_files(config: Config) -> Iterator[Finding]:
         return
     notes = vendor_notes(config)
     for note in notes:
-        yield Finding("vendors", "warn", note, "see docs/how-to/new-vendor.md; nothing to do if it is meant")
+        hint = "nothing to do if it is meant; else correct the glob, file_date, aliases or status_map of the vendor"
+        yield Finding("vendors", "warn", note, hint)
     if not notes:
         yield Finding("vendors", "ok", "their globs part the files, and the dates of names fit")
 

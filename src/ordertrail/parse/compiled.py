@@ -22,7 +22,7 @@ from ordertrail.rules.sql import quoted
 from ordertrail.rules.times import time_pattern
 
 _TEXT = "CAST(NULL AS VARCHAR)"
-_FORMAT_HINT = "write another pattern; docs/reference/settings.md says what a time may be written like"
+_FORMAT_HINT = "write another strptime pattern, such as %d/%m/%Y %H:%M:%S"
 _PATTERN_HINT = "write it as RE2 has it: https://github.com/google/re2/wiki/Syntax"
 _VALUE_HINT = "write it as it would stand in a file"
 
