@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-GRACE_S = 0.5
+GRACE_S = 1.0
 """How long a call that was asked to end is waited for."""
 
 _ASK_EVERY_S = 0.02
