@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,12 +18,16 @@ import pyarrow as pa
 
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
+from ordertrail.engines.spark_causes import causes, first_line, translated
 from ordertrail.engines.spark_constraints import with_rejects
 from ordertrail.engines.spark_kernel import ParseTask, Scratch, plain_path
 from ordertrail.engines.spark_pass import SparkPass, arrow_schema_of, is_small, spark_schema
-from ordertrail.errors import CommitConflictError
-from ordertrail.model import Batch
+from ordertrail.errors import CommitConflictError, QuarantineError, TableError
+from ordertrail.model import Batch, State
+from ordertrail.parse.failures import failing
+from ordertrail.parse.job import set_aside
 from ordertrail.rules.planning import Candidate, rounds
+from ordertrail.rules.secrets import masked
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,18 +38,51 @@ MAX_TASK_BYTES = 1 << 30
 _PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,-]+")
 """Paths that mean themselves wherever Spark looks at them; one with a glob's signs or a colon is read by the driver."""
 
+_RAISED = re.compile(r"^[\w.]*(?:Error|Exception)\b.*$", re.MULTILINE)
+
 
 def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
     """See `Engine.stage`."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
     batch = request.batch
     if run.tables.stage.standing(run.app_id)[1] >= batch.number:
         raise CommitConflictError(
             f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
         )
+    try:
+        return _stage(run, request, {})
+    except (PySparkException, Py4JError) as error:
+        if type(translated("", error)) is not TableError:  # not the fault of a file, or the commit may be there
+            raise
+        held = _failing(run, request)
+        if not held:
+            raise
+    return _stage(run, request, held)
+
+
+def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, QuarantineError]) -> Staged:
+    """Stage what the executors do not fail on.
+
+    Args:
+        run: The pass.
+        request: What to stage.
+        why_held: By the number of the first file of a group, why its files are held.
+    """
+    batch = request.batch
     before = [c for c in request.candidates if c.number in request.duplicates]
     fresh = [c for c in request.candidates if c.number not in request.duplicates]
     groups, for_driver = _divided(run, fresh)
-    for_tasks = [group for group in groups if request.unchanged(group[0])]
+    left = [group for group in groups if request.unchanged(group[0])]
+    for_tasks = [group for group in left if group[0].number not in why_held]
+    held = [
+        set_aside(candidate, State.HELD, why_held[group[0].number])
+        for group in left
+        if group[0].number in why_held
+        for candidate in group
+        if request.unchanged(candidate)
+    ]
     config = run.config
     with Scratch(config.threads, config.memory_limit_mb) as scratch:
         parsed = scratch.parse(
@@ -57,7 +94,7 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
         )
         changed = [c for c in before if not request.unchanged(c)]
         known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
-        files = tuple(sorted([*parsed.files, *known], key=lambda file: file.candidate.number))
+        files = tuple(sorted([*parsed.files, *known, *held], key=lambda file: file.candidate.number))
         whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
         schema = arrow_schema_of(run.tables.stage.columns)
         staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
@@ -122,6 +159,31 @@ def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]
     )
     files = run.spark.read.format("binaryFile").load(paths).select("path", "content")
     return files.mapInArrow(task, spark_schema(run.tables.stage.columns))
+
+
+def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError]:
+    """Let the executors parse each file alone, for nothing: those that make them fail, as `_stage` wants them."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    fresh = [c for c in request.candidates if c.number not in request.duplicates]
+    found: dict[int, QuarantineError] = {}
+    for group in _divided(run, fresh)[0]:
+        if request.unchanged(group[0]):
+            try:
+                _by_tasks(run, request.batch, [group]).count()
+            except (PySparkException, Py4JError) as error:
+                if type(translated("", error)) is not TableError:
+                    raise
+                found[group[0].number] = failing(_said(error))
+    return found
+
+
+def _said(error: Exception) -> str:
+    """What made an executor fail: the last line of a worker's traceback, else what Spark says."""
+    traced = (cause.message for cause in causes(error) if "Traceback" in cause.message)
+    lines = [line for message in traced for line in _RAISED.findall(message)]
+    return masked(lines[-1]) if lines else first_line(error)
 
 
 def _settled(candidate: Candidate) -> Candidate:

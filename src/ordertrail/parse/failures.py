@@ -39,8 +39,17 @@ def why_held(error: Exception) -> QuarantineError:
             rule="engine",
             hint="see what its longest rows hold, or raise pipeline.memory_limit_mb; then copy it back with cp -p",
         )
+    return failing(line)
+
+
+def failing(line: str) -> QuarantineError:
+    """Why a file is held on which an engine fails alone.
+
+    Args:
+        line: What the engine says.
+    """
     return QuarantineError(
-        f"the engine fails on this file, even alone: {line}",
+        f"the engine fails on this file, even alone: {line[:_LONGEST]}",
         rule="engine",
         hint="see whether the vendor's formats and the contract's rules can be meant, then copy it back with cp -p; "
         "please report it if they can",

@@ -95,6 +95,7 @@ class Grammar:
         # Unquoted text up to a delimiter or a line end, or a quoted cell followed by one of them or by the end.
         self._plain = re.compile(rb"[^" + d + rb"\r\n]*")
         self._quoted = re.compile(q + rb"((?:[^" + q + rb"]|" + q + q + rb")*+)" + q + rb"(?=[" + d + rb"\r\n]|\Z)")
+        self._blanks = re.compile(b"[" + re.escape(bytes(set(b" \t\r\n\x0b\x0c") - set(self._d + self._q))) + b"]*")
         self._line = re.compile(rb"[^\r\n]*")
         self._line_end = re.compile(rb"\r\n|\n|\r")
 
@@ -116,8 +117,9 @@ class Grammar:
         Raises:
             QuarantineError: It is longer than a record may be.
         """
-        found: Record | None = None
-        at = 0
+        # Blank lines by the million are passed over together.
+        at = _behind_last_line(data, self._stop_of(self._blanks, data, 0))
+        found = Record([None], 1, 0, at) if at else None
         while at < len(data):
             record = self._record(data, at, most)
             if record.wrong is not None:
@@ -193,7 +195,7 @@ class Grammar:
             )
 
     def _record(self, data: bytes, at: int, most: int) -> Record:
-        stop = self._stop(data, at)
+        stop = self._stop_of(self._line, data, at)
         if data.find(self._q, at, stop) < 0:
             count = data.count(self._d, at, stop) + 1
             cells: Cells = [cell or None for cell in data[at:stop].split(self._d)] if count <= most else []
@@ -235,8 +237,8 @@ class Grammar:
         r"""Whether more of a record may follow: a final `\r` may be half of `\r\n`."""
         return not ended and end == len(data) and not data.endswith(b"\n", 0, end)
 
-    def _stop(self, data: bytes, at: int) -> int:
-        match = self._line.match(data, at)
+    def _stop_of(self, pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
+        match = pattern.match(data, at)
         return match.end() if match else at
 
     def _behind(self, data: bytes, stop: int) -> int:
