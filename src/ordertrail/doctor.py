@@ -196,7 +196,7 @@ def _tables(config: Config) -> Iterator[Finding]:
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     warnings = log_warnings(found, app_id)
     for warning in warnings:
-        yield Finding(name, "warn", warning, "ordertrail verify says all that is wrong; see docs/how-to/recovery.md")
+        yield Finding(name, "warn", warning, "ordertrail verify says all that is wrong, and what cures it")
     if not warnings:
         yield Finding(name, "ok", f"all five, up to batch {deliveries.txns.get(app_id, 0)}")
 

@@ -28,7 +28,7 @@ Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 
 _GAP = "  "
 _INDENT = "    "
-_MAX_PADDED = 60
+_MAX_PADDED = 100
 _MIN_COLUMN_WIDTH = 13  # below it a folded cell is no longer readable
 
 
