@@ -34,7 +34,7 @@ from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns
 from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import claiming
 from ordertrail.standing import waiting_in
-from ordertrail.verify_archive import ArchivedFile, look_at_archive
+from ordertrail.verify_archive import ArchivedFile, look_at_archive, under_way
 from ordertrail.verify_files import file_faults, reader_faults, vector_faults
 
 EXAMPLES = 10
@@ -400,7 +400,7 @@ def _archived(proof: _Proof) -> _Finding:
     files = [ArchivedFile(str(n), None if a is None else str(a), int(str(s)), str(h)) for n, a, s, h in rows]
     shared = len(marker.owners) > 1 if (marker := read_marker(proof.config.archive)) is not None else False
     found = look_at_archive(
-        proof.config.archive, files, expected=lambda name: shared or _under_way(name, proof.done), hashed=proof.archive
+        proof.config.archive, files, expected=lambda name: shared or under_way(name, proof.done), hashed=proof.archive
     )
     hint = (
         "if a writer was late, ordertrail run takes its file back into the source as the next delivery, or cp -p it "
@@ -409,12 +409,6 @@ def _archived(proof: _Proof) -> _Finding:
     claims = [one.file_name for one in waiting_in(proof.config)[0] if claiming(one.file_name.rpartition("/")[2])]
     left = f"; {len(claims)} in the source under a claim: {', '.join(claims[:EXAMPLES])}, see status" if claims else ""
     return _some_wrong(found.counted + left, found.changed, hint)
-
-
-def _under_way(name: str, done: int) -> bool:
-    """Whether an archived file's name is that of a batch after the one that is judged."""
-    batch = name.partition("-")[0]
-    return batch.isdecimal() and int(batch) > done
 
 
 def _fold_hint(proof: _Proof) -> str:

@@ -90,6 +90,12 @@ def look_at_archive(
     return found
 
 
+def under_way(name: str, done: int) -> bool:
+    """Whether an archived file's name is that of a batch after the last one with the done mark."""
+    batch = name.partition("-")[0]
+    return batch.isdecimal() and int(batch) > done
+
+
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
