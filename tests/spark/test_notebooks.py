@@ -1,6 +1,6 @@
 """The bundle's notebooks, run for real and in order on Spark: they leave the tables that `ordertrail run` leaves.
 
-Names of three levels, the bundle's own config, the parameters of its production job, and the Volume as a folder:
+Names of three levels, the bundle's own config, the parameters of its production job, and the Volumes as folders:
 `/Volumes/...` itself where this user may make it, else a folder of the test's own, given as the job's parameters.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from ordertrail.databricks.bundle import BundleOptions, bundle_files
-from ordertrail.databricks.bundle_config import VOLUME, with_settings
+from ordertrail.databricks.bundle_config import with_settings
 from ordertrail.databricks.task import ATTENTION_TASK, LOAD_TASK, STAGE_TASK
 from ordertrail.errors import AttentionError
 from ordertrail.markers import MARKER
 from tests.bundle_check import resolved
+from tests.bundle_rules import PRINCIPAL
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
 from tests.harness import CLOCKS, NOON_NS, House, bag, open_house, without_fsync
 from tests.notebooks import Dbutils, JobRun
@@ -87,15 +88,15 @@ class Workspace:
 
 
 @pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    """The Volume's folder. What is made of `/Volumes` is taken away again."""
-    wanted = Path("/Volumes") / CATALOG / SCHEMA / VOLUME
+def volumes(tmp_path: Path) -> Iterator[Path]:
+    """The folder of the schema's Volumes. What is made of `/Volumes` is taken away again."""
+    wanted = Path("/Volumes") / CATALOG / SCHEMA
     missing = [folder for folder in (wanted, *wanted.parents) if not folder.exists()]
     try:
-        # Somebody else's Volume is left alone.
+        # Somebody else's Volumes are left alone.
         wanted.mkdir(parents=True)
     except OSError:
-        yield tmp_path / "Volumes" / CATALOG / SCHEMA / VOLUME
+        yield tmp_path / "Volumes" / CATALOG / SCHEMA
         return
     yield wanted
     shutil.rmtree(wanted)
@@ -104,7 +105,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, spark: Spark, volume: Path) -> Iterator[Workspace]:
+def workspace(tmp_path: Path, spark: Spark, volumes: Path) -> Iterator[Workspace]:
     bundle = tmp_path / "bundle"
     for path, text in bundle_files(BundleOptions("ordertrail")).items():
         (bundle / path).parent.mkdir(parents=True, exist_ok=True)
@@ -112,11 +113,12 @@ def workspace(tmp_path: Path, spark: Spark, volume: Path) -> Iterator[Workspace]
     config = bundle / "ordertrail.toml"
     # The lock of a run of these tests beside this one is not this one's.
     config.write_text(with_settings(config.read_text(), "pipeline", {"warehouse": str(tmp_path / "scratch")}))
-    job = resolved((bundle / "databricks.yml").read_text(), "prod")["resources"]["jobs"]["orders"]
-    parameters = {one["name"]: one["default"] for one in job["parameters"]}
+    job = resolved((bundle / "databricks.yml").read_text(), "prod", PRINCIPAL)["resources"]["jobs"]["orders"]
+    # Open-source Spark has no GRANT: what the task does with readers is in `tests/unit/test_databricks_task.py`.
+    parameters = {one["name"]: one["default"] for one in job["parameters"]} | {"readers": ""}
     made = Workspace(spark, bundle / "notebooks", parameters)
-    if volume.parts[1] != "Volumes":
-        parameters |= {kind: f"{volume}/{kind}" for kind in ("source", "archive")}
+    if volumes.parts[1] != "Volumes":
+        parameters |= {kind: str(volumes / Path(parameters[kind]).name) for kind in ("source", "archive")}
     Path(parameters["source"]).mkdir(parents=True)
     house = open_house(tmp_path / "names")
     drop_tables(spark, house)
