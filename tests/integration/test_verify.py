@@ -298,7 +298,7 @@ def lose_a_table(house: House) -> None:
     ("damage", "names", "says"),
     [
         (lose_a_file, {FILES, READERS, REJECTS}, "orders_rejects lacks its data file"),
-        (cut_a_file, {FILES, SCHEMAS, READERS, KEYS, FOLD}, "bytes, not"),
+        (cut_a_file, {FILES, READERS, KEYS, FOLD}, "bytes, not"),
         (lose_a_vector, {VECTORS, READERS, KEYS, FOLD}, "deletion_vector_"),
         (spoil_a_vector, {VECTORS, READERS, KEYS, FOLD}, "deletion_vector_"),
         (miscount_a_vector, {VECTORS, READERS, KEYS, FOLD}, "it marks 1 rows, not 2"),
