@@ -14,6 +14,7 @@ PARTS = (
     "bench.many_batches",
     "bench.day_files",
     "bench.watch",
+    "bench.nasty_files",
 )
 
 for part in PARTS:
