@@ -101,8 +101,12 @@ def test_verify_finds_a_data_file_that_is_not_what_the_table_declares(tmp_path: 
         [file] = house.table_path(table).glob("*.parquet")
         with duckdb.connect() as con:
             con.execute(f"CREATE TABLE t AS SELECT * REPLACE (CAST(weight AS VARCHAR) AS weight) FROM '{file}'")
+            written_bytes = file.stat().st_size
             file.unlink()
             con.execute(f"COPY t TO '{file}' (FORMAT parquet)")
+        for entry in (house.table_path(table) / "_delta_log").glob("*.json"):
+            text = entry.read_text(encoding="utf-8")
+            entry.write_text(text.replace(f'"size":{written_bytes},', f'"size":{file.stat().st_size},'), "utf-8")
     found = [check for check in verify(house.config).checks if "what its table and the contract say" in check.name]
     assert [check.ok for check in found] == [False]
     assert found[0].detail.count("has the column weight as string, not as long") == 2
