@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ordertrail.config import Config, load_config
 from ordertrail.delta.log import fsync_folder
 from ordertrail.errors import ConfigError, OrdertrailError, SourceError, StorageError
-from ordertrail.markers import read_marker, refuse_lost_tables
+from ordertrail.markers import read_marker, refuse_lost_tables, refuse_other_archive
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.writers import is_local, is_written
 
@@ -323,6 +323,8 @@ def _belonging(config: Config) -> Finding:
     try:
         refuse_lost_tables(config)
         marker = read_marker(config.archive)
+        if known := _known(config):
+            refuse_other_archive(config, *known)
     except StorageError as error:
         return Finding(name, "fail", error.message, error.hint)
     except SourceError as error:
@@ -332,6 +334,21 @@ def _belonging(config: Config) -> Finding:
     if marker is None or not marker.owners:
         return Finding(name, "ok", "the first pass marks archive and source as this pipeline's")
     return Finding(name, "ok", f"the archive is that of pipeline {marker.shown}")
+
+
+def _known(config: Config) -> tuple[str, int] | None:
+    """The tables' application id and last batch; None where there are none, or `_tables` says what is wrong."""
+    from ordertrail.engines.whole import look
+    from ordertrail.rules.tables import APP_ID
+
+    try:
+        found = look(config) if config.in_folders else None
+    except OrdertrailError:
+        return None
+    if not found:
+        return None
+    app_id = found["deliveries"].metadata.properties.get(APP_ID, "")
+    return app_id, found["deliveries"].txns.get(app_id, 0)
 
 
 def _events(source: Path) -> Finding:

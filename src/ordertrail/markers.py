@@ -134,6 +134,23 @@ def refuse_lost_tables(config: Config) -> None:
         Belonging(config).refuse_beginning()
 
 
+def refuse_other_archive(config: Config, app_id: str, batch: int) -> None:
+    """Refuse an archive that is not that of the tables, as far as that shows without a pass.
+
+    Args:
+        config: Of the pipeline.
+        app_id: Of its tables.
+        batch: The last one that is done.
+
+    Raises:
+        SourceError: As `Belonging.enter`.
+    """
+    archive = read_marker(config.archive)
+    standing = archive_standing(config.name, app_id, archive)
+    if standing == "of others" or (standing == "to be proved" and not archived_last(config.archive, (), batch)):
+        raise _archive_refused(config, archive)
+
+
 def no_tables_yet(config: Config) -> OrdertrailError:
     """What to tell who asks for tables that are not there: no pass has run yet, or their disk is not mounted.
 

@@ -403,6 +403,23 @@ def test_doctor_looks_at_the_tables(loaded: Call) -> None:
     assert "orders_history" in tables()["detail"]
 
 
+def test_doctor_looks_for_the_archive_of_the_tables(loaded: Call) -> None:
+    def whole() -> dict[str, str]:
+        return next(one for one in document(loaded("doctor", "--json"))["checks"] if one["name"] == "set")
+
+    assert whole()["health"] == "ok"
+    Path("data/archive").rename("elsewhere")
+    for mount_point in (False, True):
+        if mount_point:
+            Path("data/archive").mkdir()
+        assert whole()["health"] == "fail"
+        assert "the archive of pipeline" in whole()["detail"]
+        assert "is the disk mounted" in whole()["detail"]
+    Path("data/archive").rmdir()
+    Path("elsewhere").rename("data/archive")
+    assert whole()["health"] == "ok"
+
+
 def test_tables_that_are_gone_are_no_first_pass(loaded: Call) -> None:
     Path("data/warehouse").rename("elsewhere")
     for words in (["status"], ["deliveries"], ["track", "1Z1"], ["query", "SELECT 1"], ["verify"]):
