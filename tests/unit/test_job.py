@@ -443,6 +443,8 @@ def test_a_duckdb_that_refuses_everything_is_begun_anew(run: Run, con: duckdb.Du
     [
         duckdb.IOException("No space left on device"),
         duckdb.InterruptException("Interrupted!"),
+        duckdb.InvalidInputException("Python exception occurred while executing the UDF: KeyboardInterrupt: "),
+        pa.ArrowCancelled("Operation cancelled"),
         duckdb.OutOfMemoryException("failed to offload data block. This limit was set by 'max_temp_directory_size'"),
         OSError(5, "Input/output error"),
         KeyboardInterrupt(),

@@ -14,7 +14,9 @@ from ordertrail.errors import QuarantineError
 ENGINE_FAILURES = (duckdb.Error, pa.ArrowException, MemoryError)
 """What DuckDB and Arrow raise."""
 
-_SURROUNDINGS = (duckdb.IOException, duckdb.InterruptException)
+_SURROUNDINGS = (duckdb.IOException, duckdb.InterruptException, pa.ArrowCancelled)
+# Ctrl-C while a function of ours runs for DuckDB comes out as DuckDB's own error, of a kind that others have too.
+_INTERRUPTED = "executing the UDF: KeyboardInterrupt"
 _BROKEN = (duckdb.FatalException, duckdb.InternalException)
 _DISK_FULL = "max_temp_directory_size"
 _LONGEST = 500
@@ -22,7 +24,8 @@ _LONGEST = 500
 
 def is_of_files(error: Exception) -> bool:
     """Whether the failure may be the fault of one of the files that were parsed."""
-    return not isinstance(error, _SURROUNDINGS) and _DISK_FULL not in str(error)
+    text = str(error)
+    return not isinstance(error, _SURROUNDINGS) and _DISK_FULL not in text and _INTERRUPTED not in text
 
 
 def is_lasting(error: Exception) -> bool:
