@@ -333,7 +333,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, object]:
         setting = known.get(variable)
         if setting is None:
             raise ConfigError(
-                f"environment: {variable} = {masked_value(variable, repr(value))}: there is no such setting",
+                f"environment: {variable} = {MASK}: there is no such setting",
                 hint=nearest(variable, [name for name in known if name], otherwise="unset it"),
             )
         try:

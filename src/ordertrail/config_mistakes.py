@@ -11,9 +11,10 @@ from pydantic_core import ErrorDetails
 
 from ordertrail.config_contract import Fail, nearest
 from ordertrail.config_template import SECTIONS, SETTINGS, toml_value
-from ordertrail.rules.secrets import masked_value
+from ordertrail.rules.secrets import MASK, masked_value
 
 _MAX_SHOWN = 60
+_TAKE_OUT = "take it out; what there is: "
 _LISTS = ("vendors", "contract.columns")
 
 
@@ -41,7 +42,9 @@ def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> No
     place = _locate(mistake["loc"], data)
     setting = next((one for one in SETTINGS if one.key == place.dotted), None)
     if mistake["type"] == "extra_forbidden":
-        fail(place.key, _Shown(place.name, mistake["input"]), "there is no such setting", _unknown_hint(place))
+        hint = _unknown_hint(place)
+        value = _Shown(place.name, mistake["input"], like_none=hint.startswith(_TAKE_OUT))
+        fail(place.key, value, "there is no such setting", hint)
     if setting is None:
         _report_section(place, mistake, fail)
     shown = toml_value(True if setting.example is None else setting.example)
@@ -52,10 +55,17 @@ def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> No
 
 
 class _Shown:
-    """The value of a setting that nobody knows, as a message shows it: a secret masked, and cut."""
+    """The value of a setting that nobody knows, as a message shows it: a secret masked, and cut.
 
-    def __init__(self, name: str, value: object) -> None:
-        self._text = masked_value(name, repr(value))
+    Args:
+        name: Of the setting.
+        value: Of the setting.
+        like_none: No setting has a name like that: a text may be any secret, under a misspelled name too.
+    """
+
+    def __init__(self, name: str, value: object, *, like_none: bool) -> None:
+        hidden = like_none and not isinstance(value, bool | int | float)
+        self._text = MASK if hidden else masked_value(name, repr(value))
 
     def __repr__(self) -> str:
         return self._text if len(self._text) <= _MAX_SHOWN else f"{self._text[:_MAX_SHOWN]}…"
@@ -98,4 +108,4 @@ def _unknown_hint(place: _Place) -> str:
     if place.section and others and place.name not in names:
         header = f"[[{others[0]}]]" if others[0] in _LISTS else f"[{others[0]}]"
         return f"it belongs below {header}"
-    return nearest(place.name, names, otherwise="take it out; what there is: " + ", ".join(names))
+    return nearest(place.name, names, otherwise=_TAKE_OUT + ", ".join(names))

@@ -671,6 +671,9 @@ def test_an_unknown_log_level_is_refused() -> None:
         (pipeline("sftp = { password = 'hunter2', user = 'u' }"), {}),
         (pipeline("url = 'https://me:hunter2@host/x'"), {}),
         (vendor("api_key = 'hunter2'"), {}),
+        (pipeline("pasword = 'hunter2'"), {}),
+        (vendor("login = ['hunter2']"), {}),
+        (PIPELINE, {"ORDERTRAIL_PIPELINE_PASWORD": "hunter2"}),
         (PIPELINE, {"ORDERTRAIL_PIPELINE_TOKEN": "hunter2"}),
     ],
 )
