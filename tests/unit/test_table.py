@@ -383,6 +383,13 @@ def test_two_snapshots_with_vectors_can_be_read_in_one_query(table: Table, con: 
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_data_file_that_could_not_be_written_is_a_matter_of_the_disk(tmp_path: Path) -> None:
+    what = f'Could not write file "{tmp_path}/orders_target/b000006-a.parquet": No space left on device'
+    with pytest.raises(StorageError, match="No space left") as caught, duckdb_errors("cannot load batch 6"):
+        raise duckdb.IOException(what)
+    assert "disk" in caught.value.hint
+
+
 def test_errors_of_duckdb_become_ours(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot look"), duckdb_errors("cannot look"):
         con.execute(f"COPY (SELECT 1) TO '{tmp_path}/no/folder/new.csv'").fetchall()

@@ -302,6 +302,10 @@ def _deleted_table(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
     return place
 
 
+_MISSING = ("No such file", "No files found")
+"""What DuckDB says of a file that it was to read and that is gone."""
+
+
 @contextmanager
 def duckdb_errors(doing: str) -> Iterator[None]:
     """Translate the errors of DuckDB, and those of the operating system, into ours.
@@ -340,7 +344,11 @@ def _bad_file(error: Exception) -> Path | None:
     if named is None:
         return None
     path = Path(named[0])
-    return path if isinstance(error, duckdb.InvalidInputException) or not path.exists() else None
+    if isinstance(error, duckdb.InvalidInputException):
+        return path
+    # A file that could not be written, on a full disk, is not there either.
+    missing = isinstance(error, FileNotFoundError) or any(words in str(error) for words in _MISSING)
+    return path if missing and not path.exists() else None
 
 
 def _bad_file_error(doing: str, path: Path) -> TableError:
