@@ -80,6 +80,16 @@ def test_of_several_the_highest_is_named() -> None:
     assert loaded_before(CANDIDATE, []) is None
 
 
+def test_a_file_sent_again_after_a_profile_was_changed_and_changed_back_is_loaded_again() -> None:
+    """What it says by the first profile is not what its last delivery said."""
+    by_another = replace(LOADED, delivery_id="000001-00000-aa", contract_hash="other")
+    again = replace(by_another, delivery_id="1000000-00000-aa", contract_hash="h")
+    assert loaded_before(CANDIDATE, [by_another, LOADED]) is None
+    assert loaded_before(CANDIDATE, [again, by_another, LOADED]) == again
+    elsewhere = replace(by_another, mtime_ms=6)
+    assert loaded_before(CANDIDATE, [elsewhere, LOADED]) == LOADED
+
+
 def test_a_file_of_a_size_of_its_own_is_not_waited_for() -> None:
     """Its hash is still being made; only a file of the same size, or a delivery loaded before, asks for it."""
     promise: Future[str] = Future()

@@ -84,19 +84,29 @@ def delivery_number(delivery_id: str) -> int:
     return int(delivery_id.split("-")[1])
 
 
+def delivery_place(delivery_id: str) -> tuple[int, int]:
+    """The delivery's batch, and its place in that."""
+    batch, number, _ = delivery_id.split("-")
+    return int(batch), int(number)
+
+
 def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedFile | None:
     """The delivery that makes this file a duplicate: same vendor, bytes and contract, loaded with an order not lower.
 
-    The same bytes in a later file are no duplicate: they may be the vendor's correction of what came in between.
+    The same bytes in a later file are no duplicate: they may be the vendor's correction of what came in between. Nor
+    are they one where the same file was loaded by another contract since: what it says by this one is to count again.
     """
-    same = [
+    copies = [
         file
         for file in loaded
         if (file.vendor, file.size_bytes) == (candidate.vendor.name, candidate.identity.size_bytes)
-        and file.contract_hash in (candidate.contract_hash, *candidate.older_hashes)
         and file.order >= candidate.order
         and file.sha256 == candidate.sha256
     ]
+    # Of deliveries with one place in the order the latest batch counts, as it does in the order of rows.
+    last = {file.order: file for file in sorted(copies, key=lambda file: delivery_place(file.delivery_id))}
+    hashes = (candidate.contract_hash, *candidate.older_hashes)
+    same = [file for file in last.values() if file.contract_hash in hashes]
     return max(same, key=lambda file: file.order, default=None)
 
 
