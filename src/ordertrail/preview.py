@@ -22,6 +22,7 @@ from ordertrail.engines.base import StageRequest
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded_plan import DryRun, Weighed, open_dry_run
 from ordertrail.errors import FileChangedError, UsageError
+from ordertrail.markers import refuse_lost_tables
 from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key, take
@@ -100,8 +101,11 @@ def plan_files(config: Config, files: Sequence[Path], *, vendor: str | None = No
     Raises:
         UsageError: A file is not there or not readable, its vendor is not clear, or there is no such vendor.
         TableError: A table is damaged or not ours.
+        StorageError: No table is there and some should be: their disk is not mounted.
+        SourceError: Archive or source are another pipeline's.
     """
     config = placed(config)
+    refuse_lost_tables(config)
     chosen = _named_vendor(config, vendor)
     given = [_look_at(config, path, chosen) for path in dict.fromkeys(map(Path, files))]
     with tempfile.TemporaryDirectory(prefix="ordertrail-plan-") as folder:

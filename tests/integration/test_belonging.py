@@ -11,6 +11,7 @@ import pytest
 from ordertrail import markers
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.markers import MARKER, begin_anew, read_marker
+from ordertrail.preview import plan_files
 from ordertrail.rules.belonging import Marker
 from ordertrail.status import Reader, status_of
 from ordertrail.verify import verify
@@ -86,7 +87,7 @@ def test_a_warehouse_that_is_not_mounted_is_no_first_run(house: House, tmp_path:
     if mount_point:
         warehouse.mkdir()
     refused(house, StorageError, "the tables of pipeline orders are not in", "is the disk mounted", "init --anew")
-    for ask in (status_of, verify, Reader):
+    for ask in (status_of, verify, Reader, lambda config: plan_files(config, [])):
         with pytest.raises(
             StorageError, match=rf"are not in {warehouse}/incremental_load/default, .*is the disk mounted"
         ):
