@@ -30,7 +30,7 @@ from ordertrail.engines.whole import read_whole
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.lock import maintenance_lock, pipeline_lock
 from ordertrail.log import Log
-from ordertrail.markers import require_warehouse
+from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.tables import APP_ID
@@ -192,7 +192,7 @@ def maintain(
         plan = plan_maintenance(config) if plan is None else plan
         planned = tuple(StepDone(step, False, "", 0.0) for step in plan.steps)
         return MaintenanceReport(config.name, True, planned, plan.warnings, time.perf_counter() - began)
-    require_warehouse(config)
+    require_tables(config)
     with maintenance_lock(config):
         plan = plan_maintenance(config) if plan is None else plan
         with _session(config, probe, store) as session:

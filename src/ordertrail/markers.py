@@ -127,10 +127,7 @@ def refuse_lost_tables(config: Config) -> None:
         StorageError: As `Belonging`.
         SourceError: As `Belonging`.
     """
-    if config.by_name:
-        return  # only the catalog knows; the engine asks before it makes a table
-    folders = (config.table_path(name) for name in astuple(config.tables))
-    if not any((folder / "_delta_log").is_dir() for folder in folders):
+    if not _has_tables(config):
         Belonging(config).refuse_beginning()
 
 
@@ -340,12 +337,18 @@ def _unwritable(word: str, folder: Path, error: OSError) -> StorageError | Sourc
     return SourceError(message, hint=hint)
 
 
-def require_warehouse(config: Config) -> None:
-    """Refuse to keep tables in order whose warehouse is not there, before its lock is asked for.
+def require_tables(config: Config) -> None:
+    """Refuse to keep tables in order where there is none, before their lock is asked for.
 
     Raises:
         TableError: No pass has run yet.
         StorageError: As `Belonging`.
     """
-    if not config.by_name and not config.warehouse.is_dir():
+    if not _has_tables(config):
         raise no_tables_yet(config)
+
+
+def _has_tables(config: Config) -> bool:
+    """Whether any table is there; True where only the catalog knows: the engine asks before it makes one."""
+    folders = (config.table_path(name) for name in astuple(config.tables))
+    return config.by_name or any((folder / "_delta_log").is_dir() for folder in folders)

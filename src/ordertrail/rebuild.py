@@ -23,7 +23,7 @@ from ordertrail.engines.whole import cured
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.from_archive import HistoryReport, history_from_archive
 from ordertrail.lock import pipeline_lock
-from ordertrail.markers import require_warehouse
+from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.scratch import SPILL
@@ -95,7 +95,7 @@ def rebuild(
     """
     began = time.perf_counter()
     config = placed(config)
-    require_warehouse(config)
+    require_tables(config)
     with pipeline_lock(config):
         con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
         try:
