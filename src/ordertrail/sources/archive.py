@@ -93,11 +93,20 @@ def archive_file(
         if home is not None:
             stack.callback(os.close, home)
         move = Move(manifest, probe, ops, shelf, archive_name, watchful)
-        placed = move.placed()
-        if home is None:
-            return move.vanished() if placed is None else move.result("already", placed)
-        entry, claim = Entry(home, name), Entry(home, claim_name(manifest.delivery_id))
-        return move.begin(entry, claim) if placed is None else move.finish(entry, claim, placed)
+        try:
+            return _archived(move, home, name)
+        except FileNotFoundError:
+            # Where no lock reaches, another pass may have archived it meanwhile: what stands there now decides.
+            return _archived(move, home, name)
+
+
+def _archived(move: Move, home: int | None, name: str) -> ArchiveResult:
+    """Go on from what stands on the disk; `home` is the file's open folder, None when that is gone."""
+    placed = move.placed()
+    if home is None:
+        return move.vanished() if placed is None else move.result("already", placed)
+    entry, claim = Entry(home, name), Entry(home, claim_name(move.manifest.delivery_id))
+    return move.begin(entry, claim) if placed is None else move.finish(entry, claim, placed)
 
 
 @contextmanager
