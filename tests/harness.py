@@ -136,9 +136,9 @@ class House:
         return sorted(str(path.relative_to(source)) for path in found)
 
     def archived(self) -> dict[str, bytes]:
-        """Content of every file in the archive but for its marker, by its path below it."""
+        """Content of every file in the archive but for what is ours (marker, notes), by its path below it."""
         root = self.config.archive
-        found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != MARKER)
+        found = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(MARKER))
         return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
