@@ -135,6 +135,7 @@ def test_keys_repeat_as_often_as_said_and_never_at_one_time(tmp_path: Path) -> N
 
 def test_the_bench_of_repeated_keys_compares_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeated_keys, "NOT_RACY_S", 0.0)
+    monkeypatch.setattr(repeated_keys, "CONFIG", f"{repeated_keys.CONFIG}settle_s = 0\n")
     found = repeated_keys.measure(tmp_path, 400, 256, rounds=1)
     assert {"ordertrail_run", "duckdb_history_and_newest", "duckdb_bare_copy"} <= set(found)
     monkeypatch.setattr(tables, "fingerprint", lambda kind, path: (256, len(kind)))
