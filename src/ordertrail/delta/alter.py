@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ordertrail.delta.actions import Json, Metadata, delta_type
-from ordertrail.delta.said import user_metadata
+from ordertrail.delta.actions import Metadata, delta_type
+from ordertrail.delta.said import commit_info
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, said_after
 from ordertrail.rules.tables import TableColumn
@@ -44,16 +43,8 @@ def alter(
     operation, parameters = "ADD COLUMNS", {"columns": json.dumps([column.name for column in columns])}
     if not columns:
         operation, parameters = "SET TBLPROPERTIES", {"properties": json.dumps(dict(properties or {}))}
-    info: dict[str, Json] = {
-        "timestamp": now_ms,
-        "operation": operation,
-        "operationParameters": {**parameters},
-        "readVersion": base.version,
-        "isBlindAppend": True,
-        "engineInfo": "ordertrail",
-        "txnId": str(uuid.uuid4()),
-        "userMetadata": user_metadata(said_after(base.said, base, (), ())),
-    }
+    said = said_after(base.said, base, (), ())
+    info = commit_info(now_ms, operation, {**parameters}, base.version, blind=True, said=said)
     metadata = _with_columns(base.metadata, columns)
     metadata = replace(metadata, properties={**metadata.properties, **(properties or {})})
     table.log.commit(base.version + 1, [{"commitInfo": info}, metadata.action()])

@@ -8,6 +8,7 @@ not from what is there: what was lost stays lost to the count, commit after comm
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from ordertrail.delta.actions import AddFile, Json
@@ -15,6 +16,7 @@ from ordertrail.delta.actions import AddFile, Json
 ACTIONS, ROWS, FILES = "actions", "rows", "files"
 
 _OURS = "ordertrail"
+_ENGINE_INFO = "ordertrail"
 
 
 def said_by(actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
@@ -41,6 +43,37 @@ def said_by(actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
 def user_metadata(said: Mapping[str, Json]) -> str:
     """The text of `userMetadata` for what a commit says."""
     return json.dumps({_OURS: dict(said)})
+
+
+def commit_info(
+    now_ms: int,
+    operation: str,
+    parameters: Mapping[str, Json],
+    read_version: int,
+    *,
+    blind: bool,
+    said: Mapping[str, Json],
+) -> dict[str, Json]:
+    """The `commitInfo` of a commit of ours on top of another.
+
+    Args:
+        now_ms: Milliseconds since 1970.
+        operation: As in `DESCRIBE HISTORY`.
+        parameters: Of the operation.
+        read_version: The version below it.
+        blind: It only adds to the table, whatever that holds.
+        said: What it says of the table after it.
+    """
+    return {
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": dict(parameters),
+        "readVersion": read_version,
+        "isBlindAppend": blind,
+        "engineInfo": _ENGINE_INFO,
+        "txnId": str(uuid.uuid4()),
+        "userMetadata": user_metadata(said),
+    }
 
 
 def counted(actions: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:

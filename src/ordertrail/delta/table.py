@@ -20,7 +20,7 @@ from ordertrail.arrow import numbers
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
 from ordertrail.delta.checkpoint import sync_checkpoint
 from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
-from ordertrail.delta.said import FILES, ROWS, live_rows, number, user_metadata
+from ordertrail.delta.said import FILES, ROWS, commit_info, live_rows, number, user_metadata
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
@@ -176,16 +176,8 @@ class Table:
         before: Mapping[str, Json] = {ROWS: 0, FILES: 0} if change.anew else base.said
         said = said_after(before, base, change.add, () if change.anew else change.remove)
         said |= {"app": change.txn.app_id, "batch": change.txn.version, **(change.info or {})}
-        info: dict[str, Json] = {
-            "timestamp": now_ms,
-            "operation": change.operation,
-            "operationParameters": {"mode": "Overwrite" if change.remove else "Append"},
-            "readVersion": base.version,
-            "isBlindAppend": not change.remove,
-            "engineInfo": _ENGINE_INFO,
-            "txnId": str(uuid.uuid4()),
-            "userMetadata": user_metadata(said),
-        }
+        mode: dict[str, Json] = {"mode": "Overwrite" if change.remove else "Append"}
+        info = commit_info(now_ms, change.operation, mode, base.version, blind=not change.remove, said=said)
         actions: list[dict[str, Json]] = [{"commitInfo": info}, change.txn.action()]
         actions += [file.remove(now_ms) for file in change.remove]
         actions += [file.add() for file in change.add]

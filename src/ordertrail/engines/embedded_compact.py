@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ import pyarrow.parquet as pq
 
 from ordertrail.arrow import arrow_type, conformed
 from ordertrail.delta import vectors
-from ordertrail.delta.actions import AddFile, Json
+from ordertrail.delta.actions import AddFile
 from ordertrail.delta.debt import Compaction
-from ordertrail.delta.said import user_metadata
+from ordertrail.delta.said import commit_info
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, said_after
 from ordertrail.engines.embedded_find import cover
@@ -119,17 +118,9 @@ def commit_optimize(table: Table, base: Snapshot, add: Sequence[AddFile], remove
     """
     base.require_writable()
     now_ms = time.time_ns() // 1_000_000
-    info: dict[str, Json] = {
-        "timestamp": now_ms,
-        "operation": "OPTIMIZE",
-        "operationParameters": {"predicate": "[]"},
-        "operationMetrics": {"numAddedFiles": str(len(add)), "numRemovedFiles": str(len(remove))},
-        "readVersion": base.version,
-        "isBlindAppend": False,
-        "engineInfo": "ordertrail",
-        "txnId": str(uuid.uuid4()),
-        "userMetadata": user_metadata(said_after(base.said, base, add, remove)),
-    }
+    said = said_after(base.said, base, add, remove)
+    info = commit_info(now_ms, "OPTIMIZE", {"predicate": "[]"}, base.version, blind=False, said=said)
+    info["operationMetrics"] = {"numAddedFiles": str(len(add)), "numRemovedFiles": str(len(remove))}
     actions = [file.remove(now_ms, data_change=False) for file in remove]
     actions += [file.add(data_change=False) for file in add]
     table.log.commit(base.version + 1, [{"commitInfo": info}, *actions])
