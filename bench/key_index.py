@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report import RESULTS, save, timed
-from ordertrail.delta.key_index import ENTRY, Covered, KeyIndex
+from ordertrail.keyindex.index import ENTRY, Covered, KeyIndex
 
 FINGERPRINT = "bench"
 SMALL_RUNS = 20

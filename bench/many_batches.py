@@ -30,7 +30,7 @@ from ordertrail.config import Config, Maintenance
 from ordertrail.delta.debt import Compaction, debt_of
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
-from ordertrail.maintain import maintain, plan_maintenance
+from ordertrail.keep.maintain import maintain, plan_maintenance
 
 READERS: Mapping[str, str] = {
     "ordertrail": """

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 
 from bench.report import ROOT, peak_mb
 from ordertrail import Pipeline, load_config
-from ordertrail.engines import spark_places
-from ordertrail.engines.spark_session import OURS
+from ordertrail.engines.spark import locations
+from ordertrail.engines.spark.session import OURS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -207,7 +207,7 @@ def _pass(spark: SparkSession, table: Path, way: str) -> dict[str, object]:
     config = load_config(table / "ordertrail.toml", environ={})
     if way in ("named", "elsewhere"):
         if way == "elsewhere":
-            spark_places.folder_at = lambda _: None
+            locations.folder_at = lambda _: None
         for name in astuple(config.tables):
             place = config.table_path(name)
             spark.sql(f"CREATE TABLE IF NOT EXISTS {config.schema}.{name} USING delta LOCATION '{place}'")

@@ -27,7 +27,7 @@ from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import target_columns
-from ordertrail.watch_heartbeat import heartbeat_path
+from ordertrail.watch.heartbeat import heartbeat_path
 
 RESULT = Path(__file__).parent / "results" / "watch.json"
 ROWS_A_FILE = 10
@@ -42,7 +42,7 @@ SERVICE = """
 import sys
 from pathlib import Path
 from ordertrail.config import load_config
-from ordertrail.watch import watch
+from ordertrail.watch.service import watch
 sys.exit(watch(load_config(Path(sys.argv[1]))))
 """
 

@@ -18,17 +18,24 @@ from typing import Any, TypeAlias, cast
 import click
 
 import ordertrail
-from ordertrail.cli import COMMANDS, PROGRAM, cli, delivered, document
+from ordertrail.begin.demo import Demo
+from ordertrail.begin.doctor import DoctorReport, Finding
+from ordertrail.begin.init import Started
+from ordertrail.cli import COMMANDS, PROGRAM, cli, deploy_view
+from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
-from ordertrail.cli.showcase import Demo
-from ordertrail.cli.starting import Started
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
-from ordertrail.config_template import SECTIONS, toml_value
+from ordertrail.config.settings import SECTIONS
+from ordertrail.config.template import toml_value
 from ordertrail.databricks.bundle import Bundle, BundleFile
 from ordertrail.delta.vacuum import Sweep
-from ordertrail.doctor import DoctorReport, Finding
 from ordertrail.errors import OrdertrailError
-from ordertrail.maintain import MaintenanceReport, StepDone
+from ordertrail.keep.maintain import MaintenanceReport, StepDone
+from ordertrail.look import document as look_document
+from ordertrail.look.plan import PlannedFile, PlanReport
+from ordertrail.look.rows import Rows
+from ordertrail.look.status import Status, TableDebt, Track, Waiting
+from ordertrail.look.verify import Check, VerifyReport
 from ordertrail.model import (
     Column,
     Contract,
@@ -41,8 +48,6 @@ from ordertrail.model import (
     State,
     Vendor,
 )
-from ordertrail.preview import PlannedFile, PlanReport
-from ordertrail.rows import Rows
 from ordertrail.rules.bounds import MAX_RAW_CHARS, MAX_REASON_CHARS, MAX_VALUE_CHARS
 from ordertrail.rules.cells import row_sql
 from ordertrail.rules.headers import map_header
@@ -56,8 +61,6 @@ from ordertrail.rules.tables import (
     stage_columns,
     target_columns,
 )
-from ordertrail.status import Status, TableDebt, Track, Waiting
-from ordertrail.verify import Check, VerifyReport
 
 DOCS = Path(__file__).resolve().parent
 REFERENCE = DOCS / "reference"
@@ -438,25 +441,25 @@ def _json() -> list[str]:
     table = Rows(tuple(row), (tuple(row.values()),))  # type: ignore[arg-type]
     sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
         ("run`, `stage`, `load", "`watch --json` prints one a pass, each on one line.", RunReport,
-         lambda: document.run_report(_REPORT)),
-        ("status", "", Status, lambda: document.status(status)),
+         lambda: look_document.run_report(_REPORT)),
+        ("status", "", Status, lambda: look_document.status(status)),
         ("deliveries`, `rejects`, `query",
          "`rows` holds the table's columns, or those of the query; `cut` says that there are more.", None,
-         lambda: document.rows(table)),
+         lambda: look_document.rows(table)),
         ("track",
          "`history` is oldest first by the total order, `rejected` by batch; rows have their table's columns.", Track,
-         lambda: document.track(track)),
-        ("plan", "", PlanReport, lambda: document.plan(plan)),
-        ("verify", "", Check, lambda: document.verify(checks)),
+         lambda: look_document.track(track)),
+        ("plan", "", PlanReport, lambda: look_document.plan(plan)),
+        ("verify", "", Check, lambda: look_document.verify(checks)),
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
          MaintenanceReport,
-         lambda: document.maintain(maintained)),
-        ("doctor", "", Finding, lambda: document.doctor(findings)),
-        ("init", "", None, lambda: document.started(started)),
-        ("init --anew", "", None, lambda: document.again(config)),
-        ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: document.demo(demo)),
+         lambda: command_document.maintain(maintained)),
+        ("doctor", "", Finding, lambda: command_document.doctor(findings)),
+        ("init", "", None, lambda: command_document.started(started)),
+        ("init --anew", "", None, lambda: command_document.again(config)),
+        ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: command_document.demo(demo)),
         ("deploy databricks", "`action` of a file is `written`, `replaced` or `unchanged`.", Bundle,
-         lambda: delivered.document(bundle)),
+         lambda: deploy_view.document(bundle)),
         ("completion", "", None, lambda: {"shell": "bash", "script": "…"}),
         ("an error", "", None, lambda: {"error": {"code": "E_CONFIG", "message": "…", "hint": "…"}}),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from ordertrail.engines import spark_places
+from ordertrail.engines.spark import locations
 from ordertrail.log import _waiting
 from tests.spark.session import Spark, problem, start
 
@@ -52,4 +52,4 @@ def spark(spark_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables with names are where this machine reads no files, as in an object store: all goes through Spark."""
-    monkeypatch.setattr(spark_places, "folder_at", lambda location: None)
+    monkeypatch.setattr(locations, "folder_at", lambda location: None)

@@ -25,10 +25,10 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.delta.vectors import deleted_rows
-from ordertrail.maintain import maintain
+from ordertrail.keep.maintain import maintain
+from ordertrail.look.status import Reader
 from ordertrail.model import Vendor
 from ordertrail.rules.tables import TableColumn
-from ordertrail.status import Reader
 from tests.feeds import TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, READERS, House, Read, bag
 from tests.oracle import EPOCH, Accepted, Row, RowOrder, default_contract, judge_file

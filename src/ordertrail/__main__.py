@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ordertrail import without_pandas
+from ordertrail import startup
 
 COLLECT_EVERY = 50_000
 """Net new objects before the garbage collector looks at the youngest; Python's own 700 are for long-lived services."""
@@ -27,7 +27,7 @@ def start() -> NoReturn:
     gc.set_threshold(COLLECT_EVERY, 20, 20)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    without_pandas.keep_out()
+    startup.keep_pandas_out()
     from ordertrail.cli import main
 
     try:

@@ -20,8 +20,8 @@ from threading import Lock
 from filelock import FileLock, Timeout
 
 from ordertrail.config import Config
+from ordertrail.config.rights import umask_of
 from ordertrail.errors import PassRunningError, StorageError
-from ordertrail.rights import umask_of
 
 PASS_WAITS_S = 5.0
 """How long a pass waits for maintenance, which holds the pipeline's lock for moments only, in seconds."""

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from ordertrail.archiving import Archiving
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
 from ordertrail.engines.choice import engine_of
@@ -43,6 +42,7 @@ from ordertrail.rules.filekey import clean_name, file_key
 from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
 from ordertrail.rules.waiting import waiting_warnings
+from ordertrail.sources.archiving import Archiving
 from ordertrail.sources.base import Discovery, Source
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path

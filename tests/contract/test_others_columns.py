@@ -14,10 +14,10 @@ from ordertrail.config import Maintenance
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import scan_sql
-from ordertrail.maintain import maintain
-from ordertrail.rebuild import rebuild
+from ordertrail.keep.maintain import maintain
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.verify import verify
 from ordertrail.rules.tables import TableColumn
-from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import NO_ADDRESS, TIMES, cells, csv_bytes, dated
 from tests.harness import House

@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.verify import verify
 from ordertrail.model import State
 from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
-from ordertrail.rebuild import rebuild
-from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from ordertrail.keep.rebuild import Differences, rebuild
+from ordertrail.look.verify import verify
 from ordertrail.model import RowCounts, RunReport, Skipped, State
-from ordertrail.rebuild import Differences, rebuild
 from ordertrail.sources.names import Entry, FileOps
-from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import NO_ADDRESS, TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from ordertrail.errors import ConfigError
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.plan import plan_files
+from ordertrail.look.status import Reader
+from ordertrail.look.verify import verify
 from ordertrail.model import Column
-from ordertrail.preview import plan_files
-from ordertrail.rebuild import rebuild
-from ordertrail.status import Reader
-from ordertrail.verify import verify
 from tests.contract.conftest import MakeHouse
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_readers

@@ -30,13 +30,14 @@ from typing import Any
 
 import deltalake  # noqa: F401 - imported here so that no child pays for it
 
-from ordertrail import maintain, pipeline, rebuild
+from ordertrail import pipeline
 from ordertrail.config import Config, parse_config
 from ordertrail.delta import table
 from ordertrail.delta.log import LocalLogStore
-from ordertrail.engines import embedded_load
-from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.engines.embedded import load as embedded_load
+from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import OrdertrailError
+from ordertrail.keep import maintain, rebuild
 from ordertrail.model import Probe
 from ordertrail.sources.names import Entry, FileOps
 

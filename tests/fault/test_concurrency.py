@@ -28,11 +28,11 @@ from deltalake.exceptions import CommitFailedError
 
 from ordertrail import Pipeline, pipeline
 from ordertrail.config import Config
-from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import CommitConflictError, ForeignChangeError, PassRunningError, SourceError
-from ordertrail.maintain import maintain
+from ordertrail.keep.maintain import maintain
+from ordertrail.look.verify import verify
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
-from ordertrail.verify import verify
 from tests.feeds import HEADER
 from tests.harness import House, check_readers, open_house, without_fsync
 

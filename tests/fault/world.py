@@ -20,7 +20,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.log import LogStore
-from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.markers import MARKER
 from ordertrail.model import Probe, RunReport, Vendor, no_probe
 from ordertrail.pipeline import Pipeline

@@ -10,11 +10,11 @@ import pytest
 
 from ordertrail import markers
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
+from ordertrail.look.plan import plan_files
+from ordertrail.look.status import Reader, status_of
+from ordertrail.look.verify import verify
 from ordertrail.markers import MARKER, begin_anew, read_marker
-from ordertrail.preview import plan_files
 from ordertrail.rules.belonging import Marker
-from ordertrail.status import Reader, status_of
-from ordertrail.verify import verify
 from tests.feeds import cells, csv_bytes
 from tests.harness import House, open_house, without_fsync
 

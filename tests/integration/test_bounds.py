@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.look.verify import verify
 from ordertrail.model import State
 from ordertrail.parse import job
 from ordertrail.rules import headers, manifests
-from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, open_house
 

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
+from ordertrail.begin.demo_feed import DEMO_SHOWCASE
 from ordertrail.cli import cli
-from ordertrail.demo import DEMO_SHOWCASE
 from ordertrail.model import Outcome
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"

@@ -151,7 +151,7 @@ def test_ctrl_c_ends_a_query_that_would_run_for_ever(folder: Path, tmp_path: Pat
     ordertrail(folder, "run")
     code = (
         "import signal, os\n"
-        "import ordertrail.query as q\n"
+        "import ordertrail.look.query as q\n"
         "judge = q.require_reading\n"
         "q.require_reading = lambda *given: (judge(*given), os.kill(os.getpid(), signal.SIGINT))\n"
         "from ordertrail.cli import main\nmain()\n"

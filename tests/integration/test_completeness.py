@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.look.verify import verify
 from ordertrail.model import RunReport
 from ordertrail.pipeline import Pipeline
 from ordertrail.sources.directory import DirectorySource
 from ordertrail.sources.late import LATE_S
 from ordertrail.sources.names import Entry, FileOps, claim_name
 from ordertrail.sources.notes import Notes, notes_path
-from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, open_house
 

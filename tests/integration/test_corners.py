@@ -11,14 +11,15 @@ from typing import NoReturn
 
 import pytest
 
-from ordertrail import doctor, pipeline
-from ordertrail.engines.embedded import EmbeddedEngine
+from ordertrail import pipeline
+from ordertrail.begin import doctor
+from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import StorageError
+from ordertrail.look.standing import waiting_in
+from ordertrail.look.verify import verify
 from ordertrail.model import RunReport
 from ordertrail.sources.names import Entry, FileOps
 from ordertrail.sources.notes import Notes, notes_path
-from ordertrail.standing import waiting_in
-from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, open_house
 

@@ -17,10 +17,10 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.log_cleanup import CleanUp, clean_up
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.errors import OrdertrailError, TableError
-from ordertrail.preview import plan_files
-from ordertrail.rebuild import rebuild
-from ordertrail.status import Reader
-from ordertrail.verify import verify
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.plan import plan_files
+from ordertrail.look.status import Reader
+from ordertrail.look.verify import verify
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from ordertrail.cli import cli
 from ordertrail.errors import TableError
-from ordertrail.rebuild import rebuild
-from ordertrail.verify import verify
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.verify import verify
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 

@@ -17,8 +17,8 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.table import scan_sql
-from ordertrail.engines.embedded_find import find_by_scan, find_rows, open_index, uncovered
-from ordertrail.engines.session import Session, tables_of
+from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, uncovered
+from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.outcomes import several

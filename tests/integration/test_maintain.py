@@ -20,12 +20,12 @@ from ordertrail.delta.debt import Compaction, compactions, debt_of
 from ordertrail.delta.log import DeltaLog, LocalLogStore
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.vacuum import Sweep
-from ordertrail.engines.embedded_find import open_index, uncovered
+from ordertrail.engines.local.find import open_index, uncovered
 from ordertrail.errors import CommitUnknownError, PassRunningError, StorageError, TableError
+from ordertrail.keep.maintain import MaintenancePlan, Step, TidyIndex, maintain, plan_maintenance
 from ordertrail.lock import maintenance_lock, pipeline_lock
-from ordertrail.maintain import MaintenancePlan, Step, TidyIndex, maintain, plan_maintenance
-from ordertrail.status import Reader
-from ordertrail.verify import verify
+from ordertrail.look.status import Reader
+from ordertrail.look.verify import verify
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 
 TABLES = ("target", "history", "rejects", "deliveries")

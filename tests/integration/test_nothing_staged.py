@@ -9,11 +9,11 @@ from deltalake import DeltaTable
 
 from ordertrail.delta.actions import Txn
 from ordertrail.delta.table import Change
-from ordertrail.engines.session import tables_of
+from ordertrail.engines.local.session import tables_of
 from ordertrail.errors import TableError
+from ordertrail.look.verify import verify
 from ordertrail.model import Probe
 from ordertrail.rules.tables import APP_ID
-from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house
 

@@ -15,9 +15,9 @@ from deltalake import DeltaTable, QueryBuilder
 
 from ordertrail.config import Maintenance
 from ordertrail.errors import TableError
-from ordertrail.maintain import maintain
+from ordertrail.keep.maintain import maintain
+from ordertrail.keep.rebuild import rebuild
 from ordertrail.model import Column
-from ordertrail.rebuild import rebuild
 from tests.contract.test_others_columns import add_columns, say_depot
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, open_house

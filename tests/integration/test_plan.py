@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordertrail.errors import UsageError
+from ordertrail.look.plan import MAX_REJECTS, PlanReport, plan_files
 from ordertrail.markers import MARKER
 from ordertrail.model import RowCounts, State, Vendor
-from ordertrail.preview import MAX_REJECTS, PlanReport, plan_files
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, feeds
 from tests.harness import NOON_NS, House, open_house, without_fsync
 

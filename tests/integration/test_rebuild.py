@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordertrail.cli import cli
-from ordertrail.engines import embedded_rebuild
 from ordertrail.errors import CommitConflictError, ForeignChangeError, OrdertrailError, PassRunningError, TableError
+from ordertrail.keep import refold
+from ordertrail.keep.rebuild import Differences, RebuildReport, rebuild
 from ordertrail.lock import pipeline_lock
-from ordertrail.rebuild import Differences, RebuildReport, rebuild
-from ordertrail.verify import verify
+from ordertrail.look.verify import verify
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 from tests.oracle import Row
@@ -187,8 +187,8 @@ def test_many_rows_become_files_of_bounded_size(tmp_path: Path, monkeypatch: pyt
     house = open_house(tmp_path)
     send(house, dated(20), *(cells(f"{number:06d}", EARLY, address=os.urandom(16).hex()) for number in range(20_000)))
     before = bag(house.rows("target"))
-    monkeypatch.setattr(embedded_rebuild, "FILE_SIZE_BYTES", 1_000)
-    monkeypatch.setattr(embedded_rebuild, "PARQUET", f"{embedded_rebuild.PARQUET}, ROW_GROUP_SIZE 2048")
+    monkeypatch.setattr(refold, "FILE_SIZE_BYTES", 1_000)
+    monkeypatch.setattr(refold, "PARQUET", f"{refold.PARQUET}, ROW_GROUP_SIZE 2048")
     report = rebuild(house.config)
     assert report.files > 1
     assert bag(house.rows("target")) == before
@@ -529,7 +529,7 @@ def test_a_full_disk_leaves_the_target_and_no_file(house: House, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedded_rebuild.Rebuild, "_moved", full)
+    monkeypatch.setattr(refold.Rebuild, "_moved", full)
     with pytest.raises(OrdertrailError, match="No space left"):
         rebuild(house.config)
     assert (bag(house.rows("target")), files_of(house)) == (before, files)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ordertrail.config import parse_config
-from ordertrail.maintain import maintain
-from ordertrail.rebuild import rebuild
-from ordertrail.rights import restrict, umask_of
+from ordertrail.config.rights import restrict, umask_of
+from ordertrail.keep.maintain import maintain
+from ordertrail.keep.rebuild import rebuild
 from tests.feeds import cells, csv_bytes
 from tests.harness import House, open_house, without_fsync
 

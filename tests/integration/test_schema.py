@@ -9,11 +9,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ordertrail.doctor import examine
+from ordertrail.begin.doctor import examine
 from ordertrail.errors import ConfigError, TableError
+from ordertrail.look.verify import verify
 from ordertrail.model import Column
 from ordertrail.rules.schema import CONTRACT
-from ordertrail.verify import verify
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail.maintain import describe, maintain, plan_maintenance
+from ordertrail.keep.maintain import describe, maintain, plan_maintenance
 from ordertrail.scratch import SPILL, SweepScratch, scratch_folder
 from tests.feeds import cells, csv_bytes
 from tests.harness import House, open_house, without_fsync

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ordertrail import load_config
+from ordertrail.look.plan import plan_files
 from ordertrail.model import RowCounts, State
-from ordertrail.preview import plan_files
 from tests.golden_stage import FIRST, MTIME_NS, STAGES
 from tests.harness import House, check_books, check_readers
 

@@ -23,7 +23,7 @@ from ordertrail.cli.log_lines import LogLines
 from ordertrail.config import Config, load_config, template
 from ordertrail.errors import TableError
 from ordertrail.rules.tables import APP_ID
-from ordertrail.watch_heartbeat import heartbeat_path
+from ordertrail.watch.heartbeat import heartbeat_path
 from tests.feeds import cells, csv_bytes
 
 DEADLINE_S = 60.0
@@ -185,7 +185,7 @@ def test_a_log_line_on_a_full_disk_is_lost_and_nothing_else(capsys: pytest.Captu
 
 BLOCKED = """
 import threading
-from ordertrail.watch_signals import stopping_by_signal
+from ordertrail.watch.signals import stopping_by_signal
 told = threading.Event()
 with stopping_by_signal(told.set, 0.2):
     print("ready", flush=True)

@@ -17,9 +17,9 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.vectors import write_vectors
 from ordertrail.errors import TableError
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.verify import EXAMPLES, Check, VerifyReport, verify
 from ordertrail.model import Column, Vendor
-from ordertrail.rebuild import rebuild
-from ordertrail.verify import EXAMPLES, Check, VerifyReport, verify
 from tests.harness import House, open_house
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"

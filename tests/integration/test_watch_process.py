@@ -20,7 +20,7 @@ from ordertrail.errors import TableError
 from ordertrail.markers import MARKER
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import target_columns
-from ordertrail.watch_heartbeat import heartbeat_path
+from ordertrail.watch.heartbeat import heartbeat_path
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,8 @@ import errno, os, sys, threading
 from pathlib import Path
 import structlog
 from ordertrail.config import parse_config
-from ordertrail import watch, watch_heartbeat
+from ordertrail.watch import service as watch
+from ordertrail.watch import heartbeat as watch_heartbeat
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 base, settle_s, interval_s, switches = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:]
 watch_heartbeat.BEAT_S = 0.1
@@ -41,7 +42,7 @@ text = '[pipeline]\\nname = "orders"\\nsource = "in"\\narchive = "archive"\\nwar
 text += f'settle_s = {settle_s}\\n[[vendors]]\\nname = "all"\\nfiles = "**/*.csv"\\n'
 config = parse_config(text, base=base, environ={})
 if "deaf" in switches:
-    from ordertrail.watch_events import FolderEvents
+    from ordertrail.watch.events import FolderEvents
     def limit(self):
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
     FolderEvents.ensure = limit

@@ -18,8 +18,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ordertrail.delta import key_index, key_runs, key_writer
-from ordertrail.delta.key_index import ENTRY, Covered, KeyIndex
+from ordertrail.keyindex import index as key_index
+from ordertrail.keyindex import runs as key_runs
+from ordertrail.keyindex import writer as key_writer
+from ordertrail.keyindex.index import ENTRY, Covered, KeyIndex
 
 KEYS = st.integers(0, 12)
 SPREAD = (1, 2**61, 2**64 - 1)  # all keys in one bucket, some in each, both ends

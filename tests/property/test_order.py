@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ordertrail.keep.rebuild import Differences, rebuild
+from ordertrail.look.verify import verify
 from ordertrail.model import Vendor
-from ordertrail.rebuild import Differences, rebuild
-from ordertrail.verify import verify
 from tests.feeds import (
     FEED_LIMITS,
     FEED_VENDORS,

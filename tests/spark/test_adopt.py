@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail.config import SparkSettings
-from ordertrail.engines.spark_adopt import adopt
+from ordertrail.engines.spark.adopt import adopt
 from ordertrail.errors import ForeignChangeError, UnsupportedTableError, UsageError
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house

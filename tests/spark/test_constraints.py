@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail.config import SparkSettings, Tables
-from ordertrail.engines.spark_adopt import adopt
+from ordertrail.engines.spark.adopt import adopt
 from ordertrail.errors import TableError
 from ordertrail.model import RowCounts
 from tests.feeds import NO_ADDRESS, cells, csv_bytes, dated

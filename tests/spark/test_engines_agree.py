@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ordertrail.status import Reader
+from ordertrail.look.status import Reader
 from tests.harness import check_books, check_readers, without_fsync
 from tests.spark.engines import EMBEDDED, IN_EXECUTORS, ON_DRIVER, check_same, feed, load, state
 from tests.spark.session import Spark

@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from ordertrail.config import Config, SparkSettings, Tables, TablesBy
-from ordertrail.engines import spark_tables
 from ordertrail.engines.choice import engine_of, placed
-from ordertrail.engines.spark import SparkEngine
-from ordertrail.engines.spark_folders import FolderEngine
+from ordertrail.engines.spark import tables as spark_tables
+from ordertrail.engines.spark.engine import SparkEngine
+from ordertrail.engines.spark.folder_engine import FolderEngine
 from ordertrail.errors import StorageError, TableError, UsageError
-from ordertrail.maintain import maintain
+from ordertrail.keep.maintain import maintain
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.plan import plan_files
+from ordertrail.look.status import Reader
+from ordertrail.look.verify import verify
 from ordertrail.markers import begin_anew, read_marker
 from ordertrail.model import no_probe
-from ordertrail.preview import plan_files
-from ordertrail.rebuild import rebuild
 from ordertrail.rules.tables import APP_ID
-from ordertrail.status import Reader
-from ordertrail.verify import verify
-from ordertrail.watch_maintenance import due_reasons
+from ordertrail.watch.upkeep import due_reasons
 from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import House, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ordertrail.engines import spark_stage
-from ordertrail.engines.spark_kernel import ParseTask
+from ordertrail.engines.spark import stage as spark_stage
+from ordertrail.engines.spark.workers import ParseTask
 from ordertrail.rules.planning import Candidate
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import check_books, open_house

@@ -12,9 +12,9 @@ import pytest
 from deltalake import DeltaTable
 
 from ordertrail.config import Maintenance
-from ordertrail.maintain import maintain
+from ordertrail.keep.maintain import maintain
+from ordertrail.keep.rebuild import rebuild
 from ordertrail.model import Column
-from ordertrail.rebuild import rebuild
 from tests.contract.test_row_scenarios import TYPED, TYPED_HEAD, TYPES
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import READERS, House, bag, open_house, without_fsync

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ordertrail.archiving import DISK_FAILURES, FAILURES, LATE_FILES, NAMED, Archiving
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.model import Batch, FileIdentity, Manifest, Probe, State, no_probe
+from ordertrail.sources.archiving import DISK_FAILURES, FAILURES, LATE_FILES, NAMED, Archiving
 from ordertrail.sources.base import ArchiveResult, LateResult, Source
 from ordertrail.sources.late import LATE_S
 from ordertrail.sources.notes import Late, Notes

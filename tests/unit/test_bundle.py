@@ -24,7 +24,7 @@ from ordertrail.databricks import task
 from ordertrail.databricks.bundle import OWN_WHEEL, Bundle, BundleOptions, bundle_files, deploy
 from ordertrail.databricks.bundle_config import databricks_toml, with_settings, without_section
 from ordertrail.errors import ConfigError, UsageError
-from ordertrail.preview import plan_files
+from ordertrail.look.plan import plan_files
 from tests.bundle_check import job_problems, problems, resolved
 from tests.bundle_rules import PRINCIPAL, pause_states, problems_of
 from tests.notebooks import cells

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from ordertrail import doctor
+from ordertrail.begin import doctor
 from ordertrail.cli import COMMANDS, cli, errors
 from ordertrail.cli.frame import Frame, _log_line, point_in_time
 from ordertrail.cli.render import cell, outcomes, plural

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordertrail import doctor
+from ordertrail.begin import doctor
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import ConfigError
+from ordertrail.look.plan import plan_files
 from ordertrail.model import Column, Vendor
 from ordertrail.parse.compiled import refuse_rules, refuse_unreadable
 from ordertrail.parse.kernel import connect
 from ordertrail.pipeline import Pipeline
-from ordertrail.preview import plan_files
 
 PIPELINE = '[pipeline]\nsource = "in"\narchive = "done"\nwarehouse = "tables"\nsettle_s = 0\n'
 NO_CLASS = """

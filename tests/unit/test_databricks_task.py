@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail.cli import document
 from ordertrail.databricks import task
 from ordertrail.databricks.bundle import BundleOptions, bundle_files
 from ordertrail.errors import AttentionError, ConfigError, StorageError
+from ordertrail.look import document
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, State
 from ordertrail.pipeline import Pipeline
 from tests.feeds import cells, csv_bytes

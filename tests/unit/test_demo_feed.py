@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.feed import FIRST_DAY, big_file, day_files, expected_target
-from ordertrail.demo import DEMO_DAYS, DEMO_SHOWCASE, DemoFile, demo_config_text, demo_files
+from ordertrail.begin.demo_feed import DEMO_DAYS, DEMO_SHOWCASE, DemoFile, demo_config_text, demo_files
 from ordertrail.model import Vendor
 from tests.oracle import PlainFile, Verdict, default_contract, judge, judge_file, keyed
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.begin.draft import Draft, draft_config
 from ordertrail.config import Config, parse_config
-from ordertrail.draft import Draft, draft_config
 from ordertrail.errors import UsageError
 from ordertrail.pipeline import Pipeline
 

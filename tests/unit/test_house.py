@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ordertrail"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MAX_MODULE_LINES = 600
-MAX_FUNCTION_LINES = 60
+MAX_MODULE_LINES = 478
+MAX_FUNCTION_LINES = 50
 MAX_PARAMETERS = 8
 BROAD_EXCEPTS_A_THOUSAND_LINES = 0.5
-CONFIG_READER = PACKAGE / "config.py"
+CONFIG_READER = PACKAGE / "config" / "load.py"
 PROCESS_START = PACKAGE / "__main__.py"
-SPARK_START = PACKAGE / "engines" / "spark_session.py"
+SPARK_START = PACKAGE / "engines" / "spark" / "session.py"
 MIXING_PLACES = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "build", "dist", "data"}

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ordertrail.delta import key_index, key_writer
-from ordertrail.delta.key_index import ENTRY, Covered, KeyIndex
+from ordertrail.keyindex import index as key_index
+from ordertrail.keyindex import writer as key_writer
+from ordertrail.keyindex.index import ENTRY, Covered, KeyIndex
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ordertrail.delta import key_runs, key_writer
-from ordertrail.delta.key_runs import ENTRY, WORDS, Covered, Refused, Run, open_run
-from ordertrail.delta.key_writer import RunWriter, Source, merge, prefix_bits, sorted_entries
+from ordertrail.keyindex import runs as key_runs
+from ordertrail.keyindex import writer as key_writer
+from ordertrail.keyindex.runs import ENTRY, WORDS, Covered, Refused, Run, open_run
+from ordertrail.keyindex.writer import RunWriter, Source, merge, prefix_bits, sorted_entries
 
 SALT = bytes(range(16))
 TOP = 2**64 - 1

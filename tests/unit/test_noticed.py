@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail import doctor
+from ordertrail.begin import doctor
 from ordertrail.model import Vendor
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.noticed import misdated, shared_globs

@@ -15,9 +15,9 @@ import duckdb
 import pytest
 
 from ordertrail.errors import QueryError, StorageError
-from ordertrail.reading_sql import require_reading
-from ordertrail.status import Reader
-from ordertrail.stoppable import Stoppable, any_stuck
+from ordertrail.look.reading_sql import require_reading
+from ordertrail.look.status import Reader
+from ordertrail.look.stoppable import Stoppable, any_stuck
 from tests.harness import House, open_house
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -77,7 +77,7 @@ def test_rows_that_are_gone_stay_gone(reader: Reader, writing: str) -> None:
 
 def test_the_transaction_is_a_fence_of_its_own(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     sql = f"WITH x AS (DELETE FROM {marked_rows(reader)} RETURNING *) SELECT count(*) FROM x"
-    monkeypatch.setattr("ordertrail.query.require_reading", lambda *_: None)
+    monkeypatch.setattr("ordertrail.look.query.require_reading", lambda *_: None)
     with pytest.raises(QueryError, match="read-only"):
         reader.query(sql)
     assert reader.query("SELECT count(*) FROM orders_target").rows == ((3,),)
@@ -176,7 +176,7 @@ def test_ctrl_c_ends_a_query_at_once(reader: Reader, kind: str, monkeypatch: pyt
         judged.wait(60)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("ordertrail.query.require_reading", judge)
+    monkeypatch.setattr("ordertrail.look.query.require_reading", judge)
     finger = threading.Thread(target=press)
     finger.start()
     with pytest.raises(KeyboardInterrupt):

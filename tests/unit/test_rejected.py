@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail.rows import Row
-from ordertrail.status import Reader
+from ordertrail.look.rows import Row
+from ordertrail.look.status import Reader
 from tests.harness import House, open_house
 
 HEADER = "order_num,Tracking Num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from ordertrail.delta.actions import delta_type, schema_string
-from ordertrail.engines.agreement import agree
 from ordertrail.errors import ConfigError, TableError
 from ordertrail.model import Column, Contract
+from ordertrail.rules.agreement import agree
 from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.schema import (
     DeclaredColumn,

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from ordertrail.cli.send_back import harmless, rejects_csv
-from ordertrail.rows import Rows
+from ordertrail.look.rows import Rows
 
 NAMES = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 

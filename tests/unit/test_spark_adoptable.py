@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ordertrail.engines.spark_adoptable import _require_delta, _require_mergeable
+from ordertrail.engines.spark.adoptable import _require_delta, _require_mergeable
 from ordertrail.errors import UnsupportedTableError, UsageError
 
 

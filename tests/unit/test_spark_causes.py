@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ordertrail.engines.spark_causes import MOVED, RowsLostError, causes, first_line, translated
+from ordertrail.engines.spark.causes import MOVED, RowsLostError, causes, first_line, translated
 from ordertrail.errors import (
     CommitConflictError,
     CommitUnknownError,

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ordertrail.engines.spark_start import _Held, why_not
+from ordertrail.engines.spark.start import _Held, why_not
 
 EXITED = RuntimeError("[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number.")
 UNRESOLVED = """:: loading settings :: url = jar:file:/x/jars/ivy-2.5.3.jar!/org/apache/ivy/ivysettings.xml

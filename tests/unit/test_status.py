@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ordertrail.errors import QueryError, TableError, UsageError
-from ordertrail.rows import Rows
-from ordertrail.status import NEXT_PASS, Cell, Reader, Waiting, json_value
+from ordertrail.look.rows import Rows
+from ordertrail.look.status import NEXT_PASS, Cell, Reader, Waiting, json_value
 from tests.harness import House, open_house
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -145,7 +145,7 @@ def test_status_of_a_source_that_is_gone_is_a_warning(house: House) -> None:
 
 
 def test_status_needs_no_duckdb() -> None:
-    code = "import sys, ordertrail.status; sys.exit('duckdb' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, ordertrail.look.status; sys.exit('duckdb' in sys.modules or 'pyarrow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

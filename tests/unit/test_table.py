@@ -17,7 +17,7 @@ from deltalake import DeltaTable, QueryBuilder
 from ordertrail.delta.actions import AddFile, Json, ProtocolVersions, Txn
 from ordertrail.delta.log import DeltaLog, LocalLogStore
 from ordertrail.delta.table import CHECKPOINT_EVERY, Change, Table, duckdb_errors, scan_sql
-from ordertrail.engines.embedded_schema import alter_table
+from ordertrail.engines.local.schema import alter_table
 from ordertrail.errors import CommitConflictError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.rules.tables import TableColumn
 from tests.vectors import file_vector, inline_vector

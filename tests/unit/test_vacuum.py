@@ -23,8 +23,8 @@ from ordertrail.delta.log_cleanup import checkpoint, clean_up, plan_clean_up, pr
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.delta.vacuum import needed, plan_sweep, sweep
 from ordertrail.delta.vectors import write_vectors
-from ordertrail.engines.embedded_compact import moved
 from ordertrail.errors import TableError
+from ordertrail.keep.compact import moved
 from ordertrail.model import no_probe
 
 NOW_S = 1_800_000_000.0

@@ -35,7 +35,20 @@ from ordertrail.sources.directory import DirectorySource, source_of
 from ordertrail.sources.names import FileOps
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import HOLD_S
-from ordertrail.watch import (
+from ordertrail.watch.events import FolderEvents, _Emitter, _Handler
+from ordertrail.watch.heartbeat import Heartbeat, heartbeat_path
+from ordertrail.watch.schedule import (
+    BLOCKED_S,
+    DEBOUNCE_MAX_S,
+    DEBOUNCE_S,
+    LOOK_SLACK_S,
+    TERMINAL_BASE_S,
+    TERMINAL_CAP_S,
+    TRANSIENT_BASE_S,
+    TRANSIENT_CAP_S,
+    Schedule,
+)
+from ordertrail.watch.service import (
     STOP_GRACE_S,
     Ended,
     FolderEvent,
@@ -46,19 +59,6 @@ from ordertrail.watch import (
     Stop,
     _passes,
     watch,
-)
-from ordertrail.watch_events import FolderEvents, _Emitter, _Handler
-from ordertrail.watch_heartbeat import Heartbeat, heartbeat_path
-from ordertrail.watch_schedule import (
-    BLOCKED_S,
-    DEBOUNCE_MAX_S,
-    DEBOUNCE_S,
-    LOOK_SLACK_S,
-    TERMINAL_BASE_S,
-    TERMINAL_CAP_S,
-    TRANSIENT_BASE_S,
-    TRANSIENT_CAP_S,
-    Schedule,
 )
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

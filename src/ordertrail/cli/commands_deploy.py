@@ -43,12 +43,12 @@ def databricks(
     To review, commit and deploy. Contract, vendors and table names are those of the config when it is there, else the
     order feed's. Files that were changed since are not replaced.
     """
-    from ordertrail.cli import delivered
+    from ordertrail.cli import deploy_view
     from ordertrail.databricks.bundle import BundleOptions, deploy
 
     wanted = BundleOptions(requirement, None, catalog, schema, emails, layout)
     found = deploy(Path(folder), frame.config_file, wanted, force=force)
-    return frame.show(found, delivered.document, delivered.text)
+    return frame.show(found, deploy_view.document, deploy_view.text)
 
 
 deploy = click.Group(

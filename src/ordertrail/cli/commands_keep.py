@@ -21,7 +21,7 @@ def rebuild(frame: Frame, dry_run: bool, history_from_archive: bool) -> int:
     rejects: the archived files, checked by their SHA-256, are loaded again, batch by batch.
     """
     from ordertrail.cli import document, render
-    from ordertrail.rebuild import rebuild as write_anew
+    from ordertrail.keep.rebuild import rebuild as write_anew
 
     config = frame.config()
     with frame.busy("rebuilding") as progress:
@@ -37,7 +37,7 @@ def adopt(frame: Frame) -> int:
     that the first pass orders and compares with them. The table is written again once.
     """
     from ordertrail.cli import document, render
-    from ordertrail.engines.spark_adopt import adopt as take_over
+    from ordertrail.engines.spark.adopt import adopt as take_over
 
     config = frame.config()
     with frame.busy("adopting"):
@@ -54,7 +54,7 @@ def maintain(frame: Frame, dry_run: bool) -> int:
     itself; how much debt is too much, and how long files stay, is said in [maintenance].
     """
     from ordertrail.cli import document, render
-    from ordertrail.maintain import maintain as pay
+    from ordertrail.keep.maintain import maintain as pay
 
     config = frame.config()
     with frame.busy("maintaining") as progress:

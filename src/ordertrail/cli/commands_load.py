@@ -17,7 +17,8 @@ def run(frame: Frame) -> int:
 
     A pass that was cut short is finished first. Nothing waiting is no error.
     """
-    from ordertrail.cli import document, render
+    from ordertrail.cli import render
+    from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
     pipeline = Pipeline(frame.config())
@@ -32,7 +33,8 @@ def stage(frame: Frame) -> int:
 
     `ordertrail load` does the second half. The two are the two tasks of a job; `ordertrail run` does both.
     """
-    from ordertrail.cli import document, render
+    from ordertrail.cli import render
+    from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
     pipeline = Pipeline(frame.config())
@@ -44,7 +46,8 @@ def stage(frame: Frame) -> int:
 @command()
 def load(frame: Frame) -> int:
     """The second half: load what is staged, then archive."""
-    from ordertrail.cli import document, render
+    from ordertrail.cli import render
+    from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
     pipeline = Pipeline(frame.config())
@@ -69,8 +72,8 @@ def watch(frame: Frame, interval_s: float) -> int:
     A service: it ends on SIGTERM or Ctrl-C, after the pass that runs.
     The log on stderr has a line for each delivery. With --json stdout has one document a pass, each on one line.
     """
-    from ordertrail.cli import document
-    from ordertrail.watch import watch as serve
+    from ordertrail.look import document
+    from ordertrail.watch.service import watch as serve
 
     config = frame.config(log="info", service=True)
     return serve(config, interval_s=interval_s, on_report=lambda report: frame.tell(report, document.run_report))
@@ -85,8 +88,9 @@ def plan(frame: Frame, files: tuple[str, ...], vendor: str | None) -> int:
 
     The files may lie anywhere. Exits with 3 when one of them would be quarantined or held.
     """
-    from ordertrail.cli import document, render
-    from ordertrail.preview import plan_files
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.plan import plan_files
 
     config = frame.config()
     with frame.busy("planning"):

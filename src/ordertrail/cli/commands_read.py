@@ -27,8 +27,9 @@ _LIMIT = click.Option(
 @command()
 def status(frame: Frame) -> int:
     """Where the pipeline stands, and what waits."""
-    from ordertrail.cli import document, render
-    from ordertrail.status import status_of
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.status import status_of
 
     return frame.show(status_of(frame.config(log=None)), document.status, render.status)
 
@@ -41,8 +42,9 @@ def status(frame: Frame) -> int:
 )
 def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: str | None, limit: int) -> int:
     """The files that came, newest batch first."""
-    from ordertrail.cli import document, render
-    from ordertrail.status import Reader
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.status import Reader
 
     with Reader(frame.config(log=None)) as reader:
         found = reader.deliveries(vendor=vendor, since=since, state=state, limit=limit)
@@ -65,8 +67,9 @@ def rejects(
 
     With --csv it is made for a spreadsheet: cells that one would run as a formula begin with an apostrophe.
     """
-    from ordertrail.cli import document, render, send_back
-    from ordertrail.status import Reader
+    from ordertrail.cli import render, send_back
+    from ordertrail.look import document
+    from ordertrail.look.status import Reader
 
     if as_csv and frame.as_json:
         raise click.UsageError("--csv and --json do not go together")
@@ -91,8 +94,9 @@ def track(frame: Frame, number: str) -> int:
 
     NUM is the key; the parts of a key of several columns are joined by `/`.
     """
-    from ordertrail.cli import document, timeline
-    from ordertrail.status import Reader
+    from ordertrail.cli import timeline
+    from ordertrail.look import document
+    from ordertrail.look.status import Reader
 
     config = frame.config(log=None)
     with Reader(config) as reader:
@@ -125,8 +129,9 @@ def query(frame: Frame, sql: str, max_rows: int, timeout_s: float) -> int:
     The SQL is DuckDB's, and can only read. The tables go by their configured names, by default orders_target,
     orders_history, orders_rejects, orders_deliveries and orders_stage.
     """
-    from ordertrail.cli import document, render
-    from ordertrail.status import Reader
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.status import Reader
 
     with Reader(frame.config(log=None)) as reader:
         found = reader.query(sql, max_rows=max_rows or None, timeout_s=timeout_s or None)
@@ -142,8 +147,9 @@ def verify(frame: Frame, archive: bool) -> int:
 
     Exits with 3 when something is wrong, and says what to do.
     """
-    from ordertrail.cli import document, render
-    from ordertrail.verify import verify as prove
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.verify import verify as prove
 
     config = frame.config()
     with frame.busy("verifying") as progress:

@@ -26,8 +26,8 @@ def init(frame: Frame, sample: str | None, encoding: str | None, force: bool, an
     With --anew the next pass may begin where tables, archive or source are not those that the pipeline had: tables
     that are not there are made, empty. Archived files stay where they are.
     """
+    from ordertrail.begin.init import begin_again, start_pipeline
     from ordertrail.cli import document, welcome
-    from ordertrail.cli.starting import begin_again, start_pipeline
 
     if anew:
         again = begin_again(frame.config(), others=bool(sample or encoding or force))
@@ -54,8 +54,8 @@ def demo(frame: Frame, folder: str, force: bool) -> int:
     Three vendors send messy files for four days. They are loaded day by day into a pipeline in a folder of
     its own, which is yours to play with.
     """
+    from ordertrail.begin.demo import run_demo
     from ordertrail.cli import document, welcome
-    from ordertrail.cli.showcase import run_demo
 
     frame.logs()
     with frame.busy("making the files") as progress:
@@ -69,8 +69,8 @@ def doctor(frame: Frame) -> int:
 
     Exits with 3 when something is not, and says what to do.
     """
+    from ordertrail.begin.doctor import examine
     from ordertrail.cli import document, render
-    from ordertrail.doctor import examine
 
     report = examine(frame.config_file)
     return frame.show(report, document.doctor, render.doctor, attention=not report.ok)

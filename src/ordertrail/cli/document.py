@@ -1,109 +1,21 @@
-"""The JSON documents: one function a result. Their shape is a contract, see the reference."""
+"""The JSON documents of the commands to begin with and of those that keep the tables in order."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.screen import Json
-from ordertrail.rows import Row, Rows, json_value
+from ordertrail.look.document import row, run_report, track
+from ordertrail.look.rows import Json
 
 if TYPE_CHECKING:
-    from ordertrail.cli.showcase import Demo
-    from ordertrail.cli.starting import Started
+    from ordertrail.begin.demo import Demo
+    from ordertrail.begin.doctor import DoctorReport, Finding
+    from ordertrail.begin.init import Started
     from ordertrail.config import Config
-    from ordertrail.doctor import DoctorReport, Finding
-    from ordertrail.engines.spark_adopt import Adopted
-    from ordertrail.maintain import MaintenanceReport, StepDone
-    from ordertrail.model import DeliveryReport, RunReport
-    from ordertrail.preview import PlannedFile, PlanReport
-    from ordertrail.rebuild import RebuildReport
-    from ordertrail.status import Status, Track
-    from ordertrail.verify import VerifyReport
-
-
-def run_report(report: RunReport) -> Json:
-    """`run`, `stage`, `load`; a line of `watch`."""
-    return {
-        "pipeline": report.pipeline,
-        "engine": report.engine,
-        "batch": report.batch,
-        "recovered": report.recovered,
-        "rows": asdict(report.rows),
-        "deliveries": [_delivery(one) for one in report.deliveries],
-        "skipped": [
-            {"file_name": one.file_name, "reason": one.reason, "since": json_value(one.since)} for one in report.skipped
-        ],
-        "warnings": list(report.warnings),
-        "seconds": dict(report.seconds),
-        "notes": list(report.notes),
-    }
-
-
-def _delivery(one: DeliveryReport) -> Json:
-    return {
-        "delivery_id": one.delivery_id,
-        "vendor": one.vendor,
-        "file_name": one.file_name,
-        "sha256": one.sha256,
-        "size_bytes": one.size_bytes,
-        "state": str(one.state),
-        "reason": one.reason,
-        "archived_to": one.archived_to,
-        "rows": asdict(one.rows),
-    }
-
-
-def rows(found: Rows) -> Json:
-    """`query`, `deliveries`, `rejects`; `cut` says that there are more."""
-    return {"rows": [_row(one) for one in found.dicts()], "cut": found.cut}
-
-
-def _row(one: Row) -> Json:
-    return {name: json_value(cell) for name, cell in one.items()}
-
-
-def status(found: Status) -> Json:
-    """`status`: the object's own fields."""
-    waiting = [{**asdict(one), "since": json_value(one.since)} for one in found.waiting]
-    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at), "waiting": waiting}
-
-
-def track(found: Track) -> Json:
-    """`track`."""
-    return {
-        "tracking_num": found.key,
-        "current": None if found.current is None else _row(found.current),
-        "history": [_row(one) for one in found.history],
-        "rejected": [_row(one) for one in found.rejected],
-    }
-
-
-def plan(report: PlanReport) -> Json:
-    """`plan`."""
-    return {
-        "batch": report.batch,
-        "rows": asdict(report.rows),
-        "files": [_planned(one) for one in report.files],
-        "notes": list(report.notes),
-    }
-
-
-def _planned(one: PlannedFile) -> Json:
-    return {
-        "path": one.path,
-        "vendor": one.vendor,
-        "state": None if one.state is None else str(one.state),
-        "reason": one.reason,
-        "rows": asdict(one.rows),
-        "rejects": [asdict(reject) for reject in one.rejects],
-    }
-
-
-def verify(report: VerifyReport) -> Json:
-    """`verify`."""
-    checks: list[Json] = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in report.checks]
-    return {"ok": report.ok, "checks": checks}
+    from ordertrail.engines.spark.adopt import Adopted
+    from ordertrail.keep.maintain import MaintenanceReport, StepDone
+    from ordertrail.keep.rebuild import RebuildReport
 
 
 def rebuild(report: RebuildReport) -> Json:
@@ -154,7 +66,7 @@ def maintain(report: MaintenanceReport) -> Json:
 
 
 def _step(one: StepDone) -> Json:
-    from ordertrail.maintain import describe, word
+    from ordertrail.keep.maintain import describe, word
 
     return {
         "step": word(one.step),
@@ -202,7 +114,7 @@ def demo(found: Demo) -> Json:
     return {
         "folder": str(found.folder),
         "passes": [run_report(one) for one in found.reports],
-        "deliveries": [_row(one) for one in found.deliveries.dicts()],
-        "rejects": [_row(one) for one in found.rejects.dicts()],
+        "deliveries": [row(one) for one in found.deliveries.dicts()],
+        "rejects": [row(one) for one in found.rejects.dicts()],
         "track": track(found.track),
     }

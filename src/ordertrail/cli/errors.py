@@ -17,7 +17,7 @@ import click
 
 from ordertrail.cli.screen import json_text, shown
 from ordertrail.errors import OrdertrailError, StorageError, UsageError
-from ordertrail.stoppable import any_stuck
+from ordertrail.look.stoppable import any_stuck
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -17,7 +17,8 @@ import click
 
 from ordertrail.cli.errors import put
 from ordertrail.cli.log_lines import LogLines, write_line
-from ordertrail.cli.screen import Json, Screen, json_text, on_terminal, shown
+from ordertrail.cli.screen import Screen, json_text, on_terminal, shown
+from ordertrail.look.rows import Json
 
 if TYPE_CHECKING:
     from ordertrail.config import Config

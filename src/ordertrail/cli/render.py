@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ordertrail.cli.screen import Column, Screen, Style
+from ordertrail.look.rows import Cell, Row, Rows
 from ordertrail.model import DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
-from ordertrail.rows import Cell, Row, Rows
 
 if TYPE_CHECKING:
-    from ordertrail.doctor import DoctorReport
-    from ordertrail.engines.spark_adopt import Adopted
-    from ordertrail.maintain import MaintenanceReport
-    from ordertrail.preview import PlannedFile, PlanReport
-    from ordertrail.rebuild import Differences, RebuildReport
-    from ordertrail.status import Status, TableDebt
-    from ordertrail.verify import VerifyReport
+    from ordertrail.begin.doctor import DoctorReport
+    from ordertrail.engines.spark.adopt import Adopted
+    from ordertrail.keep.maintain import MaintenanceReport
+    from ordertrail.keep.rebuild import Differences, RebuildReport
+    from ordertrail.look.plan import PlannedFile, PlanReport
+    from ordertrail.look.status import Status, TableDebt
+    from ordertrail.look.verify import VerifyReport
 
 STATE_STYLES: Mapping[str, Style] = {
     State.LOADED: "green",
@@ -379,7 +379,7 @@ def _differences(found: Differences) -> str:
 
 def maintain(screen: Screen, report: MaintenanceReport) -> None:
     """`maintain`."""
-    from ordertrail.maintain import describe
+    from ordertrail.keep.maintain import describe
 
     if not report.steps:
         screen.line(f"{report.pipeline}: nothing is to be done ({report.seconds:.2f} s)")

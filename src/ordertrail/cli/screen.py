@@ -13,16 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from ordertrail.look.rows import Json
 from ordertrail.rules.unseen import shown, shown_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["Column", "Json", "Row", "Screen", "Style", "json_text", "on_terminal", "shown"]
-
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
-"""What a JSON document is made of."""
+__all__ = ["Column", "Row", "Screen", "Style", "json_text", "on_terminal", "shown"]
 
 Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 

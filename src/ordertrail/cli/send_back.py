@@ -8,7 +8,7 @@ import re
 
 from ordertrail.cli.render import cell
 from ordertrail.cli.screen import shown
-from ordertrail.rows import Rows
+from ordertrail.look.rows import Rows
 
 _COLUMNS = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 _MARK = "\ufeff"  # without it Excel takes UTF-8 for the system's code page

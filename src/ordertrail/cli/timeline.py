@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from ordertrail.cli.render import OUTCOME_STYLES, cell, reject_table
 from ordertrail.cli.screen import Column, Screen
+from ordertrail.look.rows import Row
+from ordertrail.look.status import Track
 from ordertrail.model import Contract
-from ordertrail.rows import Row
-from ordertrail.status import Track
 
 
 def track(screen: Screen, found: Track, contract: Contract) -> None:

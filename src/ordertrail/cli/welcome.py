@@ -12,8 +12,8 @@ from ordertrail.cli.timeline import timeline
 from ordertrail.model import DeliveryReport
 
 if TYPE_CHECKING:
-    from ordertrail.cli.showcase import Demo
-    from ordertrail.cli.starting import Started
+    from ordertrail.begin.demo import Demo
+    from ordertrail.begin.init import Started
     from ordertrail.config import Config
 
 _QUERY = "SELECT status, count(*) FROM orders_target GROUP BY status"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ordertrail.config import Config, SparkSettings, parse_config
-from ordertrail.config_template import toml_value
+from ordertrail.config.template import toml_value
 from ordertrail.errors import UsageError
 
 SCRATCH = "/tmp/ordertrail"  # the driver's own disk, for the lock and for parsing; the tables are in the catalog

@@ -23,9 +23,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ordertrail.config import Config, load_config
-from ordertrail.config_template import ENVIRONMENT_PREFIX
+from ordertrail.config.settings import ENVIRONMENT_PREFIX
 from ordertrail.engines.choice import engine_of
-from ordertrail.engines.spark_session import spark_errors
+from ordertrail.engines.spark.session import spark_errors
 from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ordertrail.delta.log import DeltaLog, fsync_file, fsync_folder, is_v2_name, path_inside
+from ordertrail.delta.log import DeltaLog, is_v2_name, path_inside
+from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.errors import TableError
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from ordertrail.delta.actions import Json
 from ordertrail.delta.said import ACTIONS, counted, number, said_by
+from ordertrail.durable import put_if_absent
 from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
 
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -49,16 +49,7 @@ class LocalLogStore:
 
     def put_if_absent(self, path: Path, data: bytes) -> None:
         """Write, fsync and link."""
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        fsync_folder(path.parent)
+        put_if_absent(path, data)
 
 
 class DeltaLog:
@@ -215,24 +206,6 @@ def path_inside(root: Path, uri: str) -> Path | None:
     except ValueError:  # no URI at all, or a path with a zero byte
         return None
     return root / path.relative_to(home) if path.is_relative_to(home) else None
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fsync_file(path: Path) -> None:
-    """Make a file's bytes durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:

@@ -19,11 +19,12 @@ import pyarrow as pa
 from ordertrail.arrow import numbers
 from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
 from ordertrail.delta.checkpoint import sync_checkpoint
-from ordertrail.delta.log import DeltaLog, LogStore, fsync_file, fsync_folder, storage_error
+from ordertrail.delta.log import DeltaLog, LogStore, storage_error
 from ordertrail.delta.said import FILES, ROWS, commit_info, live_rows, number, user_metadata
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
+from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cells import name_sql, quoted, sql_type
 from ordertrail.rules.schema import lacking, may_be_added

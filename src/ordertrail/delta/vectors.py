@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pyroaring import BitMap64
 
 from ordertrail.delta.actions import AddFile, Json
-from ordertrail.delta.log import fsync_folder, path_inside, storage_error
+from ordertrail.delta.log import path_inside, storage_error
+from ordertrail.durable import fsync_folder
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
 FOLDER = "_dv"

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from ordertrail.config import Config
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from ordertrail.engines.base import Engine
+    from ordertrail.engines.spark.session import SparkSession
     from ordertrail.model import Probe
 
 
@@ -25,15 +24,15 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
         UsageError: Its libraries are not installed, or Spark cannot begin.
     """
     if config.engine == "embedded":
-        from ordertrail.engines.embedded import EmbeddedEngine
+        from ordertrail.engines.embedded.engine import EmbeddedEngine
 
         return EmbeddedEngine(config, probe)
     config = placed(config, session)
     if not config.in_folders:
-        from ordertrail.engines.spark import SparkEngine
+        from ordertrail.engines.spark.engine import SparkEngine
 
         return SparkEngine(config, probe, session)
-    from ordertrail.engines.spark_folders import FolderEngine
+    from ordertrail.engines.spark.folder_engine import FolderEngine
 
     return FolderEngine(config, probe, session)
 
@@ -46,14 +45,14 @@ def placed(config: Config, session: SparkSession | None = None) -> Config:
         session: Asked where the tables have names; None takes the active one, or begins one.
 
     Returns:
-        See `spark_places.placed_by`; as it was where tables have no names.
+        See `spark.locations.placed_by`; as it was where tables have no names.
 
     Raises:
         UsageError: Spark is not installed, or cannot begin.
     """
     if config.in_folders:
         return config
-    from ordertrail.engines.spark_places import placed_by
-    from ordertrail.engines.spark_session import session_of
+    from ordertrail.engines.spark.locations import placed_by
+    from ordertrail.engines.spark.session import session_of
 
     return placed_by(session or session_of(config), config)

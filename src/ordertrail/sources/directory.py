@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ordertrail.config import Config
+from ordertrail.config.rights import restrict
 from ordertrail.errors import FileChangedError, OrdertrailError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped, Vendor
-from ordertrail.rights import restrict
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.sources.archive import archive_file
 from ordertrail.sources.base import ArchiveResult, Discovery, LateResult, translating

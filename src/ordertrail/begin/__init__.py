@@ -1,0 +1,1 @@
+"""The commands to begin with: a config, a draft of it, the demo, and whether a machine can run it."""

@@ -1,0 +1,65 @@
+"""What `ordertrail doctor` says of vendors: globs that share files, dates that fit no name, what came last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+from ordertrail.config import Config
+from ordertrail.errors import OrdertrailError
+from ordertrail.model import Manifest
+from ordertrail.rules.filekey import take
+from ordertrail.rules.manifests import from_json
+from ordertrail.rules.noticed import misdated, noticed, shared_globs
+from ordertrail.rules.sql import name_sql
+
+MAX_FILES = 10_000
+"""Files of the source, and deliveries, that are looked at."""
+
+
+def vendor_notes(config: Config) -> tuple[str, ...]:
+    """What a person should know of the vendors' settings, one line each; empty when all of them fit what came.
+
+    Args:
+        config: Of the pipeline. Its tables are read where they are in folders and whole; nothing is written.
+    """
+    paths = list(islice(_waiting(config), MAX_FILES))
+    came, last = _came(config)
+    names: dict[str, list[str]] = {vendor.name: [] for vendor in config.vendors}
+    for path in paths:
+        if (vendor := take(path, config.vendors)) is not None:
+            names[vendor.name].append(path.rpartition("/")[2])
+    for name, file_name in came:
+        names.setdefault(name, []).append(file_name)
+    asked = [vendor for vendor in config.vendors if vendor.file_date and names[vendor.name]]
+    dated = [line for vendor in asked for line in misdated(vendor, names[vendor.name])]
+    told = [line for line in noticed(last, config.vendors) if line not in dated]
+    return (*shared_globs(config.vendors, paths), *dated, *told)
+
+
+def _waiting(config: Config) -> Iterator[str]:
+    """Paths of the source's files, below it, in no order."""
+    for folder, folders, files in os.walk(config.source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(folder, config.source)
+        for name in files:
+            if not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}".replace(os.sep, "/")
+
+
+def _came(config: Config) -> tuple[list[tuple[str, str]], list[Manifest]]:
+    """(vendor, file name) of the newest deliveries, and the manifests of the last batch; none without whole tables."""
+    from ordertrail.look.status import Reader  # DuckDB, which `doctor` also finds missing
+
+    if config.by_name:
+        return [], []
+    stage = name_sql(config.tables.stage)
+    try:
+        with Reader(config) as reader:
+            found = reader.deliveries(limit=MAX_FILES).dicts()
+            texts = reader.query(f"SELECT _manifest FROM {stage} WHERE _kind = 'delivery'", max_rows=MAX_FILES).rows
+        manifests = [from_json(str(text))[0] for (text,) in texts]
+    except OrdertrailError:
+        return [], []
+    return [(str(row["vendor"]), str(row["file_name"])) for row in found], manifests

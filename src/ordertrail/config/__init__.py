@@ -1,0 +1,22 @@
+"""`ordertrail.toml` and the environment, parsed once into frozen values."""
+
+from ordertrail.config.load import LOG_LEVELS, load_config, log_level, parse_config
+from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
+from ordertrail.config.template import template
+from ordertrail.config.values import Config, Maintenance, SparkSettings, Tables, TablesBy
+
+__all__ = [
+    "DEFAULT_CONTRACT",
+    "LOG_LEVELS",
+    "SETTINGS",
+    "Config",
+    "Maintenance",
+    "Setting",
+    "SparkSettings",
+    "Tables",
+    "TablesBy",
+    "load_config",
+    "log_level",
+    "parse_config",
+    "template",
+]

@@ -1,0 +1,358 @@
+"""`[contract]`, checked and made into the values of `ordertrail.model`.
+
+What a type alone cannot say is checked here: that names refer to columns, that patterns and bounds mean something.
+Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import NoReturn, Protocol
+
+from ordertrail.config.settings import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection
+from ordertrail.model import Column, Contract, UnknownColumns
+from ordertrail.rules.headers import folded
+from ordertrail.rules.times import DIRECTIVE, FRACTIONS
+
+
+class Fail(Protocol):
+    """Ends the reading of the config: raises a `ConfigError` that names the file."""
+
+    def __call__(self, key: str, value: object, problem: str, hint: str) -> NoReturn:
+        """Raise.
+
+        Args:
+            key: The setting, such as `vendors[acme].timezone`.
+            value: What it says; None leaves it out of the message.
+            problem: What is wrong with it.
+            hint: What to do.
+        """
+
+
+RESERVED = frozenset({"file_index", "file_row_number"})
+"""Names that no column may have: DuckDB's Parquet reader gives them to columns of its own."""
+
+_PLAIN_TYPES = ("string", "bigint", "int", "double", "boolean", "date", "timestamp")
+TIMES = ("date", "timestamp")
+"""Types that may have `formats`."""
+
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_MAX_PRECISION = 38
+MAX_COLUMNS = 1200
+"""A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
+_BITS = {"int": 32, "bigint": 64}
+_HOUR_S = 3600
+# Python's `re` knows these, RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
+_RE2_TOKEN = re.compile(
+    r"(?P<escape>\\.)"
+    r"|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])"
+    r"|(?P<around>\(\?(?:[=!>#(]|<[=!]|P=))"
+    r"|(?P<flags>\(\?[a-zA-Z-]+[:)])"
+    r"|(?P<possessive>(?:[*+?]|\{\d*,?\d*\})\+)"
+    r"|(?P<open>\{,\d*\})"
+    r"|(?P<repeat>\{\d+(?:,\d*)?\})",
+    re.DOTALL,
+)
+_RE2_REPEATS = 1000
+# DuckDB's strptime: https://duckdb.org/docs/stable/sql/functions/dateformat
+_DIRECTIVES = frozenset("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%") | {f"-{letter}" for letter in "dmyHIMSj"}
+_WHOLE_DATE = {"c", "x"}
+_DATE_PARTS = ({"y", "Y", "-y"}, {"b", "B", "m", "-m"}, {"d", "-d"})
+
+
+def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
+    """A hint: the nearest right word if one is near, else the other text."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+# --- the contract ------------------------------------------------------------------------------------------------
+
+
+def build_contract(section: ContractSection, fail: Fail) -> Contract:
+    """Check `[contract]` and make a contract of it; without columns, with those of the order feed.
+
+    Args:
+        section: As parsed.
+        fail: Called with the first mistake.
+
+    Returns:
+        The contract. Its key and ordering columns are required, text in the key is an identifier.
+    """
+    key = (section.key,) if isinstance(section.key, str) else tuple(section.key)
+    columns = _columns(section, key, fail)
+    names = [column.name for column in columns]
+    types = {column.name: column.type for column in columns}
+    if not key:
+        fail("contract.key", section.key, "a row needs a key", "name at least one column")
+    for position, name in enumerate(key):
+        known_column("contract.key", name, names, fail)
+        if name in key[:position]:
+            fail("contract.key", section.key, f"{name} is there twice", "name each column once")
+    known_column("contract.order_by", section.order_by, names, fail)
+    if types[section.order_by] != "timestamp":
+        problem = f"is a {types[section.order_by]} column"
+        fail("contract.order_by", section.order_by, problem, "order by a column of type timestamp")
+    if section.order_by in key:
+        fail("contract.order_by", section.order_by, "is part of the key", "order by a column that is not in the key")
+    status = _status(section, types, fail)
+    return Contract(
+        columns=columns,
+        key=key,
+        order_by=section.order_by,
+        status=status,
+        status_rank=_status_rank(section, status, fail),
+        unknown_columns=_unknown_columns(section.unknown_columns, fail),
+        max_future_s=_max_future_s(section.max_future_h, fail),
+    )
+
+
+def known_column(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
+    """Fail when a name is none of the contract's columns."""
+    if name not in names:
+        fail(key, name, "the contract has no such column", nearest(name, names, otherwise="use " + ", ".join(names)))
+
+
+def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tuple[Column, ...]:
+    if len(section.columns) > MAX_COLUMNS:
+        hint = f"name those that somebody reads, at most {MAX_COLUMNS}; a pass keeps the others in _rescued"
+        fail("contract.columns", None, f"are {len(section.columns)} columns", hint)
+    columns = tuple(_column(one, fail) for one in section.columns) or DEFAULT_CONTRACT.columns
+    taken: dict[str, str] = {}
+    for column in columns:
+        where = f"contract.columns[{column.name}].name"
+        if not column.name.isidentifier() or column.name.startswith("_"):
+            hint = "use letters, digits and underscores, beginning with a letter; give vendors an alias for the rest"
+            fail(where, column.name, "cannot be the name of a column", hint)
+        if column.name.lower() in RESERVED:
+            fail(where, column.name, "is a name that readers of Parquet files use", "give the column another name")
+        if folded(column.name) in taken:
+            problem = f"is the same as {taken[folded(column.name)]}: case, spaces and underscores do not count"
+            fail(where, column.name, problem, "give every column its own name")
+        taken[folded(column.name)] = column.name
+    needed = {*key, section.order_by}
+    for one in section.columns:
+        if one.required is False and one.name in needed:
+            problem = "a row without its key or its time is always rejected"
+            fail(f"contract.columns[{one.name}].required", one.required, problem, "take the line out")
+        if one.identifier is False and one.name in key:
+            problem = "the key is always guarded against spreadsheets"
+            fail(f"contract.columns[{one.name}].identifier", one.identifier, problem, "take the line out")
+    return tuple(
+        replace(
+            column,
+            required=column.required or column.name in needed,
+            identifier=column.identifier or (column.name in key and column.type == "string"),
+        )
+        for column in columns
+    )
+
+
+def _column(section: ColumnSection, fail: Fail) -> Column:
+    where = f"contract.columns[{section.name}]"
+    kind = _type(f"{where}.type", section.type, fail)
+    if section.identifier and kind != "string":
+        fail(f"{where}.identifier", section.identifier, f"is for text, not for {kind}", 'use type = "string"')
+    if section.formats and kind not in TIMES:
+        fail(f"{where}.formats", section.formats, f"is not for {kind}", "use it on date and timestamp columns only")
+    for pattern in section.formats:
+        check_format(f"{where}.formats", pattern, fail)
+    if section.pattern is not None:
+        _check_pattern(f"{where}.pattern", section.pattern, kind, fail)
+    low = _bound(f"{where}.min", section.min, kind, fail)
+    high = _bound(f"{where}.max", section.max, kind, fail)
+    if low is not None and high is not None and _parse(low, kind) > _parse(high, kind):  # type: ignore[operator]
+        fail(f"{where}.min", section.min, f"is above max = {section.max!r}", "swap the two")
+    return Column(
+        name=section.name,
+        type=kind,
+        required=bool(section.required),
+        formats=tuple(section.formats),
+        identifier=bool(section.identifier),
+        pattern=section.pattern,
+        min=low,
+        max=high,
+        allowed=tuple(_value(f"{where}.allowed", one, kind, fail) for one in section.allowed),
+    )
+
+
+def _type(key: str, text: str, fail: Fail) -> str:
+    kind = text.lower().replace(" ", "")
+    if kind in _PLAIN_TYPES:
+        return kind
+    decimal = _DECIMAL.fullmatch(kind)
+    if not decimal:
+        words = (*_PLAIN_TYPES, "decimal(10,2)")
+        fail(key, text, "there is no such type", nearest(kind, words, otherwise="use one of " + ", ".join(words)))
+    precision, scale = int(decimal[1]), int(decimal[2])
+    if not 1 <= precision <= _MAX_PRECISION:
+        fail(key, text, f"has {precision} digits", f"use 1 to {_MAX_PRECISION}")
+    if scale > precision:
+        fail(key, text, f"has {scale} decimals in {precision} digits", f"use 0 to {precision}")
+    return f"decimal({precision},{scale})"
+
+
+def check_format(key: str, pattern: str, fail: Fail) -> None:
+    """Fail when a pattern of `formats` cannot be read, or does not hold a whole date."""
+    found = DIRECTIVE.findall(pattern)
+    wrong = [one for one in found if one not in _DIRECTIVES]
+    if wrong:
+        fail(key, pattern, f"%{wrong[0]} means nothing", "use strptime letters, such as %d/%m/%Y %H:%M:%S")
+    fractions = [one for one in found if one in FRACTIONS]
+    twice = [one for one in found if one in "zZ" and found.count(one) > 1] or fractions[1:]
+    if twice:
+        fail(key, pattern, f"has %{twice[0]} beside another one", "a time has one offset, one zone and one fraction")
+    parts = set(found)
+    if not parts & _WHOLE_DATE and not all(parts & part for part in _DATE_PARTS):
+        fail(key, pattern, "does not hold a year, a month and a day", "use a pattern such as %d/%m/%Y")
+
+
+def _check_pattern(key: str, pattern: str, kind: str, fail: Fail) -> None:
+    if kind != "string":
+        fail(key, pattern, f"is for text, not for {kind}", "use min, max or allowed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # RE2 does read `[[:alpha:]]`
+            re.compile(pattern)
+    except re.error as error:
+        fail(key, pattern, f"is not a regular expression: {error}", "correct it")
+    if problem := _not_re2(pattern):
+        hint = "RE2 runs it: write it without (?=, (?!, (?<, (?>, (?x), \\1, possessive quantifiers and {,n}"
+        fail(key, pattern, f"{problem}, which RE2 does not know", hint)
+
+
+def _not_re2(pattern: str) -> str | None:
+    """What Python's `re` reads in a pattern and RE2 does not."""
+    for token in _RE2_TOKEN.finditer(pattern):
+        text = token[0]
+        match token.lastgroup:
+            case "escape" if text[1] in "123456789":
+                return f"has {text}, which looks back at a group"
+            case "escape" if text[1] in "ZuUN":
+                return f"has {text}"
+            case "set" if re.search(r"\\[uUN]", text.replace("\\\\", "")):
+                return f"has {text}"
+            case "around":
+                return f"has {text}, which looks around or back"
+            case "flags" if not re.fullmatch(r"\(\?[ims]*(?:-[ims]+)?[:)]", text):
+                return f"has the flags {text}"
+            case "possessive":
+                return f"has the possessive {text}"
+            case "open":
+                return f"has {text}"
+            case "repeat" if any(int(n) > _RE2_REPEATS for n in re.findall(r"\d+", text)):
+                return f"repeats {text}, more than {_RE2_REPEATS} times"
+            case _:
+                pass
+    return None
+
+
+def _bound(key: str, value: Bound | None, kind: str, fail: Fail) -> str | None:
+    if value is None:
+        return None
+    if kind == "boolean":
+        fail(key, value, "is not for boolean", "use allowed")
+    return _value(key, value, kind, fail)
+
+
+def _value(key: str, value: Bound, kind: str, fail: Fail) -> str:
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    try:
+        _parse(text, kind)
+    except (ValueError, InvalidOperation):
+        fail(key, value, f"is not a value of type {kind}", "write it as it would stand in a file, dates as 2026-11-23")
+    return text
+
+
+def _parse(text: str, kind: str) -> object:
+    """The value of a text, comparable within its type; raises ValueError or InvalidOperation."""
+    if kind != "string" and ("_" in text or text != text.strip()):
+        raise ValueError(text)
+    match kind:
+        case "string":
+            return text
+        case "int" | "bigint":
+            number = int(text)
+            if not -(2 ** (_BITS[kind] - 1)) <= number < 2 ** (_BITS[kind] - 1):
+                raise ValueError(text)
+            return number
+        case "double":
+            if not isfinite(float(text)):
+                raise ValueError(text)
+            return float(text)
+        case "boolean":
+            if text.lower() not in ("true", "false"):
+                raise ValueError(text)
+            return text.lower()
+        case "date":
+            return date.fromisoformat(text)
+        case "timestamp":
+            moment = datetime.fromisoformat(text)
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        case _:
+            return _parse_decimal(text, kind)
+
+
+def _parse_decimal(text: str, kind: str) -> Decimal:
+    decimal = _DECIMAL.fullmatch(kind)
+    number = Decimal(text)
+    exponent = number.normalize().as_tuple().exponent
+    if decimal is None or not isinstance(exponent, int):
+        raise ValueError(text)
+    precision, scale = int(decimal[1]), int(decimal[2])
+    if -exponent > scale or abs(number) >= Decimal(10) ** (precision - scale):
+        raise ValueError(text)
+    return number
+
+
+def _status(section: ContractSection, types: Mapping[str, str], fail: Fail) -> str | None:
+    given = "status" in section.model_fields_set
+    if not section.status or (not given and section.status not in types):
+        return None
+    if section.status not in types:
+        hint = nearest(section.status, types, otherwise='use status = "" for a contract without one')
+        fail("contract.status", section.status, "the contract has no such column", hint)
+    if types[section.status] != "string":
+        fail("contract.status", section.status, f"is a {types[section.status]} column", "use a column of type string")
+    return section.status
+
+
+def _status_rank(section: ContractSection, status: str | None, fail: Fail) -> tuple[str, ...]:
+    given = "status_rank" in section.model_fields_set
+    if status is None:
+        if given and section.status_rank:
+            problem = "the contract has no status column"
+            fail("contract.status_rank", section.status_rank, problem, "name the column with status, or take it out")
+        return ()
+    for position, one in enumerate(section.status_rank):
+        if one in section.status_rank[:position]:
+            fail("contract.status_rank", section.status_rank, f"{one!r} is there twice", "give each status one place")
+    return tuple(section.status_rank)
+
+
+def _unknown_columns(value: str, fail: Fail) -> UnknownColumns:
+    match value:
+        case "rescue" | "strict":
+            return value
+        case "add":
+            return fail(
+                "contract.unknown_columns",
+                value,
+                "adding columns to the tables is not built yet",
+                'use "rescue" or "strict"',
+            )
+        case _:
+            return fail("contract.unknown_columns", value, "there is no such choice", 'use "rescue" or "strict"')
+
+
+def _max_future_s(hours: float, fail: Fail) -> int:
+    if hours < 0:
+        fail("contract.max_future_h", hours, "must not be negative", "use 0 or more hours; 48 is the default")
+    return round(hours * _HOUR_S)

@@ -1,0 +1,170 @@
+"""A pipeline's settings as frozen values, and what follows from them alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ordertrail.errors import UsageError
+from ordertrail.model import Contract, Limits, Mode, Vendor
+from ordertrail.rules.secrets import masked, masked_value
+
+EngineName = Literal["embedded", "spark"]
+TablesBy = Literal["path", "two-level", "three-level"]
+SourceMarker = Literal["write", "require", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The plain names of the five tables."""
+
+    stage: str
+    target: str
+    history: str
+    rejects: str
+    deliveries: str
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """How large the debt of the tables may grow, and how long old versions stay readable.
+
+    Attributes:
+        auto: The service maintains the tables by itself.
+        max_small_files: With more small files than this in a table they are written again as fewer; 1 or more.
+        max_deleted_share: Share of deleted rows above which a file is written again, 0 to 1 inclusive.
+        file_size_bytes: Size that data files are to have; one below a quarter of it is small.
+        retention_h: Files that the newest version does not need stay this long, in hours; 0 or more.
+        log_retention_h: Entries of the log stay at least this long, in hours; 0 or more.
+    """
+
+    auto: bool = True
+    max_small_files: int = 8
+    max_deleted_share: float = 0.1
+    file_size_bytes: int = 256 << 20
+    retention_h: float = 168.0
+    log_retention_h: float = 720.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SparkSettings:
+    """How the engine `spark` finds its session and its tables.
+
+    Attributes:
+        tables: By folder below the warehouse, or by name.
+        master: Of a session that ordertrail begins.
+        remote: Address of a Spark Connect server, "" for none.
+        driver_max_bytes: Up to this size a batch is parsed by the driver, above it by the executors; 0 or more.
+        conf: Settings of a session that ordertrail begins, by name.
+    """
+
+    tables: TablesBy = "path"
+    master: str = "local[*]"
+    remote: str = ""
+    driver_max_bytes: int = 64 << 20
+    conf: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        """Passwords are masked."""
+        conf = {name: masked_value(name, value) for name, value in self.conf}
+        return (
+            f"SparkSettings(tables={self.tables!r}, master={masked(self.master)!r}, remote={masked(self.remote)!r}, "
+            f"driver_max_bytes={self.driver_max_bytes!r}, conf={conf!r})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One pipeline, fully checked. All paths are absolute.
+
+    Attributes:
+        name: The pipeline's name.
+        engine: Where the work is done.
+        source: Folder the vendors' files land in; outside of archive and warehouse and neither inside it.
+        archive: Folder that loaded files go to.
+        warehouse: Folder of the tables.
+        catalog: First part of the tables' three-level names.
+        schema: Second part of the tables' three-level names.
+        tables: The names of the five tables.
+        mode: How rows reach the target.
+        settle_s: A file is complete when nobody writes to it and it is unchanged for this long, in seconds; 0 or more.
+        max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
+        deletion_vectors: A new target is made to take deletion vectors.
+        threads: Threads that read and compare rows; 0 means one a core.
+        memory_limit_mb: Memory for reading and comparing rows, in MB.
+        contract: What a row must meet.
+        vendors: At least one, in the order of the file: the first whose glob fits takes a file.
+        file: The file this was read from, None when it was text.
+        maintenance: When the tables are maintained, and what stays.
+        spark: How the engine `spark` finds its session and its tables.
+        umask: Rights that new files do not get; None leaves the process's.
+        source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
+        waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
+        min_rejects: With fewer rejected rows `max_reject_share` does not apply.
+        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
+        folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
+            (`engines.choice.placed`), and where they are in none.
+    """
+
+    name: str
+    engine: EngineName
+    source: Path
+    archive: Path
+    warehouse: Path
+    catalog: str
+    schema: str
+    tables: Tables
+    mode: Mode
+    settle_s: float
+    max_reject_share: float
+    deletion_vectors: bool
+    threads: int
+    memory_limit_mb: int
+    contract: Contract
+    vendors: tuple[Vendor, ...]
+    file: Path | None
+    maintenance: Maintenance = Maintenance()
+    spark: SparkSettings = SparkSettings()
+    source_marker: SourceMarker = "write"
+    umask: int | None = None
+    waiting_warn_h: float = 2.0
+    min_rejects: int = 5
+    max_file_ahead_d: float = 366.0
+    folders: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """What a file may be like and still be loaded."""
+        return Limits(self.max_reject_share, self.min_rejects, self.max_file_ahead_d)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the tables are found by name, in a catalog of Spark's."""
+        return self.engine == "spark" and self.spark.tables != "path"
+
+    @property
+    def in_folders(self) -> bool:
+        """Whether it is known in which folders the tables are, so that this process reads them as files."""
+        return not self.by_name or bool(self.folders)
+
+    def table_path(self, name: str) -> Path:
+        """The folder of the table with this plain name, such as `tables.target`.
+
+        Raises:
+            UsageError: The tables are found by name, and the catalog has them in no folder that this process reads.
+        """
+        if not self.by_name:
+            return self.warehouse / self.catalog / self.schema / name
+        for known, folder in self.folders:
+            if known == name:
+                return folder
+        raise UsageError(
+            f"the tables of pipeline {self.name} are not there yet, or in no folders that this machine may read and "
+            f'write, or have features that only Spark writes to (spark.tables = "{self.spark.tables}")',
+            hint="load a batch with ordertrail run, then try again; else ask for their rows with SQL on Spark",
+        )
+
+    def embedded_in(self, warehouse: Path) -> Config:
+        """The same pipeline for the embedded engine, all tables in folders below another warehouse."""
+        return replace(self, engine="embedded", warehouse=warehouse, folders=())

@@ -1,0 +1,166 @@
+"""`[[vendors]]`, checked against the contract and made into the values of `ordertrail.model`.
+
+Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
+from ordertrail.config.settings import VendorSection
+from ordertrail.model import Contract, Vendor
+from ordertrail.rules.headers import folded
+from ordertrail.rules.times import OFFSET
+
+
+def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: Fail) -> tuple[Vendor, ...]:
+    """Check `[[vendors]]` and make vendors of them; without any, one `default` that takes `*.csv`.
+
+    Args:
+        sections: As parsed, in the order of the file.
+        contract: What their names refer to.
+        fail: Called with the first mistake.
+
+    Returns:
+        At least one vendor, in the order given.
+    """
+    names: set[str] = set()
+    for section in sections:
+        if not section.name.strip() or not section.name.isprintable():
+            fail("vendors.name", section.name, "is not usable as a name", 'name the vendor, such as name = "acme"')
+        if section.name in names:
+            fail(f"vendors[{section.name}].name", section.name, "is there twice", "give every vendor its own name")
+        names.add(section.name)
+    return tuple(_vendor(section, contract, fail) for section in sections) or (Vendor("default"),)
+
+
+def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
+    where = f"vendors[{section.name}]"
+    _check_glob(f"{where}.files", section.files, fail)
+    for name in ("delimiter", "quote"):
+        value = getattr(section, name)
+        if len(value) != 1 or not value.isascii() or value in "\r\n\0":
+            fail(f"{where}.{name}", value, "must be one ASCII character", "write it such as , or ; or \\t")
+    if section.delimiter == section.quote:
+        fail(f"{where}.quote", section.quote, "is the delimiter too", "use two different characters")
+    _check_absent(f"{where}.absent", section.absent, contract, fail)
+    _check_formats(f"{where}.formats", section.formats, contract, fail)
+    _check_aliases(f"{where}.aliases", section.aliases, contract, fail)
+    if section.status_map and contract.status is None:
+        problem = "the contract has no status column"
+        fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
+    if section.file_date is not None:
+        _check_file_date(f"{where}.file_date", section.file_date, fail)
+    return Vendor(
+        name=section.name,
+        files=section.files,
+        delimiter=section.delimiter,
+        quote=section.quote,
+        encoding=_encoding(f"{where}.encoding", section.encoding, fail),
+        timezone=_timezone(f"{where}.timezone", section.timezone, fail),
+        zones=_zones(f"{where}.zones", section.zones, fail),
+        aliases=tuple((column, tuple(names)) for column, names in section.aliases.items()),
+        status_map=tuple(section.status_map.items()),
+        absent=tuple(section.absent),
+        formats=tuple((column, tuple(patterns)) for column, patterns in section.formats.items()),
+        file_date=section.file_date,
+    )
+
+
+def _check_glob(key: str, glob: str, fail: Fail) -> None:
+    parts = glob.split("/")
+    if not glob.strip() or "\0" in glob:
+        fail(key, glob, "takes no file", 'write a glob such as files = "*.csv"')
+    if glob.startswith("/") or ".." in parts or "." in parts:
+        fail(key, glob, "leaves the source folder", 'write it from the source folder on, such as files = "acme/*.csv"')
+
+
+def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
+    if name is None:
+        return None
+    try:
+        # `encode` refuses what is not about text, such as base64; `lookup` alone does not.
+        "".encode(name)
+        return codecs.lookup(name).name
+    except (LookupError, ValueError):
+        hint = nearest(name.lower(), ("utf-8", "cp1252", "latin-1", "utf-16", "cp437"), otherwise="use such as cp1252")
+        fail(key, name, "there is no such text encoding", hint)
+
+
+def _timezone(key: str, name: str, fail: Fail) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        if re.fullmatch("[A-Z]{2,5}", name):
+            problem = "is an abbreviation, and those mean other times in other places and seasons"
+            fail(key, name, problem, "name an IANA zone, such as America/Chicago, Europe/London or Asia/Kolkata")
+        hint = nearest(name, zoneinfo.available_timezones(), otherwise="use an IANA name such as America/Chicago")
+        fail(key, name, "there is no such time zone", hint)
+    return name
+
+
+def _zones(key: str, zones: Mapping[str, str], fail: Fail) -> tuple[tuple[str, str], ...]:
+    taken: dict[str, str] = {}
+    for name, offset in zones.items():
+        if not name.strip() or not name.isprintable():
+            fail(
+                key,
+                name,
+                "is not the name of a zone",
+                'write it as the vendor does, such as zones = { EST = "-05:00" }',
+            )
+        if not OFFSET.fullmatch(offset):
+            hint = f'write an offset from UTC of at most 15:59, such as {name} = "-05:00"'
+            fail(f"{key}.{name}", offset, "is not an offset", hint)
+        other = taken.setdefault(name.upper(), name)
+        if other != name:
+            fail(f"{key}.{name}", offset, f"is the same as {other}: case does not count", "give every zone once")
+    return tuple(zones.items())
+
+
+def _check_absent(key: str, absent: Sequence[str], contract: Contract, fail: Fail) -> None:
+    needed = {column.name for column in contract.columns if column.required}
+    for name in absent:
+        known_column(key, name, contract.names, fail)
+        if name in contract.key or name == contract.order_by:
+            fail(key, name, "no row can do without its key and its time", "take it out, or give it an alias")
+        if name in needed:
+            fail(key, name, "is a required column", "take it out, or do not require the column")
+
+
+def _check_formats(key: str, formats: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
+    types = {column.name: column.type for column in contract.columns}
+    for name, patterns in formats.items():
+        known_column(key, name, contract.names, fail)
+        if types[name] not in TIMES:
+            fail(key, name, f"is a {types[name]} column", "give formats to date and timestamp columns only")
+        for pattern in patterns:
+            check_format(f"{key}.{name}", pattern, fail)
+
+
+def _check_aliases(key: str, aliases: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
+    owners = {folded(name): name for name in contract.names}
+    for column, names in aliases.items():
+        known_column(key, column, contract.names, fail)
+        for name in names:
+            if not folded(name):
+                fail(f"{key}.{column}", name, "is not a header", "write the header as the vendor does")
+            owner = owners.setdefault(folded(name), column)
+            if owner != column:
+                problem = f"stands for {owner} already: case, spaces and underscores do not count"
+                fail(f"{key}.{column}", name, problem, "give every header to one column")
+
+
+def _check_file_date(key: str, pattern: str, fail: Fail) -> None:
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    try:
+        same = datetime.strptime(day.strftime(pattern), pattern).date() == day.date()  # noqa: DTZ007
+    except (ValueError, re.error):
+        same = False
+    if not same:
+        fail(key, pattern, "does not hold a whole date", "use a strptime pattern such as %Y%m%d or %d-%b-%y")

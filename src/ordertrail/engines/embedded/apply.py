@@ -1,0 +1,224 @@
+"""Apply a batch's outcomes to the target: the data files to add and to take out, in two ways.
+
+`write_vectors` marks the rows that go in deletion vectors and adds one file with the new rows: its cost follows the
+batch. `write_copies` replaces every file with a row that goes by one with the rows that stay: its cost follows the
+files touched. It is the fall-back for tables that do not allow vectors, and what every reader understands.
+
+Both read what `load` worked out: `outcomes`, `best`, `target_before` and, with `folded`, the fold.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ordertrail.delta import vectors
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.log import storage_error
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.durable import fsync_file, fsync_folder
+from ordertrail.engines.local.find import cover, cover_staged, physical_rows
+from ordertrail.engines.local.others import carry
+from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.model import Batch, Outcome
+from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
+
+SMALL_ROWS = 400_000
+"""A data file of fewer rows gets small row groups, which two threads write and read side by side."""
+
+CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
+"""SQL list of the numbers of the outcomes that put a row into the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What is to be applied.
+
+    Attributes:
+        batch: As it is staged.
+        stage: Has its rows.
+        folded: The contract columns of the new rows are in `folded`, and not in the stage's rows.
+        others: Columns of others on the target: they are in `carried` once `carry` has made it.
+    """
+
+    batch: Batch
+    stage: Snapshot
+    folded: bool
+    others: tuple[TableColumn, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """The new rows are the staged ones with their audit columns, and nothing else: history's as well."""
+        return not self.folded and not self.others
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows of the stage."""
+        return sum(file.rows or 0 for file in self.stage.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one commit is to do.
+
+    Attributes:
+        add: Data files to add.
+        remove: Live ones to take out; a file whose rows are marked is among both.
+        new: The data file of the new rows, when it holds nothing else and has history's columns too.
+    """
+
+    add: list[AddFile]
+    remove: list[AddFile]
+    new: AddFile | None = None
+
+
+def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Written:
+    """Mark the rows that go, write the new ones to one file, and index it.
+
+    The index comes before the commit: a run of a file that is not live is inert, a live file without one is not.
+    """
+    remove: list[AddFile] = []
+    add: list[AddFile] = []
+    marks: list[tuple[AddFile, int, np.ndarray]] = []
+    for file, gone in _doomed(session, before):
+        rows = physical_rows(before, file)
+        all_gone = _united(vectors.deleted_rows(before.root, file), gone)
+        remove.append(file)
+        if len(all_gone) < rows:
+            marks.append((file, rows, all_gone))
+    try:
+        if marks:
+            written = vectors.write_vectors(before.root, [rows for _, _, rows in marks])
+            add += [file.marked(vector, rows) for (file, rows, _), vector in zip(marks, written, strict=True)]
+            session.probe("load.vectors")
+    except OSError as error:
+        raise storage_error(error, before.root) from error
+    carry(session, before, change.others)
+    rows_sql = accepted_rows_sql(session, change, CHANGED, for_history=change.plain)
+    new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
+    if new is not None:
+        add.append(new)
+        if change.folded:
+            cover(session, before, [new])
+        else:
+            cover_staged(session, before, new)
+        session.probe("load.indexed")
+    return Written(add, remove, new if change.plain else None)
+
+
+def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
+    """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
+    touched = [file for file, _ in _doomed(session, before)]
+    carry(session, before, change.others)
+    parts = [accepted_rows_sql(session, change, CHANGED, for_history=False)]
+    if touched:
+        columns = (*target_columns(session.config.contract), *change.others)
+        names = ", ".join(name_sql(column.name) for column in columns)
+        paths = {file.path for file in touched}
+        places = ", ".join(str(place) for place, path in enumerate(before.files) if path in paths)
+        parts.append(
+            f"SELECT {names} FROM {scan_sql(session.con, before, columns)} "
+            f"WHERE (_pos >> {ROW_BITS}) IN ({places}) AND _pos NOT IN (SELECT pos FROM doomed)"
+        )
+    new = _write_rows(session, change, parts)
+    return Written([] if new is None else [new], touched)
+
+
+def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for_history: bool) -> str:
+    """The staged rows with some outcomes, with their audit columns.
+
+    Args:
+        session: The pass.
+        change: The batch; where it is `folded`, the cells are the fold's, but for the history.
+        outcomes: SQL list of their numbers.
+        for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
+            or updated, all other columns are those of the target. Otherwise with the columns of others, from `carried`.
+    """
+    contract = session.config.contract
+    staged = scan_sql(session.con, change.stage, stage_columns(contract))
+    clock = clock_sql(change.batch.clock)
+    folded = change.folded and not for_history
+    cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
+    fold = "JOIN folded f ON o.k = f._k " if folded else ""
+    others = () if for_history else change.others
+    kept = "".join(f", c.{name_sql(column.name)}" for column in others)
+    fold += "LEFT JOIN carried c ON o.pos = c._at " if others else ""
+    changed = f"o.outcome IN {CHANGED}"
+    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
+    outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
+    return (
+        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
+        f"CAST({change.batch.number} AS BIGINT) AS _batch, "
+        f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
+        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
+        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{kept}{outcome}"
+        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
+        f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
+    )
+
+
+def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
+    """Give a data file a second name in another table's folder, or a copy where there are no hard links.
+
+    Readers of that table see its columns only: Delta readers take columns by name and leave the others.
+    """
+    name = f"{path.stem}-{uuid.uuid4().hex[:8]}.parquet"
+    try:
+        try:
+            os.link(path, folder / name)
+        except OSError:
+            shutil.copyfile(path, folder / name)
+            fsync_file(folder / name)
+        fsync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder / name) from error
+    return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
+
+
+def _doomed(session: Session, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
+    """The live files with rows that go, each with the numbers of these rows; makes `doomed` of their positions."""
+    session.run(
+        f"CREATE OR REPLACE TEMP VIEW doomed AS SELECT pos FROM outcomes WHERE outcome = {CODES[Outcome.UPDATED]} "
+        "UNION ALL SELECT pos FROM best WHERE copies > 1 AND place > 1"
+    )
+    positions = np.sort(np.asarray(session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"], dtype=np.int64))
+    if not len(positions):
+        return []
+    places = positions >> ROW_BITS
+    starts = np.flatnonzero(np.diff(places)) + 1
+    files = list(before.files.values())
+    rows = np.split(positions & ((1 << ROW_BITS) - 1), starts)
+    return [(files[place], gone) for place, gone in zip(places[[0, *starts]].tolist(), rows, strict=True)]
+
+
+def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Two ascending lists of row numbers as one, each number once."""
+    merged = np.sort(np.concatenate([rows, others]), kind="stable")  # which merges what is sorted already
+    fresh = np.ones(len(merged), dtype=bool)
+    np.not_equal(merged[1:], merged[:-1], out=fresh[1:])
+    return merged[fresh]
+
+
+def _write_rows(session: Session, change: ChangeSet, parts: list[str], parquet: str = PARQUET) -> AddFile | None:
+    """Write the rows of some queries to one new data file; None when there are none."""
+    table = session.tables.target
+    path = table.new_path(f"b{change.batch.number:06d}")
+    try:
+        with session.joins_as_written():
+            rows = session.copy(" UNION ALL BY NAME ".join(parts), path, parquet)
+        if rows:
+            return table.added(path, rows)
+        path.unlink()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return None

@@ -1,0 +1,97 @@
+"""What a pass notices of damage when it opens the tables: cheap looks, made each time, until the damage is mended.
+
+Counts come from the logs, and from what commits of ours say of the table (`delta.said`); of data files only the names
+are looked at. `ordertrail verify` reads everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Table
+from ordertrail.delta.vectors import vector_file
+from ordertrail.engines.ledger import reset_warnings, resets_in
+from ordertrail.engines.local.session import ADOPTED, adopt_id
+from ordertrail.engines.local.whole import cure_of_files, log_warnings
+from ordertrail.errors import TableError
+
+
+def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
+    """Warnings about rows and files that are not there any more, with what cures each.
+
+    Args:
+        tables: All five by their role.
+        app_id: Of the pipeline.
+    """
+    found = list(log_warnings(tables, app_id))
+    done = tables["deliveries"].txns.get(app_id, 0)
+    for role, snapshot in tables.items():
+        # The next batch overwrites a stage that is done.
+        if role != "stage" or snapshot.txns.get(app_id, 0) > done:
+            found += _missing(role, snapshot)
+    return tuple(found)
+
+
+def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
+    """Warnings about commits of others that took rows of the target away wholesale, until it is rebuilt.
+
+    Args:
+        table: The target.
+        app_id: Of the pipeline.
+        batch: The last one that the target has, 0 for none.
+    """
+    known = resets_in(table.newest().said)
+    # What happened to a target before it was adopted, and that adopting wrote it anew, is nobody's reset.
+    ours = table.version_of(app_id, batch) if batch else table.version_of(adopt_id(app_id), ADOPTED)
+    new = reset_warnings(table.root.name, table.operations_since(ours or 0))
+    return tuple(dict.fromkeys((*new, *known)))
+
+
+def _missing(role: str, snapshot: Snapshot) -> list[str]:
+    """One line for the data files, and one for the vectors, that a table names and that are gone."""
+    folders: dict[Path, frozenset[str]] = {}
+    here = _names(snapshot.root, folders)
+    # Nearly all lie in the table's folder under the name that the log has: no path need be made for them.
+    others = [file for path, file in snapshot.files.items() if path not in here]
+    gone = [path for path in map(snapshot.path_of, others) if path.name not in _names(path.parent, folders)]
+    found = [f"{snapshot.root.name} lacks {_some(gone, 'data file')}; {cure_of_files(role)}"] if gone else []
+    lost = [path for path in _vectors(snapshot) if path.name not in _names(path.parent, folders)]
+    if lost:
+        found.append(f"{snapshot.root.name} lacks {_some(lost, 'deletion vector file')}; {cure_of_files(role)}")
+    return found
+
+
+def _names(folder: Path, known: dict[Path, frozenset[str]]) -> frozenset[str]:
+    """What is in a folder; each is listed once."""
+    if folder not in known:
+        try:
+            known[folder] = frozenset(entry.name for entry in os.scandir(folder))
+        except OSError:
+            known[folder] = frozenset()
+    return known[folder]
+
+
+def _vectors(snapshot: Snapshot) -> Iterator[Path]:
+    """The files of the vectors, each once."""
+    seen: set[object] = set()
+    for file in snapshot.files.values():
+        if file.deletion_vector is None:
+            continue
+        descriptor = json.loads(file.deletion_vector)
+        place = (descriptor.get("storageType"), descriptor.get("pathOrInlineDv"))
+        if place in seen:
+            continue
+        seen.add(place)
+        with suppress(TableError):  # reading it says what is wrong
+            path = vector_file(snapshot.root, descriptor)
+            if path is not None:
+                yield path
+
+
+def _some(paths: list[Path], kind: str) -> str:
+    return f"its {kind} {paths[0].name}" if len(paths) == 1 else f"{len(paths)} {kind}s, such as {paths[0].name}"

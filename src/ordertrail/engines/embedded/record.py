@@ -1,0 +1,178 @@
+"""Record: history, rejects and, last, deliveries, the done mark. Each is one commit with the batch's `txn`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ordertrail.delta.actions import AddFile, Json
+from ordertrail.delta.said import number
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
+from ordertrail.engines.embedded.apply import accepted_rows_sql, share_file
+from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.embedded.shorten import shorten_stage
+from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.engines.local.whole import ACCEPTED
+from ordertrail.model import Batch, Outcome, RowCounts, State
+from ordertrail.rules.cells import name_sql, quoted
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.tables import DELIVERIES, stage_columns
+
+COMPACT_FILES = 50
+"""With more data files than this, `orders_deliveries` is written again as one: every pass reads it."""
+
+
+def record_batch(session: Session, load: Load, counts: Mapping[str, RowCounts]) -> None:
+    """See `Engine.record`."""
+    _append(session, session.tables.history, load.batch, "history", lambda: _history(session, load))
+    _append(session, session.tables.rejects, load.batch, "rejects", lambda: _rejects(session, load))
+    _deliveries(session, load.batch, counts)
+
+
+def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+    """See `Engine.archived`. The mark is a `txn` of the deliveries table under an application id of its own."""
+    table = session.tables.deliveries
+    base = table.snapshot()
+    txn = session.archive_txn(batch)
+    if (marked := base.txns.get(txn.app_id, 0)) >= batch.number:
+        elsewhere = _differing(session, base, elsewhere)
+        if not elsewhere:
+            return
+        txn = replace(txn, version=marked)
+    add: list[AddFile] = []
+    remove: list[AddFile] = []
+    if elsewhere:
+        add, remove = [_amended(session, batch, base, elsewhere)], list(base.files.values())
+    version = table.commit(base, Change(txn, "ARCHIVE", add, remove))
+    session.probe("archived.committed")
+    table.checkpoint_if_due(version)
+
+
+def _differing(session: Session, base: Snapshot, elsewhere: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Those that the table says something else of; a call that is repeated writes nothing."""
+    if not elsewhere:
+        return elsewhere
+    rows = session.run(f"SELECT delivery_id, archived_to FROM {scan_sql(session.con, base, DELIVERIES)}")
+    known = {str(one): place for one, place in rows}
+    return {one: place for one, place in elsewhere.items() if one in known and known[one] != place}
+
+
+def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[str, str | None]) -> AddFile:
+    """The deliveries again, with another `archived_to` for some."""
+    table = session.tables.deliveries
+    moved = {
+        "delivery_id": pa.array(list(elsewhere), pa.string()),
+        "archived_to": pa.array(list(elsewhere.values()), pa.string()),
+    }
+    names = ", ".join(
+        "CASE WHEN a.delivery_id IS NULL THEN d.archived_to ELSE a.archived_to END AS archived_to"
+        if column.name == "archived_to"
+        else f"d.{name_sql(column.name)}"
+        for column in DELIVERIES
+    )
+    before = scan_sql(session.con, base, DELIVERIES)
+    path = table.new_path(f"b{batch.number:06d}")
+    session.con.register("moved", pa.table(moved))
+    try:
+        rows = session.copy(f"SELECT {names} FROM {before} d LEFT JOIN moved a USING (delivery_id)", path)
+    finally:
+        session.con.unregister("moved")
+    return table.added(path, rows)
+
+
+def _append(session: Session, table: Table, batch: Batch, name: str, write: Callable[[], list[AddFile]]) -> None:
+    base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        return
+    add = write()
+    session.probe(f"{name}.files")
+    version = table.commit(base, Change(session.txn(batch), "WRITE", add))
+    session.probe(f"{name}.committed")
+    table.checkpoint_if_due(version)
+
+
+def _history(session: Session, load: Load) -> list[AddFile]:
+    """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
+
+    In recovery `outcomes` was made after the target's commit: the target's new row has the time of the first insertion
+    from the one before.
+    """
+    table = session.tables.history
+    files = [share_file(path, table.root, file) for path, file in load.shared]
+    if files and not load.rest:
+        return files
+    wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
+    path = table.new_path(f"b{load.batch.number:06d}")
+    listed = f"({', '.join(map(str, wanted))})"
+    found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
+    if not found:
+        return files
+    with session.joins_as_written():
+        rows = session.copy(accepted_rows_sql(session, load.change, listed, for_history=True), path)
+    return [*files, table.added(path, rows)]
+
+
+def _rejects(session: Session, load: Load) -> list[AddFile]:
+    """One row for every thing wrong."""
+    table, batch = session.tables.rejects, load.batch
+    if not has_rejects(batch):
+        return []
+    path = table.new_path(f"b{batch.number:06d}")
+    try:
+        rows = _copy_rejects(session, load.stage, batch, path)
+    except duckdb.OutOfMemoryException:
+        shorten_stage(session)
+        rows = _copy_rejects(session, session.tables.stage.snapshot(), batch, path)
+    if rows == 0:
+        path.unlink()
+        return []
+    return [table.added(path, rows)]
+
+
+def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -> int:
+    staged = scan_sql(session.con, stage, stage_columns(session.config.contract))
+    return session.copy(rejects_sql(batch, staged, clock_sql(batch.clock)), path)
+
+
+def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
+    table = session.tables.deliveries
+    base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        return
+    rows = delivery_rows(batch, counts)
+    path = table.new_path(f"b{batch.number:06d}")
+    pq.write_table(rows, path)
+    remove: list[AddFile] = []
+    if len(base.files) >= COMPACT_FILES:
+        remove = list(base.files.values())
+        path, small = table.new_path(f"b{batch.number:06d}"), path
+        before = scan_sql(session.con, base, DELIVERIES)
+        added = f"read_parquet({quoted(str(small))})"
+        session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
+        small.unlink()
+    total = rows.num_rows + sum(file.rows or 0 for file in remove)
+    session.probe("deliveries.files")
+    info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts), "deliveries": rows.num_rows}
+    change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove, info)
+    version = table.commit(base, change)
+    session.probe("deliveries.committed")
+    table.checkpoint_if_due(version)
+
+
+def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[str, RowCounts]) -> int:
+    """Rows of all loaded deliveries that were not rejected, those of this batch too."""
+    before = number(base.said, ACCEPTED)
+    if before is None:
+        found = session.run(
+            f"SELECT coalesce(sum(rows_parsed - rows_rejected), 0) FROM {session.deliveries()} WHERE state = 'loaded'"
+        )
+        before = int(str(found[0][0]))
+    loaded = [counts[m.delivery_id] for m in batch.manifests if m.state is State.LOADED]
+    return before + sum(rows.parsed - rows.rejected for rows in loaded)

@@ -1,0 +1,170 @@
+"""Stage: parse the files of a batch and overwrite `orders_stage` in one commit that holds all a crash could need."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from ordertrail.delta.actions import AddFile, Json
+from ordertrail.delta.log import storage_error
+from ordertrail.delta.table import Change, scan_sql
+from ordertrail.engines.base import Staged, StageRequest
+from ordertrail.engines.batch_rows import (
+    STAGED_COLUMNS,
+    duplicate_file,
+    header_rows,
+    manifest_of,
+    reject_headers,
+    reject_rows_sql,
+    staged_batch,
+)
+from ordertrail.engines.embedded.shorten import shorten_stage
+from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.errors import CommitConflictError, TableError
+from ordertrail.model import Batch
+from ordertrail.parse.job import ParsedFile, ParseJob
+from ordertrail.rules.tables import stage_columns
+
+ROWS_TAG = "ordertrail.rows"
+"""Tag of a stage file that holds good rows only, with the audit columns of rows that are all inserted: when they
+are, the file itself can become a file of target and history (see `load`)."""
+
+
+NewPath = Callable[[str], Path]
+"""Gives a data file name that nobody has, for a kind of content."""
+
+
+def stage_batch(session: Session, request: StageRequest) -> Staged:
+    """See `Engine.stage`."""
+    table, batch = session.tables.stage, request.batch
+    base = table.snapshot()
+    if base.txns.get(session.app_id, 0) >= batch.number:
+        # Where no lock reaches: the plan was made before the other pass staged; put-if-absent covers the time after.
+        raise CommitConflictError(
+            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+        )
+    prefix = f"b{batch.number:06d}"
+    written: list[Path] = []
+
+    def new_path(kind: str) -> Path:
+        written.append(table.new_path(f"{prefix}-{kind}"))
+        return written[-1]
+
+    try:
+        _sweep(session, batch.number)
+        job = ParseJob(
+            session.database,
+            session.config.contract,
+            limits=session.config.limits,
+            open_file=request.open_file,
+            unchanged=request.unchanged,
+            extra=staged_columns(batch),
+            new_path=new_path,
+            pool=session.pool,
+        )
+        parsed = job.run([c for c in request.candidates if c.number not in request.duplicates])
+        before = [c for c in request.candidates if c.number in request.duplicates]
+        changed = [c for c in before if not request.unchanged(c)]
+        files = [*parsed.files, *(duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed)]
+        files.sort(key=lambda file: file.candidate.number)
+        gone = (*parsed.changed, *changed)
+        if not files:
+            return Staged(batch, gone)
+        manifests = tuple(manifest_of(file, batch) for file in files)
+        whole = Batch(batch.number, batch.run_id, batch.clock, manifests)
+        add = [table.added(path, rows, {ROWS_TAG: str(rows)}) for path, rows in parsed.rows]
+        add += _rejects(session, whole, parsed.rejects, new_path)
+        add.append(_deliveries(session, whole, files, new_path))
+    except OSError as error:
+        raise storage_error(error, table.root) from error
+    session.probe("stage.files")
+    info: dict[str, Json] = {"deliveries": len(manifests), "run_id": batch.run_id}
+    change = Change(session.txn(batch), "STAGE", add, list(base.files.values()), info, anew=True)
+    version = table.commit(base, change)
+    session.probe("stage.committed")
+    table.checkpoint_if_due(version)
+    return Staged(whole, gone)
+
+
+def read_staged(session: Session) -> Batch:
+    """See `Engine.staged`."""
+    try:
+        rows = _manifests(session)
+    except duckdb.OutOfMemoryException:
+        shorten_stage(session)
+        rows = _manifests(session)
+    snapshot = session.tables.stage.snapshot()
+    if not rows:
+        return _batch_of_nothing(session, snapshot.txns[session.app_id])
+    return staged_batch(snapshot.txns[session.app_id], [str(row[0]) for row in rows])
+
+
+def _batch_of_nothing(session: Session, number: int) -> Batch:
+    """The batch of a stage in which Spark's executors left no row: every file changed while they read it.
+
+    Raises:
+        TableError: The stage had rows when it was committed; somebody took them out.
+    """
+    table = session.tables.stage
+    version = table.version_of(session.app_id, number)
+    if version is not None:
+        staged = scan_sql(session.con, table.snapshot(version), stage_columns(session.config.contract))
+        if session.run(f"SELECT count(*) FROM {staged}")[0][0] == 0:
+            return Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
+    raise TableError(
+        "the stage holds no delivery", hint=f"restore {table.root.name} to the version of its last txn, {version}"
+    )
+
+
+def _manifests(session: Session) -> list[tuple[object, ...]]:
+    relation = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))
+    return session.run(f"SELECT _manifest FROM {relation} WHERE _kind = 'delivery' ORDER BY _delivery_no")
+
+
+def staged_columns(batch: Batch) -> list[tuple[str, str]]:
+    """Columns of every staged row beside the kernel's: where it is from, and its audit columns if it is inserted."""
+    clock = clock_sql(batch.clock)
+    return [
+        *STAGED_COLUMNS,
+        ("_batch", f"CAST({batch.number} AS BIGINT)"),
+        ("_inserted_at", clock),
+        ("_updated_at", clock),
+        ("_revision", "CAST(1 AS BIGINT)"),
+        ("_outcome", "CAST('inserted' AS ENUM('inserted'))"),
+        ("_loaded_at", clock),
+    ]
+
+
+def _rejects(session: Session, batch: Batch, parts: Sequence[Path], new_path: NewPath) -> list[AddFile]:
+    """The rejects of the batch as one stage file: the kernel's parts, with the names that the table has."""
+    if not parts:
+        return []
+    path = new_path("rejects-all")
+    session.con.register("reject_headers", reject_headers(batch))
+    rows = session.copy(reject_rows_sql(parts), path)
+    session.con.unregister("reject_headers")
+    for part in parts:
+        part.unlink()
+    return [session.tables.stage.added(path, rows)]
+
+
+def _deliveries(session: Session, batch: Batch, files: Sequence[ParsedFile], new_path: NewPath) -> AddFile:
+    path = new_path("deliveries")
+    rows = header_rows(batch, files)
+    pq.write_table(rows, path)
+    return session.tables.stage.added(path, rows.num_rows)
+
+
+def _sweep(session: Session, batch: int) -> None:
+    """Delete what older batches left in the stage's folder; the last two batches' files stay for slow readers."""
+    table = session.tables.stage
+    live = {path.name for path in table.snapshot().paths}
+    for path in table.root.glob("b*.parquet"):
+        number = path.name[1:].partition("-")[0]
+        if number.isdigit() and int(number) < batch - 1 and path.name not in live:
+            path.unlink(missing_ok=True)

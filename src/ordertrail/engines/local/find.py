@@ -1,0 +1,289 @@
+"""Find the target's rows of the staged keys: through the key index, or by a scan.
+
+What comes out is the table `target_before`, the same either way. The index (`keyindex.index`) is a cache and is
+believed only where it can be: an entry counts if its data file is live and its row not in that file's deletion vector,
+and live files that no run covers are read and indexed first. Where that fails (no space, a damaged run), the scan
+answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ordertrail.arrow import numbers
+from ordertrail.config import Config
+from ordertrail.delta.actions import AddFile
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.delta.vectors import deleted_rows
+from ordertrail.engines.local.session import Session
+from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.outcomes import several
+from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
+from ordertrail.rules.tables import target_columns
+
+COVER_ROWS = 20_000_000
+"""Data files are indexed together up to this many rows: bounds what one sort spills to disk."""
+
+COVER_BATCH_ROWS = 1 << 17
+"""Rows in one step from DuckDB into a run of the index."""
+
+_PLACED = ("_delivery_id", "_file_row", "_inserted_at", "_revision")
+_LOWER = (1 << 64) - 1
+_ROW_MASK = (1 << ROW_BITS) - 1
+
+
+def open_index(config: Config, target: Snapshot) -> KeyIndex:
+    """The key index of a target; nothing of it is read yet.
+
+    Args:
+        config: Its warehouse holds the index, below `.ordertrail-index`.
+        target: Of any version of the table.
+    """
+    contract = config.contract
+    depends = [
+        target.metadata.table_id,
+        [(column.name, column.type) for column in contract.columns],
+        contract.key,
+        contract.order_by,
+        duckdb.__version__,  # whose hashes the index holds
+    ]
+    fingerprint = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+    folder = config.warehouse / ".ordertrail-index" / f"{config.catalog}.{config.schema}.{config.tables.target}"
+    return KeyIndex(folder, fingerprint)
+
+
+def find_by_scan(session: Session, target: Snapshot) -> None:
+    """Make `target_before` and `doubled`, reading the key and order columns of the whole target."""
+    contract = session.config.contract
+    key = contract_key_sql(contract)
+    scan = scan_sql(session.con, target, target_columns(contract))
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE scanned_rows AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
+        f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, "
+        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM staged_keys)"
+    )
+    session.run("CREATE OR REPLACE TEMP VIEW target_before AS FROM scanned_rows")
+    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('scanned_rows')}")
+
+
+def find_rows(session: Session, target: Snapshot) -> None:
+    """Make `target_before` and `doubled`, through the key index if there is one.
+
+    Args:
+        session: The pass; `staged_rows` has the hashes of the staged keys, `repeated` those that it has more than once,
+            `staged_keys` the keys themselves.
+        target: The target without this batch.
+    """
+    index = session.index
+    if index is None or not _find_by_index(session, index, target):
+        find_by_scan(session, target)
+
+
+def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
+    """Index data files of the target, all their rows, whether a vector marks them or not.
+
+    A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan answers.
+    A row without a key, of a foreign writer, stands under a hash that no key has.
+
+    Args:
+        session: The pass; without an index nothing is done.
+        target: Says where its files lie; `files` need not be live in it.
+        files: Whole and durable.
+    """
+    if session.index is None:
+        return
+    chunk: list[AddFile] = []
+    rows = 0
+    with suppress(OSError, ValueError):
+        for file in files:
+            size = file.rows or 0
+            if chunk and rows + size > COVER_ROWS:
+                _cover_chunk(session, session.index, target, chunk)
+                chunk, rows = [], 0
+            chunk.append(file)
+            rows += size
+        if chunk:
+            _cover_chunk(session, session.index, target, chunk)
+
+
+def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
+    contract = session.config.contract
+    scan = scan_sql(session.con, _unmarked(target, files), target_columns(contract))
+    query = (
+        f"SELECT coalesce({session.key_hash_sql(contract_key_sql(contract))}, 0) AS h, _pos, "
+        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
+        f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
+        f"FROM {scan}"
+    )
+    _write_run(session, index, target, files, query)
+
+
+def cover_staged(session: Session, target: Snapshot, file: AddFile) -> None:
+    """Index the data file that a batch's new rows were just written to, as they were staged.
+
+    What an entry says of a row is in `staged_rows` already; the file tells which row stands where. A failure leaves
+    the file uncovered, as in `cover`.
+
+    Args:
+        session: The pass; `staged_rows` and `batch_deliveries` are those of the batch.
+        target: Says where the file lies.
+        file: Whole and durable.
+    """
+    if session.index is None:
+        return
+    columns = [c for c in target_columns(session.config.contract) if c.name in _PLACED]
+    scan = scan_sql(session.con, _unmarked(target, [file]), columns)
+    query = (
+        "SELECT s.k AS h, _pos, s.ev AS event_us, s.ch AS content, epoch_us(_inserted_at) AS inserted_us, "
+        f"_revision AS revision FROM {scan} JOIN batch_deliveries d ON _delivery_id = d.delivery_id "
+        "JOIN staged_rows s ON s.dn = d.dn AND s.fr = _file_row"
+    )
+    with suppress(OSError, ValueError):
+        _write_run(session, session.index, target, [file], query)
+
+
+def _unmarked(target: Snapshot, files: Sequence[AddFile]) -> Snapshot:
+    """A snapshot of some data files alone, with all their rows."""
+    return replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
+
+
+def _write_run(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile], entries_sql: str) -> None:
+    """Write a run of some data files; `entries_sql` gives the entries, with `h` and `_pos`, in any order."""
+    covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
+    query = (
+        f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
+        f"_pos >> {ROW_BITS} AS file FROM ({entries_sql})"
+    )
+    if sum(file.rows for file in covered) <= COVER_BATCH_ROWS:
+        # Sorted here: DuckDB would sort all columns with the hash.
+        index.write(covered, _entries(session.con.sql(query).to_arrow_table()))
+        return
+    rows = session.con.sql(f"{query} ORDER BY h").to_arrow_reader(COVER_BATCH_ROWS)
+    with index.writer(covered) as writer:
+        for batch in rows:
+            writer.append(_entries(batch))
+
+
+def _entries(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """Rows with the columns of the index as entries, dtype `ENTRY`."""
+    entries = np.empty(rows.num_rows, dtype=ENTRY)
+    for name in ENTRY.names or ():
+        entries[name] = rows.column(name).to_numpy(zero_copy_only=False)
+    return entries
+
+
+def physical_rows(target: Snapshot, file: AddFile) -> int:
+    """Rows of a data file, those marked as deleted too; from its footer where the log does not say."""
+    if file.rows is not None:
+        return file.rows
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(target.path_of(file)).num_rows)
+
+
+def uncovered(index: KeyIndex, target: Snapshot) -> list[AddFile]:
+    """The live data files that no run of the index covers."""
+    known = index.covered
+    return [file for file in target.files.values() if known.get(file.path) != file.size_bytes]
+
+
+def _halves_sql(name: str) -> str:
+    return f"CAST({name} >> 64 AS UBIGINT) AS upper, CAST({name} & CAST({_LOWER} AS UHUGEINT) AS UBIGINT) AS lower"
+
+
+def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
+    missing = uncovered(index, target)
+    if missing:
+        cover(session, target, missing)
+    once = "SELECT k FROM staged_rows WHERE k NOT IN (SELECT k FROM repeated) UNION ALL SELECT k FROM repeated"
+    keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM ({once})").fetchnumpy()
+    upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
+    found = index.find(upper, lower, target.files.keys())
+    if uncovered(index, target):
+        return False  # a run was found damaged meanwhile, or could not be written
+    _register(session, upper, lower, found, target)
+    _read_ties(session, target)
+    return True
+
+
+def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Found, target: Snapshot) -> None:
+    """Make `found_rows` of the entries that are live."""
+    places = {path: place for place, path in enumerate(target.files)}
+    place_of = np.array([places[path] for path in found.files] or [0], dtype=np.int64)
+    places_found = place_of[found.file]
+    live = _live(target, places_found, found.row)
+    columns = {"event_us": "ev", "content": "ch", "revision": "rv", "inserted_us": "inserted_us"}
+    table = {short: numbers(getattr(found, name)[live]) for name, short in columns.items()}
+    query = found.query[live]
+    table |= {"upper": numbers(upper[query]), "lower": numbers(lower[query])}
+    table["pos"] = numbers((places_found[live] << ROW_BITS) | found.row[live])
+    session.con.register("found_arrow", pa.table(table))
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE found_rows AS SELECT (CAST(upper AS UHUGEINT) << 64) | lower AS k, "
+        "pos, ev, ch, rv, inserted_us FROM found_arrow"
+    )
+    session.con.unregister("found_arrow")
+
+
+def _live(target: Snapshot, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which of some rows no deletion vector marks."""
+    live = np.ones(len(rows), dtype=bool)
+    for place, file in enumerate(target.files.values()):
+        if file.deletion_vector is None:
+            continue
+        gone = deleted_rows(target.root, file)
+        here = np.flatnonzero(places == place)
+        live[here] = ~members(rows[here], gone)
+    return live
+
+
+def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Which of some row numbers are among ascending ones."""
+    if not len(ascending):
+        return np.zeros(len(rows), dtype=bool)
+    order = np.argsort(rows)  # a search through neighbours finds what it needs in the cache
+    ordered = rows[order]
+    at = np.minimum(np.searchsorted(ascending, ordered), len(ascending) - 1)
+    found = np.empty(len(rows), dtype=bool)
+    found[order] = ascending[at] == ordered
+    return found
+
+
+def _read_ties(session: Session, target: Snapshot) -> None:
+    """Make `target_before` and `doubled` of `found_rows`; rows that the rest of the order decides on are read.
+
+    These are the rows that tie with a staged one on event time and differ, and keys that stand there more than once.
+    """
+    contract = session.config.contract
+    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('found_rows')}")
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE tied_rows AS SELECT f.pos FROM found_rows f JOIN staged_rows s "
+        "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch "
+        "UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM doubled)"
+    )
+    order = "SELECT CAST(NULL AS BIGINT) AS pos, -2 AS rk, 0 AS fr, '' AS delivery_id, 0 AS bn WHERE false"
+    touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
+    if touched:
+        scan = scan_sql(session.con, target, target_columns(contract))
+        order = (
+            f"SELECT _pos AS pos, rk, fr, delivery_id, bn FROM (SELECT _pos, {order_sql(contract)}, _batch AS bn "
+            f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(str(row[0]) for row in touched)}) "
+            "AND _pos IN (SELECT pos FROM tied_rows))"
+        )
+    session.run(f"CREATE OR REPLACE TEMP TABLE tied_order AS {order}")
+    session.run(
+        "CREATE OR REPLACE TEMP VIEW target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
+        f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
+        f"nullif(f.inserted_us, {LOWEST}) AS ins "
+        "FROM found_rows f LEFT JOIN tied_order o ON f.pos = o.pos"
+    )

@@ -1,0 +1,80 @@
+"""Carry columns of others along: from the rows of the target that go to those that come in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import duckdb
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.engines.local.session import Session
+from ordertrail.errors import OrdertrailError
+from ordertrail.model import Outcome
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.placing import contract_key_sql
+from ordertrail.rules.tables import TableColumn, target_columns
+
+
+def carry(session: Session, before: Snapshot, others: Sequence[TableColumn]) -> None:
+    """Make `carried`: of the rows that go and are replaced their positions, and what others have in them.
+
+    Only the data files with such rows are read. Nothing is done where nobody else has columns.
+
+    Args:
+        session: The pass; `outcomes` and `best` are those of the batch.
+        before: The target.
+        others: Which columns.
+    """
+    if not others:
+        return
+    files = list(before.files.values())
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE replaced AS SELECT pos FROM outcomes "
+        f"WHERE outcome = {CODES[Outcome.UPDATED]} UNION SELECT pos FROM best WHERE copies > 1 AND place = 1"
+    )
+    found = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} AS place FROM replaced ORDER BY place")
+    places = [int(str(place)) for (place,) in found]
+    touched = [replace(files[place], deletion_vector=None) for place in places]
+    rows = scan_sql(session.con, replace(before, files={file.path: file for file in touched}), others)
+    place = f"CAST(list_position({places or [-1]}, pos >> {ROW_BITS}) - 1 AS BIGINT)"
+    at = f"({place} << {ROW_BITS}) | (pos & {(1 << ROW_BITS) - 1})"
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE carried AS SELECT r.pos AS _at, t.* EXCLUDE (_pos) FROM {rows} t "
+        f"JOIN (SELECT pos, {at} AS place FROM replaced) r ON t._pos = r.place"
+    )
+
+
+def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColumn]) -> list[str]:
+    """Make `carried_keys`: of every key of the target `_k`, the key as text, and what others have in its row.
+
+    Of rows of one key the one counts that was written last.
+
+    Args:
+        session: The pass.
+        target: Some of its files may be damaged or gone.
+        others: Which columns.
+
+    Returns:
+        The data files that could not be read; what others have in their rows is lost.
+    """
+    contract = session.config.contract
+    columns = [*target_columns(contract), *others]
+    names = ", ".join(name_sql(column.name) for column in others)
+    rows = f"SELECT {contract_key_sql(contract)} AS _k, _batch AS _b, _revision AS _r, _pos AS _p, {names} FROM "
+    nothing = scan_sql(session.con, replace(target, files={}), columns)
+    session.run(f"CREATE OR REPLACE TEMP TABLE carried_rows AS SELECT 0 AS _f, * FROM ({rows}{nothing})")
+    unread = []
+    for number, file in enumerate(target.files.values()):
+        try:
+            scan = scan_sql(session.con, replace(target, files={file.path: file}), columns)
+            session.run(f"INSERT INTO carried_rows SELECT {number}, * FROM ({rows}{scan})")
+        except (duckdb.Error, OrdertrailError, OSError):
+            unread.append(file.path)  # the target may be damaged: that is what it is written anew for
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE carried_keys AS SELECT _k, {names} FROM carried_rows QUALIFY row_number() "
+        "OVER (PARTITION BY _k ORDER BY _b DESC NULLS LAST, _r DESC NULLS LAST, _f DESC, _p DESC) = 1"
+    )
+    return unread

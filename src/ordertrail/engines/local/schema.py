@@ -1,0 +1,123 @@
+"""Bring tables in folders up to what this release and the contract want, before a pass writes rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+
+from ordertrail.config import Config
+from ordertrail.delta.alter import alter
+from ordertrail.delta.table import Table, scan_sql
+from ordertrail.engines.local.session import Session, tables_of
+from ordertrail.errors import CommitConflictError
+from ordertrail.model import no_probe
+from ordertrail.rules.agreement import Agreement, HasNulls, agree
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
+
+ATTEMPTS = 5
+"""How often a table is altered when another writer takes its next version."""
+
+
+def bring_up_to_date(session: Session, tables: Sequence[Table] | None = None) -> None:
+    """Add the columns that tables lack and note the contract that they hold, one commit a table. Idempotent.
+
+    All tables are looked at before the first one is written to. The history is the first: it says which contract holds.
+
+    Args:
+        session: Its tables, and DuckDB to look into them.
+        tables: Those to bring up to date; None takes all. Those that are not there yet are left out: they are made as
+            they should be.
+
+    Raises:
+        ConfigError: The contract was changed in a way that the tables cannot follow; nothing was written.
+        TableError: Somebody changed a table; nothing was written.
+        UnsupportedTableError: A table that is to be altered has a feature that we do not write to; nothing was written.
+    """
+    agreement = require_agreement(session, tables)
+    history = session.tables.history
+    properties = {} if agreement.text is None else {CONTRACT: agreement.text}
+    behind = {one.table for one in agreement.added} | ({history.root.name} if properties else set())
+    altered = [t for t in dict.fromkeys((history, *session.tables.all)) if t.root.name in behind and t.log.exists()]
+    for table in altered:
+        table.newest().require_writable()
+    for table in altered:
+        alter_table(table, properties if table is history else {})
+        session.probe("schema.committed")
+
+
+def require_agreement(session: Session, tables: Sequence[Table] | None = None) -> Agreement:
+    """Compare tables with the contract. Reads only.
+
+    Args:
+        session: Its tables, and DuckDB to look into them.
+        tables: Those to compare; None takes all that are there.
+
+    Raises:
+        ConfigError: As `bring_up_to_date`.
+        TableError: Likewise.
+    """
+    history = session.tables.history
+    there = [table for table in (session.tables.all if tables is None else tables) if table.log.exists()]
+    text = history.newest().metadata.properties.get(CONTRACT) if history.log.exists() else None
+    return agree([declared(table) for table in there], text, session.config.contract, _looking_into(session))
+
+
+def agreement_of(config: Config) -> tuple[Difference, ...] | None:
+    """What a pass would add to the tables of a config. Reads only.
+
+    Returns:
+        None where there are no tables.
+
+    Raises:
+        ConfigError: As `bring_up_to_date`.
+        TableError: Likewise, or a table is damaged.
+    """
+    tables = tables_of(config)
+    if not any(table.log.exists() for table in tables.all):
+        return None
+    with duckdb.connect() as con, ThreadPoolExecutor(max_workers=1) as pool:
+        return require_agreement(Session(config, con, pool, tables, "", no_probe)).added
+
+
+def declared(table: Table) -> DeclaredTable:
+    """A table as its schema declares it."""
+    columns = declared_columns(table.newest().metadata.schema_string)
+    return DeclaredTable(table.root.name, columns, table.columns)
+
+
+def alter_table(table: Table, properties: Mapping[str, str]) -> None:
+    """Add the columns that a table lacks and set properties, in one commit; nothing is written when all is there.
+
+    Raises:
+        TableError: It lacks a column that cannot be added.
+        CommitConflictError: Another writer was faster again and again; nothing was written.
+    """
+    for attempt in range(ATTEMPTS):
+        base = table.snapshot()
+        missing = lacking(table.columns, base.metadata.columns)
+        if not missing and properties.items() <= base.metadata.properties.items():
+            return
+        try:
+            alter(table, base, missing, properties)
+        except CommitConflictError:
+            if attempt + 1 < ATTEMPTS:
+                continue
+            raise
+        return
+
+
+def _looking_into(session: Session) -> HasNulls:
+    def has_nulls(name: str) -> bool:
+        tables = (session.tables.target, session.tables.history)
+        return any(_has_nulls(session.con, table, name) for table in tables if table.log.exists())
+
+    return has_nulls
+
+
+def _has_nulls(con: duckdb.DuckDBPyConnection, table: Table, name: str) -> bool:
+    column = [one for one in table.columns if one.name == name]
+    rows = scan_sql(con, table.newest(), column)
+    return bool(con.execute(f"SELECT 1 FROM {rows} WHERE {name_sql(name)} IS NULL LIMIT 1").fetchall())

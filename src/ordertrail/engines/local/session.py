@@ -1,0 +1,204 @@
+"""What the steps of the embedded engine share for one pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import Txn
+from ordertrail.delta.log import LogStore
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Table, scan_sql
+from ordertrail.engines.ledger import app_id_in
+from ordertrail.keyindex.index import KeyIndex
+from ordertrail.model import Batch, Contract, Probe
+from ordertrail.parse.kernel import PARQUET, Database, connect
+from ordertrail.rules.cells import quoted
+from ordertrail.rules.others import others_of
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.schema import CONTRACT, terms_of
+from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn, history_columns, stage_columns, target_columns
+from ordertrail.scratch import SPILL
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The five tables."""
+
+    stage: Table
+    target: Table
+    history: Table
+    rejects: Table
+    deliveries: Table
+
+    @property
+    def all(self) -> tuple[Table, Table, Table, Table, Table]:
+        """In the order in which a batch writes them."""
+        return self.stage, self.target, self.history, self.rejects, self.deliveries
+
+
+def tables_of(config: Config, store: LogStore | None = None) -> Tables:
+    """The five tables where a config has them; nothing is read or made.
+
+    Args:
+        config: Names, folders and contract.
+        store: Where commits are put; for tests of failing commits.
+    """
+    names, contract = config.tables, config.contract
+    bounded = (*contract.key, contract.order_by, "_batch")
+    holds = {CONTRACT: terms_of(contract).text}
+    return Tables(
+        stage=Table(config.table_path(names.stage), stage_columns(contract), store, bounded),
+        target=Table(config.table_path(names.target), target_columns(contract), store, bounded),
+        history=Table(config.table_path(names.history), history_columns(contract), store, bounded, holds),
+        rejects=Table(config.table_path(names.rejects), REJECTS, store),
+        deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),
+    )
+
+
+@dataclass(slots=True)
+class Session:
+    """One pass of the embedded engine.
+
+    Attributes:
+        config: Names, folders, contract and limits.
+        con: DuckDB with the kernel's functions.
+        pool: Cuts records.
+        tables: The five tables.
+        app_id: The pipeline's application id; known once the tables are open.
+        probe: Called after each effect.
+        index: Finds the target's rows of some keys; None lets a scan find them.
+        salt: Of the hashes of keys, when there is no index.
+        spill: DuckDB's folder for temporary files, when it is begun anew.
+    """
+
+    config: Config
+    con: duckdb.DuckDBPyConnection
+    pool: Executor
+    tables: Tables
+    app_id: str
+    probe: Probe
+    index: KeyIndex | None = None
+    salt: bytes = field(default_factory=lambda: os.urandom(16))
+    spill: Path | None = None
+    _deliveries: int = -1
+
+    def key_hash_sql(self, key: str) -> str:
+        """SQL of the 128-bit hash that stands for a key in a load's tables, and in the key index.
+
+        It is MD5 behind a secret salt, so that nobody can make two keys collide; by chance two of 10^9 do with a
+        probability of 10^-21.
+
+        Args:
+            key: SQL of the key as text.
+        """
+        salt = self.salt if self.index is None else self.index.salt
+        return f"md5_number({quoted(salt.hex())} || {key})"
+
+    def deliveries(self) -> str:
+        """SQL of a relation with the rows of `orders_deliveries`; of one version of the table they are read once."""
+        snapshot = self.tables.deliveries.snapshot()
+        if snapshot.version != self._deliveries:
+            self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
+            self._deliveries = snapshot.version
+        return "deliveries"
+
+    @property
+    def database(self) -> Database:
+        """The DuckDB as it is now, and how to begin a new one."""
+        return Database(self.con, self._renew)
+
+    def _renew(self) -> duckdb.DuckDBPyConnection:
+        """Begin a new DuckDB, without what was in the former, which refuses everything after an error of its own."""
+        self.con.close()
+        spill = self.spill or self.config.warehouse / SPILL
+        self.con = connect(self.config.threads, self.config.memory_limit_mb, spill)
+        self._deliveries = -1
+        return self.con
+
+    def txn(self, batch: Batch) -> Txn:
+        """The `txn` of a batch's commits."""
+        return batch_txn(self.app_id, batch)
+
+    def archive_txn(self, batch: Batch) -> Txn:
+        """The `txn` that says that a batch's files are archived."""
+        return batch_txn(archive_id(self.app_id), batch)
+
+    def run(self, sql: str) -> list[tuple[object, ...]]:
+        """Run one statement to its end and give its rows."""
+        return self.con.execute(sql).fetchall()
+
+    @contextmanager
+    def joins_as_written(self) -> Iterator[None]:
+        """Within: DuckDB holds the right side of a join in memory and streams the left one, as the text says.
+
+        From its guess of how many rows a filter leaves it would hold the wide staged rows, and stream the narrow ones.
+        """
+        self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        try:
+            yield
+        finally:
+            self.run("RESET disabled_optimizers")
+
+    def copy(self, query: str, path: object, parquet: str = PARQUET) -> int:
+        """Write a query's rows to a new Parquet file; gives their number."""
+        return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({parquet})")[0][0]))
+
+
+def others_on(target: Snapshot, contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of the target that are somebody else's, see `rules.others`."""
+    return others_of(target.metadata.schema_string, target_columns(contract))
+
+
+def app_id_of(snapshot: Snapshot) -> str:
+    """The application id of a table of ours, see `ledger.app_id_in`."""
+    return app_id_in(snapshot.metadata.properties, str(snapshot.root))
+
+
+ADOPTED = 1
+"""The version of the `txn`s of `adopt`; there is only one."""
+
+
+def archive_id(app_id: str) -> str:
+    """The application id, in the deliveries table, of the mark that a batch's files are archived."""
+    return f"{app_id}.archive"
+
+
+def adopt_id(app_id: str) -> str:
+    """The application id of the commits by which `adopt` took a target over."""
+    return f"{app_id}.adopt"
+
+
+def batch_txn(app_id: str, batch: Batch) -> Txn:
+    """The `txn` of a batch under an application id."""
+    return Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000))
+
+
+def clock_us(clock: datetime) -> int:
+    """An aware UTC time in microseconds since 1970."""
+    return int(clock.timestamp()) * 1_000_000 + clock.microsecond
+
+
+def clock_sql(clock: datetime) -> str:
+    """An aware UTC time as an SQL literal."""
+    return f"make_timestamptz({clock_us(clock)})"
+
+
+def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+    """See `Engine.loaded_files`."""
+    if not sizes_bytes:
+        return ()
+    listed = ", ".join(map(str, set(sizes_bytes)))
+    rows = session.con.execute(
+        "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed, "
+        f"size_bytes FROM {session.deliveries()} WHERE state = 'loaded' AND size_bytes IN ({listed})"
+    ).fetchall()
+    return tuple(LoadedFile(*row) for row in rows)

@@ -1,0 +1,146 @@
+"""Apply a batch's outcomes to the target: one Delta `MERGE`, whose source is no more than what changes.
+
+The MERGE decides nothing: it carries what the outcomes were worked out against, and fails, nothing written, when a row
+of the target is no longer that. Keys that a foreign writer left more than once are taken out and one row is put back.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ordertrail.engines.spark.causes import MOVED
+from ordertrail.engines.spark.tables import ticked
+from ordertrail.model import Batch, Contract, Outcome
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.tables import TableColumn, target_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from ordertrail.engines.spark.work import SparkPass
+
+CHANGED = (CODES[Outcome.INSERTED], CODES[Outcome.UPDATED])
+"""Numbers of the outcomes that put a row into the target."""
+
+MAX_SLOTS = 1 << 23
+"""A bitmap of keys has up to this many slots. It is a literal, and Spark's planner looks at it again and again."""
+
+_MIN_SLOTS = 1 << 12
+_SLOTS_A_KEY = 16
+
+_BITS = 7
+"""Slots in a byte of a bitmap: what is left of one, taken as text, is ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Which rows of the target a batch can touch at all: a bitmap of CRC-32 of their keys.
+
+    Without it Spark would sort all keys of the target for the join that MERGE makes; with it about as many as change.
+
+    Attributes:
+        column: The key column that it is made of.
+        slots: Of the bitmap, a power of 2.
+        taken: Those of the batch's keys. New ones are among them: one that somebody else inserts meanwhile is met too.
+    """
+
+    column: str
+    slots: int
+    taken: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be applied to the target.
+
+    Attributes:
+        rows: The new rows, with the columns of the target and of `guard_columns`.
+        doubles: Some keys stand in the target more than once: rows that are `_gone` take all of them out.
+        pruning: None where there are too many keys.
+        others: Columns of others that `rows` has too, for the rows that come in the place of doubled ones.
+    """
+
+    rows: DataFrame
+    doubles: bool
+    pruning: Pruning | None
+    others: tuple[str, ...] = ()
+
+
+def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
+    """The columns of `Changes.rows` beside the target's: what the MERGE must find there."""
+    types = {column.name: column.type for column in contract.columns}
+    return (
+        TableColumn("_found", "boolean", "the target has a row of this key"),
+        TableColumn("_old_revision", "bigint", "its revision"),
+        TableColumn("_old_ins", "bigint", "its time of insertion, in microseconds"),
+        TableColumn("_gone", "boolean", "its rows go"),
+        *(
+            TableColumn(f"_k{i}", types[name], "key; NULL where none is to match")
+            for i, name in enumerate(contract.key)
+        ),
+    )
+
+
+def slots_for(keys: int) -> int | None:
+    """How large a bitmap of so many keys is to be; None when it would leave nothing out."""
+    if keys * 4 > MAX_SLOTS:
+        return None
+    return min(MAX_SLOTS, max(_MIN_SLOTS, 1 << (keys * _SLOTS_A_KEY).bit_length()))
+
+
+def pruned_by(contract: Contract) -> str | None:
+    """The key column that the bitmap is made of: the first that is text; None when there is none."""
+    types = {column.name: column.type for column in contract.columns}
+    return next((name for name in contract.key if types[name] == "string"), None)
+
+
+def slot(value: str, slots: int) -> int:
+    """The slot of a value of that column, as `_pruned` has Spark work it out."""
+    return zlib.crc32(value.encode()) % slots
+
+
+def apply(run: SparkPass, batch: Batch, changes: Changes) -> None:
+    """Bring the target up to date, in one commit with the batch's `txn`.
+
+    Raises:
+        CommitConflictError: The target is no longer what the batch was weighed against; nothing was written.
+    """
+    merge = _merge_sql(run, run.view(changes.rows), changes)
+    run.probe("load.files")
+    with run.commit(batch, "LOAD"):
+        run.spark.sql(merge).collect()
+    run.probe("load.committed")
+
+
+def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
+    contract = run.config.contract
+    names = [column.name for column in target_columns(contract)]
+    same = [f"t.{ticked(name)} = s._k{i}" for i, name in enumerate(contract.key)]
+    if changes.pruning is not None:
+        same.append(_pruned(changes.pruning))
+    moved = f"raise_error('{MOVED}')"
+    guard = "s._found AND t._revision <=> s._old_revision AND unix_micros(t._inserted_at) <=> s._old_ins"
+    sets = {name: f"s.{ticked(name)}" for name in names}
+    # In the values, not in the conditions: those are looked at for every row of the join, also the other clause's.
+    updated = {**sets, "_revision": f"CASE WHEN {guard} THEN s._revision ELSE {moved} END"}
+    # What others have in a row that is updated stays there by itself.
+    inserted = {**sets, **{name: f"s.{ticked(name)}" for name in changes.others}}
+    inserted |= {"_revision": f"CASE WHEN s._found THEN {moved} ELSE s._revision END"}
+    gone = "WHEN MATCHED AND s._gone THEN DELETE " if changes.doubles else ""
+    stays = "WHEN NOT MATCHED AND NOT s._gone THEN" if changes.doubles else "WHEN NOT MATCHED THEN"
+    return (
+        f"MERGE INTO {run.tables.target.sql_name} t USING {source} s ON {' AND '.join(same)} "
+        f"{gone}WHEN MATCHED THEN UPDATE SET {', '.join(f't.{ticked(n)} = {sql}' for n, sql in updated.items())} "
+        f"{stays} INSERT ({', '.join(map(ticked, inserted))}) VALUES ({', '.join(inserted.values())})"
+    )
+
+
+def _pruned(pruning: Pruning) -> str:
+    bitmap = bytearray(pruning.slots // _BITS + 1)
+    for taken in pruning.taken:
+        bitmap[taken // _BITS] |= 1 << taken % _BITS
+    place = f"CAST(pmod(crc32(CAST(t.{ticked(pruning.column)} AS BINARY)), {pruning.slots}) AS INT)"
+    byte = f"ascii(CAST(substring(X'{bitmap.hex()}', {place} DIV {_BITS} + 1, 1) AS STRING))"
+    return f"(shiftright({byte}, {place} % {_BITS}) & 1) = 1"

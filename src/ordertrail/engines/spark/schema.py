@@ -1,0 +1,51 @@
+"""Bring tables that only Spark reads up to what this release and the contract want, before a pass writes rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ordertrail.engines.spark.tables import SparkTable, TableState, ticked
+from ordertrail.engines.spark.work import SparkPass
+from ordertrail.rules.agreement import HasNulls, agree
+from ordertrail.rules.schema import CONTRACT, DeclaredTable, declared_columns
+
+
+def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> list[SparkTable]:
+    """See `local.schema.bring_up_to_date`.
+
+    The history is the first, and its property comes before its columns: a column that the contract in the property has
+    is ours, whenever a pass ends.
+
+    Args:
+        run: The pass.
+        known: The tables that are there, as they stand.
+
+    Returns:
+        The tables that were altered.
+
+    Raises:
+        ConfigError: The contract was changed in a way that the tables cannot follow; nothing was written.
+        TableError: Somebody changed a table; nothing was written.
+    """
+    history = run.tables.history
+    text = known[history].properties.get(CONTRACT) if history in known else None
+    there = [DeclaredTable(t.name, declared_columns(state.schema), t.columns) for t, state in known.items()]
+    agreement = agree(there, text, run.config.contract, _looking_into(run, known), merged=True)
+    altered = []
+    for table in dict.fromkeys((history, *run.tables.all)):
+        columns = [(one.column, str(one.after)) for one in agreement.added if one.table == table.name]
+        properties = {CONTRACT: agreement.text} if table is history and agreement.text is not None else {}
+        if table in known and (columns or properties):
+            table.alter(columns, properties)
+            run.probe("schema.committed")
+            altered.append(table)
+    return altered
+
+
+def _looking_into(run: SparkPass, known: Mapping[SparkTable, TableState]) -> HasNulls:
+    def has_nulls(name: str) -> bool:
+        query = "SELECT 1 FROM {} WHERE {} IS NULL LIMIT 1"
+        tables = [table for table in (run.tables.target, run.tables.history) if table in known]
+        return any(run.spark.sql(query.format(table.sql_name, ticked(name))).collect() for table in tables)
+
+    return has_nulls

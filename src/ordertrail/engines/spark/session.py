@@ -1,0 +1,176 @@
+"""A Spark session for the engine: an existing one as it is, else one of our own, quick for small batches.
+
+Only this package and `ordertrail.databricks` import Spark.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from ordertrail import startup
+from ordertrail.config import Config
+from ordertrail.engines.spark.causes import RowsLostError, first_line, translated
+from ordertrail.engines.spark.start import beginning
+from ordertrail.errors import OrdertrailError, StorageError, UsageError
+
+__all__ = ["DELTA_PACKAGE", "OURS", "SparkSession", "commit_of", "kept", "lost_for_good", "session_of", "spark_errors"]
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+"""Maven coordinates of Delta Lake's Java part, which the Python package does not bring."""
+
+OURS: Mapping[str, str] = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Measured on two cores: of 9 s for the MERGE of a small batch Delta's 50 partitions of a snapshot took 5.
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    # A data file is shared by all cores, also where the table has few.
+    "spark.sql.files.maxPartitionBytes": "32m",
+    # The few rows of the target that a MERGE joins are hashed, not sorted.
+    "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "64m",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.log.level": "OFF",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+"""Settings of a session that we begin. What `[spark.conf]` says goes before them."""
+
+_APP_ID = "spark.databricks.delta.write.txnAppId"
+_VERSION = "spark.databricks.delta.write.txnVersion"
+_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+def session_of(config: Config) -> SparkSession:
+    """The active session, used as it is; else one that we begin. It lives as long as the process.
+
+    Raises:
+        UsageError: Spark is not installed, or cannot begin.
+    """
+    if importlib.util.find_spec("pyspark") is None:
+        raise UsageError(
+            'engine = "spark" needs PySpark, which is not installed',
+            hint='install it with pip install "ordertrail[spark]", or use engine = "embedded"',
+        )
+    startup.let_pandas_in()
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    # Executors run the interpreter that ordertrail is installed in.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(f"ordertrail {config.name}")
+    conf = dict(config.spark.conf)
+    if config.spark.remote:
+        return _connected(builder.remote(config.spark.remote), conf)
+    conf = {"spark.master": config.spark.master, **OURS, **conf}
+    if not {"spark.jars", "spark.jars.packages"} & conf.keys():
+        conf["spark.jars.packages"] = DELTA_PACKAGE
+    with beginning(conf):
+        return builder.config(map=dict[str, bool | float | int | str | None](conf)).getOrCreate()
+
+
+def _connected(builder: SparkSession.Builder, conf: Mapping[str, str]) -> SparkSession:
+    try:
+        return builder.config(map=dict[str, bool | float | int | str | None](conf)).getOrCreate()
+    except Exception as error:
+        raise UsageError(
+            f"cannot begin a session with the Spark Connect server: {first_line(error)}",
+            hint="see that the server runs and that spark.remote in the config is right",
+        ) from error
+
+
+@contextmanager
+def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> Iterator[None]:
+    """Within: writes to a Delta table carry a `txn`, and one that the table has already is left out by Delta.
+
+    Session settings, so nothing else may be written within; they are as they were afterwards. Where a session does not
+    let them be set (serverless compute) the writes carry none, and what the tables hold tells what is done.
+
+    Args:
+        spark: The session.
+        app_id: Of the `txn`.
+        batch: Its version.
+        metadata: For the table's history.
+    """
+    wanted = {_APP_ID: app_id, _VERSION: str(batch), _METADATA: metadata}
+    before: dict[str, str | None] = {}
+    try:
+        with _refusals():
+            for name, value in wanted.items():
+                before[name] = spark.conf.get(name, None)
+                spark.conf.set(name, value)
+        yield
+    finally:
+        with _refusals():
+            for name, old in before.items():
+                if old is None:
+                    spark.conf.unset(name)
+                else:
+                    spark.conf.set(name, old)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from pyspark.errors import PySparkException
+
+    with suppress(PySparkException):
+        yield
+
+
+@contextmanager
+def lost_for_good() -> Iterator[None]:
+    """Within: rows that are lost once more are a failure of the pass, which the next one makes good."""
+    try:
+        yield
+    except RowsLostError as error:
+        raise StorageError(f"{error}, again and again", hint="see to the cluster, then run again") from error
+
+
+def kept(rows: DataFrame) -> DataFrame:
+    """Rows that are read more than once, worked out now and kept; what is built on them begins with them.
+
+    Not `persist`: Spark compares every plan with those of all persisted rows, and these grow with every step. Where a
+    session does not keep rows they are worked out again each time.
+
+    Raises:
+        RowsLostError: Later, where they are read, when an executor with some of them has ended.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        return rows.localCheckpoint()
+    except PySparkException:
+        return rows
+
+
+@contextmanager
+def spark_errors(doing: str) -> Iterator[None]:
+    """Translate the errors of Spark, Delta and the way to them into ours.
+
+    Args:
+        doing: What was going on, to begin the message with.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (OrdertrailError, RowsLostError):
+        raise
+    except (PySparkException, Py4JError, ConnectionError) as error:
+        raise translated(doing, error) from error
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error

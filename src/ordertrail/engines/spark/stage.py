@@ -1,0 +1,211 @@
+"""Stage on Spark: parse the files of a batch, on the driver or in the executors, and overwrite the stage in one commit.
+
+A small batch goes through the row kernel on the driver. Above `spark.driver_max_mb` the executors get the files' bytes
+(`binaryFile`), each task one file, and what they make of it goes into the stage without passing the driver. A file is
+then known by its SHA-256: bytes that are not those that were fingerprinted give no rows, and the file drops out.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ordertrail.engines.base import Staged, StageRequest
+from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
+from ordertrail.engines.spark.causes import causes, first_line, translated
+from ordertrail.engines.spark.constraints import with_rejects
+from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, is_small, spark_schema
+from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
+from ordertrail.errors import CommitConflictError, QuarantineError, TableError
+from ordertrail.model import Batch, State
+from ordertrail.parse.failures import failing
+from ordertrail.parse.job import set_aside
+from ordertrail.rules.planning import Candidate, rounds
+from ordertrail.rules.secrets import masked
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+MAX_TASK_BYTES = 1 << 30
+"""A larger file is read by the driver, in pieces: Spark gives a task its bytes as one value, of 2 GiB at most."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,-]+")
+"""Paths that mean themselves wherever Spark looks at them; one with a glob's signs or a colon is read by the driver."""
+
+_RAISED = re.compile(r"^[\w.]*(?:Error|Exception)\b.*$", re.MULTILINE)
+
+
+def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
+    """See `Engine.stage`."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    batch = request.batch
+    if run.tables.stage.standing(run.app_id)[1] >= batch.number:
+        raise CommitConflictError(
+            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+        )
+    try:
+        return _stage(run, request, {})
+    except (PySparkException, Py4JError) as error:
+        if type(translated("", error)) is not TableError:  # not the fault of a file, or the commit may be there
+            raise
+        held = _failing(run, request)
+        if not held:
+            raise
+    return _stage(run, request, held)
+
+
+def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, QuarantineError]) -> Staged:
+    """Stage what the executors do not fail on.
+
+    Args:
+        run: The pass.
+        request: What to stage.
+        why_held: By the number of the first file of a group, why its files are held.
+    """
+    batch = request.batch
+    before = [c for c in request.candidates if c.number in request.duplicates]
+    fresh = [c for c in request.candidates if c.number not in request.duplicates]
+    groups, for_driver = _divided(run, fresh)
+    left = [group for group in groups if request.unchanged(group[0])]
+    for_tasks = [group for group in left if group[0].number not in why_held]
+    held = [
+        set_aside(candidate, State.HELD, why_held[group[0].number])
+        for group in left
+        if group[0].number in why_held
+        for candidate in group
+        if request.unchanged(candidate)
+    ]
+    config = run.config
+    with Scratch(config.threads, config.memory_limit_mb) as scratch:
+        parsed = scratch.parse(
+            for_driver,
+            config.contract,
+            limits=config.limits,
+            open_file=request.open_file,
+            unchanged=request.unchanged,
+        )
+        changed = [c for c in before if not request.unchanged(c)]
+        known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
+        files = tuple(sorted([*parsed.files, *known, *held], key=lambda file: file.candidate.number))
+        whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
+        schema = arrow_schema_of(run.tables.stage.columns)
+        staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
+        rows = [pa.Table.from_batches([part]) for part in staged_rows]
+    run.probe("stage.files")
+    gone = [*parsed.changed, *changed]
+    staged = _commit(run, whole, rows, for_tasks)
+    if staged is None:
+        return Staged(batch, (*gone, *(c for group in groups for c in group)))
+    present = {manifest.delivery_id for manifest in staged.manifests}
+    gone += [c for group in groups for c in group if c.delivery_id not in present]
+    return Staged(staged if staged.manifests else batch, tuple(gone))
+
+
+def read_staged(run: SparkPass) -> Batch:
+    """See `Engine.staged`."""
+    rows = (
+        run.tables.stage.rows()
+        .where("_kind = 'delivery'")
+        .select("_manifest", "_delivery_no", "_delivery_id")
+        .collect()
+    )
+    if not rows:
+        # Every file changed while the executors read it: a batch of nothing, which is loaded like any other.
+        return Batch(run.tables.stage.standing(run.app_id)[1], uuid.uuid4().hex, datetime.now(UTC), ())
+    rows.sort(key=lambda row: int(row["_delivery_no"]))
+    number = int(str(rows[0]["_delivery_id"]).partition("-")[0])
+    return staged_batch(number, [str(row["_manifest"]) for row in rows])
+
+
+# --- who parses what -----------------------------------------------------------------------------------------------
+
+
+def _divided(run: SparkPass, candidates: Sequence[Candidate]) -> tuple[list[list[Candidate]], list[Candidate]]:
+    """Groups of equal files for the executors, and the files for the driver."""
+    if is_small(run.config, (candidate.identity.size_bytes for candidate in candidates)):
+        return [], list(candidates)
+    for_tasks: list[list[Candidate]] = []
+    for_driver: list[Candidate] = []
+    for group in rounds(candidates):
+        first = group[0]
+        path = str(run.config.source / first.path)
+        if first.identity.size_bytes <= MAX_TASK_BYTES and _PLAIN.fullmatch(path) and first.identity.size_bytes:
+            for_tasks.append(group)
+        else:
+            for_driver += group
+    return for_tasks, for_driver
+
+
+def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]]) -> DataFrame:
+    """Rows of the stage that executors make of the files."""
+    paths = [str(run.config.source / group[0].path) for group in groups]
+    # Fingerprints are worked out by now, or waited for: a promise does not travel to another process.
+    known = [tuple(_settled(candidate) for candidate in group) for group in groups]
+    task = ParseTask(
+        batch=batch,
+        contract=run.config.contract,
+        limits=run.config.limits,
+        memory_limit_mb=run.config.memory_limit_mb,
+        groups={plain_path(path): group for path, group in zip(paths, known, strict=True)},
+        schema=arrow_schema_of(run.tables.stage.columns),
+    )
+    files = run.spark.read.format("binaryFile").load(paths).select("path", "content")
+    return files.mapInArrow(task, spark_schema(run.tables.stage.columns))
+
+
+def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError]:
+    """Let the executors parse each file alone, for nothing: those that make them fail, as `_stage` wants them."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    fresh = [c for c in request.candidates if c.number not in request.duplicates]
+    found: dict[int, QuarantineError] = {}
+    for group in _divided(run, fresh)[0]:
+        if request.unchanged(group[0]):
+            try:
+                _by_tasks(run, request.batch, [group]).count()
+            except (PySparkException, Py4JError) as error:
+                if type(translated("", error)) is not TableError:
+                    raise
+                found[group[0].number] = failing(_said(error))
+    return found
+
+
+def _said(error: Exception) -> str:
+    """What made an executor fail: the last line of a worker's traceback, else what Spark says."""
+    traced = (cause.message for cause in causes(error) if "Traceback" in cause.message)
+    lines = [line for message in traced for line in _RAISED.findall(message)]
+    return masked(lines[-1]) if lines else first_line(error)
+
+
+def _settled(candidate: Candidate) -> Candidate:
+    return replace(candidate, digest=candidate.sha256)
+
+
+def _commit(
+    run: SparkPass, whole: Batch, rows: Sequence[pa.Table], groups: Sequence[Sequence[Candidate]]
+) -> Batch | None:
+    """Overwrite the stage; the batch as it is staged, None when there was nothing to stage."""
+    if not whole.manifests and not groups:
+        return None
+    parts = [run.frame(pa.concat_tables(rows), run.tables.stage.columns)] if whole.manifests else []
+    if groups:
+        parts.append(_by_tasks(run, whole, groups))
+    frame = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
+    refused = False
+    if run.constraints:
+        frame, refused = with_rejects(run, frame, run.constraints)
+    with run.commit(whole, "STAGE"):
+        run.tables.stage.overwrite(frame)
+    in_tables = bool(groups) or refused
+    run.keep_staged(whole, None if in_tables else pa.concat_tables(rows))
+    run.probe("stage.committed")
+    return read_staged(run) if in_tables else whole

@@ -1,0 +1,355 @@
+"""The five tables on Spark: their names in SQL, making them, and what their history says of batches.
+
+A batch that a table has is known from the `txn` in its log where the log is a folder of this machine. Where a catalog
+keeps the tables elsewhere it is known from the table's history, into which every commit of ours writes the batch, and,
+where the history was cleaned up, from the batch numbers in the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Json, Txn
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.said import said_by
+from ordertrail.delta.table import Change, Table
+from ordertrail.engines.ledger import resets_in
+from ordertrail.engines.local.schema import alter_table
+from ordertrail.rules.others import carried_type, others_of
+from ordertrail.rules.schema import CONTRACT, terms_of
+from ordertrail.rules.tables import (
+    APP_ID,
+    DELIVERIES,
+    REJECTS,
+    TableColumn,
+    history_columns,
+    stage_columns,
+    target_columns,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+VECTORS = "delta.enableDeletionVectors"
+"""The table property by which rows may be marked in deletion vectors."""
+
+RECENT = 50
+"""So many commits of a table's history are looked at first; nearly always the last of ours is among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table as it stands.
+
+    Attributes:
+        version: The newest.
+        properties: Of the table.
+        batches: By application id, the last batch that the table has.
+        schema: As its JSON text.
+        by_commits: The batches come from the commits; otherwise from the rows, where batches without any do not show.
+    """
+
+    version: int
+    properties: Mapping[str, str]
+    batches: Mapping[str, int]
+    schema: str
+    by_commits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
+
+    One of ours on the target also says which resets by others there were since the target was last rebuilt.
+    """
+
+    version: int
+    operation: str
+    mode: str
+    batches: Mapping[str, int] = field(default_factory=dict)
+    resets: tuple[str, ...] = ()
+
+
+class SparkTable:
+    """One Delta table.
+
+    Args:
+        spark: The session.
+        config: Says how tables are found.
+        name: The plain name.
+        columns: What the table must have.
+        batch_column: The column with batch numbers; None in the stage.
+        properties: What the table has beside those that `create` is told.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        name: str,
+        columns: Sequence[TableColumn],
+        batch_column: str | None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self.spark = spark
+        self.name = name
+        self.columns = tuple(columns)
+        self._batch_column = batch_column
+        self._properties = dict(properties or {})
+        self._local: Table | None = None
+        if config.in_folders:
+            self._local = Table(config.table_path(name), columns, properties=properties)
+        match config.spark.tables:
+            case "path":
+                self.sql_name = f"delta.{ticked(str(config.table_path(name)))}"
+            case "two-level":
+                self.sql_name = f"{ticked(config.schema)}.{ticked(name)}"
+            case "three-level":
+                self.sql_name = f"{ticked(config.catalog)}.{ticked(config.schema)}.{ticked(name)}"
+
+    # -- making it, and what it is --------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether the table is there."""
+        if self._local is not None:
+            return self._local.log.exists()
+        return bool(self.spark.catalog.tableExists(self.sql_name))
+
+    def create(self, properties: Mapping[str, str], *, vectors: bool) -> None:
+        """Make the table unless it is there; in a folder as the embedded engine makes it.
+
+        Args:
+            properties: Of the table, beside its own.
+            vectors: Its rows may be marked in deletion vectors.
+        """
+        properties = {**properties, **self._properties, **({VECTORS: "true"} if vectors else {})}
+        if self._local is not None:
+            self._local.create(properties, WITH_VECTORS if vectors else PLAIN)
+            return
+        columns = ", ".join(
+            f"{ticked(c.name)} {c.type.upper()}{' NOT NULL' if c.required else ''}" for c in self.columns
+        )
+        listed = _listed(properties)
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta TBLPROPERTIES ({listed})")
+
+    def state(self) -> TableState:
+        """How the table stands.
+
+        Raises:
+            TableError: It is missing or damaged, or in a folder and has a feature that the embedded engine refuses.
+        """
+        return self._local_state() if self._local is not None else self._catalog_state()
+
+    def require_writable(self) -> None:
+        """Refuse a table in a folder that the embedded engine would not write to; elsewhere there is nothing to ask.
+
+        Raises:
+            UnsupportedTableError: Naming the feature.
+        """
+        if self._local is not None:
+            self._local.newest().require_writable()
+
+    def standing(self, app_id: str, *, in_rows: bool = True) -> tuple[int, int]:
+        """The newest version, and the last batch of an application id that the table has, 0 for none.
+
+        Args:
+            app_id: Of the batch.
+            in_rows: Its batches have rows, which tell where the history is too short.
+        """
+        if self._local is not None:
+            state = self._local_state()
+            return state.version, state.batches.get(app_id, 0)
+        version, batches, _ = self._recent(app_id if in_rows else "")
+        return version, batches.get(app_id, 0)
+
+    def alter(self, columns: Sequence[tuple[str, str]], properties: Mapping[str, str]) -> None:
+        """Add columns and set properties; in a folder in one commit, by name the properties first.
+
+        Args:
+            columns: Name and type of those that the table lacks; rows that are there have NULL in them.
+            properties: To set.
+        """
+        if self._local is not None:
+            alter_table(self._local, properties)
+            return
+        if properties:
+            self.spark.sql(f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({_listed(properties)})")
+        if columns:
+            listed = ", ".join(f"{ticked(name)} {kind.upper()}" for name, kind in columns)
+            self.spark.sql(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({listed})")
+
+    def commits(self) -> Iterator[Commit]:
+        """The commits still in the history, newest first."""
+        if self._local is not None:
+            yield from _local_commits(self._local.log)
+            return
+        recent = self._history(RECENT)
+        yield from recent
+        if len(recent) == RECENT:
+            yield from self._history(None)[RECENT:]
+
+    def version_of(self, app_id: str, batch: int) -> int | None:
+        """The version whose commit brought a batch; None when it is not in the history."""
+        return next((commit.version for commit in self.commits() if commit.batches.get(app_id) == batch), None)
+
+    # -- its rows -------------------------------------------------------------------------------------------
+
+    def rows(self, version: int | None = None, *, others: bool = False) -> DataFrame:
+        """Our columns of all rows, as of a version. One that the table did not have yet is NULL.
+
+        Args:
+            version: None for the newest.
+            others: With the columns of others that can be carried, after ours.
+        """
+        pinned = "" if version is None else f" VERSION AS OF {version}"
+        rows = self.spark.sql(f"SELECT * FROM {self.sql_name}{pinned}")
+        there = set(rows.columns)
+        theirs = others_of(rows.schema.json(), self.columns) if others else ()
+        return rows.selectExpr(
+            *(
+                ticked(c.name) if c.name in there else f"CAST(NULL AS {c.type}) AS {ticked(c.name)}"
+                for c in self.columns
+            ),
+            *(ticked(one.name) for one in theirs if carried_type(one.type) is not None),
+        )
+
+    def append(self, rows: DataFrame) -> None:
+        """Add rows, in one commit. Columns are matched by name."""
+        rows.writeTo(self.sql_name).append()
+
+    def mark(self, rows: DataFrame, txn: Txn, operation: str) -> None:
+        """Note a `txn`, in one commit that changes no row.
+
+        Args:
+            rows: None, with the table's columns.
+            txn: Who notes, and which batch. By name it is the session that carries it.
+            operation: For the table's history.
+        """
+        if self._local is None:
+            self.append(rows)
+        else:
+            self._local.commit(self._local.snapshot(), Change(txn, operation))
+
+    def overwrite(self, rows: DataFrame) -> None:
+        """Put rows in the place of all others, in one commit."""
+        from pyspark.sql import functions as f
+
+        rows.writeTo(self.sql_name).overwrite(f.lit(True))
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _local_state(self) -> TableState:
+        assert self._local is not None
+        snapshot = self._local.newest()
+        # Tables in folders are the embedded engine's too: what it would not write to is refused here as well.
+        snapshot.require_writable()
+        metadata = snapshot.metadata
+        return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.schema_string)
+
+    def _catalog_state(self) -> TableState:
+        found = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
+        properties = {str(row["key"]): str(row["value"]) for row in found}
+        app_id = properties.get(APP_ID, "")
+        version, batches, by_commits = self._recent(app_id)
+        schema = self.spark.table(self.sql_name).schema.json()
+        return TableState(version, properties, batches, schema, by_commits)
+
+    def _recent(self, app_id: str) -> tuple[int, dict[str, int], bool]:
+        """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be.
+
+        The last value says whether the commits told it.
+        """
+        recent = self._history(RECENT)
+        batches: dict[str, int] = {}
+        for commit in recent:
+            for name, batch in commit.batches.items():
+                batches.setdefault(name, batch)
+        by_commits = app_id in batches
+        if app_id and not by_commits and self._batch_column is not None:
+            newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
+            batches[app_id] = int(newest["batch"] or 0)
+        return recent[0].version, batches, by_commits
+
+    def _history(self, limit: int | None) -> list[Commit]:
+        cut = "" if limit is None else f" LIMIT {limit}"
+        rows = (
+            self.spark.sql(f"DESCRIBE HISTORY {self.sql_name}{cut}")
+            .select("version", "operation", "operationParameters", "userMetadata")
+            .collect()
+        )
+        found = [_commit(r["version"], r["operation"], r["operationParameters"], r["userMetadata"]) for r in rows]
+        return sorted(found, key=lambda commit: commit.version, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SparkTables:
+    """The five tables."""
+
+    stage: SparkTable
+    target: SparkTable
+    history: SparkTable
+    rejects: SparkTable
+    deliveries: SparkTable
+
+    @property
+    def all(self) -> tuple[SparkTable, ...]:
+        """In the order in which a batch writes them."""
+        return self.stage, self.target, self.history, self.rejects, self.deliveries
+
+
+def tables_of(spark: SparkSession, config: Config) -> SparkTables:
+    """The five tables where a config has them; nothing is read or made."""
+    names, contract = config.tables, config.contract
+    holds = {CONTRACT: terms_of(contract).text}
+    return SparkTables(
+        stage=SparkTable(spark, config, names.stage, stage_columns(contract), None),
+        target=SparkTable(spark, config, names.target, target_columns(contract), "_batch"),
+        history=SparkTable(spark, config, names.history, history_columns(contract), "_batch", holds),
+        rejects=SparkTable(spark, config, names.rejects, REJECTS, "batch"),
+        deliveries=SparkTable(spark, config, names.deliveries, DELIVERIES, "batch"),
+    )
+
+
+def ticked(name: str) -> str:
+    """A quoted identifier in Spark's SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def user_metadata(app_id: str, batch: int, **info: object) -> str:
+    """What a commit of ours says in the table's history: by it the batch is found again."""
+    return json.dumps({"ordertrail": {"app": app_id, "batch": batch, **info}})
+
+
+def _listed(properties: Mapping[str, str]) -> str:
+    return ", ".join(f"{sql_text(name)} = {sql_text(value)}" for name, value in properties.items())
+
+
+def sql_text(value: str) -> str:
+    """A text in Spark's SQL."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _commit(version: int, operation: object, parameters: object, metadata: object) -> Commit:
+    mode = parameters.get("mode") if isinstance(parameters, dict) else None
+    said = said_by([{"commitInfo": {"userMetadata": metadata if isinstance(metadata, str) else None}}])
+    return Commit(int(version), str(operation), str(mode), _batches_in(said), resets_in(said))
+
+
+def _batches_in(said: Mapping[str, Json]) -> Mapping[str, int]:
+    app_id, batch = said.get("app"), said.get("batch")
+    return {app_id: batch} if isinstance(app_id, str) and isinstance(batch, int) else {}
+
+
+def _local_commits(log: DeltaLog) -> Iterator[Commit]:
+    for version, actions in log.backwards():
+        info: Any = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        txns: list[Any] = [action["txn"] for action in actions if "txn" in action]
+        parameters = info.get("operationParameters")
+        mode = parameters.get("mode") if isinstance(parameters, dict) else None
+        batches = {str(txn["appId"]): int(txn["version"]) for txn in txns}
+        yield Commit(version, str(info.get("operation")), str(mode), batches, resets_in(said_by(actions)))

@@ -1,0 +1,392 @@
+"""Weigh a batch of any size on Spark: the order rules run there as the SQL they are, nothing passes the driver.
+
+The rules are the SQL of `rules.outcomes`, the hashes and order columns come from DuckDB in the executors
+(`workers.run_sql`). This module fills the relations from the stage, the target and the history, each read at a
+pinned version, so that rows worked out again after the loss of an executor are the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ordertrail.engines.batch_rows import batch_deliveries, check_balance, counted, rejects_sql
+from ordertrail.engines.local.session import clock_sql, clock_us
+from ordertrail.engines.spark.merge import CHANGED, Changes, Pruning, pruned_by, slots_for
+from ordertrail.engines.spark.session import kept
+from ordertrail.engines.spark.tables import ticked
+from ordertrail.engines.spark.work import SparkPass, spark_schema, spark_type
+from ordertrail.engines.spark.workers import RELATION, run_sql
+from ordertrail.model import Batch, Outcome, RowCounts
+from ordertrail.rules import outcomes as rules
+from ordertrail.rules.cells import name_sql
+from ordertrail.rules.placing import LOWEST, PLACED, content_sql, order_sql
+from ordertrail.rules.planning import delivery_number
+from ordertrail.rules.tables import target_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+BROADCAST_ROWS = 2_000_000
+"""The keys of a batch of up to this many rows are sent to every executor to find the target's rows by."""
+
+_ORDER_TYPES = {"ev": "bigint", "rk": "int", "fr": "bigint", "delivery_id": "string", "ch": "bigint"}
+
+
+class ClusterWeighing:
+    """`Weighing` of a batch of any size: nothing of it passes the driver.
+
+    Args:
+        run: The pass.
+        batch: As it is staged.
+        stage_version: Where the stage has it.
+    """
+
+    def __init__(self, run: SparkPass, batch: Batch, stage_version: int) -> None:
+        self.pass_ = run
+        self.batch = batch
+        self.contract = run.config.contract
+        self._stage_version = stage_version
+        self._target_version = 0
+        self._outcomes: DataFrame | None = None
+        self._best: DataFrame | None = None
+        self._folded: DataFrame | None = None
+
+    def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
+        """See `Weighing.weigh`."""
+        return self._weigh(target_version, rules.OUTCOMES)
+
+    def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
+        """See `Weighing.weigh_again`."""
+        return self._weigh(target_version, rules.OUTCOMES_AGAIN)
+
+    def changes(self) -> Changes:
+        """See `Weighing.changes`."""
+        from pyspark.sql import functions as f
+
+        assert self._best is not None
+        doubles = self._best.where("copies > 1").count() > 0
+        source = self._accepted(CHANGED, for_history=False)
+        others: tuple[str, ...] = ()
+        if doubles:
+            source, others = self._with_doubles(source, self._best)
+        rows = sum(manifest.rows_parsed for manifest in self.batch.manifests)
+        column, slots = pruned_by(self.contract), slots_for(rows)
+        if column is None or slots is None:
+            return Changes(source, doubles, None, others)
+        place = f.pmod(f.crc32(f.col(ticked(column)).cast("binary")), f.lit(slots))
+        taken = self._staged().select(place.alias("slot")).distinct().collect()
+        return Changes(source, doubles, Pruning(column, slots, frozenset(row["slot"] for row in taken)), others)
+
+    def history(self) -> DataFrame:
+        """See `Weighing.history`."""
+        return self._accepted(tuple(rules.CODES.values()), for_history=True)
+
+    def rejects(self) -> DataFrame:
+        """See `Weighing.rejects`."""
+        sql = rejects_sql(self.batch, RELATION, clock_sql(self.batch.clock))
+        rows = self.pass_.tables.stage.rows(self._stage_version).where("_kind = 'reject'")
+        return rows.mapInArrow(partial(run_sql, sql), spark_schema(self.pass_.tables.rejects.columns))
+
+    def close(self) -> None:
+        """See `Weighing.close`."""
+        self._outcomes = self._best = self._folded = None
+
+    def _staged(self) -> DataFrame:
+        return self.pass_.tables.stage.rows(self._stage_version).where("_kind = 'row'")
+
+    def _key(self, alias: str = "") -> Column:
+        """The key of a row of one of our tables, as one value that Spark compares."""
+        from pyspark.sql import functions as f
+
+        prefix = f"{alias}." if alias else ""
+        columns = [f.col(f"{prefix}{ticked(name)}") for name in self.contract.key]
+        if len(columns) == 1:
+            return columns[0]
+        return f.struct(*(column.alias(f"key{i}") for i, column in enumerate(columns)))
+
+    # -- outcomes -------------------------------------------------------------------------------------------
+
+    def _weigh(self, target_version: int, rule: str) -> Mapping[str, RowCounts]:
+        """Make `outcomes` against the target at a version, count them, and check that they add up."""
+        run = self.pass_
+        self._target_version = target_version
+        absent = self._absent_columns()
+        staged = kept(self._measured(self._staged(), {"dn": "_delivery_no"}))
+        current = kept(self._current(target_version, staged))
+        new = run.view(self._new())
+        staged_rows = {"staged_rows": f"SELECT s.*, d.fk FROM {run.view(staged)} s JOIN {new} d USING (dn)"}
+        before = {"target_before": f"SELECT * FROM {run.view(current)}", "loaded": self._loaded_sql()}
+        recalled = self._recalled({**staged_rows, **before}, staged, absent)
+        placed = self._placed(current, recalled)
+        # Each step is kept: written into one another the texts would be worked out many times over.
+        relations = {"placed": self._step("placed", {name: placed[name] for name in ("known", "placed")})}
+        for name in ("staged", "current", "recalled"):
+            relations[name] = self._step(name, {**staged_rows, "placed": relations["placed"], name: placed[name]})
+        relations["codes"] = rules.codes_sql(self.batch.number)
+        for name, rows, several, rule_of in (
+            ("ranked", "staged", "repeated", rules.RANKED),
+            ("best", "current", "doubled", rules.BEST),
+        ):
+            steps = {rows: relations[rows], several: rules.several(rows), name: rule_of}
+            relations[name] = self._step(name, steps)
+        outcomes = run.run_rule(rule, relations)
+        if absent and rule is rules.OUTCOMES:
+            outcomes = self._refolded(outcomes, relations, absent)
+        self._outcomes = kept(outcomes)
+        self._best = run.run_rule("SELECT * FROM best", relations)
+        counts = self._count()
+        check_balance(counts)
+        return counts
+
+    def _step(self, name: str, relations: dict[str, str]) -> str:
+        """SQL of a relation whose rows Spark keeps."""
+        rows = kept(self.pass_.run_rule(f"SELECT * FROM {name}", relations))
+        return f"SELECT * FROM {self.pass_.view(rows)}"
+
+    def _count(self) -> dict[str, RowCounts]:
+        assert self._outcomes is not None
+        names = {number: outcome for outcome, number in rules.CODES.items()}
+        ids = {delivery_number(m.delivery_id): m.delivery_id for m in self.batch.manifests}
+        rows = self._outcomes.groupBy("dn", "outcome").count().collect()
+        return counted(self.batch, [(ids[row["dn"]], names[row["outcome"]], row["count"]) for row in rows])
+
+    # -- relations ------------------------------------------------------------------------------------------
+
+    def _measured(self, rows: DataFrame, carried: Mapping[str, str]) -> DataFrame:
+        """Rows of one of our tables as the rules see them: `k`, `ev`, `rk`, `fr`, `delivery_id`, `ch`.
+
+        Args:
+            rows: With the contract's columns, `_rescued`, `_file_row` and `_delivery_id`.
+            carried: Further columns, by the name they get.
+        """
+        from pyspark.sql import functions as f
+        from pyspark.sql.types import StructField, StructType
+
+        contract = self.contract
+        names = list(dict.fromkeys([*contract.names, "_rescued", "_file_row", "_delivery_id", *carried.values()]))
+        taken = rows.select(*(f.col(ticked(name)) for name in names))
+        cells = [f"{name_sql(name)} AS key{i}" for i, name in enumerate(contract.key)]
+        cells += [order_sql(contract), f"{content_sql(contract)} AS ch"]
+        cells += [f"{name_sql(column)} AS {name}" for name, column in carried.items()]
+        types = {field.name: field.dataType for field in taken.schema}
+        fields = [StructField(f"key{i}", types[name]) for i, name in enumerate(contract.key)]
+        fields += [StructField(name, spark_type(kind)) for name, kind in _ORDER_TYPES.items()]
+        fields += [StructField(name, types[column]) for name, column in carried.items()]
+        found = taken.mapInArrow(partial(run_sql, f"SELECT {', '.join(cells)} FROM {RELATION}"), StructType(fields))
+        keys = [f.col(f"key{i}") for i in range(len(contract.key))]
+        return found.select((keys[0] if len(keys) == 1 else f.struct(*keys)).alias("k"), *_ORDER_TYPES, *carried)
+
+    def _current(self, version: int, staged: DataFrame) -> DataFrame:
+        """The target's rows of the staged keys: `target_before` of the rules."""
+        from pyspark.sql import functions as f
+
+        found = self._of_keys(self.pass_.tables.target.rows(version), staged.select("k"))
+        carried = {"rv": "_revision", "bn": "_batch", "inserted_at": "_inserted_at"}
+        measured = self._measured(found, carried)
+        # Rows of one key that even the order cannot tell apart are told apart by their content.
+        return measured.withColumn("pos", f.col("ch")).withColumn("ins", f.unix_micros("inserted_at"))
+
+    def _of_keys(self, rows: DataFrame, keys: DataFrame) -> DataFrame:
+        """The rows of some keys."""
+        from pyspark.sql import functions as f
+
+        wanted = keys.select(f.col("k").alias("_wanted")).distinct()
+        if sum(m.rows_parsed for m in self.batch.manifests) <= BROADCAST_ROWS:
+            wanted = f.broadcast(wanted)
+        return rows.join(wanted, self._key() == f.col("_wanted"), "left_semi")
+
+    def _recalled(self, relations: dict[str, str], staged: DataFrame, absent: Sequence[str]) -> DataFrame:
+        """History's rows of the keys where only it can tell; of every staged key when some delivery lacks columns."""
+        ties = kept(self.pass_.run_rule(rules.TIES, relations))
+        keys = staged.select("k") if absent else ties
+        if not absent and ties.count() == 0:
+            return staged.select("k", "ev", "rk", "fr", "delivery_id").where("false")
+        return self._measured(self._of_keys(self._past(), keys), {}).select("k", "ev", "rk", "fr", "delivery_id")
+
+    def _past(self) -> DataFrame:
+        return self.pass_.tables.history.rows().where(f"_batch < {self.batch.number}")
+
+    def _placed(self, current: DataFrame, recalled: DataFrame) -> dict[str, str]:
+        """`known`, `placed`, and with them `staged`, `current` and `recalled`."""
+        run = self.pass_
+        known = run.view(self._known())
+        new = run.view(self._new())
+        names = "delivery_id, fk, vendor, path, mtime_ms, sha256, absent, batch"
+        before, past = run.view(current), run.view(recalled)
+        found = {
+            "known": f"SELECT {names} FROM {known} WHERE delivery_id IN (SELECT delivery_id FROM {before} UNION "
+            f"SELECT delivery_id FROM {past}) UNION ALL SELECT {names} FROM {new}",
+            "placed": PLACED,
+            "staged": "SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, p.fk, p.tb FROM staged_rows s "
+            "JOIN placed p ON s.delivery_id = p.delivery_id",
+        }
+        for name, rows in (("current", before), ("recalled", past)):
+            found[name] = (
+                f"SELECT t.*, coalesce(p.fk, {LOWEST}) AS fk, coalesce(p.tb, {LOWEST}) AS tb "
+                f"FROM {rows} t LEFT JOIN placed p ON t.delivery_id = p.delivery_id"
+            )
+        return found
+
+    def _known(self) -> DataFrame:
+        """The deliveries of earlier batches."""
+        return self.pass_.tables.deliveries.rows().selectExpr(
+            "delivery_id", "file_key AS fk", "vendor", "path", "unix_millis(modified_at) AS mtime_ms", "sha256",
+            "absent", "state", "batch",
+        ).where(f"batch < {self.batch.number}")  # fmt: skip
+
+    def _new(self) -> DataFrame:
+        """The deliveries of this batch."""
+        from pyspark.sql import functions as f
+
+        rows = self.pass_.spark.createDataFrame(batch_deliveries(self.batch))
+        return rows.withColumn("absent", f.to_json("absent"))
+
+    def _loaded_sql(self) -> str:
+        rows = self.pass_.view(self._known())
+        return f"SELECT max(fk) AS fk FROM {rows} WHERE state = 'loaded'"
+
+    # -- files that lack a column ---------------------------------------------------------------------------
+
+    def _absent_columns(self) -> tuple[str, ...]:
+        """Contract columns that some delivery, of this batch or loaded before, does not carry."""
+        absent = {name for manifest in self.batch.manifests for name in manifest.absent}
+        rows = self._known().where("state = 'loaded' AND absent <> '[]'").select("absent").distinct().collect()
+        absent |= {name for row in rows for name in json.loads(row["absent"])}
+        return tuple(sorted(absent & set(self.contract.names)))
+
+    def _refolded(self, outcomes: DataFrame, relations: dict[str, str], absent: Sequence[str]) -> DataFrame:
+        """Fold the keys' whole history, and replace `outcomes`; `_folded` has `k` and the contract columns to write."""
+        from pyspark.sql import functions as f
+
+        run, names = self.pass_, (*self.contract.names, "_rescued")
+        columns = tuple(f"c{i}" for i in range(len(names)))
+        accepted = self._accepted_columns(names, absent)
+        fold = rules.fold_sql(columns, tuple(f"c{names.index(name)}" for name in absent))
+        placed = {"placed": relations["placed"]}
+        placed["accepted"] = f"SELECT r.*, p.fk, p.tb FROM {run.view(accepted)} r JOIN placed p USING (delivery_id)"
+        folded = run.run_rule(fold, placed)
+        self._folded = kept(folded.select("k", *(f.col(c).alias(n) for c, n in zip(columns, names, strict=True))))
+        keyed = self._folded.select(
+            *names, f.lit(None).cast("bigint").alias("_file_row"), f.lit("").alias("_delivery_id")
+        )
+        hashes = run.view(self._measured(keyed, {}))
+        steps = {"weighed": f"SELECT * FROM {run.view(outcomes)}", "folded_content": f"SELECT k, ch FROM {hashes}"}
+        return run.run_rule(rules.OUTCOMES_FOLDED, {**relations, **steps})
+
+    def _accepted_columns(self, names: Sequence[str], absent: Sequence[str]) -> DataFrame:
+        """The accepted rows of the staged keys, those of this batch too, as `rules.fold_sql` reads them."""
+        from pyspark.sql import functions as f
+
+        staged = self._staged()
+        past = self._of_keys(self._past(), staged.select(self._key().alias("k")))
+        wanted = {f"c{i}": name for i, name in enumerate(names)}
+        parts = [self._measured(rows, wanted) for rows in (past, staged)]
+        rows = parts[0].unionByName(parts[1])
+        lacking = self._known().select("delivery_id", "absent").unionByName(
+            self._new().select("delivery_id", "absent")
+        )  # fmt: skip
+        lists = lacking.withColumn("absent", f.from_json("absent", "array<string>"))
+        lacks = [f.array_contains("absent", name).alias(f"lacks_{i}") for i, name in enumerate(absent)]
+        return rows.join(lists.select("delivery_id", *lacks), "delivery_id")
+
+    # -- what goes into the tables ---------------------------------------------------------------------------
+
+    def _accepted(self, outcomes: tuple[int, ...], *, for_history: bool) -> DataFrame:
+        """The staged rows with some outcomes, with their audit columns.
+
+        Args:
+            outcomes: Their numbers. Where rows are folded the cells are the fold's, but for the history.
+            for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent.
+        """
+        from pyspark.sql import functions as f
+
+        assert self._outcomes is not None
+        contract, batch = self.contract, self.batch
+        found = self._outcomes.where(f.col("outcome").isin(list(outcomes))).select(
+            f.col("dn").alias("o_dn"), f.col("fr").alias("o_fr"), f.col("k").alias("o_k"), "rv", "ins", "outcome"
+        )
+        rows = self._staged().join(found, f.expr("_delivery_no = o_dn AND _file_row = o_fr"))
+        cells = {name: f.col(ticked(name)) for name in (*contract.names, "_rescued")}
+        if self._folded is not None and not for_history:
+            folded = self._folded.select(f.col("k").alias("f_k"), *(f.col(n).alias(f"f_{n}") for n in cells))
+            rows = rows.join(folded, f.col("o_k") == f.col("f_k"))
+            cells = {name: f.col(ticked(f"f_{name}")) for name in cells}
+        clock = f.timestamp_micros(f.lit(clock_us(batch.clock)))
+        changed = f.col("outcome").isin(list(CHANGED))
+        audit = {
+            **{name: f.col(name) for name in ("_vendor", "_delivery_id", "_file_name", "_file_row")},
+            "_batch": f.lit(batch.number).cast("bigint"),
+            "_inserted_at": f.when(changed, f.coalesce(f.timestamp_micros("ins"), clock)),
+            "_updated_at": f.when(changed, clock),
+            "_revision": f.when(changed, (f.coalesce("rv", f.lit(0)) + 1).cast("bigint")),
+            "_row_hash": f.col("_row_hash"),
+        }
+        if for_history:
+            name = f.coalesce(*(f.when(f.col("outcome") == number, str(o)) for o, number in rules.CODES.items()))
+            audit |= {"_outcome": name, "_loaded_at": clock}
+            return rows.select(*(column.alias(name) for name, column in (cells | audit).items()))
+        guards = {
+            "_found": f.col("outcome") == rules.CODES[Outcome.UPDATED],
+            "_old_revision": f.col("rv"),
+            "_old_ins": f.col("ins"),
+        }
+        keys = {f"_k{i}": cells[name] for i, name in enumerate(contract.key)}
+        return rows.select(*(column.alias(name) for name, column in (cells | audit | guards | keys).items()))
+
+    def _with_doubles(self, source: DataFrame, best: DataFrame) -> tuple[DataFrame, tuple[str, ...]]:
+        """The change set when some keys stand in the target more than once: all their rows go, one is put in again.
+
+        It is the new row, or else the one that counts of those that are there; it has what others have in the latter.
+
+        Returns:
+            Also the names of the columns of others.
+        """
+        from pyspark.sql import functions as f
+
+        doubled = best.where("copies > 1 AND place = 1").select(
+            f.col("k").alias("d_k"), f.col("ch").alias("d_ch"), f.col("ev").alias("d_ev"), f.col("fr").alias("d_fr"),
+            f.col("ins").alias("d_ins"),
+        )  # fmt: skip
+        names = [column.name for column in target_columns(self.contract)]
+        keys = [f"_k{i}" for i in range(len(self.contract.key))]
+        nothing = [f.lit(None).cast(source.schema[key].dataType).alias(key) for key in keys]
+        marks = [f.lit(False).alias("_found"), f.lit(None).cast("bigint").alias("_old_revision")]
+        marks.append(f.lit(None).cast("bigint").alias("_old_ins"))
+        is_double = self._key() == f.col("d_k")
+        alone = source.join(doubled, is_double, "left_anti").withColumn("_gone", f.lit(False))
+        target = self.pass_.tables.target.rows(self._target_version, others=True)
+        others = tuple(target.columns[len(names) :])
+        standing = self._standing(target, doubled)
+        kept = standing.select(f.col("d_k").alias("c_k"), *(f.col(ticked(name)) for name in others))
+        new = source.join(doubled, is_double, "left_semi").join(kept, self._key() == f.col("c_k"), "left")
+        ours = [f.col(ticked(name)) for name in (*names, *others)]
+        new = new.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
+        taken = source.select(self._key().alias("t_k"))
+        staying = standing.join(taken, f.col("d_k") == f.col("t_k"), "left_anti")
+        staying = staying.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
+        gone = doubled.select(*_key_columns(keys), f.lit(True).alias("_gone"))
+        alone = alone.unionByName(new, allowMissingColumns=True)
+        return alone.unionByName(staying).unionByName(gone, allowMissingColumns=True), others
+
+    def _standing(self, target: DataFrame, doubled: DataFrame) -> DataFrame:
+        """Of the keys that the target has more than once, the whole row of each that counts."""
+        from pyspark.sql import functions as f
+        from pyspark.sql.window import Window
+
+        found = self._of_keys(target, doubled.select(f.col("d_k").alias("k")))
+        whole = {name: name for name in found.columns}
+        rows = self._measured(found, whole).join(doubled, f.expr("k = d_k AND ch = d_ch AND ev = d_ev AND fr = d_fr"))
+        place = f.row_number().over(Window.partitionBy("d_k").orderBy(f.col("_revision").desc_nulls_last()))
+        first = rows.withColumn("_place", place).where("_place = 1")
+        return first.withColumn("_inserted_at", f.timestamp_micros("d_ins"))
+
+
+def _key_columns(keys: list[str]) -> list[Column]:
+    from pyspark.sql import functions as f
+
+    if len(keys) == 1:
+        return [f.col("d_k").alias(keys[0])]
+    return [f.col("d_k").getField(f"key{i}").alias(key) for i, key in enumerate(keys)]

@@ -1,0 +1,182 @@
+"""What the steps of the Spark engine share for one pass."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ordertrail.arrow import arrow_schema, decimal_of
+from ordertrail.config import Config
+from ordertrail.engines.ledger import RESETS
+from ordertrail.engines.local.session import archive_id
+from ordertrail.engines.spark.session import commit_of
+from ordertrail.engines.spark.tables import SparkTables, user_metadata
+from ordertrail.model import Batch, Probe
+from ordertrail.rules.tables import TableColumn
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType, StructType
+
+    from ordertrail.engines.spark.constraints import Constraint
+
+_PLACING = (
+    "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",
+    "rows_parsed", "size_bytes",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class SparkPass:
+    """One pass of the Spark engine.
+
+    Attributes:
+        config: Names, folders, contract and limits.
+        spark: The session.
+        tables: The five tables.
+        probe: Called after each effect.
+        app_id: The pipeline's application id; known once the tables are open.
+        resets: Warnings about commits of others on the target, which the next one of ours hands on.
+        constraints: Of the target; known then, too.
+    """
+
+    config: Config
+    spark: SparkSession
+    tables: SparkTables
+    probe: Probe
+    app_id: str = ""
+    resets: tuple[str, ...] = ()
+    constraints: Sequence[Constraint] = ()
+    _views: list[str] = field(default_factory=list)
+    _staged: tuple[int, pa.Table] | None = None
+    _deliveries: pa.Table | None = None
+
+    @property
+    def archive_id(self) -> str:
+        """The application id, in the deliveries table, of the mark that a batch's files are archived."""
+        return archive_id(self.app_id)
+
+    @contextmanager
+    def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[None]:
+        """Within: the one write of a step, with the batch's `txn`.
+
+        Args:
+            batch: Its number is the version.
+            step: For the table's history.
+            app_id: None takes the pipeline's.
+        """
+        name = app_id or self.app_id
+        info = {"step": step, "run_id": batch.run_id, "deliveries": len(batch.manifests)}
+        if step == "LOAD" and self.resets:
+            info[RESETS] = list(self.resets)
+        words = user_metadata(name, batch.number, **info)
+        with commit_of(self.spark, name, batch.number, words):
+            yield
+
+    # -- rows between here and Spark ------------------------------------------------------------------------
+
+    def frame(self, rows: pa.Table, columns: Sequence[TableColumn]) -> DataFrame:
+        """Rows of this process as a DataFrame with some columns."""
+        schema = spark_schema(columns)
+        return self.spark.createDataFrame(rows.select(schema.names), schema=schema)
+
+    def keep_staged(self, batch: Batch, rows: pa.Table | None) -> None:
+        """Remember the rows of the stage, as they were just committed, so that a load need not read them back."""
+        self._staged = None if rows is None else (batch.number, rows)
+
+    def staged_here(self, batch: Batch, version: int) -> pa.Table:
+        """All rows of the stage, in this process; a small batch's."""
+        if self._staged is not None and self._staged[0] == batch.number:
+            return self._staged[1]
+        rows: pa.Table = self.tables.stage.rows(version).toArrow()
+        return rows
+
+    def deliveries(self) -> pa.Table:
+        """What the rules want to know of the deliveries, in this process; read once, until `deliveries_changed`."""
+        if self._deliveries is None:
+            self._deliveries = self.tables.deliveries.rows().select(*_PLACING).toArrow()
+        return self._deliveries
+
+    def deliveries_changed(self) -> None:
+        """A batch was recorded."""
+        self._deliveries = None
+
+    # -- relations of the rules -----------------------------------------------------------------------------
+
+    def view(self, rows: DataFrame) -> str:
+        """Give rows a name in SQL that nobody else has in this session, until `close`."""
+        name = f"ordertrail_{uuid.uuid4().hex}"
+        rows.createOrReplaceTempView(name)
+        self._views.append(name)
+        return name
+
+    def run_rule(self, rule: str, relations: dict[str, str]) -> DataFrame:
+        """The rows of an SQL text of `rules` or `engines`.
+
+        Args:
+            rule: Reads relations by name.
+            relations: SQL of each relation, by name; one may read those before it.
+        """
+        steps = ", ".join(f"{name} AS ({sql})" for name, sql in relations.items())
+        return self.spark.sql(f"WITH {steps} {rule}")
+
+    def close(self) -> None:
+        """Take the names away again. Idempotent."""
+        while self._views:
+            self.spark.catalog.dropTempView(self._views.pop())
+
+
+def is_small(config: Config, sizes_bytes: Iterable[int]) -> bool:
+    """Whether files of these sizes are the driver's to parse and weigh, and not the executors'."""
+    return sum(sizes_bytes) <= config.spark.driver_max_bytes
+
+
+def is_small_batch(config: Config, batch: Batch) -> bool:
+    """Whether a batch is the driver's, see `is_small`."""
+    return is_small(config, (manifest.identity.size_bytes for manifest in batch.manifests))
+
+
+def arrow_schema_of(columns: Sequence[TableColumn]) -> pa.Schema:
+    """Columns as Arrow types."""
+    return arrow_schema((column.name, column.type) for column in columns)
+
+
+def spark_schema(columns: Sequence[TableColumn]) -> StructType:
+    """Columns as Spark's types, all nullable."""
+    from pyspark.sql.types import StructField, StructType
+
+    return StructType([StructField(column.name, spark_type(column.type)) for column in columns])
+
+
+def spark_type(name: str) -> DataType:
+    """Spark's type for a contract type, or for a type of Delta as `rules.others` gives it."""
+    from pyspark.sql import types
+
+    if name.startswith("{"):
+        field = {"name": "nested", "type": json.loads(name), "nullable": True, "metadata": {}}
+        return types.StructType.fromJson({"type": "struct", "fields": [field]})[0].dataType
+    if (decimal := decimal_of(name)) is not None:
+        return types.DecimalType(*decimal)
+    found: dict[str, type[DataType]] = {
+        "string": types.StringType,
+        "bigint": types.LongType,
+        "int": types.IntegerType,
+        "double": types.DoubleType,
+        "long": types.LongType,
+        "integer": types.IntegerType,
+        "short": types.ShortType,
+        "byte": types.ByteType,
+        "float": types.FloatType,
+        "binary": types.BinaryType,
+        "timestamp_ntz": types.TimestampNTZType,
+        "boolean": types.BooleanType,
+        "date": types.DateType,
+        "timestamp": types.TimestampType,
+    }
+    return found[name]()

@@ -1,0 +1,206 @@
+"""History and rejects written anew from batches that were replayed: one commit a table, all old files out with it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from ordertrail.delta.actions import AddFile, Txn
+from ordertrail.delta.log import storage_error
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Change, Table, duckdb_errors, scan_sql
+from ordertrail.engines.local.session import Session, archive_id
+from ordertrail.engines.local.whole import log_errors
+from ordertrail.errors import StorageError, TableError
+from ordertrail.keep.past import Past
+from ordertrail.keep.replay import Replay
+from ordertrail.model import Outcome, RowCounts
+from ordertrail.parse.kernel import PARQUET
+from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns
+
+OPERATION = "REBUILD"
+FILE_SIZE_BYTES = 512 << 20
+"""About the size of the new data files."""
+
+_SCRATCH = "_rebuild"  # Readers and VACUUM leave names with an underscore alone.
+
+
+def standing(session: Session, role: str, table: Table) -> Snapshot | None:
+    """A table that is to be written anew, as its log has it; None when there is none.
+
+    Args:
+        session: Its application id is known.
+        role: Of the table.
+        table: Its data files may be damaged or gone.
+
+    Raises:
+        TableError: Its log is damaged, or it is not ours; the hint says to move it away.
+    """
+    if not table.log.exists():
+        return None
+    with log_errors(role, table.root):
+        snapshot = table.snapshot()
+        snapshot.require_writable()
+        if snapshot.metadata.properties.get(APP_ID) != session.app_id:
+            raise TableError(f"the table {table.root} belongs to another pipeline")
+    return snapshot
+
+
+def keep_rows(replay: Replay, history: Snapshot, wanted: Sequence[Past]) -> set[str]:
+    """Make `kept_rows`: the rows of some deliveries that the old history still has, whole and unchanged.
+
+    Each data file is read for itself: one that is damaged takes no other with it. Rows are proved by their number,
+    their places in the file and their hashes.
+
+    Args:
+        replay: Gets the table.
+        history: The old one.
+        wanted: Deliveries whose file cannot be read.
+
+    Returns:
+        Ids of the deliveries of which all rows are there.
+    """
+    session = replay.session
+    columns = history_columns(session.config.contract)
+    ids = ", ".join(quoted(one.manifest.delivery_id) for one in wanted)
+    empty = replace(history, files={})
+    session.run(f"CREATE OR REPLACE TEMP TABLE kept_rows AS FROM {scan_sql(session.con, empty, columns)}")
+    for path, file in history.files.items():
+        rows = scan_sql(session.con, replace(history, files={path: file}), columns)
+        try:
+            with duckdb_errors("it cannot be read"):
+                session.run(f"INSERT INTO kept_rows SELECT * FROM {rows} WHERE _delivery_id IN ({ids})")
+        except (TableError, StorageError):
+            continue
+    hashed = row_hash_sql({name: name_sql(name) for name in (*session.config.contract.names, "_rescued")})
+    found = session.run(
+        "SELECT _delivery_id, count(*), count(DISTINCT _file_row), count(*) FILTER (_row_hash IS DISTINCT FROM h) "
+        f"FROM (SELECT *, {hashed} AS h FROM kept_rows) GROUP BY ALL"
+    )
+    sound = {str(i): int(str(rows)) for i, rows, places, wrong in found if rows == places and not wrong}
+    return {one.manifest.delivery_id for one in wanted if sound.get(one.manifest.delivery_id, 0) == one.accepted}
+
+
+def write_history(session: Session, replay: Replay, base: Snapshot | None, done: int) -> int:
+    """Put the replayed rows in the place of all others, in one commit.
+
+    Args:
+        session: Of the pipeline's own tables.
+        replay: All batches up to `done` are loaded.
+        base: The history as it stood; None makes the table.
+        done: The last batch with the done mark.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        CommitConflictError: A pass on another machine has been here meanwhile; nothing was written.
+        StorageError: The disk is full or fails; nothing was written.
+    """
+    return _put(session, replay, session.tables.history, base, replay.rows_sql(replay.session.tables.history), done)
+
+
+def write_rejects(session: Session, replay: Replay, base: Snapshot | None, done: int) -> tuple[int, bool]:
+    """As `write_history`, of the rejects. Those of deliveries that were not parsed again are taken over.
+
+    Returns:
+        The rows, and whether all those could be taken over.
+    """
+    rows = replay.rows_sql(replay.session.tables.rejects)
+    whole = base is not None
+    if base is not None:
+        ids = ", ".join(quoted(one) for one in replay.rejected) or "''"
+        names = ", ".join(name_sql(column.name) for column in REJECTS)
+        old = (
+            f"SELECT {names} FROM {scan_sql(replay.session.con, base, REJECTS)} "
+            f"WHERE delivery_id NOT IN ({ids}) AND batch <= {done}"
+        )
+        try:
+            with duckdb_errors("the rejects cannot be read"):
+                replay.session.run(f"SELECT count(*) FROM ({old})")
+            rows = f"{rows} UNION ALL {old}"
+        except (TableError, StorageError):
+            whole = False
+    return _put(session, replay, session.tables.rejects, base, rows, done), whole
+
+
+def amend_counts(session: Session, past: Sequence[Past], counts: Mapping[str, RowCounts]) -> list[str]:
+    """Write the outcomes of undisturbed passes into the deliveries, where a foreign write had led them astray.
+
+    Args:
+        session: Of the pipeline's own tables.
+        past: The deliveries as they are recorded.
+        counts: By delivery id, as they came out.
+
+    Returns:
+        Ids of the deliveries that were amended; where there are none nothing is written.
+    """
+    changed = [
+        one.manifest.delivery_id for one in past if counts.get(one.manifest.delivery_id, one.counts) != one.counts
+    ]
+    if not changed:
+        return []
+    table = session.tables.deliveries
+    base = table.snapshot()
+    found = {"delivery_id": pa.array(changed, pa.string())}
+    for outcome in Outcome:
+        found[f"rows_{outcome}"] = pa.array([getattr(counts[one], outcome) for one in changed], pa.int64())
+    names = ", ".join(
+        f"coalesce(a.{name_sql(column.name)}, d.{name_sql(column.name)}) AS {name_sql(column.name)}"
+        if column.name in found
+        else f"d.{name_sql(column.name)}"
+        for column in DELIVERIES
+    )
+    session.con.register("amended", pa.table(found))
+    path = table.new_path("r")
+    rows = session.copy(
+        f"SELECT {names} FROM {scan_sql(session.con, base, DELIVERIES)} d LEFT JOIN amended a USING (delivery_id)", path
+    )
+    session.con.unregister("amended")
+    app_id = archive_id(session.app_id)
+    txn = Txn(app_id, base.txns.get(app_id, 0), time.time_ns() // 1_000_000)
+    table.commit(base, Change(txn, OPERATION, [table.added(path, rows)], list(base.files.values())))
+    session.probe("rebuild.deliveries")
+    return changed
+
+
+def _put(session: Session, replay: Replay, table: Table, base: Snapshot | None, sql: str, done: int) -> int:
+    if base is None:
+        table.create({APP_ID: session.app_id, "ordertrail.pipeline": session.config.name})
+        session.probe(f"rebuild.{table.root.name}.table")
+        base = table.snapshot()
+    files = _write(replay.session, table, sql, done)
+    session.probe(f"rebuild.{table.root.name}.files")
+    rows = sum(file.rows or 0 for file in files)
+    txn = Txn(session.app_id, done, time.time_ns() // 1_000_000)
+    version = table.commit(base, Change(txn, OPERATION, files, list(base.files.values()), anew=True))
+    session.probe(f"rebuild.{table.root.name}.committed")
+    table.checkpoint_if_due(version)
+    return rows
+
+
+def _write(session: Session, table: Table, sql: str, done: int) -> list[AddFile]:
+    """Write a query's rows as new data files of a table; what was written is gone again when it fails."""
+    scratch = table.root / _SCRATCH
+    options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        written = session.run(f"COPY ({sql}) TO {quoted(str(scratch))} ({options})")
+        counts = {Path(str(name)): int(str(count)) for name, count, *_ in written}
+        files = []
+        for path, rows in counts.items():
+            if rows:
+                place = table.new_path(f"b{done:06d}")
+                path.rename(place)
+                files.append(table.added(place, rows))
+        return files
+    except OSError as error:
+        raise storage_error(error, table.root) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,371 @@
+"""`ordertrail maintain`: pay the debt of the five tables, beside the passes.
+
+The plan is data: what `--dry-run` prints is what a run carries out. Each step stands alone and leaves tables that every
+reader reads the same as before; a kill between or within them costs files that the next maintenance sweeps. Only
+moments need the pipeline's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from ordertrail.config import Config
+from ordertrail.delta.debt import Compaction, commits_behind, compactions
+from ordertrail.delta.features import PROTECTED_BEFORE
+from ordertrail.delta.log import LogStore
+from ordertrail.delta.log_cleanup import CleanUp, checkpoint, clean_up, plan_clean_up
+from ordertrail.delta.snapshot import read_snapshot
+from ordertrail.delta.table import Table
+from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
+from ordertrail.engines.choice import placed
+from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.session import Session, tables_of
+from ordertrail.engines.local.whole import read_whole
+from ordertrail.errors import TableError, UnsupportedTableError
+from ordertrail.keep.compact import compact, tidy_index
+from ordertrail.lock import maintenance_lock, pipeline_lock
+from ordertrail.log import Log
+from ordertrail.markers import require_tables
+from ordertrail.model import Probe, no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.tables import APP_ID
+from ordertrail.scratch import SweepScratch, plan_scratch, scratch_folder, sweep_scratch
+
+WAIT_S = 60.0
+"""How long a step waits for a pass that runs, in seconds."""
+
+CHECKPOINT_COMMITS = 10
+"""A checkpoint is written when the last one is at least so many commits old."""
+
+_HOUR_S = 3600.0
+_log = Log()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Write a checkpoint of a table's newest version.
+
+    Attributes:
+        table: The table's plain name.
+        commits: How many commits a reader must replay without it.
+    """
+
+    table: str
+    commits: int
+
+
+@dataclass(frozen=True, slots=True)
+class TidyIndex:
+    """Merge the runs of the target's key index.
+
+    Attributes:
+        table: The target's plain name.
+    """
+
+    table: str
+
+
+Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex | SweepScratch
+"""One thing to do, to one table but for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenancePlan:
+    """What maintenance would do, in order.
+
+    Attributes:
+        steps: What to do.
+        warnings: What cannot be done, one line each.
+    """
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """How a step of a plan ended.
+
+    Attributes:
+        step: Which one.
+        done: Whether it was carried out.
+        note: Why it was not, or what there is to say.
+        seconds: How long it took.
+    """
+
+    step: Step
+    done: bool
+    note: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What maintenance did, or would do.
+
+    Attributes:
+        pipeline: The pipeline's name.
+        dry_run: Nothing was done.
+        steps: The steps of the plan, in order.
+        warnings: What a person should know, one line each.
+        seconds: How long all of it took.
+    """
+
+    pipeline: str
+    dry_run: bool
+    steps: tuple[StepDone, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def plan_maintenance(config: Config) -> MaintenancePlan:
+    """What there is to do; writes nothing.
+
+    Args:
+        config: Of the pipeline.
+
+    Raises:
+        TableError: No pass has run yet, or a table is damaged.
+    """
+    now_s = time.time()
+    config = placed(config)
+    tables = tables_of(config)
+    limits = config.maintenance
+    steps: list[Step] = []
+    warnings: list[str] = []
+    read_whole(config)
+    app_id = _app_id(tables.deliveries)
+    for table in tables.all:
+        snapshot = read_snapshot(table.log)
+        try:
+            snapshot.require_writable()
+        except UnsupportedTableError as error:
+            warnings.append(str(error))
+            continue
+        found = () if table is tables.stage else compactions(snapshot, limits)
+        steps += found
+        behind = commits_behind(table.log)
+        if found or behind >= CHECKPOINT_COMMITS:
+            steps.append(Checkpoint(table.root.name, behind))
+        keep_from = _keep_from(table, app_id)
+        if PROTECTED_BEFORE not in snapshot.metadata.properties:
+            steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
+        if table is not tables.stage:  # each batch sweeps the stage itself
+            steps += _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
+        if table is tables.target and snapshot.takes_vectors:
+            steps.append(TidyIndex(table.root.name))
+    steps += _some(plan_scratch(config))
+    return MaintenancePlan(tuple(steps), tuple(warnings))
+
+
+def maintain(
+    config: Config,
+    plan: MaintenancePlan | None = None,
+    *,
+    dry_run: bool = False,
+    probe: Probe = no_probe,
+    store: LogStore | None = None,
+    progress: Callable[[str], None] = no_probe,
+) -> MaintenanceReport:
+    """Maintain the tables of a pipeline.
+
+    Args:
+        config: Of the pipeline.
+        plan: From `plan_maintenance`; None makes one.
+        dry_run: Only make the plan.
+        probe: Called after every effect with its name; for fault tests.
+        store: Where commits are put; for tests of failing commits.
+        progress: Called with a few words before each step.
+
+    Raises:
+        PassRunningError: Maintenance is running already, or a pass went on for longer than `WAIT_S`.
+        OrdertrailError: What went wrong; the tables are whole, and running it again goes on.
+    """
+    began = time.perf_counter()
+    config = placed(config)
+    if dry_run:
+        plan = plan_maintenance(config) if plan is None else plan
+        planned = tuple(StepDone(step, False, "", 0.0) for step in plan.steps)
+        return MaintenanceReport(config.name, True, planned, plan.warnings, time.perf_counter() - began)
+    require_tables(config)
+    with maintenance_lock(config):
+        plan = plan_maintenance(config) if plan is None else plan
+        with _session(config, probe, store) as session:
+            run = _Run(session, lambda: pipeline_lock(config, wait_s=WAIT_S))
+            for step in plan.steps:
+                progress(describe(step))
+                run.carry_out(step)
+    return MaintenanceReport(
+        config.name, False, tuple(run.done), (*plan.warnings, *run.warnings), time.perf_counter() - began
+    )
+
+
+def word(step: Step) -> str:
+    """What kind of step it is, in one word for programs."""
+    match step:
+        case Compaction():
+            return "compact"
+        case Checkpoint():
+            return "checkpoint"
+        case CleanUp():
+            return "clean_up"
+        case Sweep():
+            return "vacuum"
+        case TidyIndex():
+            return "tidy_index"
+        case SweepScratch():
+            return "sweep_scratch"
+        case _:
+            assert_never(step)
+
+
+def describe(step: Step) -> str:
+    """A step in a few words."""
+    match step:
+        case Compaction():
+            return f"write {_count(len(step.files), 'file')} of {step.table} again: {step.reason}"
+        case Checkpoint():
+            return f"write a checkpoint of {step.table}"
+        case CleanUp():
+            return f"delete {_count(len(step.names), 'old log entry')} of {step.table}"
+        case Sweep():
+            return f"delete {_count(len(step.files), 'file')} of {step.table} that nobody needs"
+        case TidyIndex():
+            return f"tidy the key index of {step.table}"
+        case SweepScratch():
+            return f"delete {_count(len(step.paths), 'file')} that killed commands left"
+        case _:
+            assert_never(step)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A plan while it is carried out."""
+
+    session: Session
+    locked: Callable[[], AbstractContextManager[None]]
+    done: list[StepDone] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def carry_out(self, step: Step) -> None:
+        began = time.perf_counter()
+        try:
+            note = self._do(step)
+        except UnsupportedTableError as error:
+            self.warnings.append(str(error))
+            note = error.message
+        seconds = round(time.perf_counter() - began, 4)
+        self.done.append(StepDone(step, note is None, note or "", seconds))
+        _log.debug("maintenance", step=describe(step), note=note or "done", seconds=seconds)
+
+    def _do(self, step: Step) -> str | None:
+        """Carry out a step; why not, when it need not or cannot be."""
+        if isinstance(step, SweepScratch):
+            with self.locked():
+                gone = sweep_scratch(step)
+            self.session.probe("maintain.scratch")
+            return None if gone == len(step.paths) else f"{len(step.paths) - gone} are in use, or cannot be deleted"
+        table = next(one for one in self.session.tables.all if one.root.name == step.table)
+        match step:
+            case Compaction():
+                return compact(self.session, table, step, self.locked)
+            case Checkpoint():
+                return self._checkpoint(table)
+            case CleanUp():
+                return self._clean_up(table, step)
+            case Sweep():
+                return self._sweep(table, step)
+            case TidyIndex():
+                tidy_index(self.session, table.snapshot())
+                return None
+            case _:
+                assert_never(step)
+
+    def _checkpoint(self, table: Table) -> str | None:
+        try:
+            note = checkpoint(table.log)
+        except UnsupportedTableError:
+            raise
+        except TableError as error:
+            self.warnings.append(str(error))
+            note = error.message
+        self.session.probe("maintain.checkpoint")
+        return note
+
+    def _clean_up(self, table: Table, step: CleanUp) -> str | None:
+        with self.locked():
+            if _unfinished(self.session):
+                return "a batch is not finished yet: run a pass first"
+            try:
+                clean_up(table.log, step, self.session.probe)
+            except UnsupportedTableError:
+                raise
+            except TableError as error:
+                self.warnings.append(str(error))
+                return error.message
+        return None
+
+    def _sweep(self, table: Table, step: Sweep) -> str | None:
+        config = self.session.config
+        with self.locked():
+            # The pass that finishes it reads the target as the batch left it, whatever was written since.
+            if _unfinished(self.session):
+                return "a batch is not finished yet: run a pass first"
+            gone = sweep(table.log, step, config.maintenance.retention_h * _HOUR_S, time.time(), self.session.probe)
+        return None if gone == len(step.files) else f"{len(step.files) - gone} files are needed again, or gone"
+
+
+@contextmanager
+def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[Session]:
+    tables = tables_of(config, store)
+    target = read_snapshot(tables.target.log)
+    index = open_index(config, target) if target.takes_vectors else None
+    try:
+        with (
+            scratch_folder(config.warehouse, "maintain") as spill,
+            closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
+            ThreadPoolExecutor(max_workers=1) as pool,
+        ):
+            # The hashes of keys are made with the salt of the session's index.
+            yield Session(config, con, pool, tables, _app_id(tables.deliveries), probe, index)
+    finally:
+        if index is not None:
+            index.close()
+
+
+def _app_id(table: Table) -> str:
+    return read_snapshot(table.log).metadata.properties.get(APP_ID, "")
+
+
+def _keep_from(table: Table, app_id: str) -> int:
+    """The version that must stay readable with all later ones: the one before the last batch's commit."""
+    newest = 0
+    for version, actions in table.log.backwards():
+        newest = max(newest, version)
+        txns = [action["txn"] for action in actions if isinstance(action.get("txn"), dict)]
+        if any(isinstance(txn, dict) and txn.get("appId") == app_id for txn in txns):
+            return max(0, version - 1)
+    return newest
+
+
+def _unfinished(session: Session) -> bool:
+    """Whether a batch is staged and lacks the done mark."""
+    staged, done = (
+        read_snapshot(table.log).txns.get(session.app_id, 0)
+        for table in (session.tables.stage, session.tables.deliveries)
+    )
+    return staged > done
+
+
+def _some(step: Step | None) -> list[Step]:
+    return [] if step is None else [step]
+
+
+def _count(count: int, word: str) -> str:
+    many = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{count:,} {word if count == 1 else many}"

@@ -1,0 +1,105 @@
+"""Deliveries that are done, as the ledger has them: what a batch of the past was made of, to make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local.session import Session
+from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State
+from ordertrail.rules.tables import DELIVERIES
+
+_COLUMNS = (
+    "delivery_id", "vendor", "path", "file_name", "size_bytes", "epoch_us(modified_at)", "sha256", "file_key",
+    "contract_hash", "state", "reason", "archived_to", "absent", "rows_parsed", "rows_rejected", "first_error",
+    "epoch_us(discovered_at)", "batch", "epoch_us(staged_at)", "rows_inserted", "rows_updated", "rows_unchanged",
+    "rows_stale", "rows_superseded", "rows_duplicate",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A delivery that is done.
+
+    Attributes:
+        manifest: What was decided about it, as far as the ledger keeps it: of the file's `stat` size and time.
+        batch: Its number.
+        clock: Of the batch.
+        archived_to: Below the archive folder; None when the file vanished before.
+        counts: Its rows by outcome.
+    """
+
+    manifest: Manifest
+    batch: int
+    clock: datetime
+    archived_to: str | None
+    counts: RowCounts
+
+    @property
+    def accepted(self) -> int:
+        """Its rows that are in the history."""
+        return self.counts.parsed - self.counts.rejected if self.manifest.state is State.LOADED else 0
+
+
+def read_past(session: Session, deliveries: Snapshot) -> list[Past]:
+    """The deliveries that were loaded or quarantined, in the order of their batches.
+
+    Args:
+        session: DuckDB.
+        deliveries: The table.
+    """
+    rows = session.run(
+        f"SELECT {', '.join(_COLUMNS)} FROM {scan_sql(session.con, deliveries, DELIVERIES)} "
+        f"WHERE state IN ('{State.LOADED}', '{State.QUARANTINED}') ORDER BY batch, delivery_id"
+    )
+    return [_past(row) for row in rows]
+
+
+def batches_of(past: Sequence[Past]) -> list[tuple[Batch, list[Past]]]:
+    """The deliveries batch by batch, each batch with their manifests."""
+    found = []
+    for number, members in groupby(past, key=lambda one: one.batch):
+        these = list(members)
+        found.append((Batch(number, "rebuild", these[0].clock, tuple(one.manifest for one in these)), these))
+    return found
+
+
+def _past(row: tuple[object, ...]) -> Past:
+    texts = [None if value is None else str(value) for value in row]
+    numbers = dict(zip(_COLUMNS, row, strict=True))
+
+    def number(name: str) -> int:
+        return int(str(numbers[name] or 0))
+
+    delivery_id, vendor, path, file_name = (text or "" for text in texts[:4])
+    manifest = Manifest(
+        delivery_id=delivery_id,
+        vendor=vendor,
+        path=path,
+        file_name=file_name,
+        identity=FileIdentity(0, 0, number("size_bytes"), number("epoch_us(modified_at)") * 1000, 0),
+        sha256=texts[6] or "",
+        file_key=number("file_key"),
+        contract_hash=texts[8] or "",
+        state=State(texts[9] or ""),
+        reason=texts[10],
+        archive_path=texts[11] or "",
+        absent=tuple(json.loads(texts[12] or "[]")),
+        rows_parsed=number("rows_parsed"),
+        rows_rejected=number("rows_rejected"),
+        rows_duplicate=0,
+        first_error=texts[15],
+        discovered_at=_time(number("epoch_us(discovered_at)")),
+    )
+    outcomes = {name[5:]: number(name) for name in _COLUMNS if name.startswith("rows_")}
+    clock = _time(number("epoch_us(staged_at)"))
+    return Past(manifest, number("batch"), clock, texts[11], RowCounts(**outcomes))
+
+
+def _time(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)

@@ -1,0 +1,196 @@
+"""`ordertrail rebuild`: the target anew from the history, the cure for a target that is damaged or was written to.
+
+Needs the history and the deliveries, and nothing of the target but its log. A history that is damaged or lost is
+written anew from the archived files first, when asked for (`from_archive`). A batch that is staged and not recorded is
+left out; the next pass loads it from the stage, as after any crash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.choice import placed
+from ordertrail.engines.local.session import Session, others_on, tables_of
+from ordertrail.engines.local.whole import cured
+from ordertrail.errors import OrdertrailError, TableError
+from ordertrail.keep.from_archive import HistoryReport, history_from_archive
+from ordertrail.keep.refold import Differences, Rebuild
+from ordertrail.keep.stage_again import stage_again
+from ordertrail.lock import pipeline_lock
+from ordertrail.markers import require_tables
+from ordertrail.model import Probe, no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.scratch import SPILL
+
+__all__ = ["Differences", "HistoryReport", "RebuildReport", "rebuild"]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild did, or would do.
+
+    Attributes:
+        pipeline: Its name.
+        dry_run: Nothing was written.
+        batch: The last batch with the done mark: its rows, and those of all before it, were folded; 0 for none.
+        history_rows: Accepted rows that were folded.
+        rows: Rows of the rebuilt target.
+        files: Its data files; 0 in a dry run.
+        version: The target's version that holds them; None in a dry run.
+        created: There was no target: the table was made.
+        differences: Of a dry run: how the target differs now; None when it cannot be read, or there is none.
+        notes: What else a person may want to know, one line each.
+        warnings: What a person must look at, one line each.
+        seconds: How long it took.
+        history: What was made of the archive; None where only the target was rebuilt.
+    """
+
+    pipeline: str
+    dry_run: bool
+    batch: int
+    history_rows: int
+    rows: int
+    files: int
+    version: int | None
+    created: bool
+    differences: Differences | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    history: HistoryReport | None = None
+
+
+def rebuild(
+    config: Config,
+    *,
+    dry_run: bool = False,
+    from_archive: bool = False,
+    progress: Callable[[str], None] = no_probe,
+    probe: Probe = no_probe,
+) -> RebuildReport:
+    """Write the target of a pipeline anew as the fold of its history, in one commit.
+
+    Contract columns, `_rescued` and audit columns come out as undisturbed batches would have left them. Rows that
+    others wrote to the target are gone. Idempotent; killed at any instant, the target is the old one or the new one.
+
+    Args:
+        config: Of the pipeline.
+        dry_run: Only say how many rows would differ.
+        from_archive: First write history and rejects anew from the archived files, in one commit each.
+        progress: Called with what is under way.
+        probe: Called after every effect with its name; for fault tests.
+
+    Raises:
+        PassRunningError: A pass is running; nothing was done.
+        TableError: The history or the deliveries are damaged, or the target's log is, or the table is not ours. The
+            hint says what to do; the target was not touched.
+        StorageError: The disk is full or fails; the target was not touched.
+        CommitConflictError: Another writer was faster again and again; nothing was written.
+    """
+    began = time.perf_counter()
+    config = placed(config)
+    require_tables(config)
+    with pipeline_lock(config):
+        con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
+        try:
+            with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot rebuild the target"):
+                session = Session(config, con, pool, tables_of(config), "", probe)
+                history = None
+                if from_archive:
+                    history = history_from_archive(session, dry_run=dry_run, progress=progress)
+                    if dry_run:
+                        return _planned(session, history, began)
+                report = _rebuild(session, dry_run, progress, began)
+                return report if history is None else _together(report, history)
+        finally:
+            con.close()
+
+
+def _planned(session: Session, history: HistoryReport, began: float) -> RebuildReport:
+    """What a rebuild of the history would do; of the target nothing is said, for its history is not there yet."""
+    return RebuildReport(
+        pipeline=session.config.name,
+        dry_run=True,
+        batch=session.tables.deliveries.snapshot().txns.get(session.app_id, 0),
+        history_rows=history.history_rows,
+        rows=0,
+        files=0,
+        version=None,
+        created=False,
+        differences=None,
+        notes=history.notes,
+        warnings=history.warnings,
+        seconds=round(time.perf_counter() - began, 4),
+        history=history,
+    )
+
+
+def _together(report: RebuildReport, history: HistoryReport) -> RebuildReport:
+    notes, warnings = (*history.notes, *report.notes), (*history.warnings, *report.warnings)
+    return replace(report, notes=notes, warnings=warnings, history=history)
+
+
+def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], began: float) -> RebuildReport:
+    progress("reading the history")
+    work = Rebuild(session)
+    before = work.target()
+    if not dry_run:
+        before = work.bring_up_to_date()
+    progress("folding the history")
+    rows = work.fold()
+    notes, warnings = _notes(work, before), []
+    if not dry_run and (made := stage_again(session, work.done)) is not None:
+        notes.append(made)
+    differences, files, version = None, 0, None
+    if dry_run:
+        progress("comparing")
+        try:
+            differences = None if before is None else _compared(work, before)
+        except OrdertrailError as error:
+            warnings.append(f"the target cannot be read: {error.message}")
+    else:
+        progress("writing the target")
+        unread = [] if before is None else work.carry(before)
+        warnings += [f"{path} could not be read: columns of others are NULL for its rows" for path in unread]
+        written = work.write(rows)
+        session.probe("rebuild.files")
+        base = before or work.target()
+        if base is None:
+            raise TableError(f"the table {session.tables.target.root} vanished meanwhile", hint="run rebuild again")
+        files, version = len(written), work.commit(base, written, rows)
+    return RebuildReport(
+        pipeline=session.config.name,
+        dry_run=dry_run,
+        batch=work.done,
+        history_rows=work.history_rows,
+        rows=rows,
+        files=files,
+        version=version,
+        created=before is None and not dry_run,
+        differences=differences,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        seconds=round(time.perf_counter() - began, 4),
+    )
+
+
+def _compared(work: Rebuild, target: Snapshot) -> Differences:
+    with duckdb_errors("it cannot be compared"):
+        return work.differences(target)
+
+
+def _notes(work: Rebuild, target: Snapshot | None) -> list[str]:
+    notes = []
+    if target is None:
+        notes.append("there is no target table; a rebuild makes it")
+    elif others := others_on(target, work.contract):
+        notes.append(f"columns of others are carried along: {', '.join(column.name for column in others)}")
+    if work.staged > work.done:
+        notes.append(f"batch {work.staged} is staged and not finished; the next pass loads it")
+    return notes

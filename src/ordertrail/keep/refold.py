@@ -1,0 +1,422 @@
+"""Rebuild: the target anew as the fold of the history, in one commit, as if the batches had just built it.
+
+The fold is replayed batch by batch for every key, from the accepted rows alone. The word that a batch left on a row in
+the history is not read: a damaged target may have misled it. A batch changed a key when the content of the fold
+through it differs from the content of the fold before it. Such changes are exactly the rows that undisturbed batches
+call `inserted` and `updated`: their number is the revision, the first one's clock the time of insertion, and the last
+one's row gives the other audit columns. Rows that say again what the target has, older rows, ties that only the
+history settles and columns that some vendor never sends all follow from that one rule.
+
+After a change of the contract the replay is by today's contract: the contract's columns are what it says, and the
+audit columns are those that the batches would have given under it, which is the best that can be said.
+
+Only narrow rows (key, order, content hash, position) are ordered; the wide ones are read once more, and written as
+they come. DuckDB spills, so memory is bounded by `memory_limit_mb`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ordertrail.delta.actions import WITH_VECTORS, AddFile, Txn
+from ordertrail.delta.log import storage_error
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.local.fold import ABSENT, place_deliveries
+from ordertrail.engines.local.others import carry_by_key
+from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
+from ordertrail.engines.local.session import Session, app_id_of, others_on
+from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
+from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
+from ordertrail.model import Contract, Outcome
+from ordertrail.parse.kernel import PARQUET
+from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.outcomes import ORDER
+from ordertrail.rules.placing import contract_key_sql, order_sql
+from ordertrail.rules.schema import CONTRACT
+from ordertrail.rules.tables import APP_ID, DELIVERIES, TableColumn, history_columns, target_columns
+
+OPERATION = "REBUILD"
+"""Name of the commit in the target's log."""
+
+FILE_SIZE_BYTES = 512 << 20
+"""About the size of the new data files."""
+
+ATTEMPTS = 5
+"""How often the commit is tried again when another writer takes the target's next version."""
+
+_SCRATCH = "_rebuild"  # Readers and VACUUM leave names with an underscore alone.
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How the target differs from what a rebuild would write, in rows.
+
+    Attributes:
+        missing: Keys that the target lacks.
+        extra: Rows of keys that the history does not know, and further rows of a key that it does.
+        different: Keys with another value in a column of the contract or in `_rescued`.
+        audit: Keys that differ in an audit column only.
+    """
+
+    missing: int
+    extra: int
+    different: int
+    audit: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.missing + self.extra + self.different + self.audit
+
+
+class Rebuild:
+    """One rebuild. Nothing is written before `write`, and no reader sees anything before `commit`.
+
+    Args:
+        session: Its `app_id` is set here.
+
+    Raises:
+        TableError: History or deliveries are missing, damaged, or do not agree with each other: a target folded from
+            them would lack rows.
+        ConfigError: The contract was changed in a way that the tables cannot follow.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        tables = session.tables
+        self._deliveries = sound(tables.deliveries, "deliveries")
+        session.app_id = app_id_of(self._deliveries)
+        self.done = self._deliveries.txns.get(session.app_id, 0)
+        self._history = sound(tables.history, "history")
+        self._agreeing = [tables.history, tables.deliveries]
+        if CONTRACT not in self._history.metadata.properties:
+            self._agreeing.append(tables.stage)  # which then says what contract the tables hold
+        require_agreement(session, self._agreeing)
+        self._absent: tuple[str, ...] = ()
+        self._others: tuple[TableColumn, ...] = ()
+        if app_id_of(self._history) != session.app_id:
+            raise ForeignChangeError(
+                f"{tables.history.root.name} and {tables.deliveries.root.name} belong to different pipelines",
+                hint="restore them from one backup; the target was not touched",
+            )
+        behind = self._history.txns.get(session.app_id, 0)
+        if behind < self.done:
+            raise self._incomplete(f"{tables.history.root.name} stands at batch {behind}, not {self.done}")
+        self._check_history()
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that is folded by."""
+        return self._session.config.contract
+
+    @property
+    def staged(self) -> int:
+        """Number of the newest batch in the stage; 0 when there is no stage."""
+        stage = self._session.tables.stage
+        return stage.snapshot().txns.get(self._session.app_id, 0) if stage.log.exists() else 0
+
+    @property
+    def history_rows(self) -> int:
+        """Accepted rows that are folded."""
+        return self._number(f"SELECT count(*) FROM {self._past()} WHERE {self._folded()}")
+
+    def target(self) -> Snapshot | None:
+        """The target as its log has it, None when there is none. Its data files may be damaged or gone.
+
+        Raises:
+            TableError: The log is damaged, or the table is not ours, or has a feature that we do not write to.
+        """
+        table = self._session.tables.target
+        if not table.log.exists():
+            return None
+        aside = f"move the folder {table.root} away, then run ordertrail rebuild: it makes the table anew"
+        try:
+            snapshot = table.snapshot()
+            snapshot.require_writable()
+            if app_id_of(snapshot) != self._session.app_id:
+                raise ForeignChangeError(f"the table {table.root} belongs to another pipeline")
+        except TableError as error:
+            raise type(error)(error.message, hint=aside) from error
+        # Not in the same breath: what others have in it would be lost with the folder.
+        require_agreement(self._session, [table])
+        return snapshot
+
+    def bring_up_to_date(self) -> Snapshot | None:
+        """See `local.schema.bring_up_to_date`; the target as it then is."""
+        bring_up_to_date(self._session, [*self._agreeing, self._session.tables.target])
+        return self.target()
+
+    # -- the fold -------------------------------------------------------------------------------------------
+
+    def fold(self) -> int:
+        """Make `bearers`: for every key the places in the history of the rows that its target row is made of.
+
+        Returns:
+            The number of keys, which are the rows that the target will have.
+        """
+        session = self._session
+        deliveries = scan_sql(session.con, self._deliveries, DELIVERIES)
+        names = session.config.contract.names
+        lacking = session.run(f"SELECT DISTINCT unnest({ABSENT}) FROM {deliveries} WHERE state = 'loaded' ORDER BY 1")
+        self._absent = tuple(str(name) for (name,) in lacking if name in names)
+        place_deliveries(session, None, None)
+        clocks = f"SELECT batch, max(staged_at) AS clock FROM {deliveries} GROUP BY batch"
+        session.run(f"CREATE OR REPLACE TEMP TABLE clocks AS {clocks}")
+        session.run(f"CREATE OR REPLACE TEMP TABLE bearers AS {self._bearers_sql()}")
+        session.probe("rebuild.folded")
+        return self._number("SELECT count(*) FROM bearers")
+
+    def _bearers_sql(self) -> str:
+        """SQL of `bearers`: `pos` of the row that made the key's last change, `revision`, and `first` batch.
+
+        Where deliveries lack columns also `m`, the place of the newest row, and `m_<i>`, that of the newest row whose
+        delivery carries the column. `s` and `s_<i>` are the content of a key through a row, as hashes.
+        """
+        places = range(len(self._absent))
+        through = "OVER (PARTITION BY k ORDER BY bn, ord ROWS UNBOUNDED PRECEDING)"
+        states = {"s": f"arg_max(ch, ord) {through}"}
+        bearers = {"m": f"arg_max(pos, ord) {through}"} if self._absent else {}
+        for i in places:
+            carried = f"FILTER (WHERE NOT lacks_{i}) {through}"
+            # As long as nobody has sent the column its content is that of NULL, the hash of which is 0.
+            states[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
+            bearers[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
+        made = "".join(f", {sql} AS {name}" for name, sql in (states | bearers).items())
+        differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY bn)" for s in states)
+        last = "".join(f", arg_max({name}, bn) AS {name}" for name in bearers)
+        return (
+            f"WITH accepted AS ({self._accepted_sql()}), "
+            f"ranked AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {', '.join(ORDER)}) AS ord "
+            "FROM accepted), "
+            "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
+            f"ends_batch{made} FROM ranked), "
+            f"changes AS (SELECT *, {differs} AS changed FROM through WHERE ends_batch) "
+            f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first{last} "
+            "FROM changes WHERE changed GROUP BY k"
+        )
+
+    def _accepted_sql(self) -> str:
+        """SQL of the accepted rows, narrow: key, order, batch, place in the history, hashes of the content."""
+        contract = self._session.config.contract
+        whole = {name: name_sql(name) for name in (*contract.names, "_rescued") if name not in self._absent}
+        hashes = "".join(f", {row_hash_sql({n: name_sql(n)})} AS h_{i}" for i, n in enumerate(self._absent))
+        lacks = "".join(f", list_contains(p.absent, {quoted(n)}) AS lacks_{i}" for i, n in enumerate(self._absent))
+        return (
+            f"SELECT r.*, p.fk, p.tb{lacks} FROM (SELECT {contract_key_sql(contract)} AS k, {order_sql(contract)}, "
+            f"_batch AS bn, _pos AS pos, {row_hash_sql(whole)} AS ch{hashes} FROM {self._past()} WHERE {self._folded()}"
+            ") r JOIN placed p USING (delivery_id)"
+        )
+
+    def _rows_sql(self) -> str:
+        """SQL of the target's rows, in the order of its columns; after `fold`."""
+        contract = self._session.config.contract
+        past = self._past()
+        content = "h"
+        joins = "JOIN clocks c ON c.batch = b.first"
+        if self._absent:
+            content = "m"
+            joins += f" JOIN {past} m ON m._pos = b.m"
+        carriers = dict.fromkeys((*contract.names, "_rescued"), content)
+        for i, name in enumerate(self._absent):
+            carriers[name] = f"m_{i}"
+            joins += f" LEFT JOIN {past} m_{i} ON m_{i}._pos = b.m_{i}"
+        audit = {"_inserted_at": "c.clock", "_updated_at": "h._loaded_at", "_revision": "b.revision"}
+        cells = []
+        for column in target_columns(contract):
+            source = carriers.get(column.name, "h")
+            cells.append(f"{audit.get(column.name, f'{source}.{name_sql(column.name)}')} AS {name_sql(column.name)}")
+        if self._others:
+            cells += [f"o.{name_sql(column.name)}" for column in self._others]
+            past = f"(SELECT *, {contract_key_sql(contract)} AS _k FROM {past})"
+            joins += " LEFT JOIN carried_keys o ON o._k = h._k"
+        return f"SELECT {', '.join(cells)} FROM {past} h JOIN bearers b ON h._pos = b.pos {joins}"
+
+    def carry(self, target: Snapshot) -> list[str]:
+        """Keep what others have in columns of their own for `write`; before the commit nobody else may write there.
+
+        Args:
+            target: As it is.
+
+        Returns:
+            The data files that could not be read; what others have in their rows is lost.
+        """
+        self._others = others_on(target, self._session.config.contract)
+        return carry_by_key(self._session, target, self._others) if self._others else []
+
+    # -- what it would change, and doing it -----------------------------------------------------------------
+
+    def differences(self, target: Snapshot) -> Differences:
+        """Compare the target with what `write` would write; after `fold`.
+
+        Raises:
+            TableError: The target's data files cannot be read.
+            StorageError: Likewise.
+        """
+        contract = self._session.config.contract
+        columns = target_columns(contract)
+        content = {name: name_sql(name) for name in (*contract.names, "_rescued")}
+        audit = {column.name: name_sql(column.name) for column in columns if column.name not in content}
+        shown = (
+            f"coalesce({contract_key_sql(contract)}, '') AS k, {row_hash_sql(content)} AS c, {row_hash_sql(audit)} AS a"
+        )
+        there = f"SELECT {shown}, 1 AS old, 0 AS new FROM {scan_sql(self._session.con, target, columns)}"
+        wanted = f"SELECT {shown}, 0 AS old, 1 AS new FROM ({self._rows_sql()})"
+        found = self._session.run(
+            "SELECT count(*) FILTER (WHERE old = 0), sum(greatest(old - new, 0)), "
+            "count(*) FILTER (WHERE old > 0 AND new > 0 AND c), "
+            "count(*) FILTER (WHERE old > 0 AND new > 0 AND a AND NOT c) "
+            "FROM (SELECT sum(old) AS old, sum(new) AS new, min(c) <> max(c) AS c, min(a) <> max(a) AS a "
+            f"FROM ({there} UNION ALL {wanted}) GROUP BY k)"
+        )[0]
+        return Differences(*(int(str(number or 0)) for number in found))
+
+    def write(self, rows: int) -> list[AddFile]:
+        """Write the target's rows as new data files; after `fold`. Makes the table when there is none.
+
+        Args:
+            rows: As `fold` gave them; another number of rows written is an error.
+
+        Raises:
+            TableError: The rows written are not as many as the keys.
+            StorageError: The disk is full or fails. What was written is gone again.
+        """
+        session, table = self._session, self._session.tables.target
+        self._create()
+        scratch = table.root / _SCRATCH
+        options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+            written = session.run(f"COPY ({self._rows_sql()}) TO {quoted(str(scratch))} ({options})") if rows else []
+            counts = {Path(str(name)): int(str(count)) for name, count, *_ in written}
+            if sum(counts.values()) != rows:
+                raise TableError(
+                    f"{sum(counts.values())} rows written for {rows} keys; nothing was committed",
+                    hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
+                )
+            return [self._moved(path, count) for path, count in counts.items() if count]
+        except OSError as error:
+            raise storage_error(error, table.root) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _create(self) -> None:
+        config, table = self._session.config, self._session.tables.target
+        properties = {APP_ID: self._session.app_id, "ordertrail.pipeline": config.name}
+        if config.deletion_vectors:
+            table.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+        else:
+            table.create(properties)
+        self._session.probe("rebuild.table")
+
+    def _moved(self, path: Path, rows: int) -> AddFile:
+        table = self._session.tables.target
+        place = table.new_path(f"b{self.done:06d}")
+        path.rename(place)
+        return table.added(place, rows)
+
+    def commit(self, base: Snapshot, files: Sequence[AddFile], rows: int) -> int:
+        """Put the new files in the place of all others, in one commit.
+
+        The commit carries the `txn` of the last batch with the done mark, also where the target had that of a batch
+        which is not recorded yet: the next pass then loads that batch again, from the stage.
+
+        Args:
+            base: The target as it was before anything was folded.
+            files: From `write`.
+            rows: Their rows, for the log.
+
+        Returns:
+            The target's new version.
+
+        Raises:
+            CommitConflictError: A pass on another machine has been here meanwhile; nothing was written.
+        """
+        session, table = self._session, self._session.tables.target
+        txn = Txn(session.app_id, self.done, time.time_ns() // 1_000_000)
+        for _ in range(ATTEMPTS):
+            change = Change(txn, OPERATION, files, list(base.files.values()), {"rows": rows}, anew=True)
+            try:
+                version = table.commit(base, change)
+            except CommitConflictError:
+                standing, base = base.txns, table.snapshot()
+                if base.txns != standing or self._recorded_meanwhile():
+                    break
+                if others_on(base, session.config.contract):
+                    break  # what they have there now is not what was carried
+                continue  # what somebody else wrote is not in the history: it goes like any such write before it
+            session.probe("rebuild.committed")
+            table.checkpoint_if_due(version)
+            return version
+        for file in files:
+            base.path_of(file).unlink(missing_ok=True)
+        raise CommitConflictError(
+            f"{table.root.name} was written by somebody else meanwhile", hint="nothing was changed; run rebuild again"
+        )
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _check_history(self) -> None:
+        """The history has as many rows of every delivery as the deliveries say, and no others."""
+        outcomes = [outcome for outcome in Outcome if outcome is not Outcome.REJECTED]
+        accepted = " + ".join(f"coalesce(rows_{outcome}, 0)" for outcome in outcomes)
+        deliveries = scan_sql(self._session.con, self._deliveries, DELIVERIES)
+        wrong = self._session.run(
+            "SELECT coalesce(id, 'unknown'), coalesce(h.n, 0), coalesce(d.n, 0) FROM "
+            f"(SELECT _delivery_id AS id, count(*) AS n FROM {self._past()} WHERE {self._folded()} GROUP BY ALL) h "
+            f"FULL JOIN (SELECT delivery_id AS id, {accepted} AS n FROM {deliveries} WHERE state = 'loaded') d "
+            "USING (id) WHERE coalesce(h.n, 0) <> coalesce(d.n, 0) ORDER BY 1 LIMIT 1"
+        )
+        for delivery_id, found, expected in wrong:
+            history, ledger = self._history.root.name, self._deliveries.root.name
+            raise self._incomplete(
+                f"{history} has {found} rows of delivery {delivery_id}, but {ledger} says that {expected} were accepted"
+            )
+
+    def _incomplete(self, message: str) -> TableError:
+        return TableError(
+            message,
+            hint=f"restore that table from a backup, or run {FROM_ARCHIVE}; the target was not touched, for it may be "
+            "right",
+        )
+
+    def _recorded_meanwhile(self) -> bool:
+        return self._session.tables.deliveries.snapshot().version != self._deliveries.version
+
+    def _past(self) -> str:
+        return scan_sql(self._session.con, self._history, history_columns(self._session.config.contract))
+
+    def _folded(self) -> str:
+        """SQL that is true of the rows of batches with the done mark; a batch without it is loaded again."""
+        return f"coalesce(_batch, 0) <= {self.done}"
+
+    def _number(self, sql: str) -> int:
+        return int(str(self._session.run(sql)[0][0]))
+
+
+def sound(table: Table, role: str) -> Snapshot:
+    """A table that a rebuild reads, with all its data files there.
+
+    Args:
+        table: Which one.
+        role: Of the table.
+
+    Raises:
+        TableError: It is missing, or damaged.
+    """
+    if not table.log.exists():
+        raise TableError(f"there is no Delta table in {table.root}", hint=cure(role))
+    with log_errors(role, table.root):
+        snapshot = table.snapshot()
+    for file in snapshot.files.values():
+        path = snapshot.path_of(file)
+        if not path.is_file() or path.stat().st_size != file.size_bytes:
+            raise TableError(
+                f"{table.root.name} lacks its data file {path.name}, or it is damaged",
+                hint=f"{cure_of_files(role)}; the target was not touched",
+            )
+    return snapshot

@@ -1,0 +1,210 @@
+"""The batches of the past once more, in a folder that is thrown away: what undisturbed passes would have recorded.
+
+The rows come out of the archived files through the row kernel, or, where a file is gone, out of a history that still
+has them. Everything else is the code of a pass, on tables of its own: stage, load, record. So outcomes, revisions and
+times come out as they would have been, whatever was done to the pipeline's own tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.parquet as pq
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import WITH_VECTORS, AddFile
+from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.batch_rows import header_rows, reject_headers, reject_rows_sql
+from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.embedded.record import record_batch
+from ordertrail.engines.embedded.stage import ROWS_TAG, staged_columns
+from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.session import Session, tables_of
+from ordertrail.keep.past import Past
+from ordertrail.model import Batch, Limits, RowCounts, State, no_probe
+from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.cells import name_sql, quoted
+from ordertrail.rules.planning import Candidate, delivery_number
+from ordertrail.rules.tables import APP_ID
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """An archived file that is parsed once more.
+
+    Attributes:
+        candidate: What the row kernel wants to know of it.
+        open_file: Opens it at its first byte; raises FileChangedError when it is gone.
+        unchanged: Whether it still is the file whose SHA-256 was found right.
+    """
+
+    candidate: Candidate
+    open_file: Callable[[], BinaryIO]
+    unchanged: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Replay:
+    """The tables that the batches are loaded into once more.
+
+    Attributes:
+        session: On them.
+        counts: Rows by outcome, by delivery id, of the batches so far.
+        rejected: Deliveries whose rejects were made again.
+        problems: By delivery id, why its rows did not come out as the ledger has them.
+    """
+
+    session: Session
+    counts: dict[str, RowCounts] = field(default_factory=dict)
+    rejected: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def batch(self, batch: Batch, past: Sequence[Past], files: Mapping[str, ReadAgain]) -> None:
+        """Load one batch, the next one by its number; nothing is loaded where it does not come out as it was.
+
+        Args:
+            batch: With the manifests of its deliveries.
+            past: Its deliveries, in the same order.
+            files: By delivery id, those whose archived file is read. Of the others the rows lie in `kept_rows`.
+        """
+        session, table = self.session, self.session.tables.stage
+        base = table.snapshot()
+        # What was loaded then is loaded whatever `max_reject_share` is now, and what was quarantined is not.
+        loaded = self._parsed(batch, _of(past, files, State.LOADED), 1.0)
+        quarantined = self._parsed(batch, _of(past, files, State.QUARANTINED), 0.0)
+        for path, _ in quarantined.rows:
+            path.unlink()
+        parsed = {file.candidate.delivery_id: file for file in (*loaded.files, *quarantined.files)}
+        self._judge([one for one in past if one.manifest.delivery_id in files], parsed)
+        if self.problems:
+            return
+        kept = self._kept(batch, [one for one in past if one.accepted and one.manifest.delivery_id not in files])
+        # Rows of two kinds of files cannot become files of the target as they are.
+        add = [table.added(path, rows, {} if kept else {ROWS_TAG: str(rows)}) for path, rows in loaded.rows]
+        add += kept
+        if rejects := [*loaded.rejects, *quarantined.rejects]:
+            add.append(self._rejects(batch, rejects))
+        add.append(self._headers(batch, parsed))
+        table.commit(base, Change(session.txn(batch), "STAGE", add, list(base.files.values()), anew=True))
+        load = Load(session, batch)
+        counts = load.run()
+        record_batch(session, load, counts)
+        self.counts.update(counts)
+        self.rejected |= files.keys()
+
+    def _parsed(self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float) -> ParsedBatch:
+        session, table = self.session, self.session.tables.stage
+        by_number = {file.candidate.number: file for file in files}
+        job = ParseJob(
+            session.database,
+            session.config.contract,
+            limits=Limits(max_reject_share, max_file_ahead_d=float("inf")),
+            open_file=lambda candidate: by_number[candidate.number].open_file(),
+            unchanged=lambda candidate: by_number[candidate.number].unchanged(),
+            extra=staged_columns(batch),
+            new_path=lambda kind: table.new_path(f"b{batch.number:06d}-{kind}"),
+            pool=session.pool,
+        )
+        return job.run([file.candidate for file in files])
+
+    def _judge(self, past: Sequence[Past], parsed: Mapping[str, ParsedFile]) -> None:
+        """Whether the files gave what the ledger says they gave."""
+        for one in past:
+            manifest, file = one.manifest, parsed.get(one.manifest.delivery_id)
+            if file is None:
+                self.problems[manifest.delivery_id] = "its archived file changed while it was read"
+            elif manifest.state is State.LOADED and (file.state, file.parsed, file.rejected) != (
+                State.LOADED, manifest.rows_parsed, manifest.rows_rejected,
+            ):  # fmt: skip
+                reason = f" ({file.reason})" if file.reason else ""
+                self.problems[manifest.delivery_id] = (
+                    f"by today's contract it is {file.state}{reason}: {file.parsed} rows, {file.rejected} rejected; by "
+                    f"the ledger {manifest.rows_parsed} rows, {manifest.rows_rejected} rejected"
+                )
+
+    def _kept(self, batch: Batch, past: Sequence[Past]) -> list[AddFile]:
+        """A stage file with the rows of these deliveries that the history still has."""
+        if not past:
+            return []
+        session, table = self.session, self.session.tables.stage
+        names = ", ".join(name_sql(name) for name in (*session.config.contract.names, "_rescued", "_row_hash"))
+        numbers = " ".join(
+            f"WHEN {quoted(one.manifest.delivery_id)} THEN {delivery_number(one.manifest.delivery_id)}" for one in past
+        )
+        ids = ", ".join(quoted(one.manifest.delivery_id) for one in past)
+        path = table.new_path(f"b{batch.number:06d}-kept")
+        rows = session.copy(
+            f"SELECT 'row' AS _kind, _vendor, _delivery_id, _file_name, _file_row, {names}, "
+            f"CAST(CASE _delivery_id {numbers} END AS INTEGER) AS _delivery_no FROM kept_rows "
+            f"WHERE _delivery_id IN ({ids})",
+            path,
+        )
+        return [table.added(path, rows)]
+
+    def _rejects(self, batch: Batch, parts: Sequence[Path]) -> AddFile:
+        session, table = self.session, self.session.tables.stage
+        path = table.new_path(f"b{batch.number:06d}-rejects-all")
+        session.con.register("reject_headers", reject_headers(batch))
+        rows = session.copy(reject_rows_sql(parts), path)
+        session.con.unregister("reject_headers")
+        for part in parts:
+            part.unlink()
+        return table.added(path, rows)
+
+    def _headers(self, batch: Batch, parsed: Mapping[str, ParsedFile]) -> AddFile:
+        table = self.session.tables.stage
+        path = table.new_path(f"b{batch.number:06d}-deliveries")
+        rows = header_rows(batch, [parsed.get(manifest.delivery_id) for manifest in batch.manifests])
+        pq.write_table(rows, path)
+        return table.added(path, rows.num_rows)
+
+    def rows_sql(self, table: Table) -> str:
+        """SQL of the rows of a table of the session, in the order of its columns."""
+        names = ", ".join(name_sql(column.name) for column in table.columns)
+        return f"SELECT {names} FROM {scan_sql(self.session.con, table.snapshot(), table.columns)}"
+
+
+def _of(past: Sequence[Past], files: Mapping[str, ReadAgain], state: State) -> list[ReadAgain]:
+    wanted = (one.manifest.delivery_id for one in past if one.manifest.state is state)
+    return [files[delivery_id] for delivery_id in wanted if delivery_id in files]
+
+
+class _LooseStore:
+    """Log entries of tables that are thrown away: nothing is made durable."""
+
+    def put_if_absent(self, path: Path, data: bytes) -> None:
+        with path.open("xb") as file:
+            file.write(data)
+
+
+@contextmanager
+def open_replay(config: Config, app_id: str, scratch: Path) -> Iterator[Replay]:
+    """Empty tables to load the batches of the past into.
+
+    Args:
+        config: Of the pipeline. Nothing is written below its folders but in `scratch`.
+        app_id: Of the pipeline.
+        scratch: An empty folder on the warehouse's disk; the caller throws it away.
+    """
+    own = config.embedded_in(scratch / "warehouse")
+    tables = tables_of(own, _LooseStore())
+    properties = {APP_ID: app_id}
+    if config.deletion_vectors:
+        tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+    for table in tables.all:
+        table.create(properties)
+    con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
+    index = open_index(own, tables.target.snapshot()) if config.deletion_vectors else None
+    try:
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
+            yield Replay(Session(own, con, pool, tables, app_id, no_probe, index))
+    finally:
+        if index is not None:
+            index.close()
+        con.close()

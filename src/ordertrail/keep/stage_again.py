@@ -1,0 +1,55 @@
+"""A stage that was lost, made again without rows: once its batch has the done mark, no step needs them."""
+
+from __future__ import annotations
+
+import time
+
+from ordertrail.delta.actions import Txn
+from ordertrail.delta.table import Change
+from ordertrail.engines.local.session import Session, archive_id
+from ordertrail.engines.local.whole import cure, log_errors
+from ordertrail.errors import TableError
+from ordertrail.rules.tables import APP_ID
+
+OPERATION = "REBUILD"
+
+
+def stage_again(session: Session, done: int, *, records_follow: bool = False) -> str | None:
+    """Make the stage stand at the done mark, where it is gone or behind; idempotent.
+
+    Files of that batch which were not archived yet are found in the source by the next pass: they are duplicates.
+
+    Args:
+        session: Its application id is known.
+        done: The last batch with the done mark.
+        records_follow: History and rejects are written anew afterwards, up to the done mark.
+
+    Returns:
+        What was done, None when the stage is there.
+
+    Raises:
+        TableError: It is damaged; or it is lost, and history or rejects have a batch that only it could finish.
+    """
+    tables = session.tables
+    stage = tables.stage
+    with log_errors("stage", stage.root):
+        there = stage.newest().txns.get(session.app_id, 0) if stage.log.exists() else None
+    records = [table for table in (tables.history, tables.rejects) if table.log.exists()]
+    ahead = max((table.newest().txns.get(session.app_id, 0) for table in records), default=0)
+    needed = ahead if ahead > done and not records_follow else done
+    if there is not None and there >= needed:
+        return None
+    if needed > done:
+        raise TableError(
+            f"the stage has lost batch {needed}, which was not finished, and records of it are there",
+            hint=cure("stage", ahead=True),
+        )
+    stage.create({APP_ID: session.app_id, "ordertrail.pipeline": session.config.name})
+    now_ms = time.time_ns() // 1_000_000
+    base = stage.newest()
+    stage.commit(base, Change(Txn(session.app_id, done, now_ms), OPERATION, (), list(base.files.values()), anew=True))
+    session.probe("rebuild.stage")
+    ledger = tables.deliveries.snapshot()
+    if ledger.txns.get(archive_id(session.app_id), 0) < done:
+        tables.deliveries.commit(ledger, Change(Txn(archive_id(session.app_id), done, now_ms), "ARCHIVE"))
+    return f"the stage was lost; it is made again, without rows: batch {done} is done"

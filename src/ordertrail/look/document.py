@@ -1,0 +1,99 @@
+"""The JSON documents of passes and of the commands that look. Their shape is a contract, see the reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ordertrail.look.rows import Json, Row, Rows, json_value
+
+if TYPE_CHECKING:
+    from ordertrail.look.plan import PlannedFile, PlanReport
+    from ordertrail.look.status import Status, Track
+    from ordertrail.look.verify import VerifyReport
+    from ordertrail.model import DeliveryReport, RunReport
+
+
+def run_report(report: RunReport) -> Json:
+    """`run`, `stage`, `load`; a line of `watch`."""
+    return {
+        "pipeline": report.pipeline,
+        "engine": report.engine,
+        "batch": report.batch,
+        "recovered": report.recovered,
+        "rows": asdict(report.rows),
+        "deliveries": [_delivery(one) for one in report.deliveries],
+        "skipped": [
+            {"file_name": one.file_name, "reason": one.reason, "since": json_value(one.since)} for one in report.skipped
+        ],
+        "warnings": list(report.warnings),
+        "seconds": dict(report.seconds),
+        "notes": list(report.notes),
+    }
+
+
+def _delivery(one: DeliveryReport) -> Json:
+    return {
+        "delivery_id": one.delivery_id,
+        "vendor": one.vendor,
+        "file_name": one.file_name,
+        "sha256": one.sha256,
+        "size_bytes": one.size_bytes,
+        "state": str(one.state),
+        "reason": one.reason,
+        "archived_to": one.archived_to,
+        "rows": asdict(one.rows),
+    }
+
+
+def rows(found: Rows) -> Json:
+    """`query`, `deliveries`, `rejects`; `cut` says that there are more."""
+    return {"rows": [row(one) for one in found.dicts()], "cut": found.cut}
+
+
+def row(one: Row) -> Json:
+    """One row of a table."""
+    return {name: json_value(cell) for name, cell in one.items()}
+
+
+def status(found: Status) -> Json:
+    """`status`: the object's own fields."""
+    waiting = [{**asdict(one), "since": json_value(one.since)} for one in found.waiting]
+    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at), "waiting": waiting}
+
+
+def track(found: Track) -> Json:
+    """`track`."""
+    return {
+        "tracking_num": found.key,
+        "current": None if found.current is None else row(found.current),
+        "history": [row(one) for one in found.history],
+        "rejected": [row(one) for one in found.rejected],
+    }
+
+
+def plan(report: PlanReport) -> Json:
+    """`plan`."""
+    return {
+        "batch": report.batch,
+        "rows": asdict(report.rows),
+        "files": [_planned(one) for one in report.files],
+        "notes": list(report.notes),
+    }
+
+
+def _planned(one: PlannedFile) -> Json:
+    return {
+        "path": one.path,
+        "vendor": one.vendor,
+        "state": None if one.state is None else str(one.state),
+        "reason": one.reason,
+        "rows": asdict(one.rows),
+        "rejects": [asdict(reject) for reject in one.rejects],
+    }
+
+
+def verify(report: VerifyReport) -> Json:
+    """`verify`."""
+    checks: list[Json] = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in report.checks]
+    return {"ok": report.ok, "checks": checks}

@@ -1,0 +1,134 @@
+"""The dry run: stage into a scratch folder, weigh, commit nothing.
+
+The dry run is the real stage and the real order rules on the real tables. Only the tables that it would write to,
+stage and rejects, are others, in a folder that is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ordertrail.config import Config
+from ordertrail.delta.table import duckdb_errors, scan_sql
+from ordertrail.engines.base import Ledger, Staged, StageRequest
+from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.embedded.stage import stage_batch
+from ordertrail.engines.local.schema import require_agreement
+from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.whole import look
+from ordertrail.model import Reject, RowCounts, no_probe
+from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.tables import APP_ID, stage_columns
+
+_NEW_APP_ID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A batch that was staged into the scratch folder and weighed.
+
+    Attributes:
+        staged: The batch with its manifests, and the files that changed while they were read.
+        counts: Rows by outcome, by delivery id.
+        rejects: The first rejects of each delivery, by delivery id, in file order.
+    """
+
+    staged: Staged
+    counts: Mapping[str, RowCounts]
+    rejects: Mapping[str, tuple[Reject, ...]]
+
+
+class DryRun:
+    """The pipeline's tables to read, and a stage of its own to write to. A pass may run meanwhile.
+
+    Use `open_dry_run`.
+
+    Args:
+        session: Target, history and deliveries are the pipeline's; stage and rejects are scratch.
+        ledger: Where the pipeline's tables stand.
+    """
+
+    def __init__(self, session: Session, ledger: Ledger) -> None:
+        self._session = session
+        self.ledger = ledger
+
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """The `loaded` deliveries of one of these sizes."""
+        with duckdb_errors("cannot read the deliveries"):
+            return loaded_files(self._session, sizes_bytes)
+
+    def weigh(self, request: StageRequest, max_rejects: int) -> Weighed:
+        """Parse the files and work out what would become of every row.
+
+        Args:
+            request: The files, in a batch with a number above `ledger.highest`.
+            max_rejects: How many rejects of a delivery are wanted.
+        """
+        with duckdb_errors("cannot plan"):
+            staged = stage_batch(self._session, request)
+            if not staged.batch.manifests:
+                return Weighed(staged, {}, {})
+            target = self._session.tables.target.snapshot()
+            counts = Load(self._session, staged.batch).weigh(target)
+            return Weighed(staged, counts, self._rejects(max_rejects))
+
+    def _rejects(self, max_rejects: int) -> dict[str, tuple[Reject, ...]]:
+        session = self._session
+        staged = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))
+        rows = session.run(
+            f"SELECT _delivery_id, _file_row, _raw, _errors, _file_line FROM {staged} WHERE _kind = 'reject' "
+            f"QUALIFY row_number() OVER (PARTITION BY _delivery_id ORDER BY _file_row NULLS FIRST) <= {max_rejects} "
+            "ORDER BY _delivery_id, _file_row NULLS FIRST"
+        )
+        found: dict[str, list[Reject]] = {}
+        for delivery_id, file_row, raw, errors, file_line in rows:
+            listed = found.setdefault(str(delivery_id), [])
+            for error in json.loads(str(errors)):
+                row, line = (None if number is None else int(str(number)) for number in (file_row, file_line))
+                text = None if raw is None else str(raw)
+                listed.append(Reject(row, error["column"], error["value"], error["rule"], error["reason"], text, line))
+        return {delivery_id: tuple(rejects[:max_rejects]) for delivery_id, rejects in found.items()}
+
+
+@contextmanager
+def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
+    """Open the tables for a dry run; a pipeline that has none yet gets empty ones in the scratch folder.
+
+    Args:
+        config: Of the pipeline. Nothing is written below its folders.
+        scratch: An empty folder; the caller throws it away.
+    """
+    real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
+    con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
+    try:
+        refuse_unreadable(config, con)
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
+            session = Session(config, con, pool, own, _NEW_APP_ID, no_probe)
+            ledger = Ledger(0, 0, 0, 0)
+            if len(look(config)) == len(real.all):
+                session.tables = real
+                ledger = _standing(session)
+                session.tables = replace(real, stage=own.stage, rejects=own.rejects)
+            for table in own.all if session.tables is own else (own.stage, own.rejects):
+                table.create({APP_ID: session.app_id})
+            yield DryRun(session, ledger)
+    finally:
+        con.close()
+
+
+def _standing(session: Session) -> Ledger:
+    """Where the pipeline's tables stand; the session gets their application id."""
+    require_agreement(session)
+    snapshots = [table.snapshot() for table in session.tables.all]
+    for snapshot in snapshots:
+        snapshot.require_writable()
+    session.app_id = app_id_of(snapshots[0])
+    versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
+    return Ledger(versions[0], versions[-1], versions[-1], max(versions))

@@ -1,0 +1,256 @@
+"""The dry run behind `ordertrail plan FILE...`: what a pass would make of some files, with nothing written.
+
+The files may lie anywhere. They go through the same kernel and the same order rules as in a real pass, against the
+tables as they are now; what a stage needs is put into a temporary folder of the system and thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from ordertrail.config import Config
+from ordertrail.engines.base import StageRequest
+from ordertrail.engines.choice import placed
+from ordertrail.errors import FileChangedError, UsageError
+from ordertrail.look.dry_run import DryRun, Weighed, open_dry_run
+from ordertrail.markers import refuse_lost_tables
+from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
+from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.filekey import clean_name, file_key, take
+from ordertrail.rules.noticed import noticed
+from ordertrail.rules.planning import Candidate, delivery_id, loaded_before
+from ordertrail.sources.names import identity_of, is_hidden, is_temporary
+
+MAX_REJECTS = 20
+"""How many rejects of a file the plan shows."""
+
+_NO_ROWS = RowCounts()
+_WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """What would become of one file.
+
+    Attributes:
+        path: As it was given, as clean text.
+        vendor: Who would be taken for its sender; None when no vendor takes it.
+        state: As it would be recorded; None when a pass would leave the file alone.
+        reason: Why it would not be `loaded`, in plain words; None when it would.
+        rows: Its rows by outcome.
+        rejects: The first `MAX_REJECTS` rejects, in file order.
+    """
+
+    path: str
+    vendor: str | None
+    state: State | None
+    reason: str | None
+    rows: RowCounts = _NO_ROWS
+    rejects: tuple[Reject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What a pass would do with some files if it loaded them now, as one batch.
+
+    Attributes:
+        batch: The number that the batch would have.
+        files: In the order in which they were given.
+        rows: Sums over the files.
+        notes: What a person should know, one line each.
+    """
+
+    batch: int
+    files: tuple[PlannedFile, ...]
+    rows: RowCounts
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A file to plan: where it lies, and the path below the source that it has or would have."""
+
+    path: Path
+    below_source: str
+    identity: FileIdentity
+    vendor: Vendor | None
+    left_alone: str | None
+
+
+def plan_files(config: Config, files: Sequence[Path], *, vendor: str | None = None) -> PlanReport:
+    """Work out what a pass would make of files, and write nothing below source, archive and warehouse.
+
+    A file below the source folder is its vendor's by the globs. Any other is judged as if it had been dropped there:
+    its vendor is the one whose glob fits the end of its path, or else its name alone. Space for the files' rows is
+    needed in the system's temporary folder.
+
+    Args:
+        config: Of the pipeline; it need not have run yet.
+        files: Which files, anywhere; a file given twice is planned once.
+        vendor: Name of the vendor to take all of them for.
+
+    Raises:
+        UsageError: A file is not there or not readable, its vendor is not clear, or there is no such vendor.
+        TableError: A table is damaged or not ours.
+        StorageError: No table is there and some should be: their disk is not mounted.
+        SourceError: Archive or source are another pipeline's.
+    """
+    config = placed(config)
+    refuse_lost_tables(config)
+    chosen = _named_vendor(config, vendor)
+    given = [_look_at(config, path, chosen) for path in dict.fromkeys(map(Path, files))]
+    with tempfile.TemporaryDirectory(prefix="ordertrail-plan-") as folder:
+        scratch = Path(folder)
+        (scratch / "spill").mkdir()
+        with open_dry_run(config, scratch) as dry_run:
+            return _plan(config, given, dry_run)
+
+
+def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanReport:
+    ledger = dry_run.ledger
+    batch = Batch(ledger.highest + 1, uuid.uuid4().hex, datetime.now(UTC), ())
+    taken = [(file, file.vendor) for file in given if file.vendor is not None and file.left_alone is None]
+    candidates = [_candidate(config, file, by, batch, number) for number, (file, by) in enumerate(taken)]
+    places = {candidate.number: file.path for candidate, (file, _) in zip(candidates, taken, strict=True)}
+    known = dry_run.loaded_files([candidate.identity.size_bytes for candidate in candidates])
+    duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
+
+    def open_file(candidate: Candidate) -> BinaryIO:
+        try:
+            return places[candidate.number].open("rb")
+        except OSError as error:
+            raise FileChangedError(f"{candidate.clean_path} vanished while it was read") from error
+
+    def unchanged(candidate: Candidate) -> bool:
+        try:
+            return identity_of(places[candidate.number].stat()) == candidate.identity
+        except OSError:
+            return False
+
+    request = StageRequest(batch, candidates, open_file, unchanged, duplicates)
+    weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
+    numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
+    planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
+    notes = () if weighed is None else noticed(weighed.staged.batch.manifests, config.vendors, undated=True)
+    if ledger.staged > ledger.done:
+        notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it", *notes)
+    return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes)
+
+
+def _planned(file: _Given, delivery: str | None, weighed: Weighed | None) -> PlannedFile:
+    path, vendor = clean_name(str(file.path)), None if file.vendor is None else file.vendor.name
+    if delivery is None or weighed is None:
+        return PlannedFile(path, vendor, None, file.left_alone)
+    manifests: Mapping[str, Manifest] = {m.delivery_id: m for m in weighed.staged.batch.manifests}
+    manifest = manifests.get(delivery)
+    if manifest is None:
+        return PlannedFile(path, vendor, None, "changed while it was read")
+    rejects = weighed.rejects.get(delivery, ())
+    return PlannedFile(path, vendor, manifest.state, manifest.reason, weighed.counts[delivery], rejects)
+
+
+def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, number: int) -> Candidate:
+    try:
+        with file.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(file.path, error) from error
+    hashes = contract_hashes(config.contract, vendor)
+    return Candidate(
+        number=number,
+        delivery_id=delivery_id(batch.number, number, clean_name(file.below_source), file.identity),
+        vendor=vendor,
+        path=file.below_source,
+        clean_path=clean_name(file.below_source),
+        identity=file.identity,
+        digest=sha256,
+        file_key=file_key(file.path.name, vendor, file.identity.mtime_ns),
+        contract_hash=hashes[0],
+        older_hashes=hashes[1:],
+    )
+
+
+# -- whose a file is --------------------------------------------------------------------------------------------
+
+
+def _named_vendor(config: Config, name: str | None) -> Vendor | None:
+    if name is None:
+        return None
+    found = next((vendor for vendor in config.vendors if vendor.name == name), None)
+    if found is None:
+        known = ", ".join(vendor.name for vendor in config.vendors)
+        raise UsageError(f"there is no vendor {name!r}", hint=f"the vendors are: {known}")
+    return found
+
+
+def _look_at(config: Config, path: Path, chosen: Vendor | None) -> _Given:
+    below = _below_source(config, path)
+    try:
+        status = path.stat() if below is None else path.lstat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    left_alone: str | None = None
+    if stat.S_ISLNK(status.st_mode):
+        left_alone = "a symbolic link"
+    elif not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{clean_name(str(path))} is not a regular file", hint="name the files themselves")
+    elif is_temporary(path.name) or is_hidden(path.name):
+        left_alone = "a hidden or temporary name: its writer has not finished"
+    vendor = chosen or (_by_name(config, path) if below is None else take(below, config.vendors))
+    if vendor is None and left_alone is None:
+        left_alone = "no vendor takes it"
+    if below is None:
+        below = path.name if vendor is None else _dropped(vendor, path.name)
+    return _Given(path, below, identity_of(status), vendor, left_alone)
+
+
+def _below_source(config: Config, path: Path) -> str | None:
+    """The path below the source folder; None when the file lies elsewhere. Links in the last part stay."""
+    real = path.parent.resolve() / path.name
+    source = config.source.resolve()
+    return real.relative_to(source).as_posix() if source in real.parents else None
+
+
+def _by_name(config: Config, path: Path) -> Vendor | None:
+    """The vendor whose glob fits the end of the path; where none does, whose glob's last part fits the name."""
+    parts = path.absolute().parts[1:]
+    ends = ["/".join(parts[i:]) for i in range(len(parts))]
+    fits = [vendor for vendor in config.vendors if any(take(end, [vendor]) for end in ends[:-1])]
+    if not fits:
+        fits = [v for v in config.vendors if take(path.name, [Vendor(v.name, v.files.rpartition("/")[2])])]
+    if len(fits) > 1 and _looks_alike(fits):
+        return fits[0]
+    if len(fits) > 1:
+        names = ", ".join(vendor.name for vendor in fits)
+        raise UsageError(
+            f"{clean_name(str(path))} may be from any of these vendors: {names}",
+            hint="name the vendor, or put the file below the source folder",
+        )
+    return fits[0] if fits else None
+
+
+def _looks_alike(vendors: Sequence[Vendor]) -> bool:
+    """Whether it is the globs' order that decides, as it does in the source: they are of the same folder."""
+    return len({vendor.files.rpartition("/")[0] for vendor in vendors}) == 1
+
+
+def _dropped(vendor: Vendor, name: str) -> str:
+    """Where a vendor would drop a file of this name: in the folder of its glob, if that is a plain one."""
+    folder = vendor.files.rpartition("/")[0]
+    if not folder or _WILD.intersection(folder):
+        return name
+    return str(PurePosixPath(folder) / name)
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    problem = error.strerror or os.strerror(error.errno or 0)
+    return UsageError(f"cannot read {clean_name(str(path))}: {problem}", hint="name files that are there and readable")

@@ -1,0 +1,263 @@
+"""The five tables as DuckDB views in a connection that can read them and nothing else.
+
+Four fences stand one behind the other: only SQL that reads is let through; it runs in a transaction that is read only;
+DuckDB's access to files is off but for the tables' own data files; and its settings are locked, so that no statement
+takes the fences down.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import duckdb_errors, scan_sql
+from ordertrail.engines.local.whole import cure_of_files
+from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
+from ordertrail.look.reading_sql import require_reading
+from ordertrail.look.stoppable import Stoppable
+from ordertrail.rules.cells import name_sql, quoted
+from ordertrail.rules.losses import ROLES
+from ordertrail.rules.tables import TableColumn
+from ordertrail.scratch import scratch_folder, sweep_left
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BEFORE_DOT = re.compile(rb"[A-Za-z_]\w*(?=\s*\.)")
+_NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
+_AFTER_THE_FIRST_ROWS = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO Error": duckdb.IOException}
+_OWN_CATALOG = "memory"
+_RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
+_BATCH_ROWS = 2_048  # what DuckDB works on at a time
+_CELL_BYTES = 512  # of a cell as a Python value and as text
+
+
+class ReadOnlyTables:
+    """A locked DuckDB connection with a view for each table.
+
+    A view is found by the table's name, by schema and name, and by all three parts. A table that cannot be read has
+    none: who asks for it is told why, and the others can be read. `close` is the last call.
+
+    Args:
+        config: Names, threads and memory.
+        tables: Snapshot and columns of each table, by name.
+    """
+
+    def __init__(self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]]) -> None:
+        self._words = frozenset({config.catalog.lower(), config.schema.lower()})
+        self._names = tuple(tables)
+        self._example = config.tables.target
+        self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
+        self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
+        self._bad: dict[str, OrdertrailError] = {}
+        self._memory_limit_mb = config.memory_limit_mb
+        temporary = Path(tempfile.gettempdir())
+        sweep_left(temporary, "query")
+        self._closing = ExitStack()
+        self._spill = self._closing.enter_context(scratch_folder(temporary, "query"))
+        self._con = duckdb.connect()
+        self._calls = Stoppable(self._con.interrupt)
+        try:
+            with duckdb_errors("cannot read the tables"):
+                self._prepare(config)
+                for name, (snapshot, columns) in tables.items():
+                    self._show(name, snapshot, columns)
+                self._lock()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, sql: str) -> pa.Table:
+        """Run SQL of our own.
+
+        Raises:
+            StorageError: A data file cannot be read.
+            TableError: Something else is wrong with a table.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        try:
+            with duckdb_errors("cannot read the tables"):
+                return self._calls.run(lambda: self._con.sql(sql).to_arrow_table())
+        except OrdertrailError as error:
+            if isinstance(error.__cause__, duckdb.Error) and (bad := self._bad_table(error.__cause__)):
+                raise bad from error
+            raise
+
+    def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> tuple[pa.Table, bool]:
+        """Run one statement of the user's.
+
+        Args:
+            sql: The statement.
+            max_rows: Rows after the first so many are not computed; None takes all.
+            timeout_s: After so many seconds it is stopped; None waits for ever.
+
+        Returns:
+            The rows, and whether there are more.
+
+        Raises:
+            QueryError: It does not run, does something else than read the tables, takes longer, or its result is
+                larger than the memory limit.
+            StorageError: A data file cannot be read, or there is no room for what does not fit in memory.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        try:
+            text = self._quote_reserved(sql)
+        except UnicodeEncodeError as error:
+            raise QueryError("the SQL is not UTF-8", hint="correct the SQL and try again") from error
+        try:
+            return self._calls.run(lambda: self._fetch(text, max_rows), timeout_s)
+        except TimeoutError as error:
+            raise QueryError(
+                f"the query took longer than {timeout_s:g} s and was stopped",
+                hint="narrow it down with WHERE, or give it more time: --timeout SECONDS",
+            ) from error
+        except MemoryError as error:
+            raise self._too_large() from error
+        except OSError as error:
+            # What goes wrong after the first rows comes through Arrow, which makes an OSError of everything.
+            message = str(error).strip()
+            kind = _AFTER_THE_FIRST_ROWS.get(message.partition(":")[0], duckdb.Error)
+            raise self._told(kind(message)) from error
+        except duckdb.Error as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        """Let go of the connection. Idempotent."""
+        if not self._calls.stuck:
+            self._con.close()
+        self._closing.close()
+
+    # -- opening --------------------------------------------------------------------------------------------
+
+    def _prepare(self, config: Config) -> None:
+        settings = {
+            "TimeZone": "'UTC'",
+            "memory_limit": f"'{config.memory_limit_mb}MB'",
+            "temp_directory": quoted(str(self._spill)),
+            "python_enable_replacements": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "enable_progress_bar": "false",
+        }
+        if config.threads:
+            settings["threads"] = str(config.threads)
+        for name, value in settings.items():
+            self._run(f"SET {name} = {value}")
+        catalog = config.catalog
+        if catalog.lower() in _RESERVED_CATALOGS:
+            catalog = _OWN_CATALOG
+        else:
+            self._run(f"ATTACH ':memory:' AS {name_sql(catalog)}")
+        place = f"{name_sql(catalog)}.{name_sql(config.schema)}"
+        self._run(f"CREATE SCHEMA IF NOT EXISTS {place}")
+        self._run(f"USE {place}")
+
+    def _show(self, name: str, snapshot: Snapshot, columns: Sequence[TableColumn]) -> None:
+        listed = ", ".join(name_sql(column.name) for column in columns)
+        try:
+            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan_sql(self._con, snapshot, columns)}")
+        except UnsupportedTableError as error:
+            self._bad[name] = error
+        except OrdertrailError as error:
+            self._bad[name] = TableError(error.message, hint=cure_of_files(self._roles[name]))
+        except duckdb.Error as error:
+            if (bad := self._bad_table(error)) is None:
+                raise
+            self._bad[name] = bad
+
+    def _lock(self) -> None:
+        self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._owners))}]")
+        self._run("SET enable_external_access = false")
+        self._run("SET lock_configuration = true")
+
+    def _run(self, sql: str) -> None:
+        self._con.execute(sql).fetchall()
+
+    # -- the user's SQL -------------------------------------------------------------------------------------
+
+    def _quote_reserved(self, sql: str) -> str:
+        """Quote catalog and schema where they stand before a dot: `default` is a word of SQL."""
+        data = sql.encode()
+        out, end = b"", len(data)
+        for place, _ in reversed(duckdb.tokenize(data.decode())):
+            word = _BEFORE_DOT.match(data, place)
+            if word and word[0].decode().lower() in self._words:
+                out = b'"' + word[0] + b'"' + data[word.end() : end] + out
+            else:
+                out = data[place:end] + out
+            end = place
+        return (data[:end] + out).decode()
+
+    def _fetch(self, sql: str, max_rows: int | None) -> tuple[pa.Table, bool]:
+        import pyarrow as pa
+
+        require_reading(self._con, sql, self._example)
+        # What it reads for the views lies in tables of this connection: nobody may write to them.
+        self._run("BEGIN TRANSACTION READ ONLY")
+        try:
+            with self._con.sql(sql).to_arrow_reader(_BATCH_ROWS) as found:
+                batches: list[pa.RecordBatch] = []
+                rows = size_bytes = 0
+                for batch in found:
+                    batches.append(batch)
+                    rows += batch.num_rows
+                    size_bytes += batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
+                    if size_bytes > self._memory_limit_mb << 20:
+                        raise self._too_large()
+                    if max_rows is not None and rows > max_rows:
+                        break
+                table = pa.Table.from_batches(batches, found.schema)
+            return (table, False) if max_rows is None else (table.slice(0, max_rows), rows > max_rows)
+        finally:
+            with suppress(duckdb.Error):
+                self._run("ROLLBACK")
+
+    def _too_large(self) -> QueryError:
+        return QueryError(
+            f"the result is larger than the memory limit of {self._memory_limit_mb} MB",
+            hint="ask for fewer rows or columns, or raise pipeline.memory_limit_mb",
+        )
+
+    def _told(self, error: duckdb.Error) -> OrdertrailError:
+        """What went wrong, as an error of ours: the user's SQL, a file of a table, or the disk."""
+        message = str(error).strip()
+        if (bad := self._bad_table(error)) is not None:
+            return bad
+        if isinstance(error, duckdb.IOException):
+            return StorageError(f"the query ended: {message}", hint="free disk space, or ask for fewer rows")
+        return QueryError(message, hint=self._hint(error))
+
+    def _bad_table(self, error: duckdb.Error) -> OrdertrailError | None:
+        """What is wrong with a table, and what cures it; None where the error is of something else."""
+        message = str(error).strip().partition("\n")[0]
+        missing = _NO_TABLE.search(message)
+        if missing and (known := self._bad.get(missing[1].lower())):
+            return known
+        path = next((path for path in self._owners if path in message), None)
+        if path is None:
+            return None
+        name, gone = self._owners[path], not Path(path).exists()
+        what = f"its data file {path} is gone" if gone else message
+        return StorageError(f"cannot read {name}: {what}", hint=cure_of_files(self._roles[name]))
+
+    def _hint(self, error: duckdb.Error) -> str:
+        match error:
+            case duckdb.CatalogException():
+                return f"the tables are {', '.join(self._names)}"
+            case duckdb.BinderException():
+                return f"ordertrail query 'DESCRIBE {self._example}' shows the columns of a table"
+            case duckdb.PermissionException():
+                return f"a query reads the tables only: {', '.join(self._names)}"
+            case duckdb.OutOfMemoryException():
+                return "ask for fewer rows, or raise pipeline.memory_limit_mb"
+            case _:
+                return "correct the SQL and try again"

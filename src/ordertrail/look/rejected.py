@@ -1,0 +1,124 @@
+"""Rejected rows of one key: found by what stands in the key's cells of their raw records.
+
+A rejected row has no key that a table could hold. Where the key stands in its record the header of the archived file
+says; where that file is gone, a record counts when any of its cells is the key.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ordertrail.config import Config
+from ordertrail.errors import OrdertrailError
+from ordertrail.look.rows import Row, rows_of
+from ordertrail.model import Vendor
+from ordertrail.rules.cells import name_sql, quoted
+from ordertrail.rules.headers import map_header, max_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_INVISIBLE = ("Cc", "Cf")
+_NUMBERS = ("int", "bigint")
+_ARCHIVED = "archived_to of the delivery"  # no column of ours has a blank
+
+
+def rejected_rows(config: Config, parts: Sequence[str], read: Callable[[str], pa.Table]) -> tuple[Row, ...]:
+    """The rejects of a key, as `orders_rejects` has them, oldest batch first, then in file order.
+
+    Also rows whose key itself was rejected for characters that nobody sees.
+
+    Args:
+        config: Of the pipeline.
+        parts: Of the key, one a key column, trimmed.
+        read: Runs SQL over the tables.
+    """
+    names = config.tables
+    types = {column.name: column.type for column in config.contract.columns}
+    wanted = [_Part(part, types[name] in _NUMBERS) for name, part in zip(config.contract.key, parts, strict=True)]
+    # A coarse sieve in SQL, on the record and on the rejected cell: most rejects are other rows.
+    inside = " AND ".join(f"contains(raw, {quoted(part.text)})" for part in wanted)
+    keys = ", ".join(map(quoted, config.contract.key))
+    visible = r"regexp_replace(value, '[\p{Cc}\p{Cf}]', '', 'g')"
+    itself = " OR ".join(f"contains({visible}, {quoted(part.text)})" for part in wanted)
+    found = rows_of(
+        read(
+            f"SELECT r.*, d.archived_to AS {name_sql(_ARCHIVED)} FROM {name_sql(names.rejects)} r "
+            f"LEFT JOIN {name_sql(names.deliveries)} d ON r.delivery_id = d.delivery_id WHERE file_row IS NOT NULL "
+            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))) ORDER BY r.batch, r.delivery_id, file_row'
+        )
+    ).dicts()
+    vendors = {vendor.name: vendor for vendor in config.vendors}
+    places: dict[str, tuple[int, ...] | None] = {}
+    rows = []
+    for row in found:
+        archived = row.pop(_ARCHIVED)
+        vendor = vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
+        delivery = str(row["delivery_id"])
+        if delivery not in places:
+            places[delivery] = None if archived is None else _key_places(config, vendor, str(archived))
+        if _is_of(_cells(row, vendor), wanted, places[delivery]):
+            rows.append(row)
+    return tuple(rows)
+
+
+class _Part:
+    """A part of the key as people see it: trimmed, without control and format characters, a number without zeros.
+
+    Args:
+        text: As it was asked for.
+        is_number: The column holds whole numbers.
+    """
+
+    def __init__(self, text: str, is_number: bool) -> None:
+        self._is_number = is_number
+        self.text = self._seen(text)
+
+    def is_in(self, cell: str) -> bool:
+        return self._seen(cell) == self.text
+
+    def _seen(self, text: str) -> str:
+        visible = "".join(one for one in text if unicodedata.category(one) not in _INVISIBLE).strip()
+        return (visible.lstrip("0") or visible) if self._is_number else visible
+
+
+def _is_of(cells: Sequence[str], parts: Sequence[_Part], places: Sequence[int] | None) -> bool:
+    if places is None:
+        return all(any(map(part.is_in, cells)) for part in parts)
+    return all(place < len(cells) and part.is_in(cells[place]) for part, place in zip(parts, places, strict=True))
+
+
+def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
+    raw = str(row["raw"] or "")
+    try:
+        reader = csv.reader(io.StringIO(raw, newline=""), delimiter=vendor.delimiter, quotechar=vendor.quote)
+        return next(reader, [])
+    except csv.Error:
+        return [raw]
+
+
+def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:
+    """Where the key's columns stand in an archived file; None when it is not there or not as it was."""
+    from ordertrail.parse.records import RecordReader
+
+    contract = config.contract
+    try:
+        with (config.archive / archived_to).open("rb") as stream:
+            header = RecordReader(
+                stream,
+                delimiter=vendor.delimiter,
+                quote=vendor.quote,
+                encoding=vendor.encoding,
+                max_columns=max_columns(contract),
+            ).header()
+        if header is None:
+            return None
+        found = dict(zip(contract.names, map_header(header, contract, vendor).cells, strict=True))
+    except (OSError, OrdertrailError):
+        return None
+    places = tuple(place for name in contract.key if (place := found[name]) is not None)
+    return places if len(places) == len(contract.key) else None

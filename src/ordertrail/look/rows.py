@@ -1,0 +1,134 @@
+"""Rows as they leave the tables: named columns, cells that are plain Python values, and their form in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cell: TypeAlias = "str | int | float | bool | Decimal | date | datetime | list[Cell] | dict[str, Cell] | None"
+"""A value of a table: times are aware UTC."""
+
+JsonCell: TypeAlias = "str | int | float | bool | list[JsonCell] | dict[str, JsonCell] | None"
+"""A value as it stands in JSON."""
+
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
+"""What a JSON document is made of."""
+
+Row: TypeAlias = dict[str, Cell]
+"""Cells by column name, in the order of the columns."""
+
+_HUGEINT_DIGITS = 38
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows with named columns.
+
+    Attributes:
+        columns: Unique names.
+        rows: One tuple a row, one cell a column.
+        cut: There are more rows than were asked for.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    cut: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def dicts(self) -> list[Row]:
+        """Each row as a dict by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def json_value(cell: Cell) -> JsonCell:
+    """A cell as JSON can hold it: times in ISO 8601 (`...Z`), decimals, NaN and infinity as text."""
+    match cell:
+        case datetime():
+            return cell.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date():
+            return cell.isoformat()
+        case Decimal():
+            return str(cell)
+        case float() if not math.isfinite(cell):
+            return str(cell)
+        case list():
+            return [json_value(item) for item in cell]
+        case dict():
+            return {name: json_value(item) for name, item in cell.items()}
+        case _:
+            return cell
+
+
+def rows_of(table: pa.Table) -> Rows:
+    """The rows of an Arrow table; of columns with one name the later ones get a number."""
+    columns = [_cells(column) for column in table.columns]
+    return Rows(_unique(table.column_names), tuple(zip(*columns, strict=True)) if columns else ())
+
+
+def _unique(names: list[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        number, free = 0, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return tuple(found)
+
+
+def _cells(column: pa.ChunkedArray) -> list[Cell]:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        # Python's datetime ends at microseconds.
+        column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        values = column.cast(pa.string()).to_pylist()  # years that Python's dates do not have, infinity
+    convert = _converter(kind)
+    return values if convert is None else [None if value is None else convert(value) for value in values]
+
+
+def _converter(kind: pa.DataType) -> Callable[[Any], Cell] | None:
+    """What makes a cell of a value of this type; None where it is one already."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_decimal(kind) and (kind.precision, kind.scale) == (_HUGEINT_DIGITS, 0):
+        return int
+    if types.is_string(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        return None
+    return _interval if types.is_interval(kind) else _cell
+
+
+def _interval(value: Any) -> str:  # noqa: ANN401 - Arrow's named tuple has no type of its own
+    return f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} seconds"
+
+
+def _cell(value: Any) -> Cell:  # noqa: ANN401 - whatever Arrow makes of a DuckDB value
+    match value:
+        case None | bool() | int() | float() | str() | Decimal():
+            return value
+        case datetime():
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        case date():
+            return value
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(name): _cell(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_cell(item) for item in value]
+        case _:
+            return str(value)
