@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Literal
 
 UnknownColumns = Literal["strict", "rescue"]
-Mode = Literal["upsert"]
 
 
 MAX_NOTED = 20

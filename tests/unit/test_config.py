@@ -83,7 +83,6 @@ def test_only_the_folders_must_be_given() -> None:
         catalog="incremental_load",
         schema="default",
         tables=Tables("orders_stage", "orders_target", "orders_history", "orders_rejects", "orders_deliveries"),
-        mode="upsert",
         settle_s=1.0,
         max_reject_share=0.2,
         deletion_vectors=True,

@@ -222,7 +222,6 @@ def _config(
         catalog=_identifier("catalog", section.catalog, fail),
         schema=_identifier("schema", section.schema_, fail),
         tables=_tables(section, fail),
-        mode="upsert",
         settle_s=section.settle_s,
         waiting_warn_h=section.waiting_warn_h,
         max_reject_share=section.max_reject_share,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ordertrail.errors import UsageError
-from ordertrail.model import Contract, Limits, Mode, Vendor
+from ordertrail.model import Contract, Limits, Vendor
 from ordertrail.rules.secrets import masked, masked_value
 
 EngineName = Literal["embedded", "spark"]
@@ -87,7 +87,6 @@ class Config:
         catalog: First part of the tables' three-level names.
         schema: Second part of the tables' three-level names.
         tables: The names of the five tables.
-        mode: How rows reach the target.
         settle_s: A file is complete when nobody writes to it and it is unchanged for this long, in seconds; 0 or more.
         max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
         deletion_vectors: A new target is made to take deletion vectors.
@@ -115,7 +114,6 @@ class Config:
     catalog: str
     schema: str
     tables: Tables
-    mode: Mode
     settle_s: float
     max_reject_share: float
     deletion_vectors: bool

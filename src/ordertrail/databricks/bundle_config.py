@@ -108,7 +108,7 @@ def _parse(text: str) -> Config:
 
 
 def _check(before: Config, after: Config, wanted: Mapping[str, object]) -> None:
-    kept = ("name", "tables", "mode", "max_reject_share", "contract", "vendors", "maintenance")
+    kept = ("name", "tables", "max_reject_share", "contract", "vendors", "maintenance")
     differing = [name for name in kept if getattr(before, name) != getattr(after, name)]
     found = {"engine": after.engine, "catalog": after.catalog, "schema": after.schema, "settle_s": after.settle_s}
     differing += [name for name, value in found.items() if value != wanted[name]]

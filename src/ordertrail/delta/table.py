@@ -26,8 +26,9 @@ from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
-from ordertrail.rules.cells import name_sql, quoted, sql_type
+from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.schema import lacking, may_be_added
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
 
 CHECKPOINT_EVERY = 20

@@ -29,7 +29,7 @@ from ordertrail.engines.local.find import cover
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import CommitConflictError, TableError, UnsupportedTableError
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.cells import quoted
+from ordertrail.rules.sql import quoted
 
 ATTEMPTS = 5
 """How often the commit is tried when another writer takes the table's next version."""

@@ -21,7 +21,8 @@ from ordertrail.keep.past import Past
 from ordertrail.keep.replay import Replay
 from ordertrail.model import Outcome, RowCounts
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.cells import row_hash_sql
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns
 
 OPERATION = "REBUILD"

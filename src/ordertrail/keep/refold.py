@@ -34,10 +34,11 @@ from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, lo
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Contract, Outcome
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.cells import name_sql, quoted, row_hash_sql
+from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.outcomes import ORDER
 from ordertrail.rules.placing import contract_key_sql, order_sql
 from ordertrail.rules.schema import CONTRACT
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID, DELIVERIES, TableColumn, history_columns, target_columns
 
 OPERATION = "REBUILD"

@@ -29,8 +29,8 @@ from ordertrail.keep.past import Past
 from ordertrail.model import Batch, Limits, RowCounts, State, no_probe
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.planning import Candidate, delivery_number
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID
 
 

@@ -24,8 +24,8 @@ from ordertrail.engines.local.whole import cure_of_files
 from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.stoppable import Stoppable
-from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.losses import ROLES
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
 from ordertrail.scratch import scratch_folder, sweep_left
 

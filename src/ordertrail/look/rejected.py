@@ -16,8 +16,8 @@ from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
-from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.headers import map_header, max_columns
+from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,9 +21,9 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.local.whole import log_warnings
 from ordertrail.errors import OrdertrailError, StorageError, TableError
 from ordertrail.model import SET_ASIDE, State
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.names import claiming

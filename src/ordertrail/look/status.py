@@ -23,7 +23,9 @@ from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.look.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, not_begun, standing
 from ordertrail.markers import Belonging
 from ordertrail.model import State
-from ordertrail.rules.cells import name_sql, quoted, rank_sql, sql_type
+from ordertrail.rules.cell_sql import sql_type
+from ordertrail.rules.cells import rank_sql
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
     REJECTS,

@@ -29,10 +29,11 @@ from ordertrail.look.verify_files import file_faults, reader_faults, vector_faul
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.cells import name_sql, row_hash_sql
+from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
 from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import claiming

@@ -16,7 +16,7 @@ from ordertrail.config import Config
 from ordertrail.errors import ConfigError
 from ordertrail.model import Column
 from ordertrail.parse.kernel import Kernel
-from ordertrail.rules.cells import sql_type
+from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.headers import map_header
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.times import time_pattern

@@ -22,10 +22,10 @@ from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, 
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import RecordReader
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_REASON_CHARS, MAX_REJECTS, cut
-from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header, max_columns
 from ordertrail.rules.planning import Candidate, rounds, state_of
+from ordertrail.rules.sql import name_sql, quoted
 
 MAX_NOTED_CHARS = 60
 """Of a name or a status that is kept for people."""

@@ -27,8 +27,9 @@ from ordertrail.parse.cutter import Broken
 from ordertrail.parse.records import RecordReader
 from ordertrail.parse.zones import zone
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
-from ordertrail.rules.cells import RowSql, name_sql, quoted, reject_json, row_sql
+from ordertrail.rules.cells import RowSql, reject_json, row_sql
 from ordertrail.rules.headers import Layout
+from ordertrail.rules.sql import name_sql, quoted
 
 BATCH_ROWS = 1 << 13
 """Small files are put together into Arrow batches of about this many rows before DuckDB sees them. A block of a large

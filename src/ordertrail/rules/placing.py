@@ -7,7 +7,8 @@ the executors.
 from __future__ import annotations
 
 from ordertrail.model import Contract
-from ordertrail.rules.cells import key_sql, name_sql, rank_sql, row_hash_sql
+from ordertrail.rules.cells import key_sql, rank_sql, row_hash_sql
+from ordertrail.rules.sql import name_sql
 
 LOWEST = -(1 << 62)
 """Order value of a row that a foreign writer left without one: below all of ours."""

@@ -1,0 +1,334 @@
+"""The SQL of one cell: what the text of a contract column means, and each way in which it can be wrong.
+
+`rules.cells` puts the cells of a row together and says which columns the SQL reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ordertrail.model import Column, Contract, Vendor
+from ordertrail.rules.others import carried_type
+from ordertrail.rules.sql import quoted
+from ordertrail.rules.times import time_pattern
+
+_BLANKS = (9, 10, 11, 12, 13, 32, 160)
+# ISO 8601 in its extended form, with seconds, fraction and offset as they come.
+_ISO_TIMESTAMP = (
+    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
+)
+_HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
+_SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
+# Control and format characters (zero width, direction of writing), ends of lines, a decoder's sign for a bad byte.
+_INVISIBLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}]"
+_LEAST_NORMAL = "2.2250738585072014e-308"
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "bigint": "BIGINT",
+    "int": "INTEGER",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CellCheck:
+    """One way in which a cell can be wrong.
+
+    Attributes:
+        column: The contract column.
+        rule: Stable name, as in `orders_rejects.rule`.
+        wrong: SQL that is true for a bad row; never NULL.
+        reason: In plain words, with what to do.
+        value: SQL of the cell's text.
+        more: SQL of what the reason says beside, of the very file; empty for nothing.
+    """
+
+    column: str
+    rule: str
+    wrong: str
+    reason: str
+    value: str
+    more: str = ""
+
+    @property
+    def reason_sql(self) -> str:
+        """SQL of the whole reason."""
+        return f"{quoted(self.reason)} || {self.more}" if self.more else quoted(self.reason)
+
+
+def sql_type(type_name: str) -> str:
+    """DuckDB's name of a contract type, or of a type of a column of others."""
+    return _SQL_TYPES.get(type_name) or carried_type(type_name) or type_name.upper()
+
+
+class Cell:
+    """The SQL of one contract column."""
+
+    def __init__(self, index: int, column: Column, contract: Contract, vendor: Vendor) -> None:
+        self.index = index
+        self.column = column
+        self.kind = column.type.partition("(")[0]
+        self.cell, self.value = f"c{index}", f"v{index}"
+        self.part, self.local, self.offset = f"p{index}", f"l{index}", f"o{index}"
+        self.quick, self.slow = f"q{index}", f"s{index}"
+        self.is_key = column.name in contract.key
+        self.is_event = column.name == contract.order_by
+        self.is_status = column.name == contract.status
+        self.max_future_h = contract.max_future_s / 3600
+        self.zone = vendor.timezone
+        self.is_local = self.kind == "timestamp" and self.zone != "UTC"
+        self.vendor = vendor.name
+        formats = dict(vendor.formats).get(column.name, column.formats)
+        self.formats = tuple(time_pattern(pattern, vendor.zones) for pattern in formats)
+        self.status_map = vendor.status_map if self.is_status else ()
+
+    @property
+    def utc(self) -> str:
+        """UTC microseconds of the wall-clock time, NULL when it does not exist."""
+        return f"to_utc_us({quoted(self.zone)}, {self.local})"
+
+    @property
+    def ambiguous(self) -> str:
+        """Whether the wall clock showed this time twice."""
+        return f"({self.offset} IS NULL AND is_ambiguous({quoted(self.zone)}, {self.local}))"
+
+    @property
+    def gap(self) -> str:
+        """Whether the wall clock never showed this time."""
+        return f"({self.offset} IS NULL AND {self.local} IS NOT NULL AND {self.utc} IS NULL)"
+
+    @property
+    def nameless(self) -> str:
+        """Whether the time is one but for the name of its zone, which the vendor's `zones` does not map."""
+        names = [
+            f"({self._wall(number)} IS NOT NULL AND {pattern.offset_us(self.slow)} IS NULL)"
+            for number, pattern in enumerate(self.formats)
+            if pattern.named
+        ]
+        return f"({' OR '.join(names)})"
+
+    @property
+    def text(self) -> str:
+        """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
+        if self.kind == "string" and not self.is_key:
+            return self.cell
+        # Every blank is below `!` or not below the no-break space; compared as text, that costs next to nothing.
+        ends = (self.cell, self.part if self.is_key and self.kind == "string" else f"right({self.cell}, 1)")
+        blank = " OR ".join(f"{end} < '!' OR {end} >= chr({max(_BLANKS)})" for end in ends)
+        trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
+        return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
+
+    def rounds(self) -> Iterator[tuple[int, str, str]]:
+        """(round, name, SQL) of what is needed more than once, for DuckDB shares nothing between the arms of a CASE.
+
+        That is the last character of a key; and of a time, round by round: as DuckDB reads it, the usual way to write
+        it, the text of all others, and what the wall clock shows by each pattern that has a zone.
+        """
+        if self.is_key and self.kind == "string":
+            yield 0, self.part, f"right({self.cell}, 1)"
+        elif self.kind == "timestamp":
+            yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
+            yield 1, self.quick, self._quick_time()
+            yield 2, self.slow, f"CASE WHEN {self.quick} IS NULL AND {self.cell} IS NOT NULL THEN {self.text} END"
+            for number, pattern in enumerate(self.formats):
+                if pattern.zoned:
+                    yield 3, self._wall(number), f"epoch_us({pattern.wall(self.slow)})"
+
+    def first(self) -> Iterator[tuple[str, str]]:
+        """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
+        if self.kind == "date":
+            yield self.local, self._date()
+        elif self.kind == "timestamp":
+            if self.is_local:
+                yield self.local, _plausible(self._local(), self._local())
+                yield self.offset, _plausible(self._with_offset(), self._with_offset())
+            else:
+                yield self.local, self._local()
+
+    def typed(self) -> str:
+        """The value, NULL when the text is none."""
+        match self.kind:
+            case "string":
+                return self._mapped()
+            case "timestamp":
+                if self.is_local:
+                    return f"make_timestamptz(coalesce({self.offset}, {self.utc}))"
+                return _plausible(self.local, f"make_timestamptz({self.local})")
+            case "date":
+                # A two-digit year read as one of the first century is damage, not a date.
+                plausible = f"{self.local} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31'"
+                return f"CASE WHEN {plausible} THEN {self.local} END"
+            case "int" | "bigint":
+                return f"CASE WHEN regexp_full_match({self.text}, '[+-]?\\d+') THEN {self._cast()} END"
+            case "double":
+                number = f"regexp_full_match({self.text}, '[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?')"
+                return f"CASE WHEN {number} AND isfinite({self._cast()}) THEN {self._cast()} END"
+            case "decimal":
+                return (
+                    f"CASE WHEN regexp_full_match({self.text}, {quoted(self._decimal_shape())}) THEN {self._cast()} END"
+                )
+            case "boolean":
+                true, false = (", ".join(map(quoted, words)) for words in (_TRUE, _FALSE))
+                text = f"lower({self.text})"
+                return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
+        raise ValueError(self.column.type)
+
+    def checks(self) -> Iterator[CellCheck]:
+        """What can be wrong with the cell: no value, no value of its type, none that the column's rules allow."""
+        column, text, value = self.column, self.text, self.value
+        if column.required or self.is_key or self.is_event:
+            what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
+            reason = f"{column.name} is {what} and has no value"
+            yield self._check("required", f"CASE WHEN {value} IS NULL THEN {text} IS NULL END", reason)
+        if self.kind != "string":
+            unreadable = f"{text} IS NOT NULL"
+            if self.is_local:
+                unreadable += f" AND NOT {self.gap}"
+                reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
+                yield self._check("dst_gap", f"CASE WHEN {value} IS NULL THEN {self.gap} END", reason)
+            if self.kind == "timestamp" and any(pattern.named for pattern in self.formats):
+                unreadable += f" AND NOT {self.nameless}"
+                yield self._check("zone", f"CASE WHEN {value} IS NULL THEN {self.nameless} END", self._no_zone())
+            yield self._check(self.kind, f"CASE WHEN {value} IS NULL THEN {unreadable} END", self._expected())
+        yield from self._value_checks()
+
+    def _value_checks(self) -> Iterator[CellCheck]:
+        value, column = self.value, self.column
+        kind = sql_type(column.type)
+        if column.type == "string" and (column.identifier or self.is_key):
+            shape = f"regexp_full_match({value}, {quoted(_SPREADSHEET)})"
+            wrong = f"CASE WHEN contains({value}, '+') THEN {shape} END"
+            reason = (
+                "a spreadsheet turned this identifier into a number; its digits are lost: export the column as text"
+            )
+            yield self._check("spreadsheet", wrong, reason)
+            hidden = f"CASE WHEN odd THEN regexp_matches({value}, {quoted(_INVISIBLE)}) END"
+            reason = (
+                "this identifier has a character that nobody sees (control, zero width, direction of writing) or one "
+                "that stands for a byte of another encoding: have it sent without, or declare the encoding"
+            )
+            yield self._check("invisible", hidden, reason)
+        if self.kind == "double":
+            reason = (
+                f"a double keeps 15 digits for certain and would change this number: give {column.name} the type "
+                "decimal(p,s), bigint or string"
+            )
+            yield self._check("rounded", self._rounded(), reason)
+        if column.pattern is not None:
+            wrong = f"NOT regexp_full_match({value}, {quoted(column.pattern)})"
+            yield self._check("pattern", wrong, f"{column.name} does not match the pattern {column.pattern}")
+        if column.min is not None:
+            wrong = f"{value} < CAST({quoted(column.min)} AS {kind})"
+            yield self._check("min", wrong, f"{column.name} is less than the least value allowed, {column.min}")
+        if column.max is not None:
+            wrong = f"{value} > CAST({quoted(column.max)} AS {kind})"
+            yield self._check("max", wrong, f"{column.name} is more than the greatest value allowed, {column.max}")
+        if column.allowed:
+            listed = ", ".join(f"CAST({quoted(a)} AS {kind})" for a in column.allowed)
+            reason = f"{column.name} must be one of {', '.join(column.allowed)}"
+            yield self._check("allowed", f"{value} NOT IN ({listed})", reason)
+        if self.is_event:
+            reason = f"the event time is in the future: more than {self.max_future_h:g} h after the file's date"
+            yield self._check("future", f"epoch_us({value}) > limit_us", reason, "', ' || CAST(dated AS VARCHAR)")
+
+    def _check(self, rule: str, wrong: str, reason: str, more: str = "") -> CellCheck:
+        return CellCheck(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell, more)
+
+    def _rounded(self) -> str:
+        """Whether the double differs from the number in the digits that the text has; 15 always survive."""
+        digits = f"trim(replace(regexp_extract({self.text}, '[0-9.]+'), '.', ''), '0')"
+        said = [
+            f"rtrim(replace(regexp_extract(format('{{:.{n - 1}e}}', {self.value}), '[0-9.]+'), '.', ''), '0')"
+            for n in (16, 17)
+        ]
+        other = f"CASE strlen({digits}) WHEN 16 THEN {digits} != {said[0]} WHEN 17 THEN {digits} != {said[1]}"
+        other += f" ELSE strlen({digits}) > 17 END"
+        tiny = f"strlen({self.text}) > 5 AND abs({self.value}) < {_LEAST_NORMAL}"
+        return f"CASE WHEN {tiny} THEN {digits} != '' WHEN strlen({self.text}) > 15 THEN {other} END"
+
+    def _cast(self) -> str:
+        return f"try_cast({self.text} AS {sql_type(self.column.type)})"
+
+    def _mapped(self) -> str:
+        arms = " ".join(f"WHEN {quoted(sent)} THEN {quoted(stored)}" for sent, stored in self.status_map)
+        return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
+
+    def _date(self) -> str:
+        # DuckDB also reads `2026-11-2` with a blank behind it.
+        shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
+        quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
+        ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
+        # Its day is that of the wall clock, whatever zone stands beside it.
+        ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
+        return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
+
+    def _quick_time(self) -> str:
+        """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
+        # DuckDB also reads `24:00:00`, `08:00: 1` and the like: only what it would write itself is read quickly.
+        shape = f"strlen({self.cell}) >= {len('2026-11-23 14:05:00')} AND CAST({self.part} AS VARCHAR) = {self.cell}"
+        return f"CASE WHEN {shape} THEN epoch_us({self.part}) END"
+
+    def _local(self) -> str:
+        iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
+        iso = f"regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS {iso_type}) END)"]
+        ways += [way for way, zoned in self._by_formats() if not (zoned and self.is_local)]
+        return f"coalesce({self.quick}, CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END)"
+
+    def _with_offset(self) -> str:
+        iso = (
+            f"regexp_matches({self.slow}, {quoted(_HAS_OFFSET)})"
+            f" AND regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
+        )
+        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS TIMESTAMPTZ) END)"]
+        ways += [way for way, zoned in self._by_formats() if zoned]
+        return f"CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END"
+
+    def _by_formats(self) -> Iterator[tuple[str, bool]]:
+        """SQL of the time by each pattern, in microseconds, and whether it is UTC, by an offset of its own."""
+        for number, pattern in enumerate(self.formats):
+            if pattern.zoned:
+                wall = self._wall(number)
+                offset = f"CASE WHEN {wall} IS NOT NULL THEN {pattern.offset_us(self.slow)} END"
+                yield f"({wall} - {offset})", True
+            else:
+                yield f"epoch_us({pattern.wall(self.slow)})", False
+
+    def _wall(self, number: int) -> str:
+        return f"w{self.index}_{number}"
+
+    def _no_zone(self) -> str:
+        example = 'zones = { EST = "-05:00" }'
+        return (
+            f"no setting says which time the name of its zone means: add it to zones of {self.vendor}, as in {example}"
+        )
+
+    def _decimal_shape(self) -> str:
+        scale = int(self.column.type.rstrip(")").rpartition(",")[2])
+        return rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{1,{max(scale, 1)}}}0*)"
+
+    def _expected(self) -> str:
+        formats = "".join(f" or {pattern.text}" for pattern in self.formats)
+        return {
+            "date": f"not a date: expected ISO 8601 such as 2026-11-23{formats}, from the year 1900 on",
+            "timestamp": f"not a time: expected ISO 8601 such as 2026-11-23 14:05:00{formats}, from the year 1900 on",
+            "int": "not a whole number between -2147483648 and 2147483647",
+            "bigint": "not a whole number of at most 64 bits",
+            "double": "not a finite number such as -12.5 or 1.2e3",
+            "decimal": f"not a number that fits {self.column.type} without rounding",
+            "boolean": f"neither true ({', '.join(_TRUE)}) nor false ({', '.join(_FALSE)})",
+        }[self.kind]
+
+
+def _first_of(ways: list[str]) -> str:
+    return f"coalesce({', '.join(ways)})" if len(ways) > 1 else ways[0]
+
+
+def _plausible(micros: str, value: str) -> str:
+    low, high = -2_208_988_800_000_000, 253_402_300_800_000_000  # 1900-01-01 and 10000-01-01, UTC
+    return f"CASE WHEN ({micros}) >= {low} AND ({micros}) < {high} THEN {value} END"
