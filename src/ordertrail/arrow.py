@@ -10,23 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ordertrail.rules.column_types import decimal_of, plain_type
+
 _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
-_TYPES = {
-    "string": pa.string(),
-    "bigint": pa.int64(),
-    "long": pa.int64(),
-    "int": pa.int32(),
-    "integer": pa.int32(),
-    "short": pa.int16(),
-    "byte": pa.int8(),
-    "float": pa.float32(),
-    "binary": pa.binary(),
-    "timestamp_ntz": pa.timestamp("us"),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
@@ -50,9 +36,11 @@ def arrow_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - JSON
     match kind:
         case str() if kind.startswith("{"):
             return arrow_type(json.loads(kind))
-        case str():
-            digits = decimal_of(kind)
-            return _TYPES[kind] if digits is None else pa.decimal128(*digits)
+        case str() if (digits := decimal_of(kind)) is not None:
+            return pa.decimal128(*digits)
+        case str() if (plain := plain_type(kind)) is not None:
+            make, *arguments = plain.arrow
+            return getattr(pa, make)(*arguments)
         case {"type": "array", "elementType": element}:
             return pa.list_(arrow_type(element))
         case {"type": "map", "keyType": key, "valueType": value}:
@@ -61,14 +49,6 @@ def arrow_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - JSON
             return pa.struct([(field["name"], arrow_type(field["type"])) for field in fields])
         case _:
             raise KeyError(kind)
-
-
-def decimal_of(type_name: str) -> tuple[int, int] | None:
-    """Precision and scale of a contract or Delta type; None when it is no decimal."""
-    if not type_name.startswith("decimal("):
-        return None
-    precision, scale = type_name.removeprefix("decimal(").removesuffix(")").split(",")
-    return int(precision), int(scale)
 
 
 def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection
 from ordertrail.model import Column, Contract, UnknownColumns
+from ordertrail.rules.column_types import PLAIN_TYPES, bits_of
 from ordertrail.rules.headers import folded
 from ordertrail.rules.times import DIRECTIVE, FRACTIONS
 
@@ -39,7 +40,6 @@ class Fail(Protocol):
 RESERVED = frozenset({"file_index", "file_row_number"})
 """Names that no column may have: DuckDB's Parquet reader gives them to columns of its own."""
 
-_PLAIN_TYPES = ("string", "bigint", "int", "double", "boolean", "date", "timestamp")
 TIMES = ("date", "timestamp")
 """Types that may have `formats`."""
 
@@ -47,7 +47,6 @@ _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _MAX_PRECISION = 38
 MAX_COLUMNS = 1200
 """A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
-_BITS = {"int": 32, "bigint": 64}
 _HOUR_S = 3600
 # Python's `re` knows these, RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
 _RE2_TOKEN = re.compile(
@@ -185,11 +184,11 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
 
 def _type(key: str, text: str, fail: Fail) -> str:
     kind = text.lower().replace(" ", "")
-    if kind in _PLAIN_TYPES:
+    if kind in PLAIN_TYPES:
         return kind
     decimal = _DECIMAL.fullmatch(kind)
     if not decimal:
-        words = (*_PLAIN_TYPES, "decimal(10,2)")
+        words = (*PLAIN_TYPES, "decimal(10,2)")
         fail(key, text, "there is no such type", nearest(kind, words, otherwise="use one of " + ", ".join(words)))
     precision, scale = int(decimal[1]), int(decimal[2])
     if not 1 <= precision <= _MAX_PRECISION:
@@ -280,7 +279,7 @@ def _parse(text: str, kind: str) -> object:
             return text
         case "int" | "bigint":
             number = int(text)
-            if not -(2 ** (_BITS[kind] - 1)) <= number < 2 ** (_BITS[kind] - 1):
+            if not -(2 ** (bits_of(kind) - 1)) <= number < 2 ** (bits_of(kind) - 1):
                 raise ValueError(text)
             return number
         case "double":

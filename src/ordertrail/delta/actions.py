@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-_DELTA_TYPES = {"string": "string", "bigint": "long", "int": "integer"}
+from ordertrail.rules.column_types import plain_type
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -188,7 +188,8 @@ def delta_type(type_name: str) -> Json:
     if type_name.startswith("{"):
         nested: Json = json.loads(type_name)
         return nested
-    return _DELTA_TYPES.get(type_name, type_name.replace(" ", ""))
+    kind = plain_type(type_name)
+    return type_name.replace(" ", "") if kind is None else kind.delta
 
 
 def schema_string(columns: Sequence[tuple[str, Json, bool]]) -> str:

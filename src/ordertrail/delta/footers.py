@@ -9,11 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.arrow import decimal_of
 from ordertrail.delta.snapshot import Snapshot
-
-_INTEGERS = {"byte": 8, "short": 16, "integer": 32, "long": 64}
-_FLOATS = {"float": 32, "double": 64}
+from ordertrail.rules.column_types import bits_of, decimal_of
 
 
 def unfit_columns(snapshots: Iterable[Snapshot]) -> Iterator[str]:
@@ -59,9 +56,9 @@ def _fits(found: pa.DataType, kind: Any) -> bool:  # noqa: ANN401 - JSON
         case "binary":
             return bool(types.is_binary(found) or types.is_large_binary(found) or types.is_binary_view(found))
         case "byte" | "short" | "integer" | "long":
-            return bool(types.is_signed_integer(found)) and found.bit_width <= _INTEGERS[kind]
+            return bool(types.is_signed_integer(found)) and found.bit_width <= bits_of(kind)
         case "float" | "double":
-            return bool(types.is_floating(found)) and found.bit_width <= _FLOATS[kind]
+            return bool(types.is_floating(found)) and found.bit_width <= bits_of(kind)
         case "boolean":
             return bool(types.is_boolean(found))
         case "date":

@@ -24,15 +24,6 @@ _SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
 _INVISIBLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}]"
 _LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
-_SQL_TYPES = {
-    "string": "VARCHAR",
-    "bigint": "BIGINT",
-    "int": "INTEGER",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class CellCheck:
 
 def sql_type(type_name: str) -> str:
     """DuckDB's name of a contract type, or of a type of a column of others."""
-    return _SQL_TYPES.get(type_name) or carried_type(type_name) or type_name.upper()
+    return carried_type(type_name) or type_name.upper()
 
 
 class Cell:

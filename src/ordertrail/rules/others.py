@@ -9,25 +9,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ordertrail.rules.column_types import plain_type
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn
-
-_SQL_TYPES = {
-    "string": "VARCHAR",
-    "long": "BIGINT",
-    "bigint": "BIGINT",
-    "integer": "INTEGER",
-    "int": "INTEGER",
-    "short": "SMALLINT",
-    "byte": "TINYINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "binary": "BLOB",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "timestamp_ntz": "TIMESTAMP",
-}
 
 
 def others_of(schema: str, ours: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
@@ -64,7 +48,8 @@ def _carried(kind: Any) -> str | None:  # noqa: ANN401 - JSON
         case str() if kind.startswith("decimal("):
             return kind.upper()
         case str():
-            return _SQL_TYPES.get(kind)
+            plain = plain_type(kind)
+            return None if plain is None else plain.duckdb
         case {"type": "array", "elementType": element}:
             inner = _carried(element)
             return None if inner is None else f"{inner}[]"

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ordertrail.errors import TableError
 from ordertrail.model import Contract
+from ordertrail.rules.column_types import contract_type
 from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.tables import TableColumn
 
@@ -37,7 +38,6 @@ Kind = Literal[
 ]  # fmt: skip
 
 _VERSION = 1
-_WORDS = {"long": "bigint", "integer": "int"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,5 +330,4 @@ def _table_with(tables: Sequence[DeclaredTable], column: str) -> DeclaredTable |
 
 
 def _type_text(kind: Any) -> str:  # noqa: ANN401 - JSON
-    text = type_text(kind)
-    return _WORDS.get(text, text)
+    return contract_type(type_text(kind))

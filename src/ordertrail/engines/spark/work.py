@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ordertrail.arrow import arrow_schema, decimal_of
+from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
 from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.local.session import archive_id
 from ordertrail.engines.spark.session import commit_of
 from ordertrail.engines.spark.tables import SparkTables, user_metadata
 from ordertrail.model import Batch, Probe
+from ordertrail.rules.column_types import decimal_of, plain_type
 from ordertrail.rules.tables import TableColumn
 
 if TYPE_CHECKING:
@@ -163,20 +164,8 @@ def spark_type(name: str) -> DataType:
         return types.StructType.fromJson({"type": "struct", "fields": [field]})[0].dataType
     if (decimal := decimal_of(name)) is not None:
         return types.DecimalType(*decimal)
-    found: dict[str, type[DataType]] = {
-        "string": types.StringType,
-        "bigint": types.LongType,
-        "int": types.IntegerType,
-        "double": types.DoubleType,
-        "long": types.LongType,
-        "integer": types.IntegerType,
-        "short": types.ShortType,
-        "byte": types.ByteType,
-        "float": types.FloatType,
-        "binary": types.BinaryType,
-        "timestamp_ntz": types.TimestampNTZType,
-        "boolean": types.BooleanType,
-        "date": types.DateType,
-        "timestamp": types.TimestampType,
-    }
-    return found[name]()
+    plain = plain_type(name)
+    if plain is None:
+        raise KeyError(name)
+    made: DataType = getattr(types, plain.spark)()
+    return made
