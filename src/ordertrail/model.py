@@ -235,6 +235,7 @@ class Manifest:
         discovered_at: Aware UTC.
         rescued: Names of the file's columns that the contract does not know; at most MAX_NOTED.
         unranked: Statuses of accepted rows that are in no ranking, at most MAX_NOTED.
+        route: Who parses and weighs the batch, where an engine has the choice (`engines.spark.route`); "" where not.
     """
 
     delivery_id: str
@@ -256,6 +257,7 @@ class Manifest:
     discovered_at: datetime
     rescued: tuple[str, ...] = ()
     unranked: tuple[str, ...] = ()
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,12 @@ class Table:
         Raises:
             TableError: It is missing, or lacks a column of ours that every release made.
         """
-        snapshot = self.newest() if version is None else read_snapshot(self.log, version)
+        if version is None:
+            snapshot = self.newest()
+        elif self._newest is not None and self._newest.version == version:
+            snapshot = self._newest
+        else:
+            snapshot = read_snapshot(self.log, version)
         present = snapshot.metadata.columns
         missing = [c.name for c in lacking(self.columns, present) if not may_be_added(c, present)]
         if missing:

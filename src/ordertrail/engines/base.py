@@ -57,6 +57,7 @@ class StageRequest:
         open_file: Opens one at its first byte; raises FileChangedError when it is gone.
         unchanged: Whether one still is the file that was fingerprinted.
         duplicates: For a candidate's number, the delivery that makes it a duplicate.
+        route: Who parses and weighs the batch, for its manifests; the engine decides it.
     """
 
     batch: Batch
@@ -64,6 +65,7 @@ class StageRequest:
     open_file: Callable[[Candidate], BinaryIO]
     unchanged: Callable[[Candidate], bool]
     duplicates: Mapping[int, LoadedFile]
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Staged:
     changed: tuple[Candidate, ...] = ()
 
 
-class Engine(Protocol):
-    """The five tables. Used by one thread; `close` is the last call.
+class Books(Protocol):
+    """What the five tables say of batches, and where a pass begins and ends. Used by one thread; `close` comes last.
 
     All methods raise `StorageError` when the disk fails, `CommitConflictError` when another writer was faster (nothing
     was written), `CommitUnknownError` when a commit's reply was lost and reading back failed, `TableError` and its
@@ -94,16 +96,34 @@ class Engine(Protocol):
         """The `loaded` deliveries of one of these sizes: those that a file can be a duplicate of. Reads only."""
         ...
 
+    def staged(self) -> Batch:
+        """The batch that the stage holds. Reads only."""
+        ...
+
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """Note that a batch's files are archived, in one commit; idempotent. After `record` and the last move.
+
+        Args:
+            batch: As it was recorded; where its files are noted already, only `elsewhere` is written.
+            elsewhere: By delivery id, `archived_to` of the files that are not where the table says, also of batches
+                before; None where they are not in the archive.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release all resources. Idempotent."""
+        ...
+
+
+class Engine(Books, Protocol):
+    """The five tables, and the steps of a batch: an engine is put together once for a pass, of the parts below."""
+
     def stage(self, request: StageRequest) -> Staged:
         """Parse the files and overwrite the stage in ONE commit with `txn n`.
 
         Atomic: on any error the stage is as before. When every file changed meanwhile nothing is committed and
         the batch comes back without manifests.
         """
-        ...
-
-    def staged(self) -> Batch:
-        """The batch that the stage holds. Reads only."""
         ...
 
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
@@ -124,16 +144,95 @@ class Engine(Protocol):
         """Write history, rejects and, last, deliveries: the done mark. Each has `txn n`; idempotent. After `load`."""
         ...
 
-    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
-        """Note that a batch's files are archived, in one commit; idempotent. After `record` and the last move.
+
+class Weighing(Protocol):
+    """What becomes of every row of one staged batch. All methods only read."""
+
+    def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
+        """Give every row its outcome against a target without this batch.
 
         Args:
-            batch: As it was recorded; where its files are noted already, only `elsewhere` is written.
-            elsewhere: By delivery id, `archived_to` of the files that are not where the table says, also of batches
-                before; None where they are not in the archive.
+            target_version: The version of the target to weigh against.
+
+        Returns:
+            Rows by outcome, by delivery id.
+        """
+        ...
+
+    def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
+        """As `weigh`, against a target that has the batch: the outcomes are those of the pass that applied it.
+
+        Args:
+            target_version: The version that the batch's commit made.
         """
         ...
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release all resources. Idempotent."""
+        ...
+
+
+class Applier(Protocol):
+    """Brings the target up to date with one batch, in one commit that carries the batch's `txn`.
+
+    Atomic. Not idempotent: `Load` asks the recorder first whether the batch is there.
+    """
+
+    def share(self, target_version: int) -> Mapping[str, RowCounts] | None:
+        """Commit the stage's own data files where every row of the batch is inserted, without weighing it.
+
+        Args:
+            target_version: The version of the target to commit on.
+
+        Returns:
+            Rows by outcome, by delivery id; None when nothing was committed and the batch is to be weighed.
+        """
+        ...
+
+    def apply(self, target_version: int) -> None:
+        """Commit what the weighing worked out.
+
+        Args:
+            target_version: What the batch was weighed against.
+
+        Raises:
+            CommitConflictError: The target is no longer that; nothing was committed.
+        """
+        ...
+
+
+class Recorder(Protocol):
+    """Reads what the tables say of one batch, and writes the tables beside stage and target."""
+
+    @property
+    def target_name(self) -> str:
+        """Of the target, for messages."""
+        ...
+
+    def target(self) -> tuple[int, int]:
+        """The newest version of the target, and the last batch that it has; 0 for none."""
+        ...
+
+    def committed(self) -> int | None:
+        """The version of the target that the batch's commit made; None when the log does not have it any more."""
+        ...
+
+    def recorded(self) -> Mapping[str, RowCounts] | None:
+        """Rows by outcome, by delivery id, as the history has them of this batch; None when it does not have it."""
+        ...
+
+    def history(self) -> None:
+        """Append the batch's accepted rows with their outcomes, in one commit. Idempotent."""
+        ...
+
+    def rejects(self) -> None:
+        """Append the batch's rejects, in one commit. Idempotent."""
+        ...
+
+    def deliveries(self, counts: Mapping[str, RowCounts]) -> None:
+        """Append the batch's deliveries, the done mark, in one commit. Idempotent.
+
+        Args:
+            counts: Rows by outcome, by delivery id.
+        """
         ...

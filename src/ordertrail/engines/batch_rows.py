@@ -39,8 +39,14 @@ def duplicate_file(candidate: Candidate, of: LoadedFile) -> ParsedFile:
     return ParsedFile(candidate, State.DUPLICATE, reason, (), of.rows_parsed, 0, of.rows_parsed)
 
 
-def manifest_of(file: ParsedFile, batch: Batch) -> Manifest:
-    """All that was decided about a delivery."""
+def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
+    """All that was decided about a delivery.
+
+    Args:
+        file: As it was parsed.
+        batch: Number, run id and clock.
+        route: See `StageRequest.route`.
+    """
     candidate = file.candidate
     name = candidate.path.rpartition("/")[2]
     return Manifest(
@@ -63,6 +69,7 @@ def manifest_of(file: ParsedFile, batch: Batch) -> Manifest:
         discovered_at=batch.clock,
         rescued=file.rescued,
         unranked=file.unranked,
+        route=route,
     )
 
 

@@ -27,14 +27,9 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
         from ordertrail.engines.embedded.engine import EmbeddedEngine
 
         return EmbeddedEngine(config, probe)
-    config = placed(config, session)
-    if not config.in_folders:
-        from ordertrail.engines.spark.engine import SparkEngine
+    from ordertrail.engines.spark.engine import SparkEngine
 
-        return SparkEngine(config, probe, session)
-    from ordertrail.engines.spark.folder_engine import FolderEngine
-
-    return FolderEngine(config, probe, session)
+    return SparkEngine(placed(config, session), probe, session)
 
 
 def placed(config: Config, session: SparkSession | None = None) -> Config:

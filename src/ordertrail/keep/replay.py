@@ -20,9 +20,9 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import WITH_VECTORS, AddFile
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.batch_rows import header_rows, reject_headers, reject_rows_sql
-from ordertrail.engines.embedded.load import Load
-from ordertrail.engines.embedded.record import record_batch
-from ordertrail.engines.embedded.stage import ROWS_TAG, staged_columns
+from ordertrail.engines.embedded.load import load_of
+from ordertrail.engines.embedded.stage import staged_columns
+from ordertrail.engines.local.accepted import ROWS_TAG
 from ordertrail.engines.local.find import open_index
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.keep.past import Past
@@ -92,9 +92,9 @@ class Replay:
             add.append(self._rejects(batch, rejects))
         add.append(self._headers(batch, parsed))
         table.commit(base, Change(session.txn(batch), "STAGE", add, list(base.files.values()), anew=True))
-        load = Load(session, batch)
+        load = load_of(session, batch)
         counts = load.run()
-        record_batch(session, load, counts)
+        load.record(counts)
         self.counts.update(counts)
         self.rejected |= files.keys()
 

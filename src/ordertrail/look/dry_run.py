@@ -16,10 +16,11 @@ from pathlib import Path
 from ordertrail.config import Config
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
-from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.batch_rows import check_balance
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import look
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
@@ -76,7 +77,8 @@ class DryRun:
             if not staged.batch.manifests:
                 return Weighed(staged, {}, {})
             target = self._session.tables.target.snapshot()
-            counts = Load(self._session, staged.batch).weigh(target)
+            counts = LocalWeighing(self._session, staged.batch).weigh(target.version)
+            check_balance(counts)
             return Weighed(staged, counts, self._rejects(max_rejects))
 
     def _rejects(self, max_rejects: int) -> dict[str, tuple[Reject, ...]]:

@@ -23,47 +23,18 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.durable import fsync_file, fsync_folder
+from ordertrail.engines.local.accepted import CHANGED, ChangeSet, accepted_rows_sql
 from ordertrail.engines.local.find import cover, cover_staged, physical_rows
 from ordertrail.engines.local.others import carry
-from ordertrail.engines.local.session import Session, clock_sql
-from ordertrail.model import Batch, Outcome
+from ordertrail.engines.local.session import Session
+from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
-from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
+from ordertrail.rules.tables import target_columns
 
 SMALL_ROWS = 400_000
 """A data file of fewer rows gets small row groups, which two threads write and read side by side."""
-
-CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
-"""SQL list of the numbers of the outcomes that put a row into the target."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
-    """What is to be applied.
-
-    Attributes:
-        batch: As it is staged.
-        stage: Has its rows.
-        folded: The contract columns of the new rows are in `folded`, and not in the stage's rows.
-        others: Columns of others on the target: they are in `carried` once `carry` has made it.
-    """
-
-    batch: Batch
-    stage: Snapshot
-    folded: bool
-    others: tuple[TableColumn, ...] = ()
-
-    @property
-    def plain(self) -> bool:
-        """The new rows are the staged ones with their audit columns, and nothing else: history's as well."""
-        return not self.folded and not self.others
-
-    @property
-    def staged_rows(self) -> int:
-        """Rows of the stage."""
-        return sum(file.rows or 0 for file in self.stage.files.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,39 +102,6 @@ def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Writt
         )
     new = _write_rows(session, change, parts)
     return Written([] if new is None else [new], touched)
-
-
-def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for_history: bool) -> str:
-    """The staged rows with some outcomes, with their audit columns.
-
-    Args:
-        session: The pass.
-        change: The batch; where it is `folded`, the cells are the fold's, but for the history.
-        outcomes: SQL list of their numbers.
-        for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
-            or updated, all other columns are those of the target. Otherwise with the columns of others, from `carried`.
-    """
-    contract = session.config.contract
-    staged = scan_sql(session.con, change.stage, stage_columns(contract))
-    clock = clock_sql(change.batch.clock)
-    folded = change.folded and not for_history
-    cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
-    fold = "JOIN folded f ON o.k = f._k " if folded else ""
-    others = () if for_history else change.others
-    kept = "".join(f", c.{name_sql(column.name)}" for column in others)
-    fold += "LEFT JOIN carried c ON o.pos = c._at " if others else ""
-    changed = f"o.outcome IN {CHANGED}"
-    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
-    outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
-    return (
-        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
-        f"CAST({change.batch.number} AS BIGINT) AS _batch, "
-        f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
-        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
-        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{kept}{outcome}"
-        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
-        f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
-    )
 
 
 def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:

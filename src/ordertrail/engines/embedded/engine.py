@@ -1,46 +1,25 @@
 """The embedded engine: DuckDB computes, plain Delta tables in local folders hold, no server.
 
-The steps of a batch, and the file of this package where each is: stage (`stage`), load (`load`),
-record (`record`). This module opens the tables, knows where the last pass stopped, and ties the steps.
+Where each step of a batch is: stage (`stage`), load (`load`), record (`record`); the tables themselves: `books`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
-from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, Staged, StageRequest, anyone
-from ordertrail.engines.embedded.damage import damage, resets
-from ordertrail.engines.embedded.load import Load
-from ordertrail.engines.embedded.record import mark_archived, record_batch
-from ordertrail.engines.embedded.stage import read_staged, stage_batch
-from ordertrail.engines.ledger import agreed_app_id
-from ordertrail.engines.local.find import open_index
-from ordertrail.engines.local.schema import bring_up_to_date
-from ordertrail.engines.local.session import Session, app_id_of, archive_id, loaded_files, tables_of
-from ordertrail.engines.local.whole import cured, log_errors, standings_of, whole_again
-from ordertrail.errors import TableError
+from ordertrail.engines.embedded.books import FolderBooks
+from ordertrail.engines.embedded.load import load_of
+from ordertrail.engines.embedded.stage import stage_batch
+from ordertrail.engines.load import Load, loaded
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
-from ordertrail.parse.compiled import refuse_unreadable
-from ordertrail.parse.kernel import connect
-from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID
-from ordertrail.scratch import SPILL
 
 
 class EmbeddedEngine:
     """`Engine` on DuckDB and local Delta tables.
-
-    Attributes:
-        resets: Warnings about commits of others on the target; known once the tables are open.
 
     Args:
         config: Names, folders, contract and limits.
@@ -49,115 +28,41 @@ class EmbeddedEngine:
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
-        spill = config.warehouse / SPILL
-        con = connect(config.threads, config.memory_limit_mb, spill)
-        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
-        self._session = Session(config, con, pool, tables_of(config, store), "", probe)
+        self._books = FolderBooks(config, probe, store)
         self._load: Load | None = None
-        self.resets: tuple[str, ...] = ()
 
     def open(self, admit: Admit = anyone) -> Ledger:
-        """See `Engine.open`."""
-        refuse_unreadable(self._session.config, self._session.con)
-        session, tables = self._session, self._session.tables
-        found = self._app_id()
-        session.app_id = found or ""
-        whole_again(self._standings)
-        session.app_id = admit(found)
-        bring_up_to_date(session)
-        self._make()
-        snapshots = [table.snapshot() for table in tables.all]
-        for snapshot in snapshots:
-            snapshot.require_writable()
-        if snapshots[1].takes_vectors:
-            session.index = open_index(session.config, snapshots[1])
-        versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
-        staged, *_, done = versions
-        archived = snapshots[-1].txns.get(archive_id(session.app_id), 0)
-        self.resets = resets(tables.target, session.app_id, versions[1])
-        warnings = self.resets + damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
-        return Ledger(staged, done, archived, max(versions), warnings, session.app_id)
+        """See `Books.open`."""
+        return self._books.open(admit)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
-        """See `Engine.loaded_files`."""
-        with self._errors("cannot read the deliveries"):
-            return loaded_files(self._session, sizes_bytes)
+        """See `Books.loaded_files`."""
+        return self._books.loaded_files(sizes_bytes)
+
+    def staged(self) -> Batch:
+        """See `Books.staged`."""
+        return self._books.staged()
+
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """See `Books.archived`."""
+        self._books.archived(batch, elsewhere)
+
+    def close(self) -> None:
+        """See `Books.close`."""
+        self._books.close()
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
-        with self._errors("cannot stage the batch"):
-            return stage_batch(self._session, request)
-
-    def staged(self) -> Batch:
-        """See `Engine.staged`."""
-        with self._errors("cannot read the stage"):
-            return read_staged(self._session)
+        with self._books.errors("cannot stage the batch"):
+            return stage_batch(self._books.session, request)
 
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """See `Engine.load`."""
-        with self._errors(f"cannot load batch {batch.number}"):
-            self._load = self.new_load(batch)
+        with self._books.errors(f"cannot load batch {batch.number}"):
+            self._load = load_of(self._books.session, batch)
             return self._load.run()
 
     def record(self, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
         """See `Engine.record`."""
-        if self._load is None or self._load.batch.number != batch.number:
-            raise TableError(f"batch {batch.number} is not loaded", hint="load it first")
-        with self._errors(f"cannot record batch {batch.number}"):
-            record_batch(self._session, self._load, counts)
-
-    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
-        """See `Engine.archived`."""
-        with self._errors("cannot note what is archived"):
-            mark_archived(self._session, batch, elsewhere)
-        if self._session.index is not None:
-            # The batch is done and readable: small runs of the index are merged now, so that the next one is quick.
-            with suppress(OSError):
-                self._session.index.tidy(self._session.tables.target.snapshot().files.keys())
-
-    def close(self) -> None:
-        """See `Engine.close`."""
-        self._session.pool.shutdown(wait=True, cancel_futures=True)
-        if self._session.index is not None:
-            self._session.index.close()
-        self._session.con.close()
-
-    def new_load(self, batch: Batch) -> Load:
-        """The load of a batch."""
-        return Load(self._session, batch)
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        with cured(self._session.config), duckdb_errors(doing):
-            yield
-
-    def _app_id(self) -> str | None:
-        """The id that those of our tables that are there agree on; None when there is none yet."""
-        tables = self._session.tables.all
-        found = (app_id_of(snapshot) for _, snapshot in self._present() if snapshot is not None)
-        return agreed_app_id(found, str(tables[0].root.parent))
-
-    def _present(self) -> list[tuple[str, Snapshot | None]]:
-        """Each role with its table, None where there is none."""
-        found: list[tuple[str, Snapshot | None]] = []
-        for role, table in zip(ROLES, self._session.tables.all, strict=True):
-            with log_errors(role, table.root):
-                found.append((role, table.newest() if table.log.exists() else None))
-        return found
-
-    def _standings(self) -> list[Standing]:
-        return standings_of(self._present(), self._session.app_id, astuple(self._session.config.tables))
-
-    def _make(self) -> None:
-        """Make the tables that were never made."""
-        session, tables = self._session, self._session.tables
-        name = session.config.name
-        if not tables.stage.log.exists():
-            tables.stage.create({APP_ID: session.app_id, "ordertrail.pipeline": name})
-            # Where no lock reaches, another pass may have made the stage just now.
-            session.app_id = self._app_id() or session.app_id
-        properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
-        if session.config.deletion_vectors:
-            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
-        for table in tables.all:
-            table.create(properties)
+        with self._books.errors(f"cannot record batch {batch.number}"):
+            loaded(self._load, batch).record(counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -14,26 +14,154 @@ from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.batch_rows import delivery_rows, has_rejects, rejects_sql
-from ordertrail.engines.embedded.apply import accepted_rows_sql, share_file
-from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.batch_rows import counted, delivery_rows, has_rejects, rejects_sql
+from ordertrail.engines.embedded.apply import share_file
 from ordertrail.engines.embedded.shorten import shorten_stage
+from ordertrail.engines.local.accepted import accepted_rows_sql
 from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import ACCEPTED
 from ordertrail.model import Batch, Outcome, RowCounts, State
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES
-from ordertrail.rules.tables import DELIVERIES, stage_columns
+from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
 
 COMPACT_FILES = 50
 """With more data files than this, `orders_deliveries` is written again as one: every pass reads it."""
 
 
-def record_batch(session: Session, load: Load, counts: Mapping[str, RowCounts]) -> None:
-    """See `Engine.record`."""
-    _append(session, session.tables.history, load.batch, "history", lambda: _history(session, load))
-    _append(session, session.tables.rejects, load.batch, "rejects", lambda: _rejects(session, load))
-    _deliveries(session, load.batch, counts)
+@dataclass(slots=True)
+class Shared:
+    """Data files of the target that are also history's.
+
+    Attributes:
+        files: Each with its place.
+        rest: They have the rows that changed the target only; otherwise they have all accepted rows.
+    """
+
+    files: tuple[tuple[Path, AddFile], ...] = ()
+    rest: bool = False
+
+
+class LocalRecorder:
+    """`Recorder` on tables in folders, by commits of our own.
+
+    Args:
+        weighing: Of the batch; it has the outcomes once it has been weighed.
+        shared: What the applier shares with the history; None where it shares nothing.
+    """
+
+    def __init__(self, weighing: LocalWeighing, shared: Shared | None = None) -> None:
+        self._weighing = weighing
+        self._session = weighing.session
+        self._batch = weighing.batch
+        self._shared = shared or Shared()
+
+    @property
+    def target_name(self) -> str:
+        """See `Recorder.target_name`."""
+        return self._session.tables.target.root.name
+
+    def target(self) -> tuple[int, int]:
+        """See `Recorder.target`."""
+        newest = self._session.tables.target.snapshot()
+        return newest.version, newest.txns.get(self._session.app_id, 0)
+
+    def committed(self) -> int | None:
+        """See `Recorder.committed`."""
+        return self._session.tables.target.version_of(self._session.app_id, self._batch.number)
+
+    def recorded(self) -> Mapping[str, RowCounts] | None:
+        """See `Recorder.recorded`."""
+        session = self._session
+        history = session.tables.history.snapshot()
+        if history.txns.get(session.app_id, 0) < self._batch.number:
+            return None
+        rows = scan_sql(session.con, history, history_columns(session.config.contract))
+        found = session.run(
+            f"SELECT _delivery_id, _outcome, count(*) FROM {rows} WHERE _batch = {self._batch.number} GROUP BY ALL"
+        )
+        return counted(self._batch, found)
+
+    def history(self) -> None:
+        """See `Recorder.history`."""
+        self._append(self._session.tables.history, "history", self._history_files)
+
+    def rejects(self) -> None:
+        """See `Recorder.rejects`."""
+        self._append(self._session.tables.rejects, "rejects", self._reject_files)
+
+    def deliveries(self, counts: Mapping[str, RowCounts]) -> None:
+        """See `Recorder.deliveries`."""
+        session, batch, table = self._session, self._batch, self._session.tables.deliveries
+        base = table.snapshot()
+        if base.txns.get(session.app_id, 0) >= batch.number:
+            return
+        rows = delivery_rows(batch, counts)
+        path = table.new_path(f"b{batch.number:06d}")
+        pq.write_table(rows, path)
+        remove: list[AddFile] = []
+        if len(base.files) >= COMPACT_FILES:
+            remove = list(base.files.values())
+            path, small = table.new_path(f"b{batch.number:06d}"), path
+            before = scan_sql(session.con, base, DELIVERIES)
+            added = f"read_parquet({quoted(str(small))})"
+            session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
+            small.unlink()
+        total = rows.num_rows + sum(file.rows or 0 for file in remove)
+        session.probe("deliveries.files")
+        info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts), "deliveries": rows.num_rows}
+        change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove, info)
+        version = table.commit(base, change)
+        session.probe("deliveries.committed")
+        table.checkpoint_if_due(version)
+
+    def _append(self, table: Table, name: str, write: Callable[[], list[AddFile]]) -> None:
+        session = self._session
+        base = table.snapshot()
+        if base.txns.get(session.app_id, 0) >= self._batch.number:
+            return
+        add = write()
+        session.probe(f"{name}.files")
+        version = table.commit(base, Change(session.txn(self._batch), "WRITE", add))
+        session.probe(f"{name}.committed")
+        table.checkpoint_if_due(version)
+
+    def _history_files(self) -> list[AddFile]:
+        """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
+
+        In recovery `outcomes` was made after the target's commit: the target's new row has the time of the first
+        insertion from the one before.
+        """
+        session, table = self._session, self._session.tables.history
+        files = [share_file(path, table.root, file) for path, file in self._shared.files]
+        if files and not self._shared.rest:
+            return files
+        wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
+        path = table.new_path(f"b{self._batch.number:06d}")
+        listed = f"({', '.join(map(str, wanted))})"
+        found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
+        if not found:
+            return files
+        with session.joins_as_written():
+            rows = session.copy(accepted_rows_sql(session, self._weighing.change, listed, for_history=True), path)
+        return [*files, table.added(path, rows)]
+
+    def _reject_files(self) -> list[AddFile]:
+        """One row for every thing wrong."""
+        session, table, batch = self._session, self._session.tables.rejects, self._batch
+        if not has_rejects(batch):
+            return []
+        path = table.new_path(f"b{batch.number:06d}")
+        try:
+            rows = _copy_rejects(session, self._weighing.stage, batch, path)
+        except duckdb.OutOfMemoryException:
+            shorten_stage(session)
+            rows = _copy_rejects(session, session.tables.stage.snapshot(), batch, path)
+        if rows == 0:
+            path.unlink()
+            return []
+        return [table.added(path, rows)]
 
 
 def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
@@ -87,83 +215,9 @@ def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[
     return table.added(path, rows)
 
 
-def _append(session: Session, table: Table, batch: Batch, name: str, write: Callable[[], list[AddFile]]) -> None:
-    base = table.snapshot()
-    if base.txns.get(session.app_id, 0) >= batch.number:
-        return
-    add = write()
-    session.probe(f"{name}.files")
-    version = table.commit(base, Change(session.txn(batch), "WRITE", add))
-    session.probe(f"{name}.committed")
-    table.checkpoint_if_due(version)
-
-
-def _history(session: Session, load: Load) -> list[AddFile]:
-    """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
-
-    In recovery `outcomes` was made after the target's commit: the target's new row has the time of the first insertion
-    from the one before.
-    """
-    table = session.tables.history
-    files = [share_file(path, table.root, file) for path, file in load.shared]
-    if files and not load.rest:
-        return files
-    wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
-    path = table.new_path(f"b{load.batch.number:06d}")
-    listed = f"({', '.join(map(str, wanted))})"
-    found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
-    if not found:
-        return files
-    with session.joins_as_written():
-        rows = session.copy(accepted_rows_sql(session, load.change, listed, for_history=True), path)
-    return [*files, table.added(path, rows)]
-
-
-def _rejects(session: Session, load: Load) -> list[AddFile]:
-    """One row for every thing wrong."""
-    table, batch = session.tables.rejects, load.batch
-    if not has_rejects(batch):
-        return []
-    path = table.new_path(f"b{batch.number:06d}")
-    try:
-        rows = _copy_rejects(session, load.stage, batch, path)
-    except duckdb.OutOfMemoryException:
-        shorten_stage(session)
-        rows = _copy_rejects(session, session.tables.stage.snapshot(), batch, path)
-    if rows == 0:
-        path.unlink()
-        return []
-    return [table.added(path, rows)]
-
-
 def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -> int:
     staged = scan_sql(session.con, stage, stage_columns(session.config.contract))
     return session.copy(rejects_sql(batch, staged, clock_sql(batch.clock)), path)
-
-
-def _deliveries(session: Session, batch: Batch, counts: Mapping[str, RowCounts]) -> None:
-    table = session.tables.deliveries
-    base = table.snapshot()
-    if base.txns.get(session.app_id, 0) >= batch.number:
-        return
-    rows = delivery_rows(batch, counts)
-    path = table.new_path(f"b{batch.number:06d}")
-    pq.write_table(rows, path)
-    remove: list[AddFile] = []
-    if len(base.files) >= COMPACT_FILES:
-        remove = list(base.files.values())
-        path, small = table.new_path(f"b{batch.number:06d}"), path
-        before = scan_sql(session.con, base, DELIVERIES)
-        added = f"read_parquet({quoted(str(small))})"
-        session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
-        small.unlink()
-    total = rows.num_rows + sum(file.rows or 0 for file in remove)
-    session.probe("deliveries.files")
-    info: dict[str, Json] = {ACCEPTED: _accepted(session, batch, base, counts), "deliveries": rows.num_rows}
-    change = Change(session.txn(batch), "WRITE", [table.added(path, total)], remove, info)
-    version = table.commit(base, change)
-    session.probe("deliveries.committed")
-    table.checkpoint_if_due(version)
 
 
 def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[str, RowCounts]) -> int:

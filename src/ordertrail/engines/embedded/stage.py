@@ -24,16 +24,12 @@ from ordertrail.engines.batch_rows import (
     staged_batch,
 )
 from ordertrail.engines.embedded.shorten import shorten_stage
+from ordertrail.engines.local.accepted import ROWS_TAG
 from ordertrail.engines.local.session import Session, clock_sql
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch
 from ordertrail.parse.job import ParsedFile, ParseJob
 from ordertrail.rules.tables import stage_columns
-
-ROWS_TAG = "ordertrail.rows"
-"""Tag of a stage file that holds good rows only, with the audit columns of rows that are all inserted: when they
-are, the file itself can become a file of target and history (see `load`)."""
-
 
 NewPath = Callable[[str], Path]
 """Gives a data file name that nobody has, for a kind of content."""
@@ -75,7 +71,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
         gone = (*parsed.changed, *changed)
         if not files:
             return Staged(batch, gone)
-        manifests = tuple(manifest_of(file, batch) for file in files)
+        manifests = tuple(manifest_of(file, batch, request.route) for file in files)
         whole = Batch(batch.number, batch.run_id, batch.clock, manifests)
         add = [table.added(path, rows, {ROWS_TAG: str(rows)}) for path, rows in parsed.rows]
         add += _rejects(session, whole, parsed.rejects, new_path)

@@ -1,4 +1,4 @@
-"""The source of a small batch's `MERGE`: the rows that the embedded engine's load would write, handed to Spark."""
+"""The rows of a batch that was weighed in DuckDB, handed to Spark: the source of its `MERGE`, history, rejects."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 
 from ordertrail.arrow import conformed
-from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
-from ordertrail.engines.embedded.apply import CHANGED, accepted_rows_sql
-from ordertrail.engines.embedded.load import Load
+from ordertrail.engines.batch_rows import rejects_sql
+from ordertrail.engines.local.accepted import CHANGED, accepted_rows_sql
 from ordertrail.engines.local.others import carry
+from ordertrail.engines.local.session import clock_sql
+from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.spark.merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
@@ -24,44 +26,70 @@ from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+_ALL = f"({', '.join(map(str, CODES.values()))})"
 
-def changes_of(run: SparkPass, load: Load, target: Snapshot) -> Changes:
-    """What a load would apply, as what a `MERGE` is to apply.
+
+class LocalFrames:
+    """`Frames` of a batch that was weighed in DuckDB.
 
     Args:
-        run: The pass.
-        load: Its rows have been weighed.
-        target: What they were weighed against.
+        run: The pass in Spark.
+        weighing: Of the batch.
     """
-    doubles = bool(load.session.run("SELECT count(*) FROM doubled")[0][0])
-    others = load.change.others if doubles else ()
-    columns = (*target_columns(load.contract), *others, *guard_columns(load.contract))
-    sql = _source_sql(load, target, others, doubles=doubles)
-    return Changes(frame_of(run, load, sql, columns), doubles, _pruning(load), tuple(c.name for c in others))
+
+    def __init__(self, run: SparkPass, weighing: LocalWeighing) -> None:
+        self._run = run
+        self._weighing = weighing
+
+    def changes(self) -> Changes:
+        """See `Frames.changes`."""
+        weighing = self._weighing
+        doubles = bool(weighing.session.run("SELECT count(*) FROM doubled")[0][0])
+        others = weighing.change.others if doubles else ()
+        columns = (*target_columns(weighing.contract), *others, *guard_columns(weighing.contract))
+        rows = self._frame(_source_sql(weighing, others, doubles=doubles), columns)
+        return Changes(rows, doubles, _pruning(weighing), tuple(column.name for column in others))
+
+    def history(self) -> DataFrame:
+        """See `Frames.history`."""
+        weighing = self._weighing
+        sql = accepted_rows_sql(weighing.session, weighing.change, _ALL, for_history=True)
+        return self._frame(sql, self._run.tables.history.columns)
+
+    def rejects(self) -> DataFrame:
+        """See `Frames.rejects`."""
+        weighing = self._weighing
+        staged = scan_sql(weighing.session.con, weighing.stage, stage_columns(weighing.contract))
+        sql = rejects_sql(weighing.batch, staged, clock_sql(weighing.batch.clock))
+        return self._frame(sql, self._run.tables.rejects.columns)
+
+    def _frame(self, sql: str, columns: Sequence[TableColumn]) -> DataFrame:
+        return frame_of(self._run, self._weighing.session.con, sql, columns)
 
 
-def frame_of(run: SparkPass, load: Load, sql: str, columns: Sequence[TableColumn]) -> DataFrame:
-    """The rows of a query of a load's DuckDB, as a DataFrame with some columns."""
+def frame_of(run: SparkPass, con: duckdb.DuckDBPyConnection, sql: str, columns: Sequence[TableColumn]) -> DataFrame:
+    """The rows of a query of DuckDB's, as a DataFrame with some columns."""
     schema = arrow_schema_of(columns)
-    rows = load.session.con.sql(sql).to_arrow_table()
+    rows = con.sql(sql).to_arrow_table()
     return run.frame(pa.Table.from_batches([conformed(part, schema) for part in rows.to_batches()], schema), columns)
 
 
-def _pruning(load: Load) -> Pruning | None:
-    column = pruned_by(load.contract)
+def _pruning(weighing: LocalWeighing) -> Pruning | None:
+    column = pruned_by(weighing.contract)
     if column is None:
         return None
-    staged = scan_sql(load.session.con, load.stage, stage_columns(load.contract))
-    keys = load.session.run(f"SELECT DISTINCT {name_sql(column)} FROM {staged} WHERE _kind = 'row'")
+    staged = scan_sql(weighing.session.con, weighing.stage, stage_columns(weighing.contract))
+    keys = weighing.session.run(f"SELECT DISTINCT {name_sql(column)} FROM {staged} WHERE _kind = 'row'")
     slots = slots_for(len(keys))
     return None if slots is None else Pruning(column, slots, frozenset(slot(str(key), slots) for (key,) in keys))
 
 
-def _source_sql(load: Load, target: Snapshot, others: Sequence[TableColumn], *, doubles: bool) -> str:
+def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubles: bool) -> str:
     """SQL of `Changes.rows`; makes `changes`."""
-    session, contract = load.session, load.contract
+    session, contract, target = weighing.session, weighing.contract, weighing.before
+    assert target is not None  # the batch has been weighed
     carry(session, target, others)
-    rows = accepted_rows_sql(session, replace(load.change, others=tuple(others)), CHANGED, for_history=False)
+    rows = accepted_rows_sql(session, replace(weighing.change, others=tuple(others)), CHANGED, for_history=False)
     keys = ", ".join(f"a.{name_sql(name)} AS _k{i}" for i, name in enumerate(contract.key))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE changes AS SELECT a.*, o.outcome = {CODES[Outcome.UPDATED]} AS _found, "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ordertrail.engines.spark.causes import MOVED
 from ordertrail.engines.spark.tables import ticked
@@ -68,6 +68,22 @@ class Changes:
     others: tuple[str, ...] = ()
 
 
+class Frames(Protocol):
+    """The rows of a weighed batch that Spark is to write."""
+
+    def changes(self) -> Changes:
+        """What is to be applied to the target; after `Weighing.weigh`."""
+        ...
+
+    def history(self) -> DataFrame:
+        """The batch's rows of `orders_history`; after `Weighing.weigh` or `weigh_again`."""
+        ...
+
+    def rejects(self) -> DataFrame:
+        """The batch's rows of `orders_rejects`."""
+        ...
+
+
 def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
     """The columns of `Changes.rows` beside the target's: what the MERGE must find there."""
     types = {column.name: column.type for column in contract.columns}
@@ -101,17 +117,31 @@ def slot(value: str, slots: int) -> int:
     return zlib.crc32(value.encode()) % slots
 
 
-def apply(run: SparkPass, batch: Batch, changes: Changes) -> None:
-    """Bring the target up to date, in one commit with the batch's `txn`.
+class MergeApplier:
+    """`Applier` by one `MERGE` with the batch's `txn`.
 
-    Raises:
-        CommitConflictError: The target is no longer what the batch was weighed against; nothing was written.
+    Args:
+        run: The pass.
+        batch: As it is staged.
+        frames: What to apply.
     """
-    merge = _merge_sql(run, run.view(changes.rows), changes)
-    run.probe("load.files")
-    with run.commit(batch, "LOAD"):
-        run.spark.sql(merge).collect()
-    run.probe("load.committed")
+
+    def __init__(self, run: SparkPass, batch: Batch, frames: Frames) -> None:
+        self._run = run
+        self._batch = batch
+        self._frames = frames
+
+    def share(self, target_version: int) -> None:
+        """See `Applier.share`: Spark writes all rows of the target itself."""
+
+    def apply(self, target_version: int) -> None:  # noqa: ARG002 - the rows themselves carry what they were weighed against
+        """See `Applier.apply`."""
+        run, changes = self._run, self._frames.changes()
+        merge = _merge_sql(run, run.view(changes.rows), changes)
+        run.probe("load.files")
+        with run.commit(self._batch, "LOAD"):
+            run.spark.sql(merge).collect()
+        run.probe("load.committed")
 
 
 def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ordertrail.engines.batch_rows import delivery_rows, has_rejects
+from ordertrail.engines.batch_rows import counted, delivery_rows, has_rejects
 from ordertrail.engines.local.session import batch_txn
-from ordertrail.engines.spark.load import Load
+from ordertrail.engines.spark.merge import Frames
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Batch, RowCounts
 
@@ -19,18 +19,73 @@ if TYPE_CHECKING:
     from ordertrail.engines.spark.tables import SparkTable
 
 
-def record_batch(run: SparkPass, load: Load, counts: Mapping[str, RowCounts]) -> None:
-    """See `Engine.record`."""
-    batch, tables = load.batch, run.tables
-    if _due(run, batch, tables.history):
-        _append(run, batch, tables.history, load.weighing.history(), "history")
-    if _due(run, batch, tables.rejects):
-        rejects = load.weighing.rejects() if has_rejects(batch) else None
-        _append(run, batch, tables.rejects, rejects, "rejects")
-    if _due(run, batch, tables.deliveries):
-        rows = run.frame(delivery_rows(batch, counts), tables.deliveries.columns)
-        _append(run, batch, tables.deliveries, rows, "deliveries")
-        run.deliveries_changed()
+class CatalogRecorder:
+    """`Recorder` on tables that Spark writes.
+
+    Args:
+        run: The pass.
+        batch: As it is staged.
+        frames: The batch's rows, once it has been weighed.
+    """
+
+    def __init__(self, run: SparkPass, batch: Batch, frames: Frames) -> None:
+        self._run = run
+        self._batch = batch
+        self._frames = frames
+
+    @property
+    def target_name(self) -> str:
+        """See `Recorder.target_name`."""
+        return self._run.tables.target.name
+
+    def target(self) -> tuple[int, int]:
+        """See `Recorder.target`."""
+        return self._run.tables.target.standing(self._run.app_id)
+
+    def committed(self) -> int | None:
+        """See `Recorder.committed`."""
+        return self._run.tables.target.version_of(self._run.app_id, self._batch.number)
+
+    def recorded(self) -> Mapping[str, RowCounts] | None:
+        """See `Recorder.recorded`."""
+        history = self._run.tables.history
+        if self._due(history):
+            return None
+        rows = history.rows().where(f"_batch = {self._batch.number}")
+        found = rows.groupBy("_delivery_id", "_outcome").count().collect()
+        return counted(self._batch, [tuple(row) for row in found])
+
+    def history(self) -> None:
+        """See `Recorder.history`."""
+        table = self._run.tables.history
+        if self._due(table):
+            self._append(table, self._frames.history(), "history")
+
+    def rejects(self) -> None:
+        """See `Recorder.rejects`."""
+        table = self._run.tables.rejects
+        if self._due(table):
+            self._append(table, self._frames.rejects() if has_rejects(self._batch) else None, "rejects")
+
+    def deliveries(self, counts: Mapping[str, RowCounts]) -> None:
+        """See `Recorder.deliveries`."""
+        run, table = self._run, self._run.tables.deliveries
+        if self._due(table):
+            self._append(table, run.frame(delivery_rows(self._batch, counts), table.columns), "deliveries")
+            run.deliveries_changed()
+
+    def _due(self, table: SparkTable) -> bool:
+        return table.standing(self._run.app_id)[1] < self._batch.number
+
+    def _append(self, table: SparkTable, rows: DataFrame | None, name: str) -> None:
+        run, batch = self._run, self._batch
+        run.probe(f"{name}.files")
+        with run.commit(batch, name.upper()):
+            if rows is None:
+                _mark(run, table, batch, run.app_id, name.upper())
+            else:
+                table.append(rows)
+        run.probe(f"{name}.committed")
 
 
 def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
@@ -64,17 +119,3 @@ def _amend(run: SparkPass, table: SparkTable, elsewhere: Mapping[str, str | None
 def _mark(run: SparkPass, table: SparkTable, batch: Batch, app_id: str, operation: str) -> None:
     nothing = run.frame(arrow_schema_of(table.columns).empty_table(), table.columns)
     table.mark(nothing, batch_txn(app_id, batch), operation)
-
-
-def _due(run: SparkPass, batch: Batch, table: SparkTable) -> bool:
-    return table.standing(run.app_id)[1] < batch.number
-
-
-def _append(run: SparkPass, batch: Batch, table: SparkTable, rows: DataFrame | None, name: str) -> None:
-    run.probe(f"{name}.files")
-    with run.commit(batch, name.upper()):
-        if rows is None:
-            _mark(run, table, batch, run.app_id, name.upper())
-        else:
-            table.append(rows)
-    run.probe(f"{name}.committed")

@@ -167,8 +167,8 @@ def spark_errors(doing: str) -> Iterator[None]:
 
     try:
         yield
-    except (OrdertrailError, RowsLostError):
-        raise
+    except (OrdertrailError, RowsLostError, FileNotFoundError):
+        raise  # a file that is gone is one of a table: `duckdb_errors` tells of which
     except (PySparkException, Py4JError, ConnectionError) as error:
         raise translated(doing, error) from error
     except OSError as error:

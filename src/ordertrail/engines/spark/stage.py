@@ -20,7 +20,8 @@ from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
 from ordertrail.engines.spark.causes import causes, first_line, translated
 from ordertrail.engines.spark.constraints import with_rejects
-from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, is_small, spark_schema
+from ordertrail.engines.spark.route import DRIVER
+from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
 from ordertrail.errors import CommitConflictError, QuarantineError, TableError
 from ordertrail.model import Batch, State
@@ -73,7 +74,7 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
     batch = request.batch
     before = [c for c in request.candidates if c.number in request.duplicates]
     fresh = [c for c in request.candidates if c.number not in request.duplicates]
-    groups, for_driver = _divided(run, fresh)
+    groups, for_driver = _divided(run, fresh, request.route)
     left = [group for group in groups if request.unchanged(group[0])]
     for_tasks = [group for group in left if group[0].number not in why_held]
     held = [
@@ -95,7 +96,8 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
         changed = [c for c in before if not request.unchanged(c)]
         known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
         files = tuple(sorted([*parsed.files, *known, *held], key=lambda file: file.candidate.number))
-        whole = Batch(batch.number, batch.run_id, batch.clock, tuple(manifest_of(f, batch) for f in files))
+        manifests = tuple(manifest_of(file, batch, request.route) for file in files)
+        whole = Batch(batch.number, batch.run_id, batch.clock, manifests)
         schema = arrow_schema_of(run.tables.stage.columns)
         staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
         rows = [pa.Table.from_batches([part]) for part in staged_rows]
@@ -128,9 +130,11 @@ def read_staged(run: SparkPass) -> Batch:
 # --- who parses what -----------------------------------------------------------------------------------------------
 
 
-def _divided(run: SparkPass, candidates: Sequence[Candidate]) -> tuple[list[list[Candidate]], list[Candidate]]:
+def _divided(
+    run: SparkPass, candidates: Sequence[Candidate], route: str
+) -> tuple[list[list[Candidate]], list[Candidate]]:
     """Groups of equal files for the executors, and the files for the driver."""
-    if is_small(run.config, (candidate.identity.size_bytes for candidate in candidates)):
+    if route == DRIVER:
         return [], list(candidates)
     for_tasks: list[list[Candidate]] = []
     for_driver: list[Candidate] = []
@@ -168,7 +172,7 @@ def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError
 
     fresh = [c for c in request.candidates if c.number not in request.duplicates]
     found: dict[int, QuarantineError] = {}
-    for group in _divided(run, fresh)[0]:
+    for group in _divided(run, fresh, request.route)[0]:
         if request.unchanged(group[0]):
             try:
                 _by_tasks(run, request.batch, [group]).count()

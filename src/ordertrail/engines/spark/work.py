@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -131,16 +131,6 @@ class SparkPass:
         """Take the names away again. Idempotent."""
         while self._views:
             self.spark.catalog.dropTempView(self._views.pop())
-
-
-def is_small(config: Config, sizes_bytes: Iterable[int]) -> bool:
-    """Whether files of these sizes are the driver's to parse and weigh, and not the executors'."""
-    return sum(sizes_bytes) <= config.spark.driver_max_bytes
-
-
-def is_small_batch(config: Config, batch: Batch) -> bool:
-    """Whether a batch is the driver's, see `is_small`."""
-    return is_small(config, (manifest.identity.size_bytes for manifest in batch.manifests))
 
 
 def arrow_schema_of(columns: Sequence[TableColumn]) -> pa.Schema:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
+from ordertrail.engines.spark.route import EXECUTORS
 from ordertrail.model import Batch, Contract, Limits
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.parse.kernel import Database, connect
@@ -93,7 +94,7 @@ class ParseTask:
                 open_file=lambda _: io.BytesIO(data),
                 unchanged=lambda _: True,
             )
-            manifests = tuple(manifest_of(file, self.batch) for file in parsed.files)
+            manifests = tuple(manifest_of(file, self.batch, EXECUTORS) for file in parsed.files)
             whole = Batch(self.batch.number, self.batch.run_id, self.batch.clock, manifests)
             yield from scratch.stage_rows(whole, parsed, self.schema)
 

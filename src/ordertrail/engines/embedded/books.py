@@ -1,0 +1,140 @@
+"""The books of tables in folders: opening them, where the last pass stopped, what is staged and what is archived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
+
+from ordertrail.config import Config
+from ordertrail.delta.actions import WITH_VECTORS
+from ordertrail.delta.log import LogStore
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.embedded.damage import damage, resets
+from ordertrail.engines.embedded.record import mark_archived
+from ordertrail.engines.embedded.stage import read_staged
+from ordertrail.engines.ledger import agreed_app_id
+from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.schema import bring_up_to_date
+from ordertrail.engines.local.session import Session, app_id_of, archive_id, loaded_files, tables_of
+from ordertrail.engines.local.whole import cured, log_errors, standings_of, whole_again
+from ordertrail.model import Batch, Probe, no_probe
+from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.parse.kernel import connect
+from ordertrail.rules.losses import ROLES, Standing
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.tables import APP_ID
+from ordertrail.scratch import SPILL
+
+
+class FolderBooks:
+    """`Books` of Delta tables in folders.
+
+    Attributes:
+        session: The pass, for the steps of a batch.
+        resets: Warnings about commits of others on the target; known once the tables are open.
+
+    Args:
+        config: Names, folders, contract and limits.
+        probe: Called after each effect.
+        store: Where commits are put; for tests of failing commits.
+    """
+
+    def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
+        spill = config.warehouse / SPILL
+        con = connect(config.threads, config.memory_limit_mb, spill)
+        pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
+        self.session = Session(config, con, pool, tables_of(config, store), "", probe)
+        self.resets: tuple[str, ...] = ()
+
+    def open(self, admit: Admit = anyone) -> Ledger:
+        """See `Books.open`."""
+        refuse_unreadable(self.session.config, self.session.con)
+        session, tables = self.session, self.session.tables
+        found = self._app_id()
+        session.app_id = found or ""
+        whole_again(self._standings)
+        session.app_id = admit(found)
+        bring_up_to_date(session)
+        self._make()
+        snapshots = [table.snapshot() for table in tables.all]
+        for snapshot in snapshots:
+            snapshot.require_writable()
+        if snapshots[1].takes_vectors:
+            session.index = open_index(session.config, snapshots[1])
+        versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
+        staged, *_, done = versions
+        archived = snapshots[-1].txns.get(archive_id(session.app_id), 0)
+        self.resets = resets(tables.target, session.app_id, versions[1])
+        warnings = self.resets + damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
+        return Ledger(staged, done, archived, max(versions), warnings, session.app_id)
+
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """See `Books.loaded_files`."""
+        with self.errors("cannot read the deliveries"):
+            return loaded_files(self.session, sizes_bytes)
+
+    def staged(self) -> Batch:
+        """See `Books.staged`."""
+        with self.errors("cannot read the stage"):
+            return read_staged(self.session)
+
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """See `Books.archived`."""
+        with self.errors("cannot note what is archived"):
+            mark_archived(self.session, batch, elsewhere)
+        if self.session.index is not None:
+            # The batch is done and readable: small runs of the index are merged now, so that the next one is quick.
+            with suppress(OSError):
+                self.session.index.tidy(self.session.tables.target.snapshot().files.keys())
+
+    def close(self) -> None:
+        """See `Books.close`."""
+        self.session.pool.shutdown(wait=True, cancel_futures=True)
+        if self.session.index is not None:
+            self.session.index.close()
+        self.session.con.close()
+
+    @contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """Within: errors of DuckDB, of the disk and of damaged files are ours, and say what cures them.
+
+        Args:
+            doing: What was going on, to begin the message with.
+        """
+        with cured(self.session.config), duckdb_errors(doing):
+            yield
+
+    def _app_id(self) -> str | None:
+        """The id that those of our tables that are there agree on; None when there is none yet."""
+        tables = self.session.tables.all
+        found = (app_id_of(snapshot) for _, snapshot in self._present() if snapshot is not None)
+        return agreed_app_id(found, str(tables[0].root.parent))
+
+    def _present(self) -> list[tuple[str, Snapshot | None]]:
+        """Each role with its table, None where there is none."""
+        found: list[tuple[str, Snapshot | None]] = []
+        for role, table in zip(ROLES, self.session.tables.all, strict=True):
+            with log_errors(role, table.root):
+                found.append((role, table.newest() if table.log.exists() else None))
+        return found
+
+    def _standings(self) -> list[Standing]:
+        return standings_of(self._present(), self.session.app_id, astuple(self.session.config.tables))
+
+    def _make(self) -> None:
+        """Make the tables that were never made."""
+        session, tables = self.session, self.session.tables
+        name = session.config.name
+        if not tables.stage.log.exists():
+            tables.stage.create({APP_ID: session.app_id, "ordertrail.pipeline": name})
+            # Where no lock reaches, another pass may have made the stage just now.
+            session.app_id = self._app_id() or session.app_id
+        properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
+        if session.config.deletion_vectors:
+            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+        for table in tables.all:
+            table.create(properties)

@@ -1,0 +1,160 @@
+"""The books of tables that only Spark reads: opening them, where the last pass stopped, what is staged and archived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
+from ordertrail.engines.local.session import adopt_id
+from ordertrail.engines.local.whole import require_whole
+from ordertrail.engines.spark.constraints import constraints_of
+from ordertrail.engines.spark.record import mark_archived
+from ordertrail.engines.spark.schema import bring_up_to_date
+from ordertrail.engines.spark.session import spark_errors
+from ordertrail.engines.spark.stage import read_staged
+from ordertrail.engines.spark.tables import SparkTable, TableState
+from ordertrail.engines.spark.work import SparkPass
+from ordertrail.errors import TableError, UnsupportedTableError
+from ordertrail.model import Batch
+from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.rules.losses import ROLES, Standing
+from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.tables import APP_ID
+
+if TYPE_CHECKING:
+    pass
+
+RETENTION = "delta.setTransactionRetentionDuration"
+"""A table property that makes Delta forget `txn`s; refused on our tables."""
+
+
+class CatalogBooks:
+    """`Books` of tables that Spark reads and writes.
+
+    Args:
+        run: The pass; `open` tells it what the steps of a batch share.
+    """
+
+    def __init__(self, run: SparkPass) -> None:
+        self.run = run
+
+    def open(self, admit: Admit = anyone) -> Ledger:
+        """See `Books.open`."""
+        refuse_unreadable(self.run.config)
+        with spark_errors("cannot open the tables"):
+            run = self.run
+            states = self._made(admit)
+            run.constraints = constraints_of(run.config.contract, states[1].properties)
+            batches = [state.batches.get(run.app_id, 0) for state in states]
+            staged, target, *_, done = batches
+            archived = states[-1].batches.get(run.archive_id, 0)
+            run.resets = self._foreign_resets(target, done)
+            return Ledger(staged, done, archived, max(batches), run.resets, run.app_id)
+
+    def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
+        """See `Books.loaded_files`."""
+        with spark_errors("cannot read the deliveries"):
+            known = self.run.deliveries()
+        sizes = pa.array(sorted(set(sizes_bytes)), pa.int64())
+        known = known.filter(pc.and_(pc.equal(known["state"], "loaded"), pc.is_in(known["size_bytes"], sizes)))
+        times_us = known["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+        return tuple(
+            LoadedFile(
+                delivery_id=row["delivery_id"],
+                vendor=row["vendor"],
+                sha256=row["sha256"],
+                contract_hash=row["contract_hash"],
+                file_key=row["file_key"],
+                clean_path=row["path"],
+                mtime_ms=time_us // 1000,
+                rows_parsed=row["rows_parsed"],
+                size_bytes=row["size_bytes"],
+            )
+            for row, time_us in zip(known.to_pylist(), times_us, strict=True)
+        )
+
+    def staged(self) -> Batch:
+        """See `Books.staged`."""
+        with spark_errors("cannot read the stage"):
+            return read_staged(self.run)
+
+    def archived(self, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
+        """See `Books.archived`."""
+        with spark_errors("cannot note what is archived"):
+            mark_archived(self.run, batch, elsewhere)
+
+    def close(self) -> None:
+        """See `Books.close`."""
+        with spark_errors("cannot release Spark"):
+            self.run.close()
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _made(self, admit: Admit) -> list[TableState]:
+        """All five tables as they stand; those that were missing are made, of the application id of the others."""
+        run = self.run
+        tables = run.tables.all
+        known = {table: table.state() for table in tables if table.exists()}
+        app_ids: list[str] = []
+        for table, state in known.items():
+            app_ids.append(app_id_in(state.properties, table.name))
+            _require_lasting(table.name, state)
+        place = f"{run.config.catalog}.{run.config.schema}"
+        found = agreed_app_id(app_ids, place)
+        run.app_id = found or ""
+        _require_whole(run, known)
+        run.app_id = admit(found)
+        for table in bring_up_to_date(run, known):
+            known[table] = table.state()
+        missing = [table for table in tables if table not in known]
+        properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}
+        for table in missing:
+            table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
+        return [known.get(table) or table.state() for table in tables]
+
+    def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
+        """Warnings about commits of others that took rows of the target away wholesale, until it is written anew."""
+        run = self.run
+        name = run.tables.target.name
+        ours = {run.app_id, adopt_id(run.app_id)}
+        if not target and not done:
+            return ()
+        since: list[tuple[int, str, str]] = []
+        for one in run.tables.target.commits():
+            if ours & one.batches.keys():
+                return tuple(dict.fromkeys((*reset_warnings(name, since), *one.resets)))
+            if not one.batches:
+                since.append((one.version, one.operation, one.mode))
+        return reset_warnings(name, since)
+
+
+def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:
+    """Refuse tables of which one is lost, see `whole.require_whole`."""
+    found: list[Standing] = []
+    done = max((state.batches.get(run.app_id, 0) for state in known.values()), default=0)
+    if (ledger := known.get(run.tables.deliveries)) is not None:
+        done = ledger.batches.get(run.app_id, 0)
+    for role, table in zip(ROLES, run.tables.all, strict=True):
+        state = known.get(table)
+        # Rows alone do not tell that a batch without any is there.
+        known_batch = state is not None and (state.by_commits or table is run.tables.deliveries)
+        batch = state.batches.get(run.app_id, 0) if state is not None else None
+        found.append(Standing(role, table.name, batch if known_batch or state is None else max(done, batch or 0)))
+    try:
+        require_whole(found)
+    except TableError as error:
+        hint = "restore the table as its catalog offers it (UNDROP TABLE, RESTORE TABLE), or from a backup"
+        raise TableError(error.message, hint=error.hint if run.config.in_folders else hint) from error
+
+
+def _require_lasting(name: str, state: TableState) -> None:
+    if RETENTION in state.properties:
+        raise UnsupportedTableError(
+            f"the table {name} has the property {RETENTION}: batches that are loaded would be forgotten",
+            hint=f"ALTER TABLE {name} UNSET TBLPROPERTIES ('{RETENTION}')",
+        )
