@@ -29,7 +29,7 @@ def manifest(size_bytes: int, state: State = State.LOADED, route: str = "") -> M
         vendor="default",
         path="a.csv",
         file_name="a.csv",
-        identity=FileIdentity(size_bytes, 0, 0, 0, 0),
+        identity=FileIdentity(device=0, inode=0, size_bytes=size_bytes, mtime_ns=0, ctime_ns=0),
         sha256="",
         file_key=0,
         contract_hash="",
