@@ -16,20 +16,25 @@ from ordertrail.rules.outcomes import (
     BEST,
     BEST_ALONE,
     CODES,
-    ORDER,
     OUTCOMES,
     OUTCOMES_AGAIN,
     RANKED,
     RANKED_ALONE,
     TIES,
     fold_sql,
-    later,
     several,
 )
-from ordertrail.rules.placing import PLACED
+from ordertrail.rules.placing import (
+    OLDEST_FIRST,
+    ORDER,
+    PLACED,
+    STAGED,
+    later,
+    placed_sql,
+)
 
 Order = tuple[int, int, int, int, int]
-STAGED = ("k", "dn", "ch", *ORDER)
+STAGED_ROWS = ("k", "dn", "ch", *ORDER)
 CURRENT = ("k", "pos", "ch", "rv", "bn", "ins", *ORDER)
 RECALLED = ("k", *ORDER)
 NAMES = {number: str(outcome) for outcome, number in CODES.items()}
@@ -57,7 +62,7 @@ def prepare(
     recalled: Iterable[tuple[object, ...]] = (),
     loaded: Iterable[int] = (),
 ) -> None:
-    fill(con, "staged", STAGED, staged)
+    fill(con, "staged", STAGED_ROWS, staged)
     fill(con, "current", CURRENT, current)
     fill(con, "recalled", RECALLED, recalled)
     fill(con, "loaded", ("fk",), [(fk,) for fk in loaded])
@@ -244,7 +249,8 @@ TEXTS = {
     "several": several("staged"), "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
     "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
-    "PLACED": PLACED, "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED,
+    "PLACED": PLACED, "STAGED": STAGED, "placed": placed_sql("rows"), "oldest": f"(ORDER BY {OLDEST_FIRST})",
+    "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED,
 }  # fmt: skip
 KEYWORDS = {
     "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",

@@ -26,17 +26,17 @@ from ordertrail.delta.actions import WITH_VECTORS, AddFile, Txn
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.local.fold import ABSENT, place_deliveries
+from ordertrail.engines.local.fold import place_deliveries
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, others_on
 from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
-from ordertrail.model import Contract, Outcome
+from ordertrail.model import Contract
 from ordertrail.parse.kernel import PARQUET
+from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED, lacking_sql, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
-from ordertrail.rules.outcomes import ORDER
-from ordertrail.rules.placing import contract_key_sql, order_sql
+from ordertrail.rules.placing import OLDEST_FIRST, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID, DELIVERIES, TableColumn, history_columns, target_columns
@@ -124,7 +124,7 @@ class Rebuild:
     @property
     def history_rows(self) -> int:
         """Accepted rows that are folded."""
-        return self._number(f"SELECT count(*) FROM {self._past()} WHERE {self._folded()}")
+        return self._number(f"SELECT count(*) FROM {self._past()} WHERE {recorded_sql(self.done)}")
 
     def target(self) -> Snapshot | None:
         """The target as its log has it, None when there is none. Its data files may be damaged or gone.
@@ -163,8 +163,7 @@ class Rebuild:
         session = self._session
         deliveries = scan_sql(session.con, self._deliveries, DELIVERIES)
         names = session.config.contract.names
-        lacking = session.run(f"SELECT DISTINCT unnest({ABSENT}) FROM {deliveries} WHERE state = 'loaded' ORDER BY 1")
-        self._absent = tuple(str(name) for (name,) in lacking if name in names)
+        self._absent = tuple(str(name) for (name,) in session.run(lacking_sql(deliveries)) if name in names)
         place_deliveries(session, None, None)
         clocks = f"SELECT batch, max(staged_at) AS clock FROM {deliveries} GROUP BY batch"
         session.run(f"CREATE OR REPLACE TEMP TABLE clocks AS {clocks}")
@@ -192,7 +191,7 @@ class Rebuild:
         last = "".join(f", arg_max({name}, bn) AS {name}" for name in bearers)
         return (
             f"WITH accepted AS ({self._accepted_sql()}), "
-            f"ranked AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {', '.join(ORDER)}) AS ord "
+            f"ranked AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord "
             "FROM accepted), "
             "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
             f"ends_batch{made} FROM ranked), "
@@ -206,12 +205,11 @@ class Rebuild:
         contract = self._session.config.contract
         whole = {name: name_sql(name) for name in (*contract.names, "_rescued") if name not in self._absent}
         hashes = "".join(f", {row_hash_sql({n: name_sql(n)})} AS h_{i}" for i, n in enumerate(self._absent))
-        lacks = "".join(f", list_contains(p.absent, {quoted(n)}) AS lacks_{i}" for i, n in enumerate(self._absent))
-        return (
-            f"SELECT r.*, p.fk, p.tb{lacks} FROM (SELECT {contract_key_sql(contract)} AS k, {order_sql(contract)}, "
-            f"_batch AS bn, _pos AS pos, {row_hash_sql(whole)} AS ch{hashes} FROM {self._past()} WHERE {self._folded()}"
-            ") r JOIN placed p USING (delivery_id)"
+        rows = (
+            f"SELECT {contract_key_sql(contract)} AS k, {order_sql(contract)}, _batch AS bn, _pos AS pos, "
+            f"{row_hash_sql(whole)} AS ch{hashes} FROM {self._past()} WHERE {recorded_sql(self.done)}"
         )
+        return placed_sql(f"({rows})", self._absent)
 
     def _rows_sql(self) -> str:
         """SQL of the target's rows, in the order of its columns; after `fold`."""
@@ -363,13 +361,12 @@ class Rebuild:
 
     def _check_history(self) -> None:
         """The history has as many rows of every delivery as the deliveries say, and no others."""
-        outcomes = [outcome for outcome in Outcome if outcome is not Outcome.REJECTED]
-        accepted = " + ".join(f"coalesce(rows_{outcome}, 0)" for outcome in outcomes)
         deliveries = scan_sql(self._session.con, self._deliveries, DELIVERIES)
         wrong = self._session.run(
             "SELECT coalesce(id, 'unknown'), coalesce(h.n, 0), coalesce(d.n, 0) FROM "
-            f"(SELECT _delivery_id AS id, count(*) AS n FROM {self._past()} WHERE {self._folded()} GROUP BY ALL) h "
-            f"FULL JOIN (SELECT delivery_id AS id, {accepted} AS n FROM {deliveries} WHERE state = 'loaded') d "
+            f"(SELECT _delivery_id AS id, count(*) AS n FROM {self._past()} WHERE {recorded_sql(self.done)} "
+            "GROUP BY ALL) h "
+            f"FULL JOIN (SELECT delivery_id AS id, {ACCEPTED_ROWS} AS n FROM {deliveries} WHERE {LOADED}) d "
             "USING (id) WHERE coalesce(h.n, 0) <> coalesce(d.n, 0) ORDER BY 1 LIMIT 1"
         )
         for delivery_id, found, expected in wrong:
@@ -390,10 +387,6 @@ class Rebuild:
 
     def _past(self) -> str:
         return scan_sql(self._session.con, self._history, history_columns(self._session.config.contract))
-
-    def _folded(self) -> str:
-        """SQL that is true of the rows of batches with the done mark; a batch without it is loaded again."""
-        return f"coalesce(_batch, 0) <= {self.done}"
 
     def _number(self, sql: str) -> int:
         return int(str(self._session.run(sql)[0][0]))

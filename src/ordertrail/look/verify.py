@@ -18,7 +18,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.engines.choice import placed
 from ordertrail.engines.ledger import batches_of_nothing
-from ordertrail.engines.local.fold import ABSENT, fold, place_deliveries
+from ordertrail.engines.local.fold import fold, place_deliveries
 from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import FROM_ARCHIVE, error_of, read_whole, standings_of
@@ -29,6 +29,7 @@ from ordertrail.look.verify_files import file_faults, reader_faults, vector_faul
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.accepted import ACCEPTED_OUTCOMES, LOADED, lacking_sql, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
@@ -299,12 +300,11 @@ def _balance(proof: _Proof) -> _Finding:
 
 def _history(proof: _Proof) -> _Finding:
     tables, names = proof.session.tables, proof.config.tables
-    history = f"SELECT * FROM {proof.rows(tables.history)} WHERE coalesce(_batch, 0) <= {proof.done}"
-    kept = [outcome for outcome in Outcome if outcome is not Outcome.REJECTED]
+    history = f"SELECT * FROM {proof.rows(tables.history)} WHERE {recorded_sql(proof.done)}"
     wanted = " UNION ALL ".join(
-        f"SELECT delivery_id AS id, '{outcome}' AS outcome, CASE WHEN state = 'loaded' THEN rows_{outcome} ELSE 0 END "
+        f"SELECT delivery_id AS id, '{outcome}' AS outcome, CASE WHEN {LOADED} THEN rows_{outcome} ELSE 0 END "
         f"AS n FROM {proof.rows(tables.deliveries)}"
-        for outcome in kept
+        for outcome in ACCEPTED_OUTCOMES
     )
     wrong, more = proof.texts(
         f"SELECT format('delivery {{}}: {{}} {{}} rows in {names.history}, {{}} by {names.deliveries}', id, "
@@ -344,7 +344,7 @@ def _rejects(proof: _Proof) -> _Finding:
         "coalesce(r.n, 0), coalesce(CAST(w.n AS VARCHAR), 'unknown')) FROM "
         f"(SELECT delivery_id AS id, state, rows_rejected AS n FROM {proof.rows(tables.deliveries)}) w "
         f"FULL JOIN (SELECT delivery_id AS id, count(DISTINCT file_row) AS n FROM ({rejects}) GROUP BY ALL) r "
-        "USING (id) WHERE state IS NULL OR (state = 'loaded' AND coalesce(r.n, 0) <> w.n)"
+        f"USING (id) WHERE state IS NULL OR ({LOADED} AND coalesce(r.n, 0) <> w.n)"
     )
     hint = _append_only(names.rejects)
     return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rejects})')} rejects", wrong, hint, more)
@@ -362,11 +362,10 @@ def _keys(proof: _Proof) -> _Finding:
 
 def _fold(proof: _Proof) -> _Finding:
     session, contract = proof.session, proof.config.contract
-    deliveries = proof.rows(session.tables.deliveries)
-    lacking = session.run(f"SELECT DISTINCT unnest({ABSENT}) FROM {deliveries} WHERE state = 'loaded' ORDER BY 1")
+    lacking = session.run(lacking_sql(proof.rows(session.tables.deliveries)))
     absent = tuple(name for (name,) in lacking if isinstance(name, str) and name in contract.names)
     place_deliveries(session, None, None)
-    fold(session, proof.of(session.tables.history), f"coalesce(_batch, 0) <= {proof.done}", absent, None)
+    fold(session, proof.of(session.tables.history), recorded_sql(proof.done), absent, None)
     names = [name_sql(name) for name in (*contract.names, "_rescued")]
     differs = ", ".join(f"CASE WHEN t.{name} IS DISTINCT FROM f.{name} THEN {_says(name)} END" for name in names)
     session.run(
@@ -416,7 +415,7 @@ def _fold_hint(proof: _Proof) -> str:
     vendors = {vendor.name: contract_hashes(proof.config.contract, vendor) for vendor in proof.config.vendors}
     known = proof.session.run(
         f"SELECT DISTINCT vendor, contract_hash FROM {proof.rows(proof.session.tables.deliveries)} "
-        "WHERE state = 'loaded' ORDER BY ALL"
+        f"WHERE {LOADED} ORDER BY ALL"
     )
     changed = sorted({str(name) for name, hashed in known if hashed not in vendors.get(str(name), (hashed,))})
     hint = f"if somebody else wrote to the target: {_cure(proof)}"

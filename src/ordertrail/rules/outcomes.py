@@ -13,30 +13,16 @@ says where NULLs go. It reads these relations, which an engine fills:
 `doubled`   the keys that stand more than once in `current`
 `codes`     one row: the numbers of the outcomes, one column each, named after them
 
-The order columns are `ev` event time in microseconds, `fk` file key in milliseconds, `rk` status rank, `tb` place of
-the delivery by (vendor, path, mtime in ms, sha256, batch), `fr` file row. They are the total order: no two rows are
-equal. The batch tells two readings of one file apart, before and after a change of the contract or the profile.
+The order columns are `ORDER` of `rules.placing`: the total order, in which no two rows are equal.
 """
 
 from __future__ import annotations
 
 from ordertrail.model import Outcome
-
-ORDER = ("ev", "fk", "rk", "tb", "fr")
-"""The order columns, most significant first."""
+from ordertrail.rules.placing import NEWEST_FIRST, ORDER, later
 
 CODES = {outcome: number for number, outcome in enumerate(Outcome)}
 """The number of each outcome in the engines' working tables."""
-
-_NEWEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in ORDER)
-
-
-def later(left: str, right: str) -> str:
-    """SQL that is true when relation `left`'s row comes after `right`'s in the total order; no order column is NULL."""
-    text = f"{left}.{ORDER[-1]} > {right}.{ORDER[-1]}"
-    for column in reversed(ORDER[:-1]):
-        text = f"{left}.{column} > {right}.{column} OR ({left}.{column} = {right}.{column} AND ({text}))"
-    return f"({text})"
 
 
 def several(relation: str) -> str:
@@ -52,8 +38,8 @@ RANKED = f"""
 WHERE k NOT IN (SELECT k FROM repeated)
 UNION ALL
 SELECT k, dn, ch, {", ".join(ORDER)},
-  row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}) AS place,
-  row_number() OVER (PARTITION BY k, ch ORDER BY {_NEWEST_FIRST}) AS repeat
+  row_number() OVER (PARTITION BY k ORDER BY {NEWEST_FIRST}) AS place,
+  row_number() OVER (PARTITION BY k, ch ORDER BY {NEWEST_FIRST}) AS repeat
 FROM staged
 WHERE k IN (SELECT k FROM repeated)
 """
@@ -68,7 +54,7 @@ BEST = f"""
 WHERE k NOT IN (SELECT k FROM doubled)
 UNION ALL
 SELECT k, pos, ch, rv, bn, min(ins) OVER (PARTITION BY k) AS ins, {", ".join(ORDER)},
-  row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}, pos DESC NULLS LAST) AS place,
+  row_number() OVER (PARTITION BY k ORDER BY {NEWEST_FIRST}, pos DESC NULLS LAST) AS place,
   count(*) OVER (PARTITION BY k) AS copies
 FROM current
 WHERE k IN (SELECT k FROM doubled)
@@ -158,9 +144,9 @@ def fold_sql(columns: tuple[str, ...], absent: tuple[str, ...]) -> str:
         columns: Names of the columns to fold, as they stand in relation `accepted`, with `k` and the order columns.
         absent: Those of them that some delivery lacks; `accepted` then has a boolean `lacks_<place in absent>`.
     """
-    places = [f"row_number() OVER (PARTITION BY k ORDER BY {_NEWEST_FIRST}) AS place"]
+    places = [f"row_number() OVER (PARTITION BY k ORDER BY {NEWEST_FIRST}) AS place"]
     places += [
-        f"row_number() OVER (PARTITION BY k, lacks_{i} ORDER BY {_NEWEST_FIRST}) AS place_{i}"
+        f"row_number() OVER (PARTITION BY k, lacks_{i} ORDER BY {NEWEST_FIRST}) AS place_{i}"
         for i in range(len(absent))
     ]
     picked = []

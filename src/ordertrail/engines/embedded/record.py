@@ -22,6 +22,7 @@ from ordertrail.engines.local.session import Session, clock_sql
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import ACCEPTED
 from ordertrail.model import Batch, Outcome, RowCounts, State
+from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
@@ -224,9 +225,7 @@ def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[st
     """Rows of all loaded deliveries that were not rejected, those of this batch too."""
     before = number(base.said, ACCEPTED)
     if before is None:
-        found = session.run(
-            f"SELECT coalesce(sum(rows_parsed - rows_rejected), 0) FROM {session.deliveries()} WHERE state = 'loaded'"
-        )
+        found = session.run(f"SELECT coalesce(sum({ACCEPTED_ROWS}), 0) FROM {session.deliveries()} WHERE {LOADED}")
         before = int(str(found[0][0]))
     loaded = [counts[m.delivery_id] for m in batch.manifests if m.state is State.LOADED]
     return before + sum(rows.parsed - rows.rejected for rows in loaded)

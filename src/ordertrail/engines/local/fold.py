@@ -5,13 +5,11 @@ from __future__ import annotations
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.session import Session
+from ordertrail.rules.accepted import ABSENT
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import fold_sql
-from ordertrail.rules.placing import PLACED, contract_key_sql, order_sql
+from ordertrail.rules.placing import KNOWN, PLACED, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.tables import history_columns, stage_columns
-
-ABSENT = "coalesce(CAST(CAST(absent AS JSON) AS VARCHAR[]), CAST([] AS VARCHAR[]))"
-"""SQL of `orders_deliveries.absent` as a list."""
 
 
 def place_deliveries(session: Session, ids: str | None, below_batch: int | None) -> None:
@@ -23,14 +21,12 @@ def place_deliveries(session: Session, ids: str | None, below_batch: int | None)
         below_batch: Only deliveries of earlier batches, and those of `batch_deliveries`; None takes all.
     """
     where = "true" if ids is None else f"delivery_id IN ({ids})"
-    known = (
-        "SELECT delivery_id, file_key AS fk, vendor, path, epoch_ms(modified_at) AS mtime_ms, sha256, "
-        f"{ABSENT} AS absent, batch FROM {session.deliveries()} WHERE {where}"
-    )
+    said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
+    columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
+    known = f"SELECT {columns} FROM {session.deliveries()} WHERE {where}"
     parts = [known]
     if below_batch is not None:
-        new = "SELECT delivery_id, fk, vendor, path, mtime_ms, sha256, absent, batch FROM batch_deliveries"
-        parts = [f"{known} AND batch < {below_batch}", new]
+        parts = [f"{known} AND batch < {below_batch}", f"SELECT {', '.join(KNOWN)} FROM batch_deliveries"]
     session.run(f"CREATE OR REPLACE TEMP VIEW known AS {' UNION ALL '.join(parts)}")
     session.run(f"CREATE OR REPLACE TEMP TABLE placed AS {PLACED}")
 
@@ -62,13 +58,10 @@ def fold(
     if stage is not None:
         new = scan_sql(session.con, stage, stage_columns(contract))
         rows.append(f"SELECT {key} AS k, {order_sql(contract)}, {cells} FROM {new} WHERE _kind = 'row'")
-    lacks = "".join(f", list_contains(p.absent, '{name}') AS lacks_{i}" for i, name in enumerate(absent))
     columns = tuple(f"c{i}" for i in range(len(names)))
     absent_columns = tuple(f"c{names.index(name)}" for name in absent)
-    session.run(
-        f"CREATE OR REPLACE TEMP VIEW accepted AS SELECT r.*, p.fk, p.tb{lacks} "
-        f"FROM ({' UNION ALL '.join(rows)}) r JOIN placed p USING (delivery_id)"
-    )
+    placed = placed_sql(f"({' UNION ALL '.join(rows)})", absent)
+    session.run(f"CREATE OR REPLACE TEMP VIEW accepted AS {placed}")
     folded = ", ".join(f"{column} AS {name_sql(name)}" for column, name in zip(columns, names, strict=True))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE folded AS SELECT k AS _k, {folded} FROM ({fold_sql(columns, absent_columns)})"

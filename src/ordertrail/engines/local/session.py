@@ -21,6 +21,7 @@ from ordertrail.engines.ledger import app_id_in
 from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe
 from ordertrail.parse.kernel import PARQUET, Database, connect
+from ordertrail.rules.accepted import LOADED
 from ordertrail.rules.cells import quoted
 from ordertrail.rules.others import others_of
 from ordertrail.rules.planning import LoadedFile
@@ -199,6 +200,6 @@ def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFi
     listed = ", ".join(map(str, set(sizes_bytes)))
     rows = session.con.execute(
         "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed, "
-        f"size_bytes FROM {session.deliveries()} WHERE state = 'loaded' AND size_bytes IN ({listed})"
+        f"size_bytes FROM {session.deliveries()} WHERE {LOADED} AND size_bytes IN ({listed})"
     ).fetchall()
     return tuple(LoadedFile(*row) for row in rows)

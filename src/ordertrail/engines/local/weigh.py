@@ -15,11 +15,12 @@ from ordertrail.engines.batch_rows import batch_deliveries, counted
 from ordertrail.engines.load import require_staged
 from ordertrail.engines.local.accepted import ChangeSet
 from ordertrail.engines.local.find import find_by_scan, find_rows
-from ordertrail.engines.local.fold import ABSENT, fold, place_deliveries
+from ordertrail.engines.local.fold import fold, place_deliveries
 from ordertrail.engines.local.session import Session, others_on
 from ordertrail.model import Batch, RowCounts
 from ordertrail.rules import outcomes as rules
-from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
+from ordertrail.rules.accepted import LOADED, lacking_sql, recorded_sql
+from ordertrail.rules.placing import OF_ROW, STAGED, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
 
@@ -147,16 +148,9 @@ class LocalWeighing:
         self._recall()
         ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
         place_deliveries(self.session, ids, self.batch.number)
-        run(
-            "CREATE OR REPLACE TEMP VIEW staged AS SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, p.fk, p.tb "
-            "FROM staged_rows s JOIN (SELECT dn, p.fk, p.tb FROM batch_deliveries JOIN placed p USING (delivery_id)) p "
-            "USING (dn)"
-        )
+        run(f"CREATE OR REPLACE TEMP VIEW staged AS {STAGED}")
         for view, table in (("current", "target_before"), ("recalled", "history_rows")):
-            run(
-                f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT t.*, coalesce(fk, {LOWEST}) AS fk, "
-                f"coalesce(tb, {LOWEST}) AS tb FROM {table} t LEFT JOIN placed p USING (delivery_id)"
-            )
+            run(f"CREATE OR REPLACE TEMP VIEW {view} AS {placed_or_lowest_sql(table)}")
         run(f"CREATE OR REPLACE TEMP TABLE codes AS {rules.codes_sql(self.batch.number)}")
         self._order("ranked", rules.RANKED, rules.RANKED_ALONE, "repeated")
         self._order("best", rules.BEST, rules.BEST_ALONE, "doubled")
@@ -177,14 +171,14 @@ class LocalWeighing:
         run = self.session.run
         run(
             "CREATE OR REPLACE TEMP TABLE loaded AS SELECT max(file_key) AS fk FROM "
-            f"{self._deliveries} WHERE state = 'loaded' AND batch < {self.batch.number}"
+            f"{self._deliveries} WHERE {LOADED} AND batch < {self.batch.number}"
         )
         run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
         keys = "SELECT key FROM staged_keys"
         if not self._absent:
             keys += " WHERE k IN (SELECT k FROM ties)"
         if not self._absent and run("SELECT count(*) FROM ties")[0][0] == 0:
-            nothing = "SELECT k, ev, rk, fr, delivery_id FROM target_before LIMIT 0"
+            nothing = f"SELECT k, {', '.join(OF_ROW)}, delivery_id FROM target_before LIMIT 0"
             run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
             return
         history = scan_sql(self.session.con, self._reads.history(keys), history_columns(self.contract))
@@ -192,7 +186,7 @@ class LocalWeighing:
         run(
             f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {self.session.key_hash_sql(key)} AS k, "
             f"{order_sql(self.contract)} "
-            f"FROM {history} WHERE {key} IN ({keys}) AND _batch < {self.batch.number}"
+            f"FROM {history} WHERE {key} IN ({keys}) AND {recorded_sql(self.batch.number - 1)}"
         )
 
     def _register_deliveries(self) -> None:
@@ -205,16 +199,14 @@ class LocalWeighing:
     def _absent_columns(self) -> tuple[str, ...]:
         """Contract columns that some delivery, of this batch or loaded before, does not carry."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
-        rows = self.session.run(
-            f"SELECT DISTINCT unnest({ABSENT}) FROM {self._deliveries} WHERE state = 'loaded' AND absent <> '[]'"
-        )
+        rows = self.session.run(lacking_sql(self._deliveries))
         return tuple(sorted(absent | {str(row[0]) for row in rows}))
 
     def _refold(self) -> None:
         """Fold the keys' whole history, and replace `outcomes`; `folded` has the contract columns to write."""
         key = contract_key_sql(self.contract)
         keys = "SELECT key FROM staged_keys"
-        wanted = f"{key} IN ({keys}) AND _batch < {self.batch.number}"
+        wanted = f"{key} IN ({keys}) AND {recorded_sql(self.batch.number - 1)}"
         history = self._reads.history(keys)
         fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
         self.session.run(

@@ -21,8 +21,19 @@ from ordertrail.engines.spark.work import SparkPass, spark_schema, spark_type
 from ordertrail.engines.spark.workers import RELATION, run_sql
 from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
+from ordertrail.rules.accepted import LOADED, recorded_sql
 from ordertrail.rules.cells import name_sql
-from ordertrail.rules.placing import LOWEST, PLACED, content_sql, order_sql
+from ordertrail.rules.placing import (
+    KNOWN,
+    OF_ROW,
+    PLACED,
+    STAGED,
+    TOTAL_ORDER,
+    content_sql,
+    order_sql,
+    placed_or_lowest_sql,
+    placed_sql,
+)
 from ordertrail.rules.planning import delivery_number
 from ordertrail.rules.tables import target_columns
 
@@ -32,7 +43,11 @@ if TYPE_CHECKING:
 BROADCAST_ROWS = 2_000_000
 """The keys of a batch of up to this many rows are sent to every executor to find the target's rows by."""
 
-_ORDER_TYPES = {"ev": "bigint", "rk": "int", "fr": "bigint", "delivery_id": "string", "ch": "bigint"}
+_MEASURED = {column.name: column.type for column in TOTAL_ORDER if not column.of_delivery} | {
+    "delivery_id": "string",
+    "ch": "bigint",
+}
+"""What `_measured` gives beside the key, with contract types: `ch` is the content, the rest leads to the order."""
 
 
 class ClusterWeighing:
@@ -124,7 +139,8 @@ class ClusterWeighing:
         # Each step is kept: written into one another the texts would be worked out many times over.
         relations = {"placed": self._step("placed", {name: placed[name] for name in ("known", "placed")})}
         for name in ("staged", "current", "recalled"):
-            relations[name] = self._step(name, {**staged_rows, "placed": relations["placed"], name: placed[name]})
+            steps = {**staged_rows, "batch_deliveries": placed["batch_deliveries"], "placed": relations["placed"]}
+            relations[name] = self._step(name, {**steps, name: placed[name]})
         relations["codes"] = rules.codes_sql(self.batch.number)
         for name, rows, several, rule_of in (
             ("ranked", "staged", "repeated", rules.RANKED),
@@ -154,7 +170,7 @@ class ClusterWeighing:
     # -- relations ------------------------------------------------------------------------------------------
 
     def _measured(self, rows: DataFrame, carried: Mapping[str, str]) -> DataFrame:
-        """Rows of one of our tables as the rules see them: `k`, `ev`, `rk`, `fr`, `delivery_id`, `ch`.
+        """Rows of one of our tables as the rules see them: `k`, and `_MEASURED`.
 
         Args:
             rows: With the contract's columns, `_rescued`, `_file_row` and `_delivery_id`.
@@ -171,11 +187,11 @@ class ClusterWeighing:
         cells += [f"{name_sql(column)} AS {name}" for name, column in carried.items()]
         types = {field.name: field.dataType for field in taken.schema}
         fields = [StructField(f"key{i}", types[name]) for i, name in enumerate(contract.key)]
-        fields += [StructField(name, spark_type(kind)) for name, kind in _ORDER_TYPES.items()]
+        fields += [StructField(name, spark_type(kind)) for name, kind in _MEASURED.items()]
         fields += [StructField(name, types[column]) for name, column in carried.items()]
         found = taken.mapInArrow(partial(run_sql, f"SELECT {', '.join(cells)} FROM {RELATION}"), StructType(fields))
         keys = [f.col(f"key{i}") for i in range(len(contract.key))]
-        return found.select((keys[0] if len(keys) == 1 else f.struct(*keys)).alias("k"), *_ORDER_TYPES, *carried)
+        return found.select((keys[0] if len(keys) == 1 else f.struct(*keys)).alias("k"), *_MEASURED, *carried)
 
     def _current(self, version: int, staged: DataFrame) -> DataFrame:
         """The target's rows of the staged keys: `target_before` of the rules."""
@@ -201,32 +217,28 @@ class ClusterWeighing:
         ties = kept(self.pass_.run_rule(rules.TIES, relations))
         keys = staged.select("k") if absent else ties
         if not absent and ties.count() == 0:
-            return staged.select("k", "ev", "rk", "fr", "delivery_id").where("false")
-        return self._measured(self._of_keys(self._past(), keys), {}).select("k", "ev", "rk", "fr", "delivery_id")
+            return staged.select("k", *OF_ROW, "delivery_id").where("false")
+        return self._measured(self._of_keys(self._past(), keys), {}).select("k", *OF_ROW, "delivery_id")
 
     def _past(self) -> DataFrame:
-        return self.pass_.tables.history.rows().where(f"_batch < {self.batch.number}")
+        return self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1))
 
     def _placed(self, current: DataFrame, recalled: DataFrame) -> dict[str, str]:
-        """`known`, `placed`, and with them `staged`, `current` and `recalled`."""
+        """`batch_deliveries`, `known`, `placed`, and with them `staged`, `current` and `recalled`."""
         run = self.pass_
         known = run.view(self._known())
         new = run.view(self._new())
-        names = "delivery_id, fk, vendor, path, mtime_ms, sha256, absent, batch"
+        names = ", ".join(KNOWN)
         before, past = run.view(current), run.view(recalled)
-        found = {
+        return {
+            "batch_deliveries": f"SELECT * FROM {new}",
             "known": f"SELECT {names} FROM {known} WHERE delivery_id IN (SELECT delivery_id FROM {before} UNION "
             f"SELECT delivery_id FROM {past}) UNION ALL SELECT {names} FROM {new}",
             "placed": PLACED,
-            "staged": "SELECT s.k, s.dn, s.ch, s.ev, s.rk, s.fr, p.fk, p.tb FROM staged_rows s "
-            "JOIN placed p ON s.delivery_id = p.delivery_id",
+            "staged": STAGED,
+            "current": placed_or_lowest_sql(before),
+            "recalled": placed_or_lowest_sql(past),
         }
-        for name, rows in (("current", before), ("recalled", past)):
-            found[name] = (
-                f"SELECT t.*, coalesce(p.fk, {LOWEST}) AS fk, coalesce(p.tb, {LOWEST}) AS tb "
-                f"FROM {rows} t LEFT JOIN placed p ON t.delivery_id = p.delivery_id"
-            )
-        return found
 
     def _known(self) -> DataFrame:
         """The deliveries of earlier batches."""
@@ -244,14 +256,14 @@ class ClusterWeighing:
 
     def _loaded_sql(self) -> str:
         rows = self.pass_.view(self._known())
-        return f"SELECT max(fk) AS fk FROM {rows} WHERE state = 'loaded'"
+        return f"SELECT max(fk) AS fk FROM {rows} WHERE {LOADED}"
 
     # -- files that lack a column ---------------------------------------------------------------------------
 
     def _absent_columns(self) -> tuple[str, ...]:
         """Contract columns that some delivery, of this batch or loaded before, does not carry."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
-        rows = self._known().where("state = 'loaded' AND absent <> '[]'").select("absent").distinct().collect()
+        rows = self._known().where(f"{LOADED} AND absent <> '[]'").select("absent").distinct().collect()
         absent |= {name for row in rows for name in json.loads(row["absent"])}
         return tuple(sorted(absent & set(self.contract.names)))
 
@@ -264,7 +276,7 @@ class ClusterWeighing:
         accepted = self._accepted_columns(names, absent)
         fold = rules.fold_sql(columns, tuple(f"c{names.index(name)}" for name in absent))
         placed = {"placed": relations["placed"]}
-        placed["accepted"] = f"SELECT r.*, p.fk, p.tb FROM {run.view(accepted)} r JOIN placed p USING (delivery_id)"
+        placed["accepted"] = placed_sql(run.view(accepted))
         folded = run.run_rule(fold, placed)
         self._folded = kept(folded.select("k", *(f.col(c).alias(n) for c, n in zip(columns, names, strict=True))))
         keyed = self._folded.select(

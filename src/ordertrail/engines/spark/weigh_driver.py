@@ -25,6 +25,7 @@ from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.model import Batch, no_probe
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.accepted import recorded_sql
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.others import others_of
 from ordertrail.rules.placing import contract_key_sql
@@ -74,7 +75,7 @@ class FetchedTables:
     def history(self, keys: str) -> Snapshot:
         """See `Reads.history`."""
         if self._history is None:
-            past = self._run.tables.history.rows().where(f"_batch < {self._batch.number}")
+            past = self._run.tables.history.rows().where(recorded_sql(self._batch.number - 1))
             self._put(self.session.tables.history, self._of_keys(past, keys).toArrow())
             self._history = self.session.tables.history.snapshot()
         return self._history
