@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ordertrail.keyindex.held import held
 from ordertrail.keyindex.runs import (
     ENTRY,
     SUFFIX,
@@ -191,7 +193,7 @@ class KeyIndex:
         """
         problems = [f"{path.name} {refused.value}" for path, refused in self._scan() if refused is not Refused.FOREIGN]
         for run in list(self._runs.values()):
-            if not run.check():
+            if not _checked(run):
                 problems.append(f"{run.path.name} {Refused.DAMAGED.value}")
                 self._condemn(run)
         return problems
@@ -211,7 +213,7 @@ class KeyIndex:
         places = {run: mapped for run, mapped in places.items() if (mapped >= 0).any()}
         # Side by side, the longest first: numpy and the kernel, which maps pages, let other threads work meanwhile.
         jobs = [(run, part) for run in sorted(places, key=lambda run: -run.entries) for part in _parts(run, len(upper))]
-        with ThreadPoolExecutor(max_workers=LOOKUP_THREADS) as pool:
+        with _held(places), ThreadPoolExecutor(max_workers=LOOKUP_THREADS) as pool:
             found = list(pool.map(lambda job: job[0].lookup(upper[job[1]], lower[job[1]]), jobs))
         for (run, part), matches in zip(jobs, found, strict=True):
             if matches is None:
@@ -322,7 +324,7 @@ class KeyIndex:
         A crash in between leaves both, which is harmless: see `_owned`.
         """
         for run in runs:
-            if not run.check():  # or damage would get a new checksum
+            if not _checked(run):  # or damage would get a new checksum
                 self._condemn(run)
         runs = [run for run in runs if run.path in self._runs]
         oldest_s = time.time() - YOUNG_S
@@ -336,7 +338,7 @@ class KeyIndex:
         sources = [Source(run, self._mapped(run, number)) for run in runs]
         try:
             if kept:
-                with self.writer([file for _, file in kept]) as writer:
+                with self.writer([file for _, file in kept]) as writer, _held(runs):
                     merge(sources, writer)
         except ValueError:  # a run was changed under our hands
             return False
@@ -351,6 +353,17 @@ class KeyIndex:
         if run.modified_s >= time.time() - YOUNG_S:
             return 0
         return sum(file.rows for file in run.files if file.path not in live)
+
+
+def _held(runs: Iterable[Run]) -> AbstractContextManager[None]:
+    """Within: nobody can cut the files of some runs, see `held`."""
+    return held([run.file for run in runs])
+
+
+def _checked(run: Run) -> bool:
+    """See `Run.check`."""
+    with _held([run]):
+        return run.check()
 
 
 def _parts(run: Run, queries: int) -> list[slice]:

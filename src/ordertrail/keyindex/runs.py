@@ -179,7 +179,7 @@ class Run:
     def __init__(self, path: Path, file: int, footer: Footer, *, checked: bool = False) -> None:
         self.path = path
         self.footer = footer
-        self._file = file
+        self.file = file
         status = os.fstat(file)
         self.modified_s = status.st_mtime
         self._stamp = status.st_size, status.st_mtime_ns
@@ -204,20 +204,21 @@ class Run:
 
     def close(self) -> None:
         """Unmap and close."""
-        if self._file < 0:
+        if self.file < 0:
             return
         self._upper = self._rest = np.empty(0, np.uint64)
         self._directory = self._checksums = np.empty(0, np.uint32)
         self._map.close()
-        os.close(self._file)
-        self._file = -1
+        os.close(self.file)
+        self.file = -1
 
     def sound(self) -> bool:
         """Whether the file still is what was opened, and, if it is small or was touched, whether its checksums hold.
 
-        Reading a map beyond a file's end kills the process: hence a look at the size before every use.
+        Reading a map beyond a file's end kills the process: hence a look at the size before every use, and `held`
+        around it.
         """
-        status = os.fstat(self._file)
+        status = os.fstat(self.file)
         stamp = status.st_size, status.st_mtime_ns
         if self._checked and stamp == self._stamp:
             return True
@@ -228,7 +229,7 @@ class Run:
     def check(self) -> bool:
         """Whether every byte is as it was written. Reads the whole run, about 3 GB/s, in bounded memory."""
         footer = self.footer
-        if os.fstat(self._file).st_size != len(self._map):
+        if os.fstat(self.file).st_size != len(self._map):
             return False
         sums = zlib.crc32(self._directory.data), zlib.crc32(self._checksums.data)
         whole = self._map[: len(PREAMBLE)] == PREAMBLE and self._map[footer.footer_at :] == footer.packed()
