@@ -11,7 +11,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -213,3 +213,30 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     hint = "free some space and run again" if full else "see that the folder can be written to, then run again"
     return StorageError(f"cannot write {path}: {error.strerror or error}", hint=f"{hint}; nothing is lost")
+
+
+def remove_files(paths: Iterable[Path], first: Callable[[], object]) -> int:
+    """Delete files; one that is gone already does not count.
+
+    Args:
+        paths: In the order in which they go.
+        first: Called when the first one is gone.
+
+    Returns:
+        How many are gone.
+
+    Raises:
+        StorageError: The disk fails; the files after that one are still there.
+    """
+    gone = 0
+    for path in paths:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error(error, path) from error
+        gone += 1
+        if gone == 1:
+            first()
+    return gone

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.checkpoint import sync_checkpoint
-from ordertrail.delta.log import DeltaLog, storage_error
+from ordertrail.delta.log import DeltaLog, remove_files, storage_error
 from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.errors import TableError
 
@@ -82,18 +82,7 @@ def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
     if any(not _TEMPORARY.fullmatch(name) for name in plan.names) and not _left_over(log, plan.below):
         prove(log, plan.below)
         _sync(log, plan.below)
-    gone = 0
-    for name in plan.names:
-        path = log.folder / name
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise storage_error(error, path) from error
-        gone += 1
-        if gone == 1:
-            probe("maintain.cleaning")
+    gone = remove_files((log.folder / name for name in plan.names), lambda: probe("maintain.cleaning"))
     probe("maintain.cleaned")
     return gone
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
-from ordertrail.delta.log import DeltaLog, storage_error
+from ordertrail.delta.log import DeltaLog, remove_files, storage_error
 from ordertrail.delta.snapshot import Snapshot, read_snapshot, read_tombstones
 from ordertrail.errors import UnsupportedTableError
 
@@ -74,20 +74,8 @@ def sweep(log: DeltaLog, plan: Sweep, retention_s: float, now_s: float, probe: C
     """
     # Looked at again: a pass may have committed a file since, or somebody restored a version.
     kept = needed(log, retention_s, now_s)
-    gone = 0
-    for name in plan.files:
-        if name in kept:
-            continue
-        path = log.root / name
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise storage_error(error, path) from error
-        gone += 1
-        if gone == 1:
-            probe("maintain.vacuuming")
+    paths = (log.root / name for name in plan.files if name not in kept)
+    gone = remove_files(paths, lambda: probe("maintain.vacuuming"))
     probe("maintain.vacuumed")
     return gone
 

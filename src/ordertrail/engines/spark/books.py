@@ -12,7 +12,6 @@ from ordertrail.engines.base import Admit, Ledger, anyone
 from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.local.session import adopt_id
 from ordertrail.engines.local.whole import require_whole
-from ordertrail.engines.spark.constraints import constraints_of
 from ordertrail.engines.spark.record import mark_archived
 from ordertrail.engines.spark.schema import bring_up_to_date
 from ordertrail.engines.spark.session import spark_errors
@@ -22,6 +21,7 @@ from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch
 from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.rules.constraints import constraints_of
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType, StructType
 
-    from ordertrail.engines.spark.constraints import Constraint
+    from ordertrail.rules.constraints import Constraint
 
 _PLACING = (
     "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ordertrail.engines.spark.constraints import Constraint, constraints_of
+from ordertrail.rules.constraints import Constraint, constraints_of
 from tests.oracle import default_contract
 
 PROPERTIES = {
