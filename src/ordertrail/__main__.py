@@ -1,10 +1,10 @@
 """The process of the command `ordertrail`, also as `python -m ordertrail`: how it starts and how it ends.
 
 A pass over a small batch takes less than a second, so the interpreter's own habits show. The cyclic garbage collector
-would run hundreds of times during the imports; OpenBLAS, which numpy brings and nothing here uses, would let a thread
-a core spin; pydantic would search every installed package for plugins; Arrow would import pandas wherever that is
-installed, 0.3 s, to ask whether our lists are frames of it; and at the end each object would be taken apart, one by
-one, before the memory goes back to the system anyway. As a library ordertrail changes none of this.
+would run hundreds of times during the imports; OpenBLAS, which numpy brings and nothing here uses, would spin one
+thread a core; pydantic would search every installed package for plugins; Arrow would spend 0.3 s importing pandas,
+where it is installed, to ask whether our lists are data frames; and at the end the interpreter would destroy every
+object one by one, although the system takes the memory back anyway. As a library, ordertrail changes none of this.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def start() -> NoReturn:
     try:
         main()
     except SystemExit as end:
-        # What was written is out: `guarded` has flushed it, and every file and table is closed by whoever opened it.
+        # Nothing is left to write: `guarded` has flushed all output, and whoever opened a file or table has closed it.
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)
@@ -41,9 +41,10 @@ def start() -> NoReturn:
 
 
 def _open_descriptors() -> None:
-    """Open what was closed of stdin, stdout and stderr (`2>&-`) on the null device.
+    """Open those of stdin, stdout and stderr that are closed (`2>&-`) on the null device.
 
-    Else the next files that are opened, such as a table's, would get their numbers, and messages would go into them.
+    Otherwise the next files to be opened, such as a table's, would get their descriptors, and messages would be written
+    into them.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

@@ -1,4 +1,4 @@
-"""Numpy arrays as Arrow arrays, contract types as Arrow types, rows in exactly the types that are wanted."""
+"""Conversions to Arrow: numpy arrays, contract and Delta types, and rows cast to a given schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Columns, as (name, contract type), in Arrow's types; columns of others have Delta's types.
+    """The Arrow schema of columns given as (name, type); columns that others added have Delta's types.
 
     Raises:
         KeyError: There is no such type.
@@ -25,10 +25,10 @@ def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
 
 
 def arrow_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - JSON
-    """A contract type, or a type of Delta, as Arrow's.
+    """The Arrow type of a contract type or a Delta type.
 
     Args:
-        kind: Its name, or its JSON, as text or not, where it is nested.
+        kind: Its name; for a nested type its JSON, as text or parsed.
 
     Raises:
         KeyError: There is no such type.
@@ -52,7 +52,7 @@ def arrow_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - JSON
 
 
 def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Rows with exactly a schema's columns and types; a column that they lack is NULL."""
+    """The rows with exactly the columns and types of a schema; a column that they lack is NULL."""
     names = set(batch.schema.names)
     columns = [
         batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(batch.num_rows, field.type)
@@ -62,7 +62,7 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def is_printable_ascii(texts: pa.StringArray) -> bool:
-    """Whether no text has another byte than the printable ones of ASCII; looks at all bytes at once, in no time."""
+    """Whether all texts consist of printable ASCII characters only; vectorised over their bytes."""
     _, offsets, data = texts.buffers()
     if data is None or not len(texts):
         return True
@@ -72,7 +72,7 @@ def is_printable_ascii(texts: pa.StringArray) -> bool:
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:
-    """A numpy array as an Arrow array without nulls, in the same memory.
+    """A numpy array as an Arrow array without nulls; both share the same memory.
 
     `pa.array` does this too, but asks first whether the values are masked; for that it imports `numpy.ma`, 10 ms that
     a small pass would notice.

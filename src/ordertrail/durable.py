@@ -1,4 +1,4 @@
-"""Files that outlive a crash of the machine: whole under their name, or not there."""
+"""Files that survive a crash of the machine: either complete under their name, or absent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def put_if_absent(path: Path, data: bytes) -> None:
-    """Give `data` the name `path`, whole and durable, unless the name is taken. Needs hard links.
+    """Write `data` to a new file `path`, atomically and durably, unless the name is taken. Needs hard links.
 
     Raises:
         FileExistsError: The name is taken.
-        OSError: The disk fails; whether the name is there is unknown.
+        OSError: The disk fails; it is unknown whether the file is there.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

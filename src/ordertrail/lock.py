@@ -1,12 +1,12 @@
-"""The locks of a pipeline: one lets one pass at a time at the tables, another one maintenance, another one service.
+"""The locks of a pipeline: one allows one pass at a time, another one run of maintenance, a third one service.
 
-Who holds one of the first two writes with the config's `umask`.
+Whoever holds one of the first two writes files with the config's `umask`.
 
-The system frees them when their process dies. They reach as far as the machine; beyond it the log's put-if-absent
-decides.
+The system releases them when their process dies. They work within one machine; between machines the put-if-absent
+commit of the Delta log decides.
 
-A pipeline is known by its target: two configs that write to one target exclude each other, whatever else they call
-differently. Releases before knew it by its stage, so a pass holds the lock of that name too.
+A pipeline is identified by its target: two configs that write to the same target exclude each other, whatever else
+differs between them. Older releases identified it by its stage, so a pass holds the lock of that name too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ordertrail.config.rights import umask_of
 from ordertrail.errors import PassRunningError, StorageError
 
 PASS_WAITS_S = 5.0
-"""How long a pass waits for maintenance, which holds the pipeline's lock for moments only, in seconds."""
+"""How long a pass waits for maintenance, in seconds; maintenance holds the pipeline's lock only for moments."""
 
 _NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
@@ -34,12 +34,13 @@ def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
     """Keep other passes of this pipeline on this machine away.
 
     Args:
-        config: Of the pipeline.
-        wait_s: How long to wait for a pass that runs. Maintenance that runs is waited for `PASS_WAITS_S` at least.
+        config: The pipeline's config.
+        wait_s: How long to wait for a running pass, in seconds. Running maintenance is waited for at least
+            `PASS_WAITS_S`.
 
     Raises:
         PassRunningError: Another pass is still running.
-        StorageError: The warehouse cannot be written to, or knows no locks.
+        StorageError: The warehouse cannot be written to, or its file system does not support locks.
     """
     with ExitStack() as held:
         try:
@@ -59,20 +60,20 @@ def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def maintenance_lock(config: Config) -> Iterator[None]:
-    """Keep other maintenance of this pipeline on this machine away; passes are not held up by it.
+    """Allow one run of maintenance at a time on this machine; passes are not held up by it.
 
     Raises:
-        PassRunningError: Maintenance is running already.
-        StorageError: The warehouse cannot be written to, or knows no locks.
+        PassRunningError: Maintenance is already running.
+        StorageError: The warehouse cannot be written to, or its file system does not support locks.
     """
     with ExitStack() as held:
         try:
-            # A pass that looks whether we run holds the lock for an instant.
+            # A pass that checks whether maintenance is running holds this lock for an instant.
             for path in _paths(config, ".maintain"):
                 _acquired(held, path, config, 0.2)
         except Timeout:
             raise PassRunningError(
-                f"maintenance of pipeline {config.name} is running already", hint="wait for it to end, then run again"
+                f"maintenance of pipeline {config.name} is already running", hint="wait for it to end, then run again"
             ) from None
         held.enter_context(umask_of(config))
         yield
@@ -80,10 +81,11 @@ def maintenance_lock(config: Config) -> Iterator[None]:
 
 @contextmanager
 def service_lock(config: Config) -> Iterator[Callable[[], bool]]:
-    """One service at a time for a pipeline of this name in a warehouse: they would share one heartbeat.
+    """Allow one service at a time for a pipeline of this name in a warehouse: two would share one heartbeat.
 
-    Gives what takes the lock, from any thread and as often as wanted: True once it is held, False while the warehouse
-    is not there. It raises `PassRunningError` where another service holds it, and `StorageError`.
+    Yields a function that takes the lock. Any thread may call it, any number of times: it returns True once the lock is
+    held and False while the warehouse does not exist. It raises `PassRunningError` when another service holds the lock,
+    and `StorageError`.
     """
     path = config.warehouse / f".ordertrail-{config.name}.watch.lock"
     held: list[FileLock] = []
@@ -112,7 +114,7 @@ def service_lock(config: Config) -> Iterator[Callable[[], bool]]:
 
 
 def make_warehouse(config: Config) -> None:
-    """Make the folder of the tables and the locks, for a pipeline that begins.
+    """Create the folder of the tables and locks for a new pipeline.
 
     Raises:
         StorageError: It cannot be made.
@@ -148,15 +150,16 @@ def _paths(config: Config, suffix: str) -> tuple[Path, ...]:
 
 
 def _acquired(held: ExitStack, path: Path, config: Config, wait_s: float) -> None:
-    """Take one lock and have it given back with the others."""
+    """Take one lock, to be released with the others."""
     held.callback(_lock(path, config, wait_s).release)
 
 
 def _lock(path: Path, config: Config, wait_s: float) -> FileLock:
     if config.by_name:
-        make_warehouse(config)  # the tables are elsewhere: this folder is for the locks alone
+        make_warehouse(config)  # the tables are elsewhere: this folder holds only locks
     try:
-        # Where there is no flock a file would stand for it, and stay there for ever once its process is killed.
+        # Without flock, filelock would use the file's existence as the lock, and a killed process would leave it locked
+        # for ever.
         lock = FileLock(path, timeout=wait_s, mode=_mode(config), fallback_to_soft=False, thread_local=False)
         lock.acquire(poll_interval=0.02)
     except Timeout:
@@ -164,23 +167,23 @@ def _lock(path: Path, config: Config, wait_s: float) -> FileLock:
     except OSError as error:
         if error.errno in _NO_FLOCK:
             raise StorageError(
-                f"the file system of the warehouse {config.warehouse} knows no locks (flock): {error.strerror}",
+                f"the file system of the warehouse {config.warehouse} does not support locks (flock): {error.strerror}",
                 hint="put the warehouse on a local disk such as ext4 or xfs, or mount the share with locks",
             ) from error
         raise _unwritable(config, error) from error
-    with suppress(OSError):  # it may be another user's; a release before gave others rights on it
+    with suppress(OSError):  # it may belong to another user; an older release gave other users rights on it
         if path.stat().st_mode & 0o077 & ~_mode(config):
             path.chmod(_mode(config))
     return lock
 
 
 def _mode(config: Config) -> int:
-    """Rights on a lock's file. Who may open it may hold it: only those should who may write to the tables."""
+    """The permissions of a lock file. Whoever can open it can hold it: only those who may write to the tables."""
     return 0o660 if config.warehouse.stat().st_mode & 0o020 else 0o600
 
 
 def _unwritable(config: Config, error: OSError) -> StorageError:
     return StorageError(
         f"cannot write to the warehouse {config.warehouse}: {error.strerror or error}",
-        hint="see that its disk is mounted, and give the user that runs ordertrail the right to write there",
+        hint="check that its disk is mounted, and give the user that runs ordertrail the right to write there",
     )

@@ -1,7 +1,7 @@
-"""Where the package logs: structlog when the program has configured it, as the command line does; else `logging`.
+"""Where the package logs: to structlog when the program has configured it, as the command line does; else to `logging`.
 
-A library prints nothing of its own: without structlog's configuration all goes to the standard logger `ordertrail`,
-which says nothing below a warning unless its user wants it to.
+A library prints nothing by itself: unless structlog is configured, all events go to the standard logger `ordertrail`,
+which emits only warnings and errors unless the application asks for more.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Events with fields, at one of four levels. Which logger takes them is looked up at every event."""
+    """Logs events with fields at one of four levels. The logger that takes an event is looked up for each event."""
 
     def debug(self, event: str, **fields: object) -> None:
-        """What only somebody looking for a fault wants."""
+        """Log what only somebody who looks for a fault needs."""
         if logger := _logger(logging.DEBUG):
             logger.debug(event, **fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """What happened."""
+        """Log what happened."""
         if logger := _logger(logging.INFO):
             logger.info(event, **fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """What somebody should look at."""
+        """Log what somebody should look at."""
         if logger := _logger(logging.WARNING):
             logger.warning(event, **fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """What went wrong."""
+        """Log what went wrong."""
         if logger := _logger(logging.ERROR):
             logger.error(event, **fields)
 
@@ -43,7 +43,7 @@ _drains: list[Callable[[], None]] = []
 
 
 def drain() -> None:
-    """Wait a moment for lines that are still to be written: the process is about to end."""
+    """Wait a moment for lines that are not yet written; called before the process ends."""
     for one in _drains:
         one()
 
@@ -52,19 +52,19 @@ _waiting: list[tuple[int, Callable[[], None]]] = []
 
 
 def configure_when_needed(level: str, configure: Callable[[], None], drain: Callable[[], None] | None = None) -> None:
-    """Have structlog configured at the first event that somebody wants: its import takes a tenth of a second.
+    """Configure structlog only when the first event is logged: its import takes a tenth of a second.
 
     Args:
-        level: Events below it are nobody's until then.
-        configure: Calls `structlog.configure`; it is called once, at most.
-        drain: Waits a moment for lines that are still to be written; None where there are none.
+        level: Events below this level are dropped until then.
+        configure: Calls `structlog.configure`; called at most once.
+        drain: Waits a moment for lines that are not yet written; None when there is nothing to wait for.
     """
     _drains[:] = [] if drain is None else [drain]
     _waiting[:] = [(logging.getLevelNamesMapping()[level.upper()], configure)]
 
 
 def _logger(level: int) -> structlog.typing.FilteringBoundLogger | None:
-    """Who takes an event; None when nobody does."""
+    """The logger that takes an event of a level; None when no logger does."""
     if _waiting:
         lowest, configure = _waiting[0]
         if level < lowest:

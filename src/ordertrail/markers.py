@@ -1,7 +1,7 @@
-"""The set of tables, archive and source knows itself: markers are read before a pass makes anything, and written after.
+"""Markers tie tables, archive and source together: a pass reads them before it creates anything, and writes them after.
 
-A marker is the file `.ordertrail` in the root of the archive and of the source. `Belonging` is asked by the engine
-before it makes a table, and by the pipeline once the tables are open; see `rules.belonging` for the judgement.
+A marker is the file `.ordertrail` in the root of the archive and of the source. The engine asks `Belonging` before it
+creates a table, and the pipeline asks it once the tables are open; `rules.belonging` makes the judgement.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ordertrail.rules.belonging import (
 )
 
 MARKER = ".ordertrail"
-"""The marker's name. Discovery passes over hidden names."""
+"""The marker's file name. Discovery skips hidden names."""
 
 _ANEW = "ordertrail init --anew"
 _ARCHIVED = re.compile(r"\d{6,}-\d{5}-[0-9a-f]{8}-")
@@ -54,7 +54,7 @@ def read_marker(folder: Path) -> Marker | None:
     except OSError as error:
         raise SourceError(
             f"cannot read {path}: {error.strerror or error}",
-            hint="give the user that runs ordertrail the right to read it, and see that the disk is mounted",
+            hint="give the user that runs ordertrail the right to read it, and check that the disk is mounted",
         ) from error
     try:
         found = marker_of(json.loads(data))
@@ -63,13 +63,13 @@ def read_marker(folder: Path) -> Marker | None:
     if found is None:
         raise SourceError(
             f"the marker {path} is damaged",
-            hint=f"see that the folder is the one that is meant, delete that file, then run {_ANEW}",
+            hint=f"check that this is the right folder, delete that file, then run {_ANEW}",
         )
     return found
 
 
 def write_marker(folder: Path, marker: Marker) -> None:
-    """Put a marker into a folder, whole and durable; the folder is made.
+    """Write a marker into a folder, atomically and durably; create the folder if it is missing.
 
     Raises:
         OSError: It cannot be written.
@@ -95,7 +95,7 @@ def write_marker(folder: Path, marker: Marker) -> None:
 
 
 def holds_archived(archive: Path) -> bool:
-    """Whether an archive has a file that a pipeline archived; see `rules.filekey.archive_path`."""
+    """Whether an archive holds a file that a pipeline archived; see `rules.filekey.archive_path`."""
     folders = [archive, archive / "quarantine"]
     for part in _PARTS:
         folders = [below for folder in folders for below in _listed(folder) if part.fullmatch(below.name)]

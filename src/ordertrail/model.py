@@ -1,4 +1,4 @@
-"""The words of the design as frozen values. No behaviour but what is derived from the fields alone."""
+"""The words of the design as frozen values. Their behaviour is derived from their fields alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ UnknownColumns = Literal["strict", "rescue"]
 
 
 MAX_NOTED = 20
-"""Names of one kind that a manifest keeps for people."""
+"""How many names of one kind a manifest keeps for people."""
 
 
 class Outcome(StrEnum):
-    """What became of one row of a delivery."""
+    """The outcome of one row of a delivery."""
 
     INSERTED = "inserted"
     UPDATED = "updated"
@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
 
 class State(StrEnum):
-    """What became of one delivery."""
+    """The state of one delivery."""
 
     LOADED = "loaded"
     EMPTY = "empty"
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 SET_ASIDE = frozenset({State.QUARANTINED, State.HELD})
-"""States of a delivery that did not land and that a person must look at; its file is below `quarantine/`."""
+"""States of a delivery that was not loaded and that a person must look at; its file is below `quarantine/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Column:
         type: `string`, `bigint`, `int`, `double`, `decimal(p,s)`, `boolean`, `date` or `timestamp`.
         required: A row whose cell is empty is rejected.
         formats: strptime patterns tried in turn after ISO 8601; dates and timestamps only.
-        identifier: Text damaged by a spreadsheet (`1.23E+11`) is rejected. Always on for the key.
+        identifier: Whether text damaged by a spreadsheet (`1.23E+11`) is rejected; always on for the key.
         pattern: A regular expression (RE2) that the whole text must match; strings only.
         min: Smallest value allowed, inclusive, written as it would be in a file.
         max: Largest value allowed, inclusive, written as it would be in a file.
@@ -79,8 +79,9 @@ class Contract:
         order_by: Name of the timestamp column that orders the rows of a key.
         status: Name of the status column, or None.
         status_rank: Statuses from first to last; a status not listed ranks -1, NULL -2.
-        unknown_columns: `strict` quarantines a file with a column nobody knows, `rescue` keeps it in `_rescued`.
-        max_future_s: A row whose event time is more than this beyond the file key is rejected, in seconds.
+        unknown_columns: What happens to a column the contract does not know: `strict` quarantines the file, `rescue`
+            keeps the column in `_rescued`.
+        max_future_s: A row whose event time is more than this after the file key is rejected, in seconds.
     """
 
     columns: tuple[Column, ...]
@@ -106,9 +107,9 @@ class Vendor:
         files: A glob below the source folder; `*` stops at `/`, `**` does not.
         delimiter: One ASCII character.
         quote: One ASCII character.
-        encoding: A Python codec name of files without a byte order mark; None is strict UTF-8.
+        encoding: Python codec of files without a byte order mark; None means strict UTF-8.
         timezone: IANA zone of timestamps without an offset.
-        zones: For the name of a zone that `%Z` of a pattern reads, without regard to case, its offset such as `-05:00`.
+        zones: For the name of a zone that `%Z` in a pattern reads, in any case, its offset such as `-05:00`.
         aliases: For a contract column, other header names the vendor uses.
         status_map: For a status as sent, the status to store.
         absent: Contract columns that this vendor never sends.
@@ -133,12 +134,12 @@ class Vendor:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may be like and still be loaded.
+    """The limits within which a file is still loaded.
 
     Attributes:
         max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
-        min_rejects: With fewer rejected rows it is not, unless all are, or none may be.
-        max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
+        min_rejects: With fewer rejected rows it is not quarantined, unless all rows are rejected or the share is 0.
+        max_file_ahead_d: A file whose name says a day more than this after its modification time is held, in days.
     """
 
     max_reject_share: float = 0.2
@@ -164,7 +165,7 @@ class FoundFile:
     Attributes:
         path: Below the source folder, `/` between folders; bytes that are not UTF-8 are surrogate escapes.
         vendor: Name of the vendor that takes it.
-        identity: As seen when it was listed.
+        identity: Its `stat` when it was listed.
     """
 
     path: str
@@ -179,8 +180,8 @@ class Skipped:
     Attributes:
         file_name: Its path below the source, as clean text.
         reason: In plain words.
-        since: When it was first seen to wait, aware UTC; None where that is not known. Not part of what is compared.
-        needs_person: It waits for something that will not come about by itself. Not compared either.
+        since: When it was first seen waiting, aware UTC; None when that is not known. Not compared.
+        needs_person: Whether it waits for something that does not happen by itself. Not compared.
     """
 
     file_name: str
@@ -207,13 +208,13 @@ class RowCounts:
 
     @property
     def balanced(self) -> bool:
-        """P3: every parsed row has exactly one outcome."""
+        """Whether P3 holds: every parsed row has exactly one outcome."""
         return bool(self.parsed == sum(getattr(self, outcome) for outcome in Outcome))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a crash must not change about one delivery: decided once, kept in the stage.
+    """Everything about one delivery that a crash must not change: decided once, and kept in the stage.
 
     Attributes:
         delivery_id: Unique in the pipeline; safe in a file name.
@@ -224,17 +225,17 @@ class Manifest:
         sha256: Of the whole file, hexadecimal.
         file_key: Date in the name at midnight UTC, else the modification time; ms since 1970.
         contract_hash: Of the contract and the vendor's profile, hexadecimal.
-        state: What becomes of the delivery, already known when it is staged.
+        state: The delivery's state, already known when it is staged.
         reason: Why it is not `loaded`, in plain words; None when it is.
         archive_path: Below the archive folder.
-        absent: Contract columns the file does not carry.
+        absent: Contract columns that the file lacks.
         rows_parsed: Data rows in the file.
-        rows_rejected: Of these, rejected by the row kernel.
-        rows_duplicate: Of these, not staged because the file was loaded before.
-        first_error: Of the first reject, one line; None without.
+        rows_rejected: How many of these the row kernel rejected.
+        rows_duplicate: How many of these are not staged because the file was loaded before.
+        first_error: The first reject in one line; None when there is none.
         discovered_at: Aware UTC.
         rescued: Names of the file's columns that the contract does not know; at most MAX_NOTED.
-        unranked: Statuses of accepted rows that are in no ranking, at most MAX_NOTED.
+        unranked: Statuses of accepted rows that are not ranked; at most MAX_NOTED.
         route: Who parses and weighs the batch, where an engine has the choice (`engines.spark.route`); "" where not.
     """
 
@@ -271,7 +272,7 @@ class Reject:
         rule: Stable name of the rule, such as `date`, `required`, `ragged`.
         reason: In plain words, with what to do.
         raw: The raw record, without its line ending; None when it is the whole file.
-        file_line: The line of the file that it begins in, 1 = first; None when it is the whole file, or not known.
+        file_line: The line of the file in which it begins, 1 = first; None when it is the whole file, or unknown.
     """
 
     file_row: int | None
@@ -289,8 +290,8 @@ class Batch:
 
     Attributes:
         number: 1, 2, 3 ...
-        run_id: Of the pass that staged it.
-        clock: The one time of all audit columns of this batch; aware UTC, whole microseconds.
+        run_id: Id of the pass that staged it.
+        clock: The time in all audit columns of this batch; aware UTC, whole microseconds.
         manifests: One a delivery, in delivery order.
     """
 
@@ -302,7 +303,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What became of one delivery in a pass. `archived_to` is None until its file has been archived."""
+    """One delivery in the report of a pass. `archived_to` is None until its file has been archived."""
 
     delivery_id: str
     vendor: str
@@ -323,13 +324,13 @@ class RunReport:
         pipeline: The pipeline's name.
         engine: `embedded` or `spark`.
         batch: Number of the last batch finished, None when nothing was waiting.
-        recovered: A batch that an earlier pass had begun was finished first.
+        recovered: Whether a batch that an earlier pass had begun was finished first.
         rows: Sums over the deliveries.
         deliveries: Those of the batches finished by this pass, the recovered one included.
         skipped: Files left alone.
         warnings: What a person should look at, one line each.
         seconds: Wall time by step, and `total`.
-        notes: What a person may want to know of a vendor's files though nothing is wrong, one line each.
+        notes: What a person may want to know about a vendor's files although nothing is wrong, one line each.
     """
 
     pipeline: str
@@ -345,7 +346,7 @@ class RunReport:
 
     @property
     def needs_person(self) -> bool:
-        """True when something was quarantined or held, or vanished: exit code 3."""
+        """Whether a person must look: something was quarantined or held, or vanished. Exit code 3."""
         return bool(self.warnings) or any(d.state in SET_ASIDE for d in self.deliveries)
 
 
@@ -354,4 +355,4 @@ Probe = Callable[[str], None]
 
 
 def no_probe(_: str) -> None:
-    """The probe of a pass that nobody disturbs."""
+    """The probe of an ordinary pass; does nothing."""

@@ -1,8 +1,8 @@
-"""One pass: recover, discover, stage, load, record, archive. The one place that orders effects.
+"""One pass: recover, discover, stage, load, record, archive. This is the one place that orders effects.
 
-The order is what makes a kill at any instant harmless:
+Their order makes a kill at any instant harmless:
 
-1. finish the batch that is staged but lacks the done mark, by the same code as any other;
+1. finish the batch that is staged but lacks the done mark, with the same code as any other;
 2. decide everything about the next batch once, and commit it with the rows to the stage;
 3. load, record, and only then, after the done mark, touch the vendors' files.
 """
@@ -51,7 +51,7 @@ HASH_ASIDE_BYTES = 64 << 20
 """Files of at least this size are hashed in a thread of their own while they are parsed."""
 
 PATIENCE_S = 60.0
-"""So long, at most, a pass waits for files that need a second look: see `sources.settling`. In seconds."""
+"""Longest time a pass waits for files that need a second look, in seconds; see `sources.settling`."""
 
 LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
@@ -65,11 +65,11 @@ class Pipeline:
     Args:
         config: From `load_config`.
         probe: Called after every effect with its name; for fault tests.
-        engine: Makes the engine of a pass; None takes the config's.
-        source: Where the files are; None takes the config's folder.
-        notes: What passes remember of the files, the source's own; None takes those below the warehouse.
-        patience_s: Where it takes a second look to know that a file rests, a pass waits for it up to so many seconds.
-        sleep: Waits for so many seconds.
+        engine: Creates the engine of a pass; None uses the config's.
+        source: Where the files are; None uses the config's folder.
+        notes: What passes remember about the files, shared with the source; None uses the notes below the warehouse.
+        patience_s: How long a pass waits, in seconds, when only a second look can tell whether a file is at rest.
+        sleep: Sleeps for a number of seconds.
     """
 
     def __init__(
@@ -92,14 +92,15 @@ class Pipeline:
         self.sleep = sleep
 
     def run(self, complete: frozenset[str] = frozenset()) -> RunReport:
-        """One whole pass.
+        """Run one whole pass.
 
         Args:
-            complete: Paths below the source that the system told are closed; the settle rule does not hold them back.
+            complete: Paths below the source that the system reported as closed; the settle rule does not apply to them.
 
         Raises:
             PassRunningError: Another pass is running; nothing was done.
-            OrdertrailError: What went wrong; every error leaves the tables so that the next pass goes on.
+            OrdertrailError: Something went wrong; every error leaves the tables in a state from which the next pass
+                goes on.
         """
         with self._open() as job:
             job.finish_staged()
@@ -110,7 +111,7 @@ class Pipeline:
             return job.report()
 
     def stage(self, complete: frozenset[str] = frozenset()) -> RunReport:
-        """Steps 1 to 3 of a pass: finish what is staged, then stage the next batch. The first notebook."""
+        """Run steps 1 to 3 of a pass: finish what is staged, then stage the next batch. The first notebook."""
         with self._open() as job:
             job.finish_staged()
             job.finish_archiving()
@@ -118,7 +119,7 @@ class Pipeline:
             return job.report(staged)
 
     def load(self) -> RunReport:
-        """Steps 4 to 6 of a pass, for the batch that is staged, if it is not done. The second notebook."""
+        """Run steps 4 to 6 of a pass for the staged batch, if it is not done. The second notebook calls this."""
         with self._open() as job:
             job.finish_staged(recovery=False)
             return job.report()
@@ -140,7 +141,7 @@ class Pipeline:
 
 
 class _Pass:
-    """One pass while it runs: what was done so far, and how long it took."""
+    """A running pass: what was done so far, and how long it took."""
 
     def __init__(self, pipeline: Pipeline, engine: Engine, hashing: Executor) -> None:
         self._pipeline = pipeline
@@ -178,7 +179,7 @@ class _Pass:
                 self._archive(self._engine.staged())
 
     def finish_archiving(self) -> None:
-        """Archive what earlier passes could not, and look again at what they archived while nobody could tell."""
+        """Archive what earlier passes could not, and check again files whose writers may not have finished."""
         with self._timed("archive"):
             moved = self._archiving.again(datetime.now(UTC))
             try:
@@ -190,7 +191,7 @@ class _Pass:
             self._archiving.settled()
 
     def stage_next(self, complete: frozenset[str]) -> Batch | None:
-        """Discover, decide and stage the next batch; None when nothing is waiting."""
+        """Discover, plan and stage the next batch; None when nothing is waiting."""
         with self._timed("discover"):
             clock, discovery = self._discover(complete)
             self._skipped += discovery.skipped
@@ -233,7 +234,7 @@ class _Pass:
             )
 
     def report(self, staged: Batch | None = None) -> RunReport:
-        """What the pass did. A batch that was staged only is reported with its rejects, not yet with outcomes."""
+        """What the pass did. A batch that was only staged is reported with its rejects but without outcomes."""
         if staged is not None:
             self._batch = staged.number
             self._noticed += noticed(staged.manifests, self._config.vendors)
@@ -259,7 +260,7 @@ class _Pass:
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _archived_last(self) -> bool:
-        """Whether the files archived last are in the archive, as far as there are any."""
+        """Whether the files archived last are in the archive, if there are any."""
         ledger = self._ledger
         if not ledger.staged:
             return True
@@ -286,7 +287,7 @@ class _Pass:
         return found
 
     def _discover(self, complete: frozenset[str]) -> tuple[datetime, Discovery]:
-        """Look at the source, once more where that alone can tell whether a file rests; the time of the last look."""
+        """List the source, twice when only a second look can tell whether a file is at rest; and when that was."""
         clock = datetime.now(UTC)
         discovery = self._source.discover(clock, complete)
         if discovery.rest_s is not None and discovery.rest_s <= self._pipeline.patience_s:
@@ -301,7 +302,7 @@ class _Pass:
         return self._hashing.submit(self._hash_aside, file.path)
 
     def _hash_aside(self, path: str) -> str:
-        """The hash of a large file; of one that cannot be read none, and it drops out as small ones do."""
+        """The hash of a large file; None when it cannot be read: then it drops out as a small one does."""
         try:
             return self._source.sha256(path)
         except FileChangedError:
@@ -311,7 +312,7 @@ class _Pass:
             return ""
 
     def _leave(self, path: str) -> None:
-        """Tell that a file was not read to its end."""
+        """Report that a file was not read to its end."""
         name = clean_name(path)
         why = self._unreadable.get(path)
         self._skipped.append(Skipped(name, "changed while it was read" if why is None else why))
@@ -342,11 +343,11 @@ class _Pass:
             try:
                 return self._engine.load(batch)
             except CommitConflictError as error:
-                _log.warning("the target was written by somebody else, computing again", reason=error.message)
+                _log.warning("somebody else wrote to the target, computing again", reason=error.message)
         return self._engine.load(batch)
 
     def _archive(self, batch: Batch) -> dict[str, str | None]:
-        """Archive after the done mark; the tables are corrected where a file ended elsewhere than was planned."""
+        """Archive after the done mark, and correct the tables where a file was archived elsewhere than planned."""
         archived = self._archiving.batch(batch)
         planned = {manifest.delivery_id: manifest.archive_path for manifest in batch.manifests}
         self._engine.archived(batch, {one: place for one, place in archived.items() if place != planned[one]})

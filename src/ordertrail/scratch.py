@@ -1,7 +1,7 @@
-"""Folders for what a command puts aside while it works, and finding those of commands that were killed.
+"""Folders for the temporary files of a command, and the clean-up of those that killed commands left.
 
-A command holds a lock (`flock`) on its folder; the system lets go of it when the process dies, however it dies. So what
-is left over is told from what is in use, without process ids, which another machine or a container counts anew.
+A command holds a lock (`flock`) on its folder, and the system releases it when the process dies, however it dies. So
+left-overs can be told from folders in use without process ids, which another machine or a container numbers on its own.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from ordertrail.config import Config
 
 SPILL = ".ordertrail-spill"
-"""Where a pass and a rebuild spill to. Only they do, under the pipeline's lock."""
+"""Folder to which passes and rebuilds spill. Only they use it, under the pipeline's lock."""
 
 LOCKED_WITHIN_S = 60.0
-"""A folder that was made longer ago, in seconds, has its lock by now."""
+"""A folder older than this, in seconds, has been locked by its command if that still runs."""
 
 UNFINISHED_AGE_S = 3600.0
-"""A small file that somebody was writing is left over after this long, in seconds."""
+"""An unfinished small file counts as left over after this long, in seconds."""
 
 _FOLDER = re.compile(r"\.ordertrail-(?:verify|maintain|rebuild)-[0-9a-f]{32}")
 _FILE = re.compile(r"\.ordertrail(?:-.+\.(?:heartbeat|notes))?\.\d+(?:\.[0-9a-f]{8})?\.tmp|\.ordertrail-doctor-\w+")
@@ -34,11 +34,11 @@ _FILE = re.compile(r"\.ordertrail(?:-.+\.(?:heartbeat|notes))?\.\d+(?:\.[0-9a-f]
 
 @dataclass(frozen=True, slots=True)
 class SweepScratch:
-    """Delete what killed commands left in the pipeline's folders.
+    """A step that deletes what killed commands left in the pipeline's folders.
 
     Attributes:
         paths: Files and folders.
-        table: It is of no table.
+        table: Always empty: the step concerns no table.
     """
 
     paths: tuple[Path, ...]
@@ -47,11 +47,11 @@ class SweepScratch:
 
 @contextmanager
 def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
-    """A folder of one's own; it goes at the end. Where none can be made, only its name is given.
+    """A folder for the caller alone, deleted at the end. If it cannot be created, only its name is returned.
 
     Args:
         parent: An existing folder.
-        word: What it is for: `verify`, `maintain`, `rebuild` or `query`.
+        word: The command that uses it: `verify`, `maintain`, `rebuild` or `query`.
     """
     folder = parent / f".ordertrail-{word}-{uuid.uuid4().hex}"
     descriptor: int | None = None
@@ -68,11 +68,11 @@ def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
 
 
 def sweep_left(parent: Path, word: str) -> None:
-    """Delete the folders of one word that killed commands of this user left.
+    """Delete the folders of one command that killed processes of this user left.
 
     Args:
-        parent: Where `scratch_folder` made them.
-        word: As `scratch_folder` has it.
+        parent: Where `scratch_folder` created them.
+        word: As in `scratch_folder`.
     """
     name = re.compile(rf"\.ordertrail-{word}-[0-9a-f]{{32}}")
     with suppress(OSError), os.scandir(parent) as entries:
@@ -82,13 +82,13 @@ def sweep_left(parent: Path, word: str) -> None:
 
 
 def _is_mine_and_old(entry: os.DirEntry[str]) -> bool:
-    # Between the making of a folder and its lock it is in use too.
+    # Between its creation and its lock a folder is in use, too.
     stat = entry.stat(follow_symlinks=False)
     return stat.st_uid == os.getuid() and time.time() - stat.st_mtime > LOCKED_WITHIN_S
 
 
 def plan_scratch(config: Config) -> SweepScratch | None:
-    """What killed commands left; None when there is nothing. Reads only."""
+    """Find what killed commands left; None when there is nothing. Reads only."""
     now_s = time.time()
     found: list[Path] = []
     for folder in dict.fromkeys((config.warehouse, config.archive, config.source)):
@@ -98,10 +98,10 @@ def plan_scratch(config: Config) -> SweepScratch | None:
 
 
 def sweep_scratch(step: SweepScratch) -> int:
-    """Delete what is still left over. Under the pipeline's lock, for the sake of `SPILL`.
+    """Delete what is still left over. The caller holds the pipeline's lock, because passes use `SPILL`.
 
     Returns:
-        How many of the paths are gone.
+        How many of the paths were deleted.
     """
     gone = 0
     for path in step.paths:
@@ -124,7 +124,7 @@ def _is_left(entry: os.DirEntry[str], now_s: float) -> bool:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a living command holds a folder."""
+    """Whether a running command holds the folder's lock."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

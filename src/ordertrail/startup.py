@@ -1,6 +1,6 @@
 """Keep pandas out of a process that does not use it.
 
-Arrow imports pandas wherever it is installed, 0.3 s, to ask whether a plain list is a frame of it.
+Arrow imports pandas, where it is installed, to ask whether a plain list is a data frame; that takes 0.3 s.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class _Refusing(MetaPathFinder):
 
 
 def keep_pandas_out() -> None:
-    """From now on pandas cannot be imported, as if it were not installed."""
+    """Block the import of pandas from now on, as if it were not installed."""
     sys.meta_path.insert(0, _Refusing())
 
 
 def let_pandas_in() -> None:
-    """Pandas can be imported again, by those who need it. Idempotent."""
+    """Allow pandas to be imported again, for code that needs it. Idempotent."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Refusing)]

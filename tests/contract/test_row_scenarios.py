@@ -261,7 +261,7 @@ def test_a_file_on_which_the_engine_fails_is_held_and_its_neighbours_load(
     assert sorted(house.target()) == [("K20",), ("K22",), ("K23",)]
     held = house.delivery(dated(21))
     assert (held["state"], held["rows_parsed"], held["rows_rejected"]) == ("held", 1, 1)
-    assert "the memory does not suffice for this file, even alone" in str(held["reason"])
+    assert "there is not enough memory for this file, even alone" in str(held["reason"])
     assert str(held["archived_to"]).startswith("quarantine/")
     assert held["archived_to"] in house.archived()
     assert [(r["rule"], r["file_row"], r["reason"]) for r in house.rows("rejects")] == [
@@ -445,7 +445,7 @@ def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_hous
     undated = "acme: file_date = '%d%m%Y' fits no name that came, such as 'a_2026_11_20.csv'"
     assert report.notes == (
         "acme: columns that the contract does not know are kept in _rescued: 'colour', 'weight'",
-        "acme: statuses neither mapped (status_map) nor ranked (status_rank), so below all others: 'LOST'",
+        "acme: statuses neither mapped (status_map) nor ranked (status_rank), which rank below all others: 'LOST'",
         f"{undated}: the modification time orders the files",
     )
     house.drop("b_2026_11_21.csv", csv_bytes([cells("B", EARLY, "DELIVERED")]))
@@ -511,7 +511,7 @@ def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House)
     [reject] = house.rows("rejects")
     assert reject["rule"] == "future"
     assert str(reject["reason"]).endswith(
-        "the file's date, 2020-01-01 10:00 UTC, when it was last modified, for its name says no date"
+        "the file's date, 2020-01-01 10:00 UTC, when it was last modified, as its name has no date"
     )
 
 

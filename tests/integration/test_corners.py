@@ -196,7 +196,7 @@ def test_what_waits_for_long_is_told_until_it_goes(house: House) -> None:
     notes.looks = {"ORDER.CSV": type(look)(since)}
     notes.save()
     report = house.run()
-    assert report.warnings == (f"ORDER.CSV waits since {since:%Y-%m-%d %H:%M} UTC: no vendor takes it",)
+    assert report.warnings == (f"ORDER.CSV has been waiting since {since:%Y-%m-%d %H:%M} UTC: no vendor takes it",)
     assert report.needs_person
     [waits] = waiting_in(house.config)[0]
     assert (waits.reason, waits.since) == ("no vendor takes it", since)

@@ -111,7 +111,7 @@ def test_a_type_that_cannot_be_carried_is_refused_before_anything_is_written(hou
     add_columns(house, odd=kind)
     waiting = house.drop(dated(21), csv_bytes([cells("A", LATE)]))
     before = entries(house)
-    with pytest.raises(TableError, match="the column odd of orders_target is somebody else's"):
+    with pytest.raises(TableError, match="somebody else added the column odd to orders_target"):
         house.run()
     assert entries(house) == before
     assert waiting.exists()

@@ -129,6 +129,6 @@ def test_doctor_says_whether_the_tables_hold_the_contract(house: House) -> None:
     assert "orders_target gets the column weight (int)" in added[1]
     assert said(given.replace('"address"\ntype = "string"', '"address"\ntype = "int"')) == (
         "fail",
-        "the contract says that address is int, and the tables have it as string",
+        "the contract says that address is int, but in the tables it is string",
         'put type = "string" back for address in [contract]',
     )

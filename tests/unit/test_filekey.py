@@ -270,4 +270,4 @@ def test_the_date_of_a_file_says_where_it_is_from() -> None:
     assert dated("x/a_2026_11_23.csv", Vendor("acme"), WRITTEN_NS) == "2026-11-23, which its name says"
     assert dated("a_23112026.csv", Vendor("acme", file_date="%d%m%Y"), 0) == "2026-11-23, which its name says"
     undated = dated("a.csv", Vendor("acme"), WRITTEN_NS)
-    assert undated == "2026-11-26 00:00 UTC, when it was last modified, for its name says no date"
+    assert undated == "2026-11-26 00:00 UTC, when it was last modified, as its name has no date"

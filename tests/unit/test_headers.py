@@ -163,5 +163,5 @@ def test_what_to_do_about_a_missing_column_is_what_the_config_takes() -> None:
         hints[name] = str(caught.value.hint)
     assert "absent" not in hints["k"]
     assert "absent" not in hints["e"]
-    assert "require the column no longer and list it as absent" in hints["must"]
+    assert "make the column optional and list it as absent" in hints["must"]
     assert "or list the column as absent" in hints["may"]

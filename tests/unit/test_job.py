@@ -388,8 +388,8 @@ def poisoned(*numbers: int, count: int = 8) -> Files:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (duckdb.OutOfMemoryException("failed to allocate data"), "the memory does not suffice for this file"),
-        (MemoryError(), "the memory does not suffice for this file"),
+        (duckdb.OutOfMemoryException("failed to allocate data"), "there is not enough memory for this file"),
+        (MemoryError(), "there is not enough memory for this file"),
         (
             duckdb.BinderException("no such format\nLINE 1: SELECT"),
             "the engine fails on this file, even alone: no such",

@@ -74,15 +74,15 @@ def no_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("no_flock")
 def test_without_flock_no_file_stands_for_the_lock(config: Config) -> None:
     with ExitStack() as held:
-        with pytest.raises(StorageError, match=r"knows no locks \(flock\).*put the warehouse on a local disk"):
+        with pytest.raises(StorageError, match=r"does not support locks \(flock\).*put the warehouse on a local disk"):
             held.enter_context(pipeline_lock(config))
-        with pytest.raises(StorageError, match="knows no locks"):
+        with pytest.raises(StorageError, match="does not support locks"):
             held.enter_context(maintenance_lock(config))
 
 
 def test_a_warehouse_that_is_gone_is_not_made_for_its_lock(config: Config) -> None:
     config.warehouse.joinpath("x").touch()
     config.warehouse.rename(config.warehouse.with_name("away"))
-    with pytest.raises(StorageError, match="see that its disk is mounted"):
+    with pytest.raises(StorageError, match="check that its disk is mounted"):
         pipeline_lock(config).__enter__()
     assert not config.warehouse.exists()

@@ -44,7 +44,7 @@ def test_what_passes_leave_also_those_that_were_killed(batches: Batches) -> None
         ((7, 7, 7, None, None), "rejects", "t_rejects is not there"),
         ((7, 7, 7, 7, None), "deliveries", "up to batch 7"),
         ((1, None, None, None, None), "target", "t_target is not there"),
-        ((7, 6, 7, 7, 7), "target", "t_target stands at batch 6, but batch 7 is done by t_deliveries"),
+        ((7, 6, 7, 7, 7), "target", "t_target stands at batch 6, but batch 7 is done according to t_deliveries"),
         ((7, 7, 0, 7, 7), "history", "t_history stands at batch 0"),
         ((8, 8, 7, 6, 7), "rejects", "t_rejects stands at batch 6"),
         ((6, 7, 7, 7, 7), "stage", "t_stage stands at batch 6"),

@@ -17,14 +17,19 @@ from tests.harness import open_house
 @pytest.mark.parametrize(
     ("first", "second", "paths", "said"),
     [
-        ("*.csv", "*.csv", (), "acme and blue have one glob, '*.csv': acme stands first and takes them, blue does not"),
+        (
+            "*.csv",
+            "*.csv",
+            (),
+            "acme and blue have the same glob, '*.csv': acme comes first and takes them, blue does not",
+        ),
         (
             "**/*.csv",
             "blue/*.csv",
             (),
             "acme's glob '**/*.csv' takes files of blue's 'blue/*.csv', such as 'blue/x.csv'",
         ),
-        ("*_a*.csv", "b_*.csv", ("b_a1.csv",), "'b_a1.csv' fits the globs of acme and blue: acme stands first"),
+        ("*_a*.csv", "b_*.csv", ("b_a1.csv",), "'b_a1.csv' fits the globs of acme and blue: acme comes first"),
         ("acme/*.csv", "blue/*.csv", ("acme/a.csv", "blue/b.csv"), None),
         ("a*.csv", "b*.csv", ("a.csv", "b.csv", "c.csv"), None),
         ("blue/special.csv", "blue/*.csv", ("blue/b.csv",), None),

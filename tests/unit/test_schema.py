@@ -94,9 +94,9 @@ def test_an_added_column_is_settled_by_itself_in_every_table_of_rows() -> None:
 
 
 REFUSED = {
-    "type": (turned(Column("weight", "string")), "weight is string", "as bigint", 'type = "bigint" back for weight'),
-    "decimal": (turned(Column("weight", "decimal(9,3)")), "is decimal(9,3)", "as bigint", "bigint"),
-    "removed": (without("weight"), "no column weight any more", "bigint", 'name = "weight" and type = "bigint"'),
+    "type": (turned(Column("weight", "string")), "weight is string", "it is bigint", 'type = "bigint" back for weight'),
+    "decimal": (turned(Column("weight", "decimal(9,3)")), "is decimal(9,3)", "in the tables it is bigint", "bigint"),
+    "removed": (without("weight"), "no longer has the column weight", "bigint", 'name = "weight" and type = "bigint"'),
     "key": (turned(key=("order_num",)), 'key is ["order_num"]', '["tracking_num"]', 'key = ["tracking_num"] back'),
     "order_by": (
         turned(Column("sent_at", "timestamp", required=True), order_by="sent_at"),
@@ -105,10 +105,13 @@ REFUSED = {
         'order_by = "last_update_timestamp" back',
     ),
     "required": (
-        turned(Column("weight", "bigint", required=True)), "weight is required", "NULL", "take required out of weight"
+        turned(Column("weight", "bigint", required=True)), "weight is required", "NULL", "remove required from weight"
     ),
     "added_required": (
-        turned(Column("depot", "string", required=True)), "depot (string) that is required", "lack", "out of depot"
+        turned(Column("depot", "string", required=True)),
+        "depot (string) that is required",
+        "lack",
+        "required from depot",
     ),
 }  # fmt: skip
 
@@ -140,14 +143,14 @@ def test_all_differences_are_told_at_once() -> None:
     contract = turned(Column("weight", "string"), Column("carrier", "bigint"))
     with pytest.raises(ConfigError) as caught:
         agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: True)
-    assert all(f"{said}, and the tables" in str(caught.value) for said in ("weight is string", "carrier is bigint"))
+    assert all(f"{said}, but in the tables" in str(caught.value) for said in ("weight is string", "carrier is bigint"))
 
 
 def test_a_new_column_with_the_name_of_somebody_elses_is_refused() -> None:
     contract = turned(Column("depot", "string"))
     tables = wanting(made(), contract)
     tables[1] = with_column(tables[1], "depot", "string")
-    with pytest.raises(ConfigError, match="target has one of that name"):
+    with pytest.raises(ConfigError, match="somebody else added one of that name"):
         agree(tables, terms_of(OLD).text, contract, lambda _: True)
 
 

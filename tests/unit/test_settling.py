@@ -105,7 +105,7 @@ def test_what_waits_for_long_or_for_a_person_is_said() -> None:
         Skipped("locked.csv", "it cannot be read", NOW, needs_person=True),
         Skipped("unknown.csv", "changed while it was read"),
     ]
-    told = "old.csv waits since 2026-11-23 10:00 UTC: not settled"
+    told = "old.csv has been waiting since 2026-11-23 10:00 UTC: not settled"
     assert waiting_warnings(waiting, NOW, 2.0) == ["locked.csv: it cannot be read", told]
     assert waiting_warnings(waiting, NOW, 0.0) == ["locked.csv: it cannot be read"]
     many = [Skipped(f"{n}.csv", "x", since) for n in range(NAMED + 3)]

@@ -1,7 +1,7 @@
-"""`[contract]`, checked and made into the values of `ordertrail.model`.
+"""Checks `[contract]` and turns it into the values of `ordertrail.model`.
 
-What a type alone cannot say is checked here: that names refer to columns, that patterns and bounds mean something.
-Nothing here reads a file.
+It checks what types alone cannot express: that names refer to columns, that patterns and bounds make sense. Nothing
+here reads a file.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ordertrail.rules.times import DIRECTIVE, FRACTIONS
 
 
 class Fail(Protocol):
-    """Ends the reading of the config: raises a `ConfigError` that names the file."""
+    """Reports a mistake in the config: raises a `ConfigError` that names the file."""
 
     def __call__(self, key: str, value: object, problem: str, hint: str) -> NoReturn:
-        """Raise.
+        """Raise the error.
 
         Args:
             key: The setting, such as `vendors[acme].timezone`.
-            value: What it says; None leaves it out of the message.
+            value: Its value; None leaves it out of the message.
             problem: What is wrong with it.
             hint: What to do.
         """
 
 
 RESERVED = frozenset({"file_index", "file_row_number"})
-"""Names that no column may have: DuckDB's Parquet reader gives them to columns of its own."""
+"""Names that no column may have: DuckDB's Parquet reader uses them for columns of its own."""
 
 TIMES = ("date", "timestamp")
 """Types that may have `formats`."""
@@ -48,7 +48,7 @@ _MAX_PRECISION = 38
 MAX_COLUMNS = 1200
 """A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
 _HOUR_S = 3600
-# Python's `re` knows these, RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
+# Python's `re` knows these; RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
 _RE2_TOKEN = re.compile(
     r"(?P<escape>\\.)"
     r"|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])"
@@ -67,7 +67,7 @@ _DATE_PARTS = ({"y", "Y", "-y"}, {"b", "B", "m", "-m"}, {"d", "-d"})
 
 
 def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
-    """A hint: the nearest right word if one is near, else the other text."""
+    """A hint: the nearest valid word if there is a similar one, else the given text."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else otherwise
 
@@ -76,14 +76,14 @@ def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
 
 
 def build_contract(section: ContractSection, fail: Fail) -> Contract:
-    """Check `[contract]` and make a contract of it; without columns, with those of the order feed.
+    """Check `[contract]` and build the contract; without columns, it gets those of the order feed.
 
     Args:
         section: As parsed.
         fail: Called with the first mistake.
 
     Returns:
-        The contract. Its key and ordering columns are required, text in the key is an identifier.
+        The contract. Its key and ordering columns are required, and text columns of the key are identifiers.
     """
     key = (section.key,) if isinstance(section.key, str) else tuple(section.key)
     columns = _columns(section, key, fail)
@@ -114,14 +114,14 @@ def build_contract(section: ContractSection, fail: Fail) -> Contract:
 
 
 def known_column(key: str, name: str, names: Sequence[str], fail: Fail) -> None:
-    """Fail when a name is none of the contract's columns."""
+    """Fail when the contract has no column with this name."""
     if name not in names:
         fail(key, name, "the contract has no such column", nearest(name, names, otherwise="use " + ", ".join(names)))
 
 
 def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tuple[Column, ...]:
     if len(section.columns) > MAX_COLUMNS:
-        hint = f"name those that somebody reads, at most {MAX_COLUMNS}; a pass keeps the others in _rescued"
+        hint = f"name only those that somebody reads, at most {MAX_COLUMNS}; a pass keeps the others in _rescued"
         fail("contract.columns", None, f"are {len(section.columns)} columns", hint)
     columns = tuple(_column(one, fail) for one in section.columns) or DEFAULT_CONTRACT.columns
     taken: dict[str, str] = {}
@@ -228,7 +228,7 @@ def _check_pattern(key: str, pattern: str, kind: str, fail: Fail) -> None:
 
 
 def _not_re2(pattern: str) -> str | None:
-    """What Python's `re` reads in a pattern and RE2 does not."""
+    """The part of a pattern that Python's `re` accepts and RE2 does not."""
     for token in _RE2_TOKEN.finditer(pattern):
         text = token[0]
         match token.lastgroup:

@@ -1,7 +1,6 @@
-"""`ordertrail.toml` and the environment, parsed once into frozen values; the only reader of either.
+"""Reads `ordertrail.toml` and the environment into frozen values, once; nothing else reads either.
 
-Every mistake is a `ConfigError` that names the file (or the variable), the key and the value, and says what
-to do.
+Every mistake is a `ConfigError` that names the file (or the variable), the key and the value, and says what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.rules.secrets import MASK, masked_value
 
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
-"""What `ORDERTRAIL_LOG` may say."""
+"""The values that `ORDERTRAIL_LOG` may have."""
 
 _MIN_MEMORY_MB = 64
 
@@ -98,7 +97,7 @@ def parse_config(
         text: TOML.
         base: Folder that relative paths start from.
         environ: The environment; None takes that of the process.
-        file: Where the text is from, for messages.
+        file: The file that the text comes from, for messages.
 
     Returns:
         The checked settings.
@@ -134,7 +133,7 @@ def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info"
         default: The level when the variable is not set.
 
     Raises:
-        ConfigError: The variable says something else.
+        ConfigError: The variable has another value.
     """
     value = (os.environ if environ is None else environ).get("ORDERTRAIL_LOG", default)
     if value.lower() not in LOG_LEVELS:
@@ -177,12 +176,12 @@ def _override(data: Mapping[str, object], overrides: Mapping[str, object]) -> di
 
 
 def _failure(label: str, overrides: Mapping[str, object]) -> Fail:
-    """What raises: it names the variable where the environment set the value, else file and key."""
+    """The function that raises: it names the variable when the environment set the value, else file and key."""
     variables = {setting.key: setting.environment for setting in SETTINGS}
 
     def fail(key: str, value: object, problem: str, hint: str) -> NoReturn:
         place = f"environment: {variables[key]}" if key in overrides else f"{label}: {key}"
-        # Of `[spark.conf]` the mistake is a value's, and which one it is does not reach here.
+        # In `[spark.conf]` a value is wrong, but which one is not known here.
         hidden = MASK if key == "spark.conf" else masked_value(key, repr(value))
         shown = "" if value is None else f" = {hidden}"
         raise ConfigError(f"{place}{shown}: {problem}", hint=hint)

@@ -1,4 +1,4 @@
-"""What is wrong with a document by its types and names alone, in our words."""
+"""Reports in our own words what pydantic finds wrong with a document: unknown names and wrong types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LISTS = ("vendors", "contract.columns")
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in the document a mistake is: `shown` is the section with its item, as in `vendors[acme]`."""
+    """The place of a mistake in the document: `shown` is the section with its item, as in `vendors[acme]`."""
 
     section: str
     shown: str
@@ -37,7 +37,7 @@ class _Place:
 
 
 def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> NoReturn:
-    """Say the first mistake in our words; an unknown key goes first, as it often explains a missing one."""
+    """Report the first mistake in our own words; an unknown key comes first, as it often explains a missing one."""
     mistakes = error.errors(include_url=False)
     mistake = min(mistakes, key=lambda one: one["type"] != "extra_forbidden")
     place = _locate(mistake["loc"], data)
@@ -56,12 +56,12 @@ def refuse(error: ValidationError, data: Mapping[str, object], fail: Fail) -> No
 
 
 class _Shown:
-    """The value of a setting that nobody knows, as a message shows it: a secret masked, and cut.
+    """The value of an unknown setting as a message shows it: cut, with secrets masked.
 
     Args:
-        name: Of the setting.
-        value: Of the setting.
-        like_none: No setting has a name like that: a text may be any secret, under a misspelled name too.
+        name: The setting's name.
+        value: The setting's value.
+        like_none: Whether no known setting has a similar name: then a text may be a secret under any name.
     """
 
     def __init__(self, name: str, value: object, *, like_none: bool) -> None:

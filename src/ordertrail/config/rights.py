@@ -1,4 +1,4 @@
-"""Who may read the tables and the archive: the setting `umask` while a command writes, and for files that are moved."""
+"""Who may read the tables and the archive: applies the setting `umask` while a command writes, and to moved files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _before = 0
 
 @contextmanager
 def umask_of(config: Config) -> Iterator[None]:
-    """Within: new files and folders get no more rights than the config's `umask` leaves. Without the setting no change.
+    """Apply the config's `umask` to new files and folders within the block; without the setting, change nothing.
 
-    The mask is the process's, threads of libraries included. Where two threads are within at a time, such as a pass and
-    maintenance of a service, the first sets it and the last puts it back.
+    The mask belongs to the whole process, threads of libraries included. When two threads are within such a block, such
+    as a pass and maintenance of a service, the first one sets it and the last one restores it.
     """
     global _before
     if config.umask is None:
@@ -41,9 +41,9 @@ def umask_of(config: Config) -> Iterator[None]:
 
 
 def restrict(path: Path, umask: int | None) -> None:
-    """Take the rights off a file that `umask` forbids, None for none: one that was moved has its vendor's.
+    """Remove the permissions from a file that `umask` forbids (None: no change); a moved file still has its vendor's.
 
-    A link is not followed, and a file that is another user's stays as it is.
+    Symbolic links are not followed, and a file of another user stays as it is.
     """
     if umask is None:
         return

@@ -1,8 +1,8 @@
 """Every setting of `ordertrail.toml` in one table.
 
-The sections are pydantic models: what a key is called, which type it takes, its default and its help are
-written once, here. `SETTINGS` is read off them for the commented file (`template`), the documentation and the tests;
-`ordertrail.config` parses with the same models and checks what a type alone cannot say.
+The sections are pydantic models: the name of a key, its type, its default and its help are written once, here.
+`SETTINGS` is derived from them for the commented file (`template`), the documentation and the tests;
+`ordertrail.config` parses with the same models and checks what a type alone cannot express.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 from ordertrail.model import Column, Contract
 
 ENVIRONMENT_PREFIX = "ORDERTRAIL_PIPELINE_"
-"""What an environment variable that overrides a setting of `[pipeline]` begins with."""
+"""Prefix of an environment variable that overrides a setting of `[pipeline]`."""
 
 DEFAULT_CONTRACT = Contract(
     columns=(
@@ -129,14 +129,16 @@ class SparkSection(Section):
         description='Where the tables are: "path" (below the warehouse folder, as the embedded engine has them), '
         '"two-level" (schema.table) or "three-level" (catalog.schema.table).',
     )
-    master: str = Field("local[*]", description="Master of a session that ordertrail begins; an existing one is used.")
+    master: str = Field(
+        "local[*]", description="Master of a session that ordertrail starts; an existing one is used as it is."
+    )
     remote: str = Field("", description='Address of a Spark Connect server, such as "sc://server:15002"; "" for none.')
     driver_max_mb: int = Field(
         64, description="Up to this size a batch is parsed by the driver, above it by the executors, in MB."
     )
     conf: dict[str, str] = Field(
         {},
-        description="Settings of a session that ordertrail begins; without spark.jars and spark.jars.packages Spark "
+        description="Settings of a session that ordertrail starts; without spark.jars and spark.jars.packages Spark "
         "fetches Delta Lake itself.",
         examples=[{"spark.driver.memory": "4g"}],
     )
@@ -147,13 +149,13 @@ class MaintenanceSection(Section):
 
     auto: bool = Field(True, description="`ordertrail watch` maintains the tables by itself, beside its passes.")
     max_small_files: int = Field(
-        8, description="With more small data files than this in a table, they are written again as fewer."
+        8, description="When a table has more small data files than this, they are merged into fewer."
     )
     max_deleted_share: float = Field(
-        0.1, description="Share of deleted rows, 0 to 1, above which a data file is written again without them."
+        0.1, description="Share of deleted rows, 0 to 1, above which a data file is rewritten without them."
     )
     file_size_mb: int = Field(
-        256, description="Size that data files are to have, in MB; one below a quarter of it counts as small."
+        256, description="Target size of data files, in MB; a file below a quarter of it counts as small."
     )
     retention_h: float = Field(
         168.0,
@@ -161,7 +163,7 @@ class MaintenanceSection(Section):
         "in hours.",
     )
     log_retention_h: float = Field(
-        720.0, description="Entries of the log stay at least this long, in hours: older versions can be looked at."
+        720.0, description="Log entries stay at least this long, in hours, so that older versions can be read."
     )
 
 
@@ -201,11 +203,11 @@ class ContractSection(Section):
     status: str = Field("status", description='Status column; "" for a contract without one.')
     status_rank: list[str] = Field(
         list(DEFAULT_CONTRACT.status_rank),
-        description="Statuses from first to last: between rows of one time the later status wins.",
+        description="Statuses from first to last: of rows with the same time, the one with the later status wins.",
     )
     unknown_columns: str = Field(
         "rescue",
-        description='A column nobody knows: "rescue" keeps it in _rescued (JSON), "strict" quarantines the file.',
+        description='Unknown columns: "rescue" keeps them in _rescued (JSON), "strict" quarantines the file.',
     )
     max_future_h: float = Field(
         48.0, description="A row whose time is more than this beyond its file's date is rejected, in hours."
@@ -228,7 +230,7 @@ class VendorSection(Section):
     )
     zones: dict[str, str] = Field(
         {},
-        description="For a name of a zone that %Z of a pattern reads, its offset; only UTC, GMT and Z need none.",
+        description="For the name of a zone that %Z in a pattern reads, its offset; only UTC, GMT and Z need none.",
         examples=[{"EST": "-05:00", "EDT": "-04:00"}],
     )
     aliases: dict[str, list[str]] = Field(
@@ -274,10 +276,10 @@ class Setting:
 
     Attributes:
         key: Dotted name, such as `pipeline.settle_s`, `contract.columns.type`, `vendors.files`.
-        type: What it takes, in plain words.
-        default: The value without it as it would stand in the file; None when there is none.
+        type: The values that it takes, in plain words.
+        default: Its default as it would stand in the file; None when there is none.
         help: What it does, with its unit.
-        required: It must be given.
+        required: Whether it must be given.
         example: A value to show.
     """
 
@@ -300,7 +302,7 @@ class Setting:
 
     @property
     def environment(self) -> str | None:
-        """The environment variable that overrides it, None when there is none."""
+        """The environment variable that overrides it; None when there is none."""
         return ENVIRONMENT_PREFIX + self.name.upper() if self.section == "pipeline" else None
 
 
@@ -347,7 +349,7 @@ SECTIONS: dict[str, type[Section]] = {
     "contract.columns": ColumnSection,
     "vendors": VendorSection,
 }
-"""The model of each section, by its dotted name."""
+"""The model of each section, by dotted name."""
 
 SETTINGS: tuple[Setting, ...] = tuple(
     setting for section, model in SECTIONS.items() for setting in _settings(section, model)

@@ -1,4 +1,4 @@
-"""The commented `ordertrail.toml` that `ordertrail init` writes, drawn from the table of settings."""
+"""Builds the commented `ordertrail.toml` that `ordertrail init` writes, from the table of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def template(contract: Contract = DEFAULT_CONTRACT) -> str:
     """The commented `ordertrail.toml` that `ordertrail init` writes, with every setting in it.
 
     Args:
-        contract: What the file's `[contract]` is to say.
+        contract: The contract that the file's `[contract]` describes.
 
     Returns:
         TOML that `parse_config` reads back as this contract, with the default of every other setting.

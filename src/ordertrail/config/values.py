@@ -31,10 +31,10 @@ class Maintenance:
     """How large the debt of the tables may grow, and how long old versions stay readable.
 
     Attributes:
-        auto: The service maintains the tables by itself.
-        max_small_files: With more small files than this in a table they are written again as fewer; 1 or more.
-        max_deleted_share: Share of deleted rows above which a file is written again, 0 to 1 inclusive.
-        file_size_bytes: Size that data files are to have; one below a quarter of it is small.
+        auto: Whether the service maintains the tables by itself.
+        max_small_files: When a table has more small files than this, they are merged into fewer; 1 or more.
+        max_deleted_share: Share of deleted rows above which a file is rewritten, 0 to 1 inclusive.
+        file_size_bytes: Target size of data files; a file below a quarter of it is small.
         retention_h: Files that the newest version does not need stay this long, in hours; 0 or more.
         log_retention_h: Entries of the log stay at least this long, in hours; 0 or more.
     """
@@ -53,10 +53,10 @@ class SparkSettings:
 
     Attributes:
         tables: By folder below the warehouse, or by name.
-        master: Of a session that ordertrail begins.
+        master: Master of a session that ordertrail starts.
         remote: Address of a Spark Connect server, "" for none.
         driver_max_bytes: Up to this size a batch is parsed by the driver, above it by the executors; 0 or more.
-        conf: Settings of a session that ordertrail begins, by name.
+        conf: Settings of a session that ordertrail starts, by name.
     """
 
     tables: TablesBy = "path"
@@ -81,7 +81,7 @@ class Config:
     Attributes:
         name: The pipeline's name.
         engine: Where the work is done.
-        source: Folder the vendors' files land in; outside of archive and warehouse and neither inside it.
+        source: Folder the vendors' files land in; not inside archive or warehouse, nor are these inside it.
         archive: Folder that loaded files go to.
         warehouse: Folder of the tables.
         catalog: First part of the tables' three-level names.
@@ -89,20 +89,20 @@ class Config:
         tables: The names of the five tables.
         settle_s: A file is complete when nobody writes to it and it is unchanged for this long, in seconds; 0 or more.
         max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
-        deletion_vectors: A new target is made to take deletion vectors.
+        deletion_vectors: Whether a new target uses deletion vectors.
         threads: Threads that read and compare rows; 0 means one a core.
         memory_limit_mb: Memory for reading and comparing rows, in MB.
         contract: What a row must meet.
-        vendors: At least one, in the order of the file: the first whose glob fits takes a file.
-        file: The file this was read from, None when it was text.
-        maintenance: When the tables are maintained, and what stays.
+        vendors: At least one, in the order of the file: the first whose glob matches takes a file.
+        file: The file that the config was read from; None when it was text.
+        maintenance: When the tables are maintained, and how long old versions stay.
         spark: How the engine `spark` finds its session and its tables.
-        umask: Rights that new files do not get; None leaves the process's.
+        umask: Permissions that new files do not get; None leaves the process's umask.
         source_marker: Whether the source bears a marker of the pipeline; see `ordertrail.markers`.
         waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
         min_rejects: With fewer rejected rows `max_reject_share` does not apply.
         max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
-        folders: Where a catalog keeps the tables: the folder of each, by plain name. Empty until the catalog was asked
+        folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.placed`), and where they are in none.
     """
 
@@ -133,17 +133,17 @@ class Config:
 
     @property
     def limits(self) -> Limits:
-        """What a file may be like and still be loaded."""
+        """The limits within which a file is still loaded."""
         return Limits(self.max_reject_share, self.min_rejects, self.max_file_ahead_d)
 
     @property
     def by_name(self) -> bool:
-        """Whether the tables are found by name, in a catalog of Spark's."""
+        """Whether the tables are found by name in a Spark catalog."""
         return self.engine == "spark" and self.spark.tables != "path"
 
     @property
     def in_folders(self) -> bool:
-        """Whether it is known in which folders the tables are, so that this process reads them as files."""
+        """Whether the folders of the tables are known, so that this process can read them as files."""
         return not self.by_name or bool(self.folders)
 
     def table_path(self, name: str) -> Path:

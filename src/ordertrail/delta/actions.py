@@ -27,7 +27,7 @@ class AddFile:
         modified_ms: Milliseconds since 1970.
         stats: The statistics as their JSON text, or None.
         deletion_vector: The descriptor as its JSON text, or None.
-        tags: What the writer says of the file.
+        tags: What the writer noted about the file.
     """
 
     path: str
@@ -39,7 +39,7 @@ class AddFile:
 
     @property
     def rows(self) -> int | None:
-        """Physical rows by the statistics, or None when they do not say."""
+        """The number of physical rows by the statistics; None when they do not say."""
         count = json.loads(self.stats).get("numRecords") if self.stats else None
         return int(count) if count is not None else None
 
@@ -57,7 +57,7 @@ class AddFile:
         """The `add` action.
 
         Args:
-            data_change: False for rows that the table has already, only in other files.
+            data_change: False when the table already has these rows in other files.
         """
         body: dict[str, Json] = {
             "path": self.path,
@@ -78,7 +78,7 @@ class AddFile:
 
         Args:
             deleted_ms: When, in milliseconds since 1970.
-            data_change: False when the table keeps the rows, only in other files.
+            data_change: False when the table keeps the rows in other files.
         """
         body: dict[str, Json] = {
             "path": self.path,
@@ -120,10 +120,10 @@ class Metadata:
         table_id: The table's own id; another one means that the table was replaced.
         schema_string: The schema as its JSON text.
         partition_columns: Names.
-        properties: Of the table.
+        properties: The table's properties.
         created_ms: Milliseconds since 1970.
-        name: What somebody calls the table, or None.
-        description: What somebody says of the table, or None.
+        name: The table's name in the metadata, or None.
+        description: The table's description, or None.
     """
 
     table_id: str
@@ -156,7 +156,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolVersions:
-    """What a reader and a writer of the table must know."""
+    """What readers and writers of the table must support."""
 
     reader: int
     writer: int
@@ -174,17 +174,17 @@ class ProtocolVersions:
 
 
 PLAIN = ProtocolVersions(1, 2)
-"""What any reader and writer of Delta tables knows."""
+"""What every reader and writer of Delta tables supports."""
 
 WITH_VECTORS = ProtocolVersions(3, 7, ("deletionVectors",), ("deletionVectors", "invariants"))
-"""A table whose rows can be marked as deleted without writing their file again.
+"""A table whose rows can be marked as deleted without rewriting their file.
 
 Delta on Spark will not even read a table that has a column which is never NULL unless `invariants` is listed too.
 """
 
 
 def delta_type(type_name: str) -> Json:
-    """What Delta calls a contract type. A type of Delta's own stays what it is; a nested one, given as JSON, too."""
+    """Delta's name of a contract type. A Delta type stays as it is, and so does a nested one, given as JSON."""
     if type_name.startswith("{"):
         nested: Json = json.loads(type_name)
         return nested

@@ -20,15 +20,16 @@ def alter(
     columns: Sequence[TableColumn] = (),
     properties: Mapping[str, str] | None = None,
 ) -> int:
-    """Add columns and set properties, in one commit. What others wrote into schema and properties stays as it is.
+    """Add columns and set properties in one commit; keep what others wrote into schema and properties.
 
-    Old rows have NULL in the new columns: no data file is written, readers give NULL for a column that a file lacks.
+    Old rows have NULL in the new columns: no data file is written, and readers return NULL for a column that a file
+    lacks.
 
     Args:
         table: Which one.
         base: Its newest snapshot.
-        columns: Nullable ones that the table lacks, in the order in which they follow the others.
-        properties: To set; those with other names stay.
+        columns: Nullable columns that the table lacks, in the order in which they follow the others.
+        properties: Properties to set; others stay.
 
     Returns:
         The new version.

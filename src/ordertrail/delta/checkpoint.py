@@ -1,8 +1,8 @@
-"""Checkpoints of a Delta log, by both of its specifications.
+"""Checkpoints of a Delta log, by both specifications.
 
-V1: one Parquet file, or several parts, with all actions. V2: a file of JSON lines or Parquet, of a name of its own or
-the classic one, that holds the actions itself or refers to sidecar files with those of the data files. Source:
-PROTOCOL.md of delta-io/delta, "Checkpoints".
+V1: one Parquet file, or several parts, with all actions. V2: a file of JSON lines or Parquet, with a unique or the
+classic name, that holds the actions itself or refers to sidecar files with those of the data files. Source: PROTOCOL.md
+of delta-io/delta, "Checkpoints".
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _V2_ACTIONS = frozenset({"sidecar", "checkpointMetadata"})
 def checkpoint_actions(
     log: DeltaLog, version: int, parts: Collection[Path], wanted: Collection[str]
 ) -> Iterator[dict[str, Any]]:
-    """The actions of a checkpoint, in no order that matters.
+    """Read the actions of a checkpoint, in no particular order.
 
     Args:
         log: The table's.
         version: The checkpoint's.
         parts: Its files, from `DeltaLog.entries`.
-        wanted: Names of actions; others are left out.
+        wanted: Names of the actions to return.
 
     Raises:
-        TableError: It is not whole: a sidecar is missing, or it says to be of another version.
+        TableError: It is incomplete: a sidecar is missing, or it states another version.
         OSError: It cannot be read.
         ValueError: It is damaged; as are `LookupError`, `TypeError` and `AttributeError`.
     """
@@ -59,13 +59,13 @@ def checkpoint_actions(
 
 
 def sync_checkpoint(log: DeltaLog, version: int) -> None:
-    """Make the checkpoint of a version durable, and what points readers to it: its writer does not.
+    """Make the checkpoint of a version and the file that points to it durable; the checkpoint's writer does not.
 
-    Until then a crash may leave it empty, while the entries that it stands for are gone.
+    Until then a crash may leave it empty, while the entries that it replaces are gone.
 
     Args:
         log: The table's.
-        version: The checkpoint's; nothing is done when there is none.
+        version: The checkpoint's version; nothing happens when there is no checkpoint.
 
     Raises:
         OSError: The disk fails.
@@ -100,7 +100,7 @@ def _rows(path: Path, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
 
     with pq.ParquetFile(path) as file:
         table = file.read(columns=[name for name in file.schema_arrow.names if name in wanted])
-    # A row is one action: of its columns one has a value. Those of tombstones, most of a checkpoint, are not looked at;
+    # A row is one action: one of its columns has a value. Tombstones, most of a checkpoint, are skipped;
     # delta-rs gives classic checkpoints the columns of V2, too.
     for name in table.column_names:
         for chunk in table.column(name).chunks:
@@ -109,7 +109,7 @@ def _rows(path: Path, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
 
 
 def _there(array: pa.Array) -> list[int]:
-    """The places of an array that have a value; without `pyarrow.compute`, whose import takes longer than this."""
+    """The indices of an array that have a value; without `pyarrow.compute`, whose import takes longer than this."""
     bitmap = array.buffers()[0]
     if bitmap is None:
         return list(range(len(array)))

@@ -1,7 +1,7 @@
-"""What a table owes its readers: many small files, and rows that are there only to be skipped. And what to do about it.
+"""What slows the readers of a table down, many small files and deleted rows, and what to do about it.
 
-All of it is read off a snapshot; no data file is opened. Nothing here imports DuckDB or Arrow: `ordertrail status`
-asks, and must answer at once.
+Everything is computed from a snapshot; no data file is opened. Nothing here imports DuckDB or Arrow: `ordertrail
+status` uses it, and must answer at once.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 
 SMALL_PART = 4
-"""A data file is small when its live rows take less than this part of the size that files are to have."""
+"""A data file is small when its live rows take less than the target size divided by this."""
 
 NOTICEABLE_ROWS = 10_000
-"""Fewer deleted rows than this in the small files of a table cost its readers nothing that could be measured."""
+"""Fewer deleted rows than this in the small files of a table have no measurable cost for its readers."""
 
 CHECKPOINT_BEHIND = 25
-"""So many commits after the last checkpoint it is missed: passes write one every 20."""
+"""After this many commits since the last checkpoint one is overdue: passes write one every 20."""
 
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """What a table owes its readers.
+    """The debt of a table: what slows its readers down.
 
     Attributes:
         files: Live data files.
-        small_files: Of these, small ones.
-        rows: Physical rows, those that vectors mark too; of files whose statistics say it.
+        small_files: How many of these are small.
+        rows: Physical rows, including those that vectors mark; only of files whose statistics say so.
         deleted_rows: Rows that vectors mark.
     """
 
@@ -49,14 +49,14 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """Data files to write again as one.
+    """Data files to rewrite as one.
 
     Attributes:
         table: The table's plain name.
-        files: Their paths in the log, in the order in which their rows are to stand.
-        size_bytes: Their size together.
-        rows: Their live rows.
-        deleted_rows: Their rows that vectors mark: these go.
+        files: Their paths in the log, in the order in which their rows are written.
+        size_bytes: Their total size.
+        rows: Number of their live rows.
+        deleted_rows: Number of their rows that vectors mark: these are dropped.
         reason: Why, in a few words.
     """
 
@@ -88,7 +88,7 @@ def debt_of(snapshot: Snapshot, limits: Maintenance) -> Debt:
 
     Args:
         snapshot: The table.
-        limits: Say which files are small.
+        limits: They define which files are small.
     """
     sized = _sized(snapshot)
     small = sum(1 for one in sized if one.live_bytes < limits.file_size_bytes // SMALL_PART)
@@ -96,13 +96,12 @@ def debt_of(snapshot: Snapshot, limits: Maintenance) -> Debt:
 
 
 def compactions(snapshot: Snapshot, limits: Maintenance) -> tuple[Compaction, ...]:
-    """Which data files are worth writing again.
+    """Which data files are worth rewriting.
 
-    Small files, once there are more than `max_small_files`: the smaller ones up to the last that is no larger than
-    all before it together. So the file that a small one goes into is at least twice its size, and a row is written
-    again O(log n) times. Files with a deleted share above `max_deleted_share`: each large one; small ones when the
-    share of the whole table is above it too, and they have `NOTICEABLE_ROWS` of these rows: what is small costs
-    readers little.
+    Small files, once there are more than `max_small_files`: in order of size, up to the last one that is no larger than
+    all before it together. So a small file goes into one at least twice its size, and a row is rewritten O(log n)
+    times. Files with a deleted share above `max_deleted_share`: each large one; small ones only when the share of the
+    whole table is above it too and they have `NOTICEABLE_ROWS` deleted rows: small files cost readers little.
 
     Args:
         snapshot: The table.
@@ -133,7 +132,7 @@ def commits_behind(log: DeltaLog) -> int:
 
 
 def reasons(snapshot: Snapshot, limits: Maintenance, behind: int) -> tuple[str, ...]:
-    """Why a table is to be maintained now, one line each; none when its debt is within the limits.
+    """Why a table needs maintenance now, one line each; empty when its debt is within the limits.
 
     Args:
         snapshot: The table.
@@ -157,7 +156,7 @@ def _sized(snapshot: Snapshot) -> list[_Sized]:
 
 
 def _doubling(ascending: Sequence[_Sized]) -> list[_Sized]:
-    """The files up to the last one that is no larger than all before it together."""
+    """The files up to the last one that is no larger than all before it together, in order of size."""
     taken, before = 0, 0
     for place, one in enumerate(ascending):
         if place and one.live_bytes <= before:
@@ -167,7 +166,7 @@ def _doubling(ascending: Sequence[_Sized]) -> list[_Sized]:
 
 
 def _groups(files: Iterable[_Sized], size_bytes: int) -> list[list[_Sized]]:
-    """Files together up to the size that one is to have."""
+    """Group files up to the target size of one file."""
     groups: list[list[_Sized]] = []
     room = -1
     for one in files:

@@ -1,8 +1,8 @@
-"""Which tables we read and write: judged by what is active in a table, and not by what its protocol merely lists.
+"""Which tables we read and write, judged by the features that are active in a table, not by those it merely lists.
 
-A feature stays in the list when the last thing that used it is gone: a CHECK constraint that was dropped, a change feed
-that was switched off, the features that come along with an old writer version. Some matter as soon as they are listed
-(row tracking: every commit must then hand out row ids). Source: PROTOCOL.md of delta-io/delta, "Valid Feature Names".
+A feature stays listed in the protocol when nothing uses it any more: a dropped CHECK constraint, a change feed that was
+switched off, the features that an old writer version implies. Some matter as soon as they are listed (row tracking:
+every commit must then assign row ids). Source: PROTOCOL.md of delta-io/delta, "Valid Feature Names".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ordertrail.delta.actions import Metadata, ProtocolVersions
 from ordertrail.errors import UnsupportedTableError
 
 PROTECTED_BEFORE = "delta.requireCheckpointProtectionBeforeVersion"
-"""A table property: entries of the log below this version may not be cleaned up by a writer that does not look."""
+"""Table property: writers that do not verify checkpoints must not clean up log entries below this version."""
 
 _READABLE = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "variantType", "vacuumProtocolCheck"})
 _WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata", "checkpointProtection"}
@@ -50,7 +50,7 @@ _JUDGED: Mapping[str, _Active] = {
     "icebergCompatV1": _switch("delta.enableIcebergCompatV1"),
     "icebergCompatV2": _switch("delta.enableIcebergCompatV2"),
 }
-"""Features that matter only while something in the table uses them, and how that is seen."""
+"""Features that matter only while something in the table uses them, and the test for that."""
 
 _REFUSED_PROPERTIES = {
     "delta.appendOnly": "true",
@@ -67,12 +67,12 @@ _REFUSED_IN_SCHEMA = {
 
 
 def require_readable(name: str, metadata: Metadata, protocol: ProtocolVersions) -> None:
-    """Refuse a table that we would read wrong.
+    """Refuse a table that we would misread.
 
     Args:
-        name: Of the table.
+        name: The table's name.
         metadata: Its schema and properties.
-        protocol: What it asks of readers and writers.
+        protocol: What it requires of readers and writers.
 
     Raises:
         UnsupportedTableError: Naming the feature.
@@ -88,9 +88,9 @@ def require_writable(name: str, metadata: Metadata, protocol: ProtocolVersions) 
     """Refuse a table that we would damage.
 
     Args:
-        name: Of the table.
+        name: The table's name.
         metadata: Its schema and properties.
-        protocol: What it asks of readers and writers.
+        protocol: What it requires of readers and writers.
 
     Raises:
         UnsupportedTableError: Naming the feature or the property; the table was not touched.
@@ -109,8 +109,8 @@ def require_writable(name: str, metadata: Metadata, protocol: ProtocolVersions) 
     for mark, what in _REFUSED_IN_SCHEMA.items():
         if mark in metadata.schema_string:
             raise _refusal(name, what)
-    # Last: a property that calls for a higher version says more than the version. What versions up to 6 bring along
-    # was looked for above.
+    # Last, because a property that requires a higher version says more than the version. The checks above cover what
+    # versions up to 6 imply.
     if protocol.writer > 7:
         raise _refusal(name, f"writer version {protocol.writer}")
 
@@ -123,5 +123,5 @@ def _matters(feature: str, metadata: Metadata) -> bool:
 def _refusal(name: str, feature: str) -> UnsupportedTableError:
     return UnsupportedTableError(
         f"the table {name} has {feature}, which ordertrail does not write to; it was not touched",
-        hint="take the feature off the table, or load into another one",
+        hint="remove the feature from the table, or load into another one",
     )

@@ -1,4 +1,4 @@
-"""Whether data files are what the table's schema says: what readers that trust the schema would stumble over."""
+"""Whether data files match the table's schema; readers that trust the schema fail on files that do not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from ordertrail.rules.column_types import bits_of, decimal_of
 
 
 def unfit_columns(snapshots: Iterable[Snapshot]) -> Iterator[str]:
-    """Columns of data files that are not what their table declares, one text each. Files gone or cut are left out.
+    """Columns of data files that do not match what their table declares, one text each; skips lost and cut files.
 
-    A column that a file lacks is NULL to every reader, unless it may not be NULL. Narrower numbers fit wider ones.
+    Every reader returns NULL for a column that a file lacks, so only NOT NULL columns may not be missing. Narrower
+    numbers fit wider ones.
 
     Args:
-        snapshots: Of the tables.
+        snapshots: Snapshots of the tables.
 
     Yields:
         The name of the table, the file, the column, and both types; or why a file cannot be read.
@@ -41,7 +42,7 @@ def unfit_columns(snapshots: Iterable[Snapshot]) -> Iterator[str]:
 
 
 def _unfit(found: pa.DataType | None, column: dict[str, Any]) -> str | None:
-    """How a file's column is not what is declared; None when it is."""
+    """How a file's column differs from the declared one; None when it does not."""
     kind = column["type"]
     if found is None:
         return None if column["nullable"] else "not at all, and it may not be NULL"
@@ -64,7 +65,7 @@ def _fits(found: pa.DataType, kind: Any) -> bool:  # noqa: ANN401 - JSON
         case "date":
             return bool(types.is_date(found))
         case "timestamp":
-            # Spark's own form of a time, INT96, has nanoseconds and no zone.
+            # Spark's own representation of a time, INT96, has nanoseconds and no zone.
             return bool(types.is_timestamp(found)) and (found.tz is not None or found.unit == "ns")
         case "timestamp_ntz":
             return bool(types.is_timestamp(found)) and found.tz is None

@@ -1,7 +1,7 @@
-"""A Delta log on a local folder: listing, reading, and a commit that either took its version or did not.
+"""A Delta log in a local folder: listing, reading, and commits that either take their version or do not.
 
-A commit is a finished, fsynced temporary file that gets its name `_delta_log/<version>.json` by a hard link: put if
-absent, never a half-written entry. Object stores will do the same with a conditional put behind `LogStore`.
+A commit is a complete, fsynced temporary file that gets its name `_delta_log/<version>.json` by a hard link:
+put-if-absent, and never a half-written entry. For object stores a conditional put behind `LogStore` will do the same.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _CLASSIC = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _V2 = re.compile(rf"(\d{{20}})\.checkpoint\.{_UUID}\.(?:json|parquet)")
 
-_ANY_V2 = 0  # where the number of parts of a classic checkpoint stands
+_ANY_V2 = 0  # the number of parts in the name of a classic checkpoint
 
 
 class LogStore(Protocol):
-    """Where log entries are put."""
+    """Where log entries are written."""
 
     def put_if_absent(self, path: Path, data: bytes) -> None:
-        """Give `data` the name `path`, whole and durable, unless the name is taken.
+        """Write `data` to a new file `path`, atomically and durably, unless the name is taken.
 
         Atomic. Not idempotent: a second call with the same path raises.
 
@@ -57,7 +57,7 @@ class DeltaLog:
 
     Args:
         root: The table's folder.
-        store: Where commits are put.
+        store: Where commits are written.
     """
 
     def __init__(self, root: Path, store: LogStore | None = None) -> None:
@@ -66,9 +66,9 @@ class DeltaLog:
         self._store = store or LocalLogStore()
 
     def entries(self) -> tuple[list[int], dict[int, list[Path]]]:
-        """Versions of the commits, ascending, and the files of a whole checkpoint by version.
+        """Versions of the commits, ascending, and the files of a complete checkpoint by version.
 
-        Where a version has several checkpoints, any one will do: here the one of the fewest files.
+        When a version has several checkpoints, any of them will do: this returns the one with the fewest files.
 
         Raises:
             TableError: There is no table.
@@ -81,7 +81,7 @@ class DeltaLog:
             names = []
         except OSError as error:
             raise StorageError(
-                f"cannot read {self.folder}: {error.strerror}", hint="see that the folder can be read, then run again"
+                f"cannot read {self.folder}: {error.strerror}", hint="check that the folder can be read, then run again"
             ) from error
         for name in names:
             if match := _COMMIT.fullmatch(name):
@@ -89,7 +89,7 @@ class DeltaLog:
             elif match := _CLASSIC.fullmatch(name):
                 found.setdefault(int(match[1]), {}).setdefault(int(match[3] or 1), []).append(self.folder / name)
             elif match := _V2.fullmatch(name):
-                # One of several V2 checkpoints, and only if there is no classic one.
+                # One of several V2 checkpoints, but only if there is no classic one.
                 found.setdefault(int(match[1]), {}).setdefault(_ANY_V2, [self.folder / name])
         whole = {version: _whole(by_parts) for version, by_parts in found.items()}
         return commits, {version: files for version, files in whole.items() if files}
@@ -98,12 +98,12 @@ class DeltaLog:
         """Whether the folder holds a Delta table."""
         with suppress(OSError), os.scandir(self.folder) as entries:
             if any(_COMMIT.fullmatch(entry.name) for entry in entries):
-                return True  # mostly the first name that is looked at
+                return True  # usually the first name
         commits, checkpoints = self.entries()
         return bool(commits or checkpoints)
 
     def has(self, version: int) -> bool:
-        """Whether the log has the commit of a version."""
+        """Whether the log has a commit of this version."""
         try:
             self._path(version).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -114,7 +114,7 @@ class DeltaLog:
         """The actions of one commit.
 
         Raises:
-            FileNotFoundError: There is no such commit (yet, or any more).
+            FileNotFoundError: There is no such commit, not yet or no longer.
             TableError: The entry is damaged.
         """
         path = self._path(version)
@@ -137,13 +137,13 @@ class DeltaLog:
     def commit(self, version: int, actions: list[dict[str, Json]]) -> None:
         """Write a commit as exactly this version.
 
-        Three outcomes: it returns (done), it raises `CommitConflictError` or `StorageError` (not done), or it raises
-        `CommitUnknownError`. A lost reply is settled by reading back, never by guessing.
+        It has three outcomes: it returns (done), it raises `CommitConflictError` or `StorageError` (not done), or it
+        raises `CommitUnknownError`. A lost reply is settled by reading back, never by guessing.
 
         Args:
             version: The version to take.
-            actions: `commitInfo` first; it must hold something unique, such as a new `txnId`. What it says of itself
-                (`said`) gets their number.
+            actions: `commitInfo` first; it must contain something unique, such as a new `txnId`. Its note (`said`) gets
+                the number of actions.
         """
         path = self._path(version)
         data = b"".join(json.dumps(action, separators=(",", ":")).encode() + b"\n" for action in counted(actions))
@@ -154,7 +154,7 @@ class DeltaLog:
                 return
             if isinstance(error, FileExistsError):
                 raise CommitConflictError(
-                    f"version {version} of {self.root.name} was written by somebody else meanwhile",
+                    f"somebody else has written version {version} of {self.root.name} meanwhile",
                     hint="nothing was written; run again",
                 ) from None
             raise storage_error(error, path) from error
@@ -167,7 +167,7 @@ class DeltaLog:
         except OSError:
             raise CommitUnknownError(
                 f"the commit {path} may or may not have been written: {error}",
-                hint="run again: the next pass reads the table and goes on from what is there",
+                hint="run again: the next pass reads the table and goes on from there",
             ) from error
 
     def _path(self, version: int) -> Path:
@@ -179,18 +179,18 @@ def _damaged(path: Path, why: str) -> TableError:
 
 
 def _whole(checkpoints: dict[int, list[Path]]) -> list[Path]:
-    """The first checkpoint of a version that has all its files; empty when none has."""
+    """The first complete checkpoint of a version; empty when there is none."""
     ordered = sorted(checkpoints.items(), key=lambda item: (item[0] == _ANY_V2, item[0]))
     return next((files for parts, files in ordered if parts in (len(files), _ANY_V2)), [])
 
 
 def is_v2_name(path: Path) -> bool:
-    """Whether a checkpoint must be of the V2 specification, by its name."""
+    """Whether the name of a checkpoint shows that it is of the V2 specification."""
     return _V2.fullmatch(path.name) is not None
 
 
 def path_inside(root: Path, uri: str) -> Path | None:
-    """The path below a table's folder that an absolute path or URI of its log stands for; None when it lies elsewhere.
+    """Turn an absolute path or URI of a log into a path below the table's folder; None when it is elsewhere.
 
     Args:
         root: The table's folder.
@@ -201,17 +201,17 @@ def path_inside(root: Path, uri: str) -> Path | None:
         path = Path(urllib.parse.unquote(parts.path))
         if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not path.is_absolute():
             return None
-        # Both may be reached through links; what counts is where they are.
+        # Both may be reached through links; their real location counts.
         path, home = path.resolve(), root.resolve()
-    except ValueError:  # no URI at all, or a path with a zero byte
+    except ValueError:  # not a URI, or a path with a zero byte
         return None
     return root / path.relative_to(home) if path.is_relative_to(home) else None
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """Our error for a file system that fails."""
+    """Our error for a failing file system."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "free some space and run again" if full else "see that the folder can be written to, then run again"
+    hint = "free some space and run again" if full else "check that the folder can be written to, then run again"
     return StorageError(f"cannot write {path}: {error.strerror or error}", hint=f"{hint}; nothing is lost")
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints that are proved, and the clean-up of log entries that nobody needs any more.
+"""Verified checkpoints, and the clean-up of log entries that are no longer needed.
 
-The entries below a checkpoint go when they are older than the retention and the checkpoint says exactly what they
-say: it is read back and compared. Everything from there on stays, so each version that may still be asked for can be
-read. Source of the rules: PROTOCOL.md of delta-io/delta, "Metadata Cleanup".
+The entries below a checkpoint are deleted when they are older than the retention and the checkpoint says exactly what
+they say: it is read back and compared. All later entries stay, so every version within the retention can still be read.
+Source of the rules: PROTOCOL.md of delta-io/delta, "Metadata Cleanup".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.errors import TableError
 
 TEMPORARY_AGE_S = 3600.0
-"""A temporary file of a writer that died is taken away after this long, in seconds."""
+"""A temporary file of a writer that died is deleted after this long, in seconds."""
 
 _VERSIONED = re.compile(
     r"\.?(\d{20})\.(?:json|crc|checkpoint(?:\.\d{10}\.\d{10}|\.[0-9a-f-]{36})?\.(?:parquet|json))(?:\.crc)?"
@@ -33,11 +33,11 @@ _TEMPORARY = re.compile(r"\.\d{20}\.json\.[0-9a-f]{32}\.tmp")
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """Log entries to take away.
+    """Log entries to delete.
 
     Attributes:
         table: The table's plain name.
-        below: The checkpoint that says what they say: only entries of versions below it go.
+        below: Version of the checkpoint that replaces them: only entries below it are deleted.
         names: Their names in the log's folder.
     """
 
@@ -47,7 +47,7 @@ class CleanUp:
 
 
 def plan_clean_up(log: DeltaLog, keep_from: int, retention_s: float, now_s: float) -> CleanUp | None:
-    """Which entries of a log can go; None when there are none.
+    """Which entries of a log can be deleted; None when there are none.
 
     Args:
         log: The table's.
@@ -66,18 +66,18 @@ def plan_clean_up(log: DeltaLog, keep_from: int, retention_s: float, now_s: floa
 
 
 def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
-    """Take log entries away, the oldest first; call it while no pass runs.
+    """Delete log entries, the oldest first; call it while no pass runs.
 
     Args:
         log: The table's.
         plan: From `plan_clean_up`.
-        probe: Called after the first entry is gone, and after the last.
+        probe: Called after the first entry is deleted, and after the last.
 
     Returns:
-        How many are gone.
+        How many were deleted.
 
     Raises:
-        TableError: The checkpoint does not say what the entries say, or that cannot be found out; nothing is gone.
+        TableError: The checkpoint does not match the entries, or that cannot be determined; nothing was deleted.
     """
     if any(not _TEMPORARY.fullmatch(name) for name in plan.names) and not _left_over(log, plan.below):
         prove(log, plan.below)
@@ -88,18 +88,18 @@ def clean_up(log: DeltaLog, plan: CleanUp, probe: Callable[[str], None]) -> int:
 
 
 def checkpoint(log: DeltaLog) -> str | None:
-    """Write a checkpoint of a table's newest version, and prove it.
+    """Write a checkpoint of a table's newest version, and verify it.
 
     Args:
         log: The table's.
 
     Returns:
-        None, or why there is none.
+        None, or the reason why it could not be written.
 
     Raises:
-        TableError: It does not say what the log says.
+        TableError: It does not match the log.
     """
-    # delta-rs takes its time to import.
+    # importing delta-rs is slow
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
@@ -116,10 +116,10 @@ def checkpoint(log: DeltaLog) -> str | None:
 
 
 def prove(log: DeltaLog, version: int) -> None:
-    """Read a checkpoint back and compare it with what the entries before it give.
+    """Read a checkpoint back and compare it with the state that the entries before it yield.
 
     Raises:
-        TableError: They differ, or the entries before it are no longer whole.
+        TableError: They differ, or the entries before it are no longer complete.
     """
     if version not in log.entries()[1]:
         raise TableError(f"{log.root.name} has no whole checkpoint of version {version}", hint="maintain it again")
@@ -140,16 +140,16 @@ def _sync(log: DeltaLog, version: int) -> None:
 
 
 def _left_over(log: DeltaLog, below: int) -> bool:
-    """Whether the entries below a version stand on nothing: what a clean-up that was cut short leaves.
+    """Whether the entries below a version are unreadable left-overs of a clean-up that was cut short.
 
-    The first version is gone and no checkpoint is in its place, so nobody can read any version from them.
+    The first version is gone and no checkpoint replaces it, so nobody can read any version from them.
     """
     commits, checkpoints = log.entries()
     return min(commits, default=0) > 0 and min(checkpoints, default=below) >= below
 
 
 class _Below(DeltaLog):
-    """A log without the checkpoints from a version on."""
+    """A log that hides the checkpoints from a version on."""
 
     def __init__(self, root: Path, version: int) -> None:
         super().__init__(root)
@@ -161,7 +161,7 @@ class _Below(DeltaLog):
 
 
 def _contents(snapshot: Snapshot) -> tuple[object, ...]:
-    """What must agree. Texts of JSON may differ in blanks and order."""
+    """The parts of a snapshot that must agree. JSON texts may differ in blanks and order."""
     files = {path: _file(file) for path, file in snapshot.files.items()}
     return files, dict(snapshot.txns), snapshot.metadata, snapshot.protocol
 
@@ -174,7 +174,7 @@ def _file(file: AddFile) -> tuple[object, ...]:
 
 
 def _hinted(log: DeltaLog) -> list[int]:
-    """The checkpoint that readers are told to begin with."""
+    """The checkpoint that `_last_checkpoint` tells readers to begin with."""
     with suppress(OSError, ValueError):
         hint = json.loads((log.folder / "_last_checkpoint").read_bytes())
         if isinstance(hint, Mapping) and isinstance(version := hint.get("version"), int):
@@ -196,6 +196,6 @@ def _ages(log: DeltaLog, now_s: float) -> dict[str, float]:
 
 
 def _version(name: str) -> float:
-    """The version an entry belongs to; infinity for what is none."""
+    """The version an entry belongs to; infinity for anything else."""
     match = _VERSIONED.fullmatch(name) or _COMPACTED.fullmatch(name)
     return int(match[1]) if match else float("inf")

@@ -1,8 +1,9 @@
-"""What a commit of ours says of itself, in the `userMetadata` of its `commitInfo`.
+"""The note that our commits carry about themselves, in the `userMetadata` of their `commitInfo`.
 
-`actions` is the number of its actions: an entry that was cut off at the end of a line is told from a whole one. `rows`
-and `files` are the live rows and the data files of the table after it, worked out from what the commit before said and
-not from what is there: what was lost stays lost to the count, commit after commit, until the table is written anew.
+`actions` is the number of actions, so an entry that was cut off at the end of a line can be told from a complete one.
+`rows` and `files` are the live rows and the data files of the table after the commit. They are computed from the note
+of the commit before, not from the table as found: a loss stays visible in the counts, commit after commit, until the
+table is written anew.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _ENGINE_INFO = "ordertrail"
 
 
 def said_by(actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """What a commit says, empty when it is not one of ours.
+    """The note of a commit; empty when it is not one of ours.
 
     Args:
-        actions: Of the commit.
+        actions: The commit's actions.
     """
     for action in actions[:1]:
         info = action.get("commitInfo")
@@ -41,7 +42,7 @@ def said_by(actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
 
 
 def user_metadata(said: Mapping[str, Json]) -> str:
-    """The text of `userMetadata` for what a commit says."""
+    """The note as the text of `userMetadata`."""
     return json.dumps({_OURS: dict(said)})
 
 
@@ -61,8 +62,8 @@ def commit_info(
         operation: As in `DESCRIBE HISTORY`.
         parameters: Of the operation.
         read_version: The version below it.
-        blind: It only adds to the table, whatever that holds.
-        said: What it says of the table after it.
+        blind: Whether it is a blind append, which does not depend on the table's content.
+        said: Its note about the table after it.
     """
     return {
         "timestamp": now_ms,
@@ -77,7 +78,7 @@ def commit_info(
 
 
 def counted(actions: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
-    """The actions of a commit, which says how many they are; as they were when nothing is said at all."""
+    """The actions of a commit, with their number in its note; unchanged when there is no note."""
     said = said_by(actions)
     info = actions[0].get("commitInfo") if actions else None
     if not said or not isinstance(info, dict):
@@ -87,13 +88,13 @@ def counted(actions: Sequence[dict[str, Json]]) -> list[dict[str, Json]]:
 
 
 def number(said: Mapping[str, Json], name: str) -> int | None:
-    """A number that a commit says, None when it does not."""
+    """A number in a note; None when it is missing."""
     value = said.get(name)
     return value if isinstance(value, int) else None
 
 
 def live_rows(files: Iterable[AddFile]) -> int | None:
-    """Rows of some data files that no vector marks; None when the log does not say."""
+    """The number of live rows in some data files; None when the log does not say."""
     total = 0
     for file in files:
         rows = file.rows
@@ -106,11 +107,11 @@ def live_rows(files: Iterable[AddFile]) -> int | None:
 
 
 def after_foreign(said: Mapping[str, Json], actions: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """What still holds of our last word after a commit of somebody else: no rows where it changed data, and no files.
+    """What remains valid of our last note after a commit of somebody else: not the files, nor the rows if data changed.
 
     Args:
-        said: By our last commit.
-        actions: Of the other commit.
+        said: The note of our last commit.
+        actions: The actions of the other commit.
     """
     changes = [body for action in actions for name in ("add", "remove") if isinstance(body := action.get(name), dict)]
     gone = {FILES} if changes else set()

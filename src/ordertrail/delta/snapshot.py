@@ -1,4 +1,4 @@
-"""A Delta table as of one version: checkpoint plus later commits, replayed as PROTOCOL.md's "Action Reconciliation"."""
+"""A Delta table at one version: a checkpoint plus later commits, replayed by PROTOCOL.md's "Action Reconciliation"."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number,
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
 MOST_FILES = 500
-"""Rows are added up in the log of a table of at most so many data files: a few milliseconds."""
+"""Rows are summed over the log only for a table with at most this many data files: a few milliseconds."""
 
 _LOOK_BACK = 10  # entries below a checkpoint
 _DAMAGE = (TableError, LookupError, TypeError, ValueError, AttributeError, OSError)
-"""What reading a damaged checkpoint raises; Arrow's errors are ValueErrors and OSErrors."""
+"""The exceptions of reading a damaged checkpoint; Arrow's errors are ValueErrors and OSErrors."""
 _STATE = frozenset({"add", "txn", "metaData", "protocol"})
 
 
@@ -32,7 +32,7 @@ class Tombstone(NamedTuple):
     Attributes:
         path: Of the data file, as in the log.
         deletion_vector: The descriptor as its JSON text, or None.
-        deleted_ms: When it was taken out, in milliseconds since 1970; None when nobody said.
+        deleted_ms: When it was removed, in milliseconds since 1970; None when the log does not say.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Tombstone(NamedTuple):
 
     @property
     def file(self) -> AddFile:
-        """The file with its vector, to find where they lie; its size and times are not known."""
+        """The file with its vector, to locate both; its size and times are unknown."""
         return AddFile(self.path, 0, 0, None, self.deletion_vector)
 
 
@@ -55,9 +55,9 @@ class Snapshot:
         files: The live data files by their path in the log.
         txns: The last version of every application.
         metadata: Schema and properties.
-        protocol: What readers and writers must know.
-        said: What our last commit says of the table (`said`), as far as later commits of others let it hold.
-        passed_over: Checkpoints that are damaged; the table was read without them.
+        protocol: What readers and writers must support.
+        said: The note of our last commit (see `said`), as far as later commits of others leave it valid.
+        passed_over: Damaged checkpoints; the table was read without them.
     """
 
     root: Path
@@ -76,12 +76,12 @@ class Snapshot:
 
     @property
     def has_deletion_vectors(self) -> bool:
-        """Whether some live file has rows that are marked as deleted."""
+        """Whether a live file has rows that are marked as deleted."""
         return any(file.deletion_vector for file in self.files.values())
 
     @property
     def takes_vectors(self) -> bool:
-        """Whether rows may be marked in deletion vectors: the protocol has them, and no property forbids them."""
+        """Whether rows may be marked in deletion vectors: the protocol supports it, and no property forbids it."""
         features = (
             "deletionVectors" in names for names in (self.protocol.reader_features, self.protocol.writer_features)
         )
@@ -89,13 +89,13 @@ class Snapshot:
 
     @property
     def live_rows(self) -> int | None:
-        """Rows that no vector marks, by the log; None when it does not say."""
+        """The number of live rows by the log; None when it does not say."""
         return live_rows(self.files.values())
 
     def mismatch(self) -> str | None:
-        """How the table differs from what our last commit says of it; None when it does not, or nothing is said.
+        """How the table differs from the note of our last commit; None when it does not, or there is no note.
 
-        A table of more than `MOST_FILES` is not counted.
+        The rows of a table with more than `MOST_FILES` are not counted.
         """
         files, rows = number(self.said, FILES), number(self.said, ROWS)
         if files is not None and files != len(self.files):
@@ -106,10 +106,10 @@ class Snapshot:
         return None
 
     def path_of(self, file: AddFile) -> Path:
-        """Where a data file lies.
+        """The path of a data file.
 
         Raises:
-            UnsupportedTableError: It lies in another table (a shallow clone).
+            UnsupportedTableError: It belongs to another table (a shallow clone).
         """
         if urllib.parse.urlparse(file.path).scheme or file.path.startswith("/"):
             raise UnsupportedTableError(
@@ -118,7 +118,7 @@ class Snapshot:
         return self.root / urllib.parse.unquote(file.path)
 
     def require_readable(self) -> None:
-        """Refuse a table that we would read wrong.
+        """Refuse a table that we would misread.
 
         Raises:
             UnsupportedTableError: Naming the feature.
@@ -139,7 +139,7 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
 
     Args:
         log: The table's.
-        version: As of this version; None takes the newest.
+        version: The version; None means the newest.
 
     Raises:
         TableError: There is no table, or its log is damaged or has a hole.
@@ -150,18 +150,18 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
 
 
 def follow_snapshot(log: DeltaLog, known: Snapshot) -> Snapshot:
-    """The newest version, from an older one: only the commits since are read, and no folder is listed.
+    """The newest snapshot, updated from an older one: only later commits are read, and no folder is listed.
 
     Args:
-        log: The table's.
-        known: Of the same log; given back when nothing was committed since.
+        log: The table's log.
+        known: An older snapshot of the same log; returned itself when nothing was committed since.
 
     Raises:
         TableError: There is no table any more, or its log is damaged.
         StorageError: The log cannot be read.
     """
     with _log_errors(log):
-        if not log.has(known.version):  # cleaned up, or another table stands here
+        if not log.has(known.version):  # cleaned up, or another table is here now
             return _read(log, None)
         state, version = _State(known), known.version
         while log.has(version + 1):
@@ -171,15 +171,15 @@ def follow_snapshot(log: DeltaLog, known: Snapshot) -> Snapshot:
 
 
 def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
-    """What was taken out of a table, as far as its log still knows: its newest checkpoint and the commits there are.
+    """What was removed from a table, as far as its newest checkpoint and the remaining commits know.
 
     Args:
         log: The table's.
-        since: Commits below this version are not read; what they took out, the checkpoint may have forgotten.
+        since: Commits below this version are not read; the checkpoint may have forgotten what they removed.
 
     Returns:
-        Each data file with each of its vectors once, with the last time it was taken out. Some may be live again, and
-        a file with one vector may be live with another: take the live ones off before anything is deleted.
+        Each data file with each of its vectors once, with the last time it was removed. Some may be live again, and a
+        file with one vector may be live with another: subtract the live ones before anything is deleted.
 
     Raises:
         TableError: The log is damaged.
@@ -199,7 +199,7 @@ def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
             try:
                 removed = list(checkpoint_actions(log, version, checkpoints[version], {"remove"}))
             except _DAMAGE:
-                # What it had forgotten already may come back: the more files are kept.
+                # Removals that it had already forgotten may come back: then more files are kept.
                 since = 0
                 continue
             for action in removed:
@@ -218,14 +218,14 @@ def _log_errors(log: DeltaLog) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        # What JSON or Parquet could be read, but is no Delta log; Arrow's errors are ValueErrors.
+        # JSON or Parquet that can be read but is not a Delta log; Arrow's errors are ValueErrors.
         raise TableError(
             f"the log of {log.root} is damaged: {type(error).__name__}: {error}",
             hint="restore the files of its _delta_log from a backup",
         ) from error
     except OSError as error:
         raise StorageError(
-            f"cannot read the log of {log.root}: {error}", hint="see to the disk, then run again"
+            f"cannot read the log of {log.root}: {error}", hint="check the disk, then run again"
         ) from error
 
 
@@ -271,7 +271,7 @@ def _replayed(log: DeltaLog, state: _State, first: int, wanted: int, passed_over
 
 
 def _last_word(log: DeltaLog, version: int) -> dict[str, Json]:
-    """What our last commit up to a checkpoint says; nothing where its entry is gone, or lies far back."""
+    """The note of our last commit up to a checkpoint; empty when its entry is gone or far back."""
     later: list[list[dict[str, Json]]] = []
     for at in range(version, max(-1, version - _LOOK_BACK), -1):
         try:
@@ -287,7 +287,7 @@ def _last_word(log: DeltaLog, version: int) -> dict[str, Json]:
 
 
 class _State:
-    """Actions reconciled so far, on top of a snapshot if there is one."""
+    """The actions reconciled so far, on top of a snapshot if there is one."""
 
     def __init__(self, known: Snapshot | None = None) -> None:
         self.files: dict[str, AddFile] = dict(known.files) if known else {}
@@ -346,6 +346,6 @@ class _State:
 
 
 def _vector_text(action: dict[str, Any]) -> str | None:
-    """A file's vector as JSON text; a checkpoint gives members that are not there as None."""
+    """A file's vector as JSON text; a checkpoint has None for missing members."""
     vector = action.get("deletionVector")
     return json.dumps({name: value for name, value in vector.items() if value is not None}) if vector else None

@@ -1,7 +1,7 @@
-"""The statistics of a data file for the log, from the Parquet footer: what other engines skip files by.
+"""The statistics of a data file for the log, from its Parquet footer; other engines use them to skip files.
 
 Source of the format: PROTOCOL.md of delta-io/delta, "Per-file Statistics". Bounds may be wider than the values but
-never narrower: times go down and up to the millisecond, long texts have no bounds.
+never narrower: times are rounded outwards to the millisecond, and long texts have no bounds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from ordertrail.delta.actions import Json
 
 MAX_BOUND_CHARS = 64
-"""Longer texts get no bounds: a cut greatest value would have to be rounded up."""
+"""Longer texts get no bounds: a truncated maximum would have to be rounded up."""
 
 
 def statistics(path: Path, rows: int, columns: Sequence[str]) -> dict[str, Json]:
-    """Number of rows, and least and greatest value and number of NULLs of some columns.
+    """The number of rows, and the minimum, maximum and number of NULLs of some columns.
 
     Args:
         path: A finished Parquet file.
         rows: Number of its rows.
-        columns: Wanted; those that the file does not have, or knows no bounds of, are left out.
+        columns: The wanted columns; those that the file lacks, or has no bounds for, are left out.
 
     Raises:
         OSError: The file cannot be read.
@@ -62,7 +62,7 @@ def _high(value: object) -> Json:
 
 
 def _bound(value: object, widen: timedelta) -> Json:
-    """A value as the log has it, None where there is no sure form."""
+    """A value as the log writes it; None when it has no unambiguous form."""
     match value:
         case bool() | float():
             return None

@@ -1,4 +1,4 @@
-"""One Delta table of ours: create it, look at it, add and take out data files in one commit, read it with DuckDB."""
+"""One Delta table of ours: create it, read it, add and remove data files in one commit, query it with DuckDB."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROW_BITS = 40
 _ENGINE_INFO = "ordertrail"
 _DATA_FILE = re.compile(r"/[^\"'\n]*?\.parquet")
 _OF_ONE_COMMIT = frozenset({"actions", "rows", "files", "app", "batch", "run_id", "deliveries", "step"})
-"""What a commit says of itself; the rest is handed on to the next one."""
+"""Members of a commit's note that concern this commit only; the others are passed on to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Change:
         txn: Who commits, and which batch.
         operation: As in `DESCRIBE HISTORY`.
         add: New data files, already in the table's folder.
-        remove: Live data files to take out.
-        info: What the commit says beside that (`said`).
-        anew: All rows are written anew: what the commits before said of the table is over.
+        remove: Live data files to remove.
+        info: Further members of the commit's note (see `said`).
+        anew: Whether all rows are written anew, so that earlier notes no longer apply.
     """
 
     txn: Txn
@@ -69,10 +69,10 @@ class Table:
 
     Args:
         root: The table's folder.
-        columns: What the table must have.
-        store: Where commits are put.
-        bounded: Names of the columns whose least and greatest values the log is to have, file by file.
-        properties: What the table has beside those that `create` is told.
+        columns: The columns that the table must have.
+        store: Where commits are written.
+        bounded: Names of the columns whose minimum and maximum the log records for each file.
+        properties: Properties of the table beside those passed to `create`.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Table:
         self._newest: Snapshot | None = None
 
     def create(self, properties: Mapping[str, str], protocol: ProtocolVersions = PLAIN) -> None:
-        """Make the table unless it is there.
+        """Create the table unless it exists.
 
-        Commit 0 is our own: it asks its readers for no more than it says.
+        Commit 0 is our own: it requires no more of readers than the table needs.
 
         Args:
-            properties: Of the table, beside its own.
-            protocol: What a reader and a writer must know; by default a plain table, (1, 2).
+            properties: Further properties of the table.
+            protocol: What readers and writers must support; by default a plain table, (1, 2).
         """
         if self.log.exists():
             return
@@ -111,15 +111,15 @@ class Table:
             self.log.folder.mkdir(parents=True, exist_ok=True)
             self.log.commit(0, [{"commitInfo": info}, protocol.action(), metadata.action()])
         except CommitConflictError:
-            return  # somebody made it meanwhile; `snapshot` looks at what it is
+            return  # somebody created it meanwhile; `snapshot` checks what it is
         except OSError as error:
             raise storage_error(error, self.root) from error
 
     def snapshot(self, version: int | None = None) -> Snapshot:
-        """The table as of a version, None for the newest. A column of ours that may still be added is read as NULL.
+        """The table at a version, None for the newest. A column of ours that may still be added is read as NULL.
 
         Raises:
-            TableError: It is missing, or lacks a column of ours that every release made.
+            TableError: It is missing, or lacks a column of ours that every release created.
         """
         if version is None:
             snapshot = self.newest()
@@ -137,7 +137,7 @@ class Table:
         return snapshot
 
     def newest(self) -> Snapshot:
-        """The newest version, whatever its columns. The log is read once; later only what was committed since.
+        """The newest version, whatever its columns. The log is read once; later calls read only new commits.
 
         Raises:
             TableError: It is missing or its log is damaged.
@@ -147,7 +147,7 @@ class Table:
         return self._newest
 
     def new_path(self, prefix: str) -> Path:
-        """A data file name that nobody has."""
+        """A new, unused data file name."""
         return self.root / f"{prefix}-{uuid.uuid4().hex}.parquet"
 
     def added(self, path: Path, rows: int, tags: Mapping[str, str] | None = None) -> AddFile:
@@ -192,7 +192,7 @@ class Table:
         return base.version + 1
 
     def version_of(self, txn_app_id: str, txn_version: int) -> int | None:
-        """The table version whose commit carries this `txn`; None when it is not among the commits still there."""
+        """The table version whose commit carries this `txn`; None when none of the remaining commits does."""
         for version, actions in self.log.backwards():
             for action in actions:
                 txn = action.get("txn")
@@ -214,7 +214,7 @@ class Table:
         return found
 
     def checkpoint_if_due(self, version: int) -> None:
-        """Write a checkpoint every CHECKPOINT_EVERY commits; losing one costs only time."""
+        """Write a checkpoint every CHECKPOINT_EVERY commits; a lost one costs only time."""
         if version % CHECKPOINT_EVERY:
             return
         from deltalake import DeltaTable
@@ -229,13 +229,13 @@ class Table:
 def said_after(
     said: Mapping[str, Json], base: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]
 ) -> dict[str, Json]:
-    """What a commit of ours says: what was said before, brought up to date.
+    """The note of a commit: the note before it, brought up to date.
 
     Args:
-        said: Before; counts that are not there are taken from the snapshot.
-        base: The table that the commit is written on.
+        said: The note before; missing counts are taken from the snapshot.
+        base: The table that the commit is based on.
         add: Data files that it adds.
-        remove: Those that it takes out.
+        remove: Data files that it removes.
     """
     files, rows = number(said, FILES), number(said, ROWS)
     if files is None:
@@ -256,7 +256,7 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
     Columns are found by name; a file without one has NULL there. Rows that a deletion vector marks are left out.
 
     Args:
-        con: An in-memory database; it gets a table of the deleted rows, under a name of these files' own.
+        con: An in-memory database; it gets a table of the deleted rows, with a name derived from these files.
         snapshot: What to read.
         columns: Which columns, in order.
     """
@@ -272,7 +272,7 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
         f"FROM read_parquet([{files}], union_by_name = true)"
     )
     if snapshot.has_deletion_vectors:
-        # Not NOT IN: DuckDB then puts a mark on every row first, which costs three times as much.
+        # Not NOT IN: for that DuckDB first computes a mark for every row, which costs three times as much.
         scan = f"SELECT * FROM ({scan}) t ANTI JOIN {_deleted_table(con, snapshot)} d ON t._pos = d.pos"
     names = ", ".join(f"CAST({name_sql(c.name)} AS {sql_type(c.type)}) AS {name_sql(c.name)}" for c in wanted)
     return f"(SELECT {names}, _pos FROM ({scan} UNION ALL BY NAME {empty}))"
@@ -281,15 +281,15 @@ def scan_sql(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, columns: Iterab
 def _deleted_table(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
     """The name of a DuckDB table with the positions that deletion vectors mark; column `pos`.
 
-    Positions depend on the files and their order: of one name there is but one content. It lies in a schema of its own,
-    out of sight of `SHOW TABLES`.
+    Positions depend on the files and their order, so the name determines the content. The table is in a schema of its
+    own, hidden from `SHOW TABLES`.
     """
     content = [str(snapshot.root), *((file.path, file.deletion_vector) for file in snapshot.files.values())]
     name = f"deleted_{hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()}"
     place = f"memory.ordertrail_deleted.{name}"
     con.execute("CREATE SCHEMA IF NOT EXISTS memory.ordertrail_deleted").fetchall()
     with suppress(duckdb.CatalogException):
-        con.execute(f"FROM {place} LIMIT 0").fetchall()  # a look into duckdb_tables() takes 15 ms
+        con.execute(f"FROM {place} LIMIT 0").fetchall()  # a query of duckdb_tables() takes 15 ms
         return place
     found = [np.empty(0, dtype=np.int64)]
     for index, file in enumerate(snapshot.files.values()):
@@ -327,25 +327,30 @@ def duckdb_errors(doing: str) -> Iterator[None]:
     except OSError as error:
         # Arrow raises it for files that it writes itself.
         reason = error.strerror or _first_line(error)
-        raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
+        raise StorageError(f"{doing}: {reason}", hint="check the disk, then run again; nothing is lost") from error
     except duckdb.Error as error:
         if (path := _bad_file(error)) is not None:
             raise _bad_file_error(doing, path) from error
-        # What names a data file is about that file. All else is the engine's own: no look at the tables explains it.
+        # An error that names a data file is about that file. Any other is the engine's own: the tables do not explain
+        # it.
         damaged = ".parquet" in str(error)
-        hint = "run ordertrail verify" if damaged else "run again; if it stays, please report it with this message"
+        hint = (
+            "run ordertrail verify"
+            if damaged
+            else "run again; if the error persists, please report it with this message"
+        )
         raise TableError(f"{doing}: {_first_line(error)}", hint=hint) from error
 
 
 def _bad_file(error: Exception) -> Path | None:
-    """The data file that an error is about, when it is gone or no Parquet file; None where it may be read later."""
+    """The data file that an error is about, when it is missing or no Parquet file; None if it may be readable later."""
     named = _DATA_FILE.search(f"{getattr(error, 'filename', '') or ''} {error}")
     if named is None:
         return None
     path = Path(named[0])
     if isinstance(error, duckdb.InvalidInputException):
         return path
-    # A file that could not be written, on a full disk, is not there either.
+    # A file that could not be written because the disk is full is missing, too.
     missing = isinstance(error, FileNotFoundError) or any(words in str(error) for words in _MISSING)
     return path if missing and not path.exists() else None
 
@@ -354,7 +359,7 @@ def _bad_file_error(doing: str, path: Path) -> TableError:
     what = "is damaged" if path.exists() else "is not there"
     return TableError(
         f"{doing}: the data file {path.name} of {path.parent.name} {what}",
-        hint="ordertrail verify names all files that are damaged or gone, and what cures each",
+        hint="ordertrail verify names all damaged or missing files and how to repair them",
         path=path,
     )
 

@@ -1,8 +1,8 @@
-"""Take away the files of a table that no version needs that may still be read.
+"""Delete the files of a table that no version within the retention needs.
 
-Needed is what the newest version names, and what a version named that was current within the retention: data files
-and the vector files beside them. What nobody names may be about to be committed, so it stays too until it is as old.
-Hidden files and folders are other people's, but for the folder of our own vectors, which nobody else sweeps.
+A file is needed when the newest version names it, or a version that was current within the retention: data files and
+the vector files beside them. A file that no version names may be about to be committed, so it stays, too, until it is
+that old. Hidden files and folders belong to others, except the folder of our own vectors, which nobody else sweeps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Sweep:
     Attributes:
         table: The table's plain name.
         files: Their paths below the table's folder.
-        size_bytes: Their size together.
+        size_bytes: Their total size.
     """
 
     table: str
@@ -49,7 +49,7 @@ def plan_sweep(log: DeltaLog, retention_s: float, now_s: float) -> Sweep | None:
 
     Args:
         log: The table's.
-        retention_s: What was needed within this time stays, in seconds.
+        retention_s: Files that were needed within this time stay, in seconds.
         now_s: Seconds since 1970.
     """
     kept = needed(log, retention_s, now_s)
@@ -65,14 +65,14 @@ def sweep(log: DeltaLog, plan: Sweep, retention_s: float, now_s: float, probe: C
     Args:
         log: The table's.
         plan: From `plan_sweep`.
-        retention_s: As it was planned with.
+        retention_s: The retention of the plan, in seconds.
         now_s: Seconds since 1970.
-        probe: Called after the first file is gone, and after the last.
+        probe: Called after the first file is deleted, and after the last.
 
     Returns:
-        How many are gone.
+        How many were deleted.
     """
-    # Looked at again: a pass may have committed a file since, or somebody restored a version.
+    # Checked again: a pass may have committed a file since, or somebody may have restored a version.
     kept = needed(log, retention_s, now_s)
     paths = (log.root / name for name in plan.files if name not in kept)
     gone = remove_files(paths, lambda: probe("maintain.vacuuming"))
@@ -112,7 +112,7 @@ def _written_s(log: DeltaLog, version: int) -> float:
 
 
 def _paths(snapshot: Snapshot, files: Iterable[AddFile]) -> Iterator[str]:
-    """Paths of data files and their vectors; what lies outside the table's folder is nothing that we sweep."""
+    """Paths of data files and their vectors; we never sweep files outside the table's folder."""
     for file in files:
         with suppress(UnsupportedTableError):
             yield _below(snapshot.root, snapshot.path_of(file))

@@ -1,8 +1,8 @@
-"""Deletion vectors: which rows of a data file count as deleted, as files that every Delta reader understands.
+"""Deletion vectors: which rows of a data file are deleted, in files that every Delta reader understands.
 
 Source of the format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, sections "Deletion Vectors" and
-"Deletion Vector Format". A vector is a set of physical row numbers as a portable 64-bit Roaring bitmap. Everything
-that can be checked is checked on reading, because a vector that loses rows brings deleted rows back to life.
+"Deletion Vector Format". A vector is a set of physical row numbers as a portable 64-bit Roaring bitmap. Reading checks
+everything that can be checked, because a vector that has lost rows makes deleted rows reappear.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ordertrail.durable import fsync_folder
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 
 FOLDER = "_dv"
-"""Prefix of our vector files below the table's folder: other writers' clean-ups leave a folder with `_` alone."""
+"""Folder of our vector files below the table's folder: the clean-ups of other writers skip a folder with `_`."""
 
 Rows = NDArray[np.int64]
 """Physical row numbers of one data file."""
 
-_CURE = "ordertrail rebuild writes the target anew from the history, without its deletion vectors"
+_CURE = "run ordertrail rebuild: it writes the target anew from the history, without its deletion vectors"
 _MAGIC = struct.pack("<I", 1681511377)
 _FORMAT = b"\x01"
 _WORD = struct.Struct(">I")
@@ -43,14 +43,14 @@ _DIGIT = {sign: value for value, sign in enumerate(_Z85)}
 
 
 def vector_file(root: Path, descriptor: Mapping[str, Json]) -> Path | None:
-    """Where a vector lies: a path below `root`, or None for one that the log itself holds.
+    """Locate a vector: a path below `root`, or None for one that the log itself contains.
 
     Args:
         root: The table's folder.
         descriptor: As in the log.
 
     Raises:
-        UnsupportedTableError: It lies outside the table's folder, or is stored in a way that we do not know.
+        UnsupportedTableError: It is outside the table's folder, or stored in a way that we do not know.
         TableError: The descriptor is damaged.
     """
     kind, place = descriptor.get("storageType"), descriptor.get("pathOrInlineDv")
@@ -110,7 +110,7 @@ def read_vector(root: Path, descriptor: Mapping[str, Json]) -> Rows:
     if payload[: len(_MAGIC)] != _MAGIC:
         raise _damaged(root, what, "it does not begin with the magic number of its format")
     try:
-        # pyroaring looks at the order and the bounds of everything in it.
+        # pyroaring checks the order and the bounds of its content.
         rows = np.frombuffer(BitMap64.deserialize(payload[len(_MAGIC) :]).to_array(), dtype=np.int64)
     except (ValueError, IndexError) as error:
         raise _damaged(root, what, str(error)) from None
@@ -142,9 +142,9 @@ def deleted_rows(root: Path, file: AddFile) -> Rows:
 
 
 def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]]]) -> list[dict[str, Json]]:
-    """Write one new file with all the given vectors, durable when this returns.
+    """Write one new file with all given vectors; it is durable when this returns.
 
-    A file that no commit refers to means nothing: a crash afterwards leaves only garbage.
+    A file that no commit refers to is ignored: a crash afterwards leaves only garbage.
 
     Args:
         root: The table's folder.
@@ -154,7 +154,7 @@ def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]]]) -> list[
         The descriptors, in the order of `rows`; none without `rows`.
 
     Raises:
-        StorageError: The disk is full, read-only or failing; nothing has the vectors' name.
+        StorageError: The disk is full, read-only or failing; no file was created.
         ValueError: A vector without rows, or with a negative one.
     """
     if not rows:
@@ -184,14 +184,14 @@ def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]]]) -> list[
 def _serialized(rows: NDArray[np.integer[Any]]) -> tuple[bytes, int]:
     if not len(rows) or rows.min() < 0:
         raise ValueError("a deletion vector marks one row or more, counted from 0")
-    # Much the fastest way in: pyroaring walks over anything but an array.array number by number.
+    # By far the fastest way: pyroaring iterates over anything but an array.array number by number.
     bitmap = BitMap64(array.array("Q", rows.astype(np.uint64).tobytes()))
     bitmap.run_optimize()
     return _MAGIC + bitmap.serialize(), len(bitmap)
 
 
 def _put(path: Path, content: bytes | bytearray) -> None:
-    """Write a new file under another name, then give it its own, durably."""
+    """Write a new file under a temporary name, then rename it, durably."""
     folder = path.parent
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)
@@ -209,7 +209,7 @@ def _put(path: Path, content: bytes | bytearray) -> None:
 
 
 def _payload(root: Path, path: Path, offset: Json, size: int) -> bytes:
-    """The bytes of one vector in its file, by their checksum."""
+    """The bytes of one vector in its file, after checking their checksum."""
     what = f"the deletion vector {path}"
     start = 0 if offset is None else offset
     if not isinstance(start, int) or start < 0:
@@ -256,7 +256,7 @@ def _from_z85(text: str) -> bytes:
     """The bytes of a base 85 text.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not base 85.
     """
     if len(text) % 5:
         raise ValueError("its text is no base 85")

@@ -1,1 +1,1 @@
-"""The key index: a disposable cache of where keys are. It knows nothing of Delta."""
+"""The key index: a disposable cache of where keys are. It knows nothing about Delta."""

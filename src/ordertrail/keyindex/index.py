@@ -2,11 +2,11 @@
 
 It is a folder of immutable runs (see `runs`) and a salt. Each run names the data files it covers and has an entry
 for every physical row of them. Coverage is a set of data-file paths: an entry counts only if its file is in the
-snapshot at hand and its row not in that file's vector, and a file that is not covered must be scanned. So a run may be
-lost, or be of a commit that never came, at any instant: that costs time, never a row. Damage of any kind is less
-coverage, never an error.
+snapshot at hand and its row not in that file's vector, and a file that is not covered must be scanned. So at any
+instant a run may be lost, or belong to a commit that never happened: that costs time, never a row. Damage of any kind
+reduces coverage and is never an error.
 
-Another process may add, merge and remove runs meanwhile: what is mapped stays readable.
+Another process may add, merge and remove runs meanwhile: mapped runs stay readable.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ __all__ = ["ENTRY", "Covered", "Found", "KeyIndex", "RunWriter"]
 YOUNG_S = 600.0
 """A run or temporary file younger than this may belong to a pass that has not committed yet."""
 TIER_RUNS = 8
-"""Runs of one size class that are merged into one of the next."""
+"""How many runs of one size class are merged into one of the next class."""
 TIER_FIRST_ENTRIES = 1 << 17
-"""Size classes: below this, and by factors of `TIER_RUNS` above it."""
+"""Upper bound of the first size class; each further one is larger by the factor `TIER_RUNS`."""
 HOT_ENTRIES = 2_000_000
-"""The most entries that a merge on the hot path may write."""
+"""Most entries that a merge on the hot path may write."""
 LOOKUP_THREADS = 2
-"""Runs, or parts of a large one, that are looked into at the same time."""
+"""How many runs, or parts of a large one, are searched at the same time."""
 SPLIT_ENTRIES = 4_000_000
-"""A run of at least this many is looked into in parts."""
+"""A run with at least this many entries is searched in parts."""
 DEAD_SHARE = 0.25
-"""A run with a larger share of entries of dead files is written anew when everything is tidied."""
+"""A run with a larger share of entries of dead files is rewritten when everything is tidied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class Found:
 
 
 class KeyIndex:
-    """An index in a folder, made when it is not there. Not for several threads at once.
+    """An index in a folder, which is created when it is missing. Not thread-safe.
 
     Opening never fails: what cannot be read is not covered.
 
     Args:
-        folder: Of the index.
-        fingerprint: All that entries depend on besides the data files (table id, contract, key, version of the hash).
-            Runs with another one are ignored, and removed by `tidy`.
+        folder: The folder of the index.
+        fingerprint: Everything that entries depend on besides the data files (table id, contract, key, version of the
+            hash). Runs with another fingerprint are ignored, and `tidy` removes them.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -106,14 +106,15 @@ class KeyIndex:
 
     @property
     def salt(self) -> bytes:
-        """16 random bytes that key hashes must be made with; runs are bound to them."""
+        """16 random bytes that salt the key hashes; runs are bound to them."""
         return self._salt
 
     @property
     def covered(self) -> Mapping[str, int]:
-        """Path to size in bytes of the data files of which every physical row is in the index.
+        """Path and size in bytes of the data files whose physical rows are all in the index.
 
-        May shrink during `find`, which drops damaged runs: read it after `find`, and scan what is not in it.
+        It may shrink during `find`, which drops damaged runs: read it after `find`, and scan every file that is not in
+        it.
         """
         owners = self._owned()
         return MappingProxyType({path: run.files[index].size_bytes for path, (run, index) in owners.items()})
@@ -121,7 +122,7 @@ class KeyIndex:
     def find(self, upper: Hashes, lower: Hashes, files: Collection[str] | None = None) -> Found:
         """All entries of some key hashes, each physical row once.
 
-        The caller must read `covered` afterwards: what was found is complete for the files named there then.
+        The caller must read `covered` afterwards: the result is complete for the files that it then names.
 
         Args:
             upper: uint64, upper halves of the hashes.
@@ -140,10 +141,10 @@ class KeyIndex:
     def writer(self, files: Sequence[Covered]) -> RunWriter:
         """A writer of one run, for use in a `with` statement.
 
-        On normal exit the run is durable, visible to all, and its files are covered. On an error nothing is left.
+        On normal exit the run is durable and visible to all, and its files are covered. On an error nothing remains.
 
         Args:
-            files: What the run will cover. Each of their rows must be appended exactly once.
+            files: The files that the run covers. Each of their rows must be appended exactly once.
 
         Raises:
             OSError: The disk is full or failing.
@@ -166,11 +167,11 @@ class KeyIndex:
             writer.append(sorted_entries(entries))
 
     def tidy(self, live: Collection[str], *, everything: bool = False) -> None:
-        """Remove what is of no use and merge small runs, so that a look-up has few to read.
+        """Remove useless runs and merge small ones, so that a look-up has few runs to read.
 
         Args:
-            live: Paths of the data files of the present snapshot.
-            everything: Also do what takes more than a moment: big merges, and leaving out entries of dead files.
+            live: Paths of the data files of the current snapshot.
+            everything: Whether to do also what takes longer: large merges, and dropping entries of dead files.
 
         Raises:
             OSError: The disk is full or failing; the index is as good as before.
@@ -189,7 +190,7 @@ class KeyIndex:
         """Compare every checksum of every run.
 
         Returns:
-            What is wrong, one line for each run, which is no longer used.
+            What is wrong, one line for each damaged run; such a run is no longer used.
         """
         problems = [f"{path.name} {refused.value}" for path, refused in self._scan() if refused is not Refused.FOREIGN]
         for run in list(self._runs.values()):
@@ -204,14 +205,14 @@ class KeyIndex:
             self._drop(run)
 
     def _find(self, upper: Hashes, lower: Hashes, files: Collection[str] | None) -> Found | Run:
-        """Like `find` with ascending hashes; a run when that is damaged."""
+        """Like `find`, with ascending hashes; returns a run if it is damaged."""
         chosen = self._owned().keys() if files is None else set(files)
         wanted = [path for path in self._owned() if path in chosen]
         number = {path: index for index, path in enumerate(wanted)}
         parts: list[tuple[Ints, Ints, Hashes]] = []
         places = {run: self._mapped(run, number) for run in self._runs.values()}
         places = {run: mapped for run, mapped in places.items() if (mapped >= 0).any()}
-        # Side by side, the longest first: numpy and the kernel, which maps pages, let other threads work meanwhile.
+        # In parallel, the longest first: numpy, and the kernel while it maps pages, let other threads run.
         jobs = [(run, part) for run in sorted(places, key=lambda run: -run.entries) for part in _parts(run, len(upper))]
         with _held(places), ThreadPoolExecutor(max_workers=LOOKUP_THREADS) as pool:
             found = list(pool.map(lambda job: job[0].lookup(upper[job[1]], lower[job[1]]), jobs))
@@ -227,7 +228,7 @@ class KeyIndex:
         return _found(parts, tuple(wanted))
 
     def _mapped(self, run: Run, number: Mapping[str, int]) -> Ints:
-        """For each file of a run its number, or -1 where it has none or another run answers for it."""
+        """For each file of a run its number; -1 when it is not wanted or another run answers for it."""
         owners = self._owned()
         return np.array(
             [number.get(file.path, -1) if owners.get(file.path, (None, 0))[0] is run else -1 for file in run.files],
@@ -235,10 +236,10 @@ class KeyIndex:
         )
 
     def _owned(self) -> dict[str, tuple[Run, int]]:
-        """Path to the one run that answers for it, and the file's index there.
+        """For each path the one run that answers for it, and the file's index in that run.
 
-        Two runs have a file in common after a crash between the two steps of a merge: the larger one answers, in every
-        process. Runs that do not agree on a file's size are both not believed about it.
+        Two runs share a file after a crash between the two steps of a merge: then the larger one answers, in every
+        process. If two runs disagree about the size of a file, neither is trusted for it.
         """
         if self._owners is None:
             owners: dict[str, tuple[Run, int]] = {}
@@ -252,7 +253,7 @@ class KeyIndex:
         return self._owners
 
     def _scan(self) -> list[tuple[Path, Refused]]:
-        """Open runs that have come, drop those that have gone; what cannot be used is returned."""
+        """Open new runs and drop those that are gone; return those that cannot be used."""
         paths = {path for path in _files(self._folder) if path.name.endswith(SUFFIX)}
         for path in self._runs.keys() - paths:
             self._drop(self._runs[path])
@@ -273,24 +274,24 @@ class KeyIndex:
             self._owners = None
 
     def _drop(self, run: Run) -> None:
-        """Use a run no more."""
+        """Stop using a run."""
         self._runs.pop(run.path, None)
         self._owners = None
         run.close()
 
     def _condemn(self, run: Run) -> None:
-        """Remove a damaged run, and use it no more even if it cannot be removed."""
+        """Remove a damaged run, and stop using it even if it cannot be removed."""
         self._damaged.add(run.path)
         self._remove([run])
 
     def _remove(self, runs: Iterable[Run]) -> None:
         for run in list(runs):
             self._drop(run)
-            with contextlib.suppress(OSError):  # gone already, or it stays: it says nothing that is not true
+            with contextlib.suppress(OSError):  # already gone, or it stays and does no harm
                 run.path.unlink()
 
     def _sweep(self, live: set[str]) -> None:
-        """Remove runs that are damaged, foreign, dead or say only what others say, and left-overs of writers."""
+        """Remove runs that are damaged, foreign, dead or redundant, and left-overs of writers."""
         oldest_s = time.time() - YOUNG_S
         names = [path for path in _files(self._folder) if path.name.endswith(TEMPORARY)]
         names += [path for path in _files(self._folder) if path.name.endswith(SUFFIX) and path not in self._runs]
@@ -319,12 +320,12 @@ class KeyIndex:
         return small if everything and len(small) > 1 else []
 
     def _merge(self, runs: list[Run], live: set[str]) -> bool:
-        """Write one run with what some hold, then remove them; False when that did not come about.
+        """Merge some runs into one and remove them; False when that was not possible.
 
         A crash in between leaves both, which is harmless: see `_owned`.
         """
         for run in runs:
-            if not _checked(run):  # or damage would get a new checksum
+            if not _checked(run):  # otherwise damage would get a new checksum
                 self._condemn(run)
         runs = [run for run in runs if run.path in self._runs]
         oldest_s = time.time() - YOUNG_S
@@ -340,7 +341,7 @@ class KeyIndex:
             if kept:
                 with self.writer([file for _, file in kept]) as writer, _held(runs):
                     merge(sources, writer)
-        except ValueError:  # a run was changed under our hands
+        except ValueError:  # a run changed meanwhile
             return False
         self._remove(runs)
         return True
@@ -367,7 +368,7 @@ def _checked(run: Run) -> bool:
 
 
 def _parts(run: Run, queries: int) -> list[slice]:
-    """Slices of some ascending queries, which meet places of their own in a run."""
+    """Slices of ascending queries, which fall into disjoint parts of a run."""
     count = LOOKUP_THREADS if run.entries >= SPLIT_ENTRIES else 1
     bounds = [queries * part // count for part in range(count + 1)]
     return [slice(begin, end) for begin, end in pairwise(bounds) if begin < end]
@@ -391,7 +392,7 @@ def _found(parts: Sequence[tuple[Ints, Ints, Hashes]], files: tuple[str, ...]) -
 
 
 def _size_class(entries: int) -> int:
-    """0 below `TIER_FIRST_ENTRIES`, then one more for each factor of `TIER_RUNS`."""
+    """The size class: 0 below `TIER_FIRST_ENTRIES`, then one more for each factor of `TIER_RUNS`."""
     size = 0
     while entries >= TIER_FIRST_ENTRIES * TIER_RUNS**size:
         size += 1

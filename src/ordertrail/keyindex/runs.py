@@ -1,8 +1,8 @@
 """Run files of the key index: sorted, immutable, checksummed, read through a memory map in bounded windows.
 
 A run holds one entry for every physical row of the data files that it names. The dangerous fault is a *missing* entry,
-so a writer refuses a run whose entries are not exactly the rows of its files, and a reader believes nothing it has not
-checked. Layout, little-endian; what is only known at the end stands at the end, as in Parquet:
+so a writer refuses a run whose entries are not exactly the rows of its files, and a reader trusts only what it has
+checked. Layout, little-endian; what is known only at the end is at the end, as in Parquet:
 
 ```
 preamble   64 bytes: magic, format version, bytes of an entry, zeros
@@ -14,8 +14,9 @@ footer     JSON: fingerprint, salt, files, number of entries, bits, CRC-32 of di
 tail       16 bytes: length of the footer, CRC-32 of the footer, end mark
 ```
 
-The file's size follows from the footer, so a file that lost or gained a byte anywhere is seen when it is opened. The
-upper halves stand apart because a look-up visits a bucket for every key, but the rest only of those it finds.
+The file's size follows from the footer, so a lost or extra byte anywhere is noticed when the file is opened. The upper
+halves are stored separately because a look-up reads a bucket for every key, but the rest only of the keys that it
+finds.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ FORMAT = 1
 BLOCK_ENTRIES = 1 << 16
 """Entries that one checksum covers (3.5 MiB)."""
 SMALL_BYTES = 8 << 20
-"""A run with entries up to this size is read whole and its checksums compared before it is first used."""
+"""A run with entries up to this size is read completely and its checksums are compared before its first use."""
 WINDOW_BYTES = 64 << 20
-"""What a part of a look-up may have resident at a time: mapped pages count as memory of the process."""
+"""How much of a run one part of a look-up keeps resident: mapped pages count as memory of the process."""
 MOST_BITS = 23
 WORDS = ENTRY.itemsize // 8
 """An entry as 64-bit words: `upper`, then the rest. Plain words are gathered ten times faster than records."""
@@ -90,7 +91,7 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a run says about itself.
+    """The description of a run.
 
     Attributes:
         fingerprint: All that the entries depend on besides the data files.
@@ -142,7 +143,7 @@ class Footer:
 
     @classmethod
     def unpacked(cls, text: bytes) -> Footer:
-        """Read `packed` without its tail; ValueError, KeyError or TypeError when it is none."""
+        """Parse the result of `packed` without its tail; ValueError, KeyError or TypeError when it is not a footer."""
         body = json.loads(text)
         directory, blocks = body["sums"]
         footer = cls(
@@ -167,13 +168,13 @@ class Refused(StrEnum):
 
 
 class Run:
-    """A run, mapped. What it says is believed only as far as it was checked; see `sound`, `check` and `lookup`.
+    """A mapped run. Its content is trusted only as far as it was checked; see `sound`, `check` and `lookup`.
 
     Args:
         path: Of the run file.
         file: It, open for reading; closed by `close`.
         footer: Its footer, checked.
-        checked: Its content is known to be what was written, because this process has just done it.
+        checked: Whether its content is known to be intact, because this process has just written it.
     """
 
     def __init__(self, path: Path, file: int, footer: Footer, *, checked: bool = False) -> None:
@@ -194,12 +195,12 @@ class Run:
 
     @property
     def files(self) -> tuple[Covered, ...]:
-        """What it covers."""
+        """The files that it covers."""
         return self.footer.files
 
     @property
     def entries(self) -> int:
-        """How many it has."""
+        """The number of its entries."""
         return self.footer.entries
 
     def close(self) -> None:
@@ -227,7 +228,7 @@ class Run:
         return self._checked
 
     def check(self) -> bool:
-        """Whether every byte is as it was written. Reads the whole run, about 3 GB/s, in bounded memory."""
+        """Whether every byte is as it was written. Reads the whole run at about 3 GB/s, in bounded memory."""
         footer = self.footer
         if os.fstat(self.file).st_size != len(self._map):
             return False
@@ -251,7 +252,7 @@ class Run:
         return words.view(ENTRY).reshape(-1)
 
     def forget(self, begin: int, end: int) -> None:
-        """Let go the pages of the entries [begin, end): they stay in the page cache, not in this process."""
+        """Release the pages of the entries [begin, end): they stay in the page cache, but not in this process."""
         end = min(end, self.entries)
         self._forget_bytes(len(PREAMBLE) + begin * 8, len(PREAMBLE) + end * 8)
         width = (WORDS - 1) * 8
@@ -281,7 +282,7 @@ class Run:
         query, position = places
         words = np.empty((len(query), WORDS), np.uint64)
         words[:, 0] = upper[query]
-        # A hash asked for twice has its positions twice, so these only nearly ascend.
+        # A hash that is queried twice has its positions twice, so they ascend only approximately.
         for part in _windows(np.maximum.accumulate(position), WINDOW_BYTES // ((WORDS - 1) * 8)):
             words[part, 1:] = self._rest.take(position[part], axis=0)
             self.forget(int(position[part].min()), int(position[part].max()) + 1)
@@ -298,7 +299,7 @@ class Run:
         )
 
     def _search_small(self, upper: Hashes) -> tuple[Ints, Ints]:
-        """Queries and positions at which `upper` stands, of a run whose checksums were compared."""
+        """Queries and the positions of their `upper`, in a run whose checksums were compared."""
         begin = self._upper.searchsorted(upper)
         hit = np.flatnonzero(begin < self.entries)
         hit = hit[self._upper.take(begin[hit]) == upper[hit]]
@@ -306,7 +307,7 @@ class Run:
         return _expanded(hit, begin, self._upper.searchsorted(upper[hit], "right"))
 
     def _search(self, upper: Hashes) -> tuple[Ints, Ints] | None:
-        """Queries and positions at which `upper` stands, or None when a bucket is not whole."""
+        """Queries and the positions of their `upper`; None when a bucket is incomplete."""
         prefix = (upper >> np.uint64(64 - self.footer.bits)).astype(np.int64)
         low = self._directory.take(prefix).astype(np.int64)
         high = self._directory.take(prefix + 1).astype(np.int64)
@@ -322,7 +323,7 @@ class Run:
         return np.concatenate([query for query, _ in found]), np.concatenate([position for _, position in found])
 
     def _within(self, upper: Hashes, low: Ints, high: Ints) -> tuple[Ints, Ints]:
-        """Queries and positions at which `upper` stands in [low, high)."""
+        """Queries and the positions of their `upper` in [low, high)."""
         begin = _bisect(self._upper, upper, low, high)
         hit = np.flatnonzero(begin < high)
         hit = hit[self._upper.take(begin[hit]) == upper[hit]]
@@ -337,10 +338,10 @@ class Run:
         return _expanded(hit, begin, end)
 
     def _buckets_are_whole(self, prefix: Ints, low: Ints, high: Ints) -> bool:
-        """Whether [low, high) are all the entries of each prefix, as far as the sorted neighbours tell.
+        """Whether [low, high) holds all entries of each prefix, judged by the sorted neighbours.
 
-        The first and the last entry must have the prefix, the ones before and after it a lower and a higher one: a
-        zeroed page, in the directory or in the entries, does not pass for absent keys.
+        The first and the last entry must have the prefix, and the ones before and after them a lower and a higher one,
+        so that a zeroed page in the directory or in the entries is not taken for absent keys.
         """
         shift, wanted, end = np.uint64(64 - self.footer.bits), prefix.view(np.uint64), self.entries
 

@@ -1,4 +1,4 @@
-"""The salt of a key index: 16 random bytes in a file of its folder, made once."""
+"""The salt of a key index: 16 random bytes in a file of its folder, created once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MAGIC = b"OTKEYSLT"
 
 
 def salt_of(folder: Path) -> bytes:
-    """The salt of an index, made when it is missing or damaged.
+    """The salt of an index; created when it is missing or damaged.
 
-    A new salt makes all runs foreign. Two processes that make one at once settle on the first; after damage each may
-    have its own for a while, and the runs of one are foreign to the other. Where nothing can be written or read the
-    salt is a passing one: nothing is covered then.
+    A new salt makes all runs foreign. Two processes that create one at the same time agree on the first; after damage
+    each may use its own for a while, and the runs of one are foreign to the other. When the file can be neither written
+    nor read, the salt is temporary and nothing is covered.
     """
     path = folder / NAME
     fresh = os.urandom(16)
@@ -46,7 +46,7 @@ def save_salt(folder: Path, salt: bytes) -> None:
 
 
 def _read(path: Path) -> bytes | None:
-    """The salt, or None when there is none or a damaged one; OSError when that cannot be told."""
+    """The salt; None when it is missing or damaged; OSError when the file cannot be read."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

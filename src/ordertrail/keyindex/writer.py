@@ -33,15 +33,15 @@ from ordertrail.keyindex.runs import (
 )
 
 BUCKET_ENTRIES = 12
-"""Entries that a place of the directory should stand for."""
+"""How many entries one slot of the directory should cover."""
 STEP_ENTRIES = 1 << 20
 """Entries that a merge holds at a time (56 MiB, and as much again for the sorted copy)."""
 
 
 class RunWriter:
-    """Writes one run, in a `with` statement; memory does not grow with it.
+    """Writes one run, in a `with` statement, in constant memory.
 
-    On normal exit the run is durable and visible, on an error nothing is left.
+    On normal exit the run is durable and visible; on an error nothing remains.
 
     Args:
         folder: Of the index.
@@ -68,8 +68,8 @@ class RunWriter:
         self._rows = np.array([file.rows for file in files], np.int64)
         self._seen = np.zeros((2, len(files)), np.int64)  # rows of each file, sum of their numbers
         self._block: Hashes = np.empty((min(BLOCK_ENTRIES, self._total), WORDS), np.uint64)
-        self._filled = 0  # of the block
-        self._written = 0  # in blocks before it
+        self._filled = 0  # within the block
+        self._written = 0  # in earlier blocks
         self._checksums: list[int] = []
         self._last = (0, 0)
 
@@ -94,7 +94,7 @@ class RunWriter:
                 self._path.unlink(missing_ok=True)
             raise
         finally:
-            with contextlib.suppress(OSError):  # else it is swept some day
+            with contextlib.suppress(OSError):  # otherwise it is swept later
                 self._temporary.unlink(missing_ok=True)
         if kind is None:
             self._done(self._path)
@@ -158,7 +158,7 @@ class RunWriter:
         self._filled = 0
 
     def _finish(self) -> None:
-        """Write what follows the entries and make all durable."""
+        """Write what follows the entries and make everything durable."""
         if self._filled:
             self._flush()
         sums = self._rows * (self._rows - 1) // 2
@@ -181,12 +181,12 @@ class RunWriter:
 
 
 def prefix_bits(entries: int) -> int:
-    """Bits of the directory with which a bucket has about `BUCKET_ENTRIES` entries."""
+    """The number of directory bits for which a bucket has about `BUCKET_ENTRIES` entries."""
     return min(MOST_BITS, max(0, round(np.log2(entries / BUCKET_ENTRIES)))) if entries else 0
 
 
 def words_of(entries: NDArray[Any]) -> Hashes:
-    """Entries as 64-bit words, shape (n, `WORDS`); a view where that can be."""
+    """Entries as 64-bit words, shape (n, `WORDS`); a view if possible."""
     words: Hashes = np.ascontiguousarray(entries).view(np.uint64).reshape(-1, WORDS)
     return words
 
@@ -196,7 +196,7 @@ def sorted_entries(entries: NDArray[Any], *, parts: bool = False) -> Entries:
 
     Args:
         entries: Of dtype `ENTRY`.
-        parts: They are a few sorted parts one after the other: merge these instead of sorting anew.
+        parts: Whether they consist of a few sorted parts, which are merged instead of sorted anew.
     """
     words = words_of(entries)
     order = np.argsort(np.ascontiguousarray(words[:, 0]), kind="stable" if parts else None)
@@ -213,7 +213,7 @@ class Source:
     """A run to merge.
 
     Attributes:
-        run: It; its checksums have been compared, or a merge would give damage new ones.
+        run: The run; its checksums have been compared, because a merge would give damage new ones.
         files: int64, for each of its files the index in the new run, -1 to leave the file out.
     """
 
@@ -224,8 +224,8 @@ class Source:
 def merge(sources: Sequence[Source], writer: RunWriter) -> None:
     """Append the entries of all sources to a writer, in order.
 
-    Each step takes the next part of every run, and writes all entries up to the lowest end of a part: what comes
-    later in any run is not below it. The run with the lowest end is used up by its part, so each step gets on.
+    Each step takes the next part of every run and writes all entries up to the lowest end of a part: no later entry of
+    any run is below it. The run with the lowest end has used up its part, so each step makes progress.
     """
     total = max(1, sum(source.run.entries for source in sources))
     parts = [max(1, STEP_ENTRIES * source.run.entries // total) for source in sources]
@@ -246,7 +246,7 @@ def merge(sources: Sequence[Source], writer: RunWriter) -> None:
 
 
 def _kept(entries: Entries, files: Ints) -> Entries:
-    """The entries of files that stay, with the file's new index."""
+    """The entries of files that are kept, with the new index of the file."""
     if len(entries) == 0:
         return entries
     file = files.take(entries["file"])
@@ -258,7 +258,7 @@ def _kept(entries: Entries, files: Ints) -> Entries:
 
 
 def _not_above(entries: Entries, upper: int, lower: int) -> int:
-    """How many of some sorted entries are not above (upper, lower)."""
+    """How many of the sorted entries are not above (upper, lower)."""
     begin = int(np.searchsorted(entries["upper"], np.uint64(upper), "left"))
     end = int(np.searchsorted(entries["upper"], np.uint64(upper), "right"))
     return begin + int(np.searchsorted(entries["lower"][begin:end], np.uint64(lower), "right"))

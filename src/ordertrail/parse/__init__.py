@@ -1,1 +1,1 @@
-"""The row kernel: the bytes of one file in, typed rows and rejects out. The same code on every engine."""
+"""The row kernel: takes the bytes of one file and yields typed rows and rejects. The same code on every engine."""

@@ -1,7 +1,7 @@
-"""What a config says in DuckDB's words, tried before a file is read: patterns of times and texts, bounds, whole rules.
+"""Try in DuckDB what a config says before any file is read: time patterns, regular expressions, bounds, whole rules.
 
 The config's own check is pure and cannot know all that DuckDB refuses. A pattern that slipped through would fail while
-files are staged, pass after pass; tried here it is a mistake in the config, told with its key.
+files are staged, pass after pass; tried here, it is reported as a mistake in the config, with its key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VALUE_HINT = "write it as it would stand in a file"
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """One thing that the config says in words which end up in SQL: its key, its value, SQL that holds it."""
+    """One setting that ends up in SQL: its key, its value, and SQL that contains it."""
 
     key: str
     value: str
@@ -38,11 +38,11 @@ class _Said:
 
 
 def refuse_unreadable(config: Config, con: duckdb.DuckDBPyConnection | None = None) -> None:
-    """Try every pattern and bound of a config on no row at all; costs nothing where there is none.
+    """Try every pattern and bound of a config on an empty input; costs nothing when there are none.
 
     Args:
         config: Checked.
-        con: DuckDB to try them in; None opens one where there is something to try.
+        con: DuckDB connection to try them in; None opens one if there is something to try.
 
     Raises:
         ConfigError: DuckDB refuses one of them; the message names the key and the value.
@@ -58,10 +58,10 @@ def refuse_unreadable(config: Config, con: duckdb.DuckDBPyConnection | None = No
 
 
 def refuse_rules(config: Config, con: duckdb.DuckDBPyConnection) -> None:
-    """Compile the whole row rules of every vendor, on no row at all; tens of milliseconds each, so for `doctor`.
+    """Compile the complete row rules of every vendor on an empty input: tens of milliseconds each, so for `doctor`.
 
     Args:
-        config: Its patterns can be read, see `refuse_unreadable`.
+        config: One that has passed `refuse_unreadable`.
         con: From `kernel.connect`.
 
     Raises:
@@ -74,7 +74,7 @@ def refuse_rules(config: Config, con: duckdb.DuckDBPyConnection) -> None:
             kernel.compile()
         except duckdb.Error as error:
             place = f"{config.file or 'config'}: vendors[{vendor.name}]"
-            hint = "take settings of the vendor and of the contract's columns out one by one until it passes"
+            hint = "remove settings of the vendor and of the contract's columns one by one until it passes"
             raise ConfigError(f"{place}: its row rules do not compile: {_first_line(error)}", hint=hint) from error
 
 
@@ -92,7 +92,7 @@ def _try_one(config: Config, said: _Said, con: duckdb.DuckDBPyConnection) -> Non
         con.execute(f"SELECT {said.sql}").fetchall()
     except duckdb.Error as error:
         place = f"{config.file or 'config'}: {said.key} = {said.value!r}"
-        raise ConfigError(f"{place}: DuckDB does not read it: {_first_line(error)}", hint=said.hint) from error
+        raise ConfigError(f"{place}: DuckDB cannot read it: {_first_line(error)}", hint=said.hint) from error
 
 
 def _said(config: Config) -> Iterator[_Said]:

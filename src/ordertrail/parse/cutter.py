@@ -1,8 +1,8 @@
-"""Cut blocks of whole records into columns of text, as fast as their bytes allow.
+"""Cut blocks of whole records into columns of text, by the fastest way that their bytes allow.
 
-Arrow's cutter takes a block after a proof that it is plain (see `grammar`) and that every record has the header's
-number of cells. Where some have not, they are found by counting and taken out, and Arrow gets the rest. Only what is
-not plain is cut record by record.
+Arrow's CSV reader gets a block once it is proved that the block is plain (see `grammar`) and that every record has as
+many cells as the header. Records that have not are found by counting and removed, and Arrow gets the rest. Only a block
+that is not plain is cut record by record.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Block:
 
     Attributes:
         data: Their bytes; a record begins at the first one.
-        quotes: Offsets of its quotes if it is plain, else None.
-        scan: What the careful cutter found in it if it is not plain.
+        quotes: Offsets of its quotes if it is plain; else None.
+        scan: What the careful cutter found in it if it is not plain; else None.
         line: Number of its first line, for messages.
     """
 
@@ -43,7 +43,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A way in which a record can be no row: the stable name of the rule, and the reason in plain words."""
+    """Why a record is not a row: the stable name of the rule, and the reason in plain words."""
 
     rule: str
     reason: str
@@ -51,14 +51,14 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Records that are no row, in order.
+    """Records that are not rows, in order.
 
     Attributes:
-        numbers: Of each its number among the records, int64.
-        raw: The text of each, line end included; cut where it is long.
-        lines: Of each the number of its first line in the file, int64.
-        kinds: The ways in which they are wrong.
-        kind: Of each its place in `kinds`, int64.
+        numbers: The number of each among the records, int64.
+        raw: The text of each, line end included; long texts are cut.
+        lines: The number of the first line of each in the file, int64.
+        kinds: The different reasons.
+        kind: For each its index into `kinds`, int64.
     """
 
     numbers: NDArray[np.int64]
@@ -68,7 +68,7 @@ class Broken:
     kind: NDArray[np.int64]
 
     def rejects(self) -> Iterator[Reject]:
-        """Each of them as a reject."""
+        """These records as rejects."""
         columns = self.numbers.tolist(), self.raw.to_pylist(), self.kind.tolist(), self.lines.tolist()
         for number, raw, kind, line in zip(*columns, strict=True):
             wrong = self.kinds[kind]
@@ -77,15 +77,15 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What is made of one block.
+    """The result of cutting one block.
 
     Attributes:
         cells: One text column a header cell, NULL for an empty cell.
-        index: For each row of `cells` its number among the block's records, 0 = first.
-        raw: The text of each row of `cells`, line end included; None when it was not asked for.
-        lines: Of each row of `cells` the number of its first line in the file, int64; None when `raw` is.
-        broken: The records that are no row; None when there are none, or `raw` was not asked for.
-        records: Good and broken records together.
+        index: The number of each row of `cells` among the block's records, 0 = first.
+        raw: The text of each row of `cells`, line end included; None unless it was asked for.
+        lines: The number of the first line of each row of `cells` in the file, int64; None when `raw` is None.
+        broken: The records that are not rows; None when there are none, or `raw` was not asked for.
+        records: Number of records, good and broken.
     """
 
     cells: pa.RecordBatch
@@ -98,14 +98,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of a plain text, each with its line end; blank ones too.
+    """The lines of a plain text, blank ones included, each with its line end.
 
     Attributes:
         starts: Offsets of their first bytes.
         stops: Offsets of their line ends, or of the end of the text.
-        ends: Offsets behind their line ends.
+        ends: Offsets just after their line ends.
         counts: How many cells each has.
-        blank: Which of them are no records.
+        blank: Which of them are blank, and so not records.
     """
 
     starts: NDArray[np.int64]
@@ -115,7 +115,7 @@ class _Lines:
     blank: NDArray[np.bool_]
 
     def only(self, data: bytes, wanted: NDArray[np.bool_]) -> bytes:
-        """The text without all other lines."""
+        """The text of the wanted lines only."""
         return np.frombuffer(data, dtype=np.uint8)[np.repeat(wanted, self.ends - self.starts)].tobytes()
 
 
@@ -123,9 +123,9 @@ class Cutter:
     """Cuts blocks of one width.
 
     Args:
-        grammar: Of the file.
-        width: Cells a record must have: those of the header.
-        raw: Also give the text of the records, and say what is wrong with the broken ones.
+        grammar: The file's grammar.
+        width: How many cells a record must have: as many as the header.
+        raw: Whether to return the text of the records too, and to say what is wrong with broken ones.
     """
 
     def __init__(self, grammar: Grammar, width: int, *, raw: bool) -> None:
@@ -135,15 +135,15 @@ class Cutter:
         self._names = [f"c{i}" for i in range(width)]
 
     def block(self, data: bytes, line: int, *, ended: bool) -> Block | None:
-        """The whole records at the beginning of some bytes; None when there is none yet.
+        """The complete records at the beginning of some bytes; None when there is none yet.
 
         Args:
             data: Begins at the start of a record.
             line: Number of its first line.
-            ended: Nothing comes after `data`: all of it is whole.
+            ended: Whether the file ends with `data`, so that all of it is complete.
 
         Raises:
-            QuarantineError: A record is longer than a record may be.
+            QuarantineError: A record is longer than allowed.
         """
         plain = self._grammar.plain_end(data, ended=ended, line=line)
         if plain is not None:
@@ -156,7 +156,7 @@ class Cutter:
         """Cut one block.
 
         Raises:
-            QuarantineError: Its bytes are no UTF-8.
+            QuarantineError: Its bytes are not valid UTF-8.
         """
         if block.quotes is not None:
             found = self._cut_plain(block, block.quotes)
@@ -179,7 +179,7 @@ class Cutter:
         return Cut(cells, np.arange(cells.num_rows, dtype=np.int64), text, lines, None, cells.num_rows)
 
     def _cut_ragged(self, data: bytes, quotes: Quotes, block: Block) -> Cut | None:
-        """Take the records with a wrong number of cells out, and cut the others the fast way."""
+        """Remove the records with a wrong number of cells, and cut the others the fast way."""
         lines = self._lines(data, quotes)
         if lines is None:
             return None
@@ -206,7 +206,7 @@ class Cutter:
         return Cut(cells, numbers[good], text, places, broken, int(np.count_nonzero(~lines.blank)))
 
     def _lines(self, data: bytes, quotes: Quotes) -> _Lines | None:
-        """The lines of a plain text; None where a quote makes it hard to tell whether one of them is blank."""
+        """The lines of a plain text; None when a quote makes it hard to tell whether one of them is blank."""
         feeds = line_ends(data, quotes)
         starts = np.concatenate(([0], feeds + 1))
         stops = np.concatenate((feeds, [len(data)]))
@@ -235,7 +235,7 @@ class Cutter:
                 convert_options=_convert_options(self._names, check_utf8=not data.isascii()),
             )
         except pa.ArrowInvalid:
-            utf8_text(block.data, block.line)  # raises where the bytes are at fault
+            utf8_text(block.data, block.line)  # raises if the bytes are at fault
             return None
         batches = table.combine_chunks().to_batches()
         return batches[0] if batches else self._nothing()
@@ -281,7 +281,7 @@ class Cutter:
         )
 
     def _wrong(self, what: str | int) -> Wrong:
-        """As `Scan.broken` tells it."""
+        """The reason for an element of `Scan.broken`."""
         if isinstance(what, int):
             return Wrong(rule="ragged", reason=f"the row has {what} cells, the header has {self._width}")
         return Wrong(rule="quote", reason=f"{what}: close it or double it")
@@ -291,17 +291,17 @@ class Cutter:
 
 
 def _lines_at(block: Block, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers in the file of the lines that begin at some offsets of a block; a quoted line end begins one as well."""
+    """The numbers in the file of the lines that begin at some offsets of a block; quoted line ends count too."""
     return np.searchsorted(physical_ends(block.data), starts) + block.line
 
 
 def _starts(texts: pa.StringArray) -> NDArray[np.int64]:
-    """Offsets of texts in the bytes that they were made of."""
+    """Offsets of texts in the buffer that holds them."""
     return np.frombuffer(texts.buffers()[1], dtype=np.int32)[: len(texts)].astype(np.int64)
 
 
 def _raw_records(block: bytes, quotes: Quotes) -> pa.StringArray:
-    """The records of a plain block as text, without a copy: line ends outside quotes part them, blank lines trail."""
+    """The records of a plain block as text, without a copy; blank lines stay at the end of the record before them."""
     feeds = line_ends(block, quotes)
     starts = np.concatenate(([0], feeds + 1))
     stops = np.concatenate((feeds, [len(block)]))
@@ -312,11 +312,11 @@ def _raw_records(block: bytes, quotes: Quotes) -> pa.StringArray:
 
 
 def _cut_texts(joined: bytes, lengths: NDArray[np.int64]) -> pa.StringArray:
-    """Texts that follow each other in UTF-8, each cut where it is long.
+    """Split joined texts in UTF-8; long ones are cut.
 
     Args:
-        joined: All of them.
-        lengths: In bytes, of each.
+        joined: All texts, one after the other.
+        lengths: The length of each in bytes.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(joined))

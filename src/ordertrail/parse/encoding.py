@@ -1,9 +1,9 @@
-"""Bytes of a file, whatever its encoding, as strict UTF-8.
+"""The bytes of a file, whatever its encoding, as strict UTF-8.
 
-The encoding is what a byte order mark says; else the vendor's declared one; else UTF-8. A mark says it of this very
-file, and no header begins with what a mark is in another encoding (`ï»¿` in cp1252): so it goes before a declaration
-that it contradicts. Nothing is guessed: bytes that do not decode are a `QuarantineError` that names the line, never a
-replacement character.
+The encoding is that of a byte order mark, else the vendor's declared one, else UTF-8. A mark describes this very file,
+and no header begins with the characters that a mark is in another encoding (`ï»¿` in cp1252), so it takes precedence
+over the declaration. Nothing is guessed: bytes that cannot be decoded raise a `QuarantineError` that names the line,
+and never become a replacement character.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARKS = (
 
 _HINT = (
     "declare the vendor's encoding in the config, for example encoding = 'cp1252', then copy the file back with cp -p; "
-    "a file with a byte order mark must be what the mark says: ask the vendor to write it anew"
+    "a file with a byte order mark must have the encoding of the mark: ask the vendor to write it anew"
 )
 
 
@@ -36,16 +36,16 @@ def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Ite
     """Read a file as UTF-8 without a byte order mark.
 
     Args:
-        stream: At the file's first byte.
-        encoding: The declared codec, for a file without a byte order mark; None is UTF-8.
+        stream: Positioned at the file's first byte.
+        encoding: The declared codec of a file without a byte order mark; None means UTF-8.
         chunk_bytes: How much to read at a time.
 
     Yields:
-        Non-empty chunks. A declared or marked encoding other than UTF-8 is decoded strictly here; UTF-8 passes
-        through as it is and is checked by `utf8_text` where it is cut into cells.
+        Non-empty chunks. An encoding other than UTF-8 is decoded strictly here; UTF-8 passes through unchanged, and
+        `utf8_text` checks it when it is cut into cells.
 
     Raises:
-        QuarantineError: Rule `encoding`: the bytes are not of that encoding. Rule `binary`: they hold NULs.
+        QuarantineError: Rule `encoding`: the bytes are not valid in that encoding. Rule `binary`: they contain NULs.
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
     marked = next(((mark, name) for mark, name in _MARKS if first.startswith(mark)), None)
@@ -71,14 +71,14 @@ def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Ite
 
 
 def count_lines(data: bytes) -> int:
-    r"""Number of line ends: `\n`, `\r\n`, and `\r` alone; several times faster than `bytes.count` for short lines."""
+    r"""Count the line ends `\n`, `\r\n` and lone `\r`; several times faster than `bytes.count` for short lines."""
     if data.find(b"\r") < 0:
         return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")))
     return len(physical_ends(data))
 
 
 def physical_ends(data: bytes) -> NDArray[np.int64]:
-    r"""Offsets of the last bytes of all line ends, `\n`, `\r\n` and `\r` alone, also of those inside quotes."""
+    r"""Offsets of the last bytes of all line ends, `\n`, `\r\n` and lone `\r`, also of those inside quotes."""
     octets = np.frombuffer(data, dtype=np.uint8)
     ends = octets == ord("\n")
     if data.find(b"\r") >= 0:
@@ -106,7 +106,7 @@ def utf8_text(data: bytes | memoryview, line: int) -> str:
 
 
 def _chunks(first: bytes, stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
-    if first:  # nothing is left of it when it was a byte order mark alone
+    if first:  # empty when the chunk was only a byte order mark
         yield first
     while chunk := stream.read(chunk_bytes):
         yield chunk
@@ -124,7 +124,7 @@ def _decoded(chunks: Iterator[bytes], codec: str) -> Iterator[bytes]:
         except UnicodeDecodeError as error:
             at = line + error.object[: error.start].count(b"\n")
             raise _undecodable(codec, at, error.object[error.start]) from None
-        except UnicodeError as error:  # UTF-16 or UTF-32 without its mark; half of a surrogate pair
+        except UnicodeError as error:  # UTF-16 or UTF-32 without a mark, or half of a surrogate pair
             raise QuarantineError(f"line {line} is not {codec}: {error}", rule="encoding", hint=_HINT) from None
         line += text.count("\n")
         if data:

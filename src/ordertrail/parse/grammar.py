@@ -1,12 +1,13 @@
-r"""The grammar of a delimited file, and its careful cutter: records and cells of bytes, with what is wrong with them.
+r"""The grammar of a delimited file, and the careful cutter: it finds records and cells, and what is wrong with them.
 
 The format is RFC 4180 with any one-character delimiter and quote, and `\n`, `\r\n` or `\r` at the end of a
 line. A quote has a meaning only as the first character of a cell; anywhere else it is text. A quoted cell may
-hold delimiters, line ends and doubled quotes. A record that is wrong breaks one physical line only: reading goes on
-at the next.
+hold delimiters, line ends and doubled quotes. A malformed record costs one physical line only: reading goes on at the
+next.
 
-The work is bounded by the bytes: delimiters are counted before cells are made, no more cells are made of a record than
-are wanted, and a record longer than `MAX_RECORD_BYTES` quarantines the file as soon as that is known.
+The work is proportional to the number of bytes: delimiters are counted before cells are created, no more cells of a
+record are created than are wanted, and a record longer than `MAX_RECORD_BYTES` quarantines the file as soon as that is
+known.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 from ordertrail.errors import QuarantineError
 
 MAX_CELL_BYTES = 1 << 20
-"""A quote that is not closed within this many bytes breaks its line: it was never meant to open a cell."""
+"""An opening quote that is not closed within this many bytes makes its line malformed: it is not meant as a quote."""
 
 MAX_RECORD_BYTES = 4 << 20
-"""A longer record, its line end included, is none of a text file. Must exceed MAX_CELL_BYTES."""
+"""Longest record, its line end included; a text file has no longer ones. Must exceed MAX_CELL_BYTES."""
 
 _LINE_FEED, _RETURN = ord("\n"), ord("\r")
 
@@ -32,7 +33,7 @@ Quotes: TypeAlias = "NDArray[np.int64]"
 """Offsets of the quotes in a text, ascending."""
 
 Cells: TypeAlias = "list[bytes | None]"
-"""Bytes of cells without quotes, None for an empty one."""
+"""Bytes of cells without their quotes; None for an empty cell."""
 
 
 @dataclass(slots=True)
@@ -40,11 +41,11 @@ class Record:
     """One record.
 
     Attributes:
-        cells: Its first cells, no more than were wanted; none when something is wrong.
-        count: How many it has.
+        cells: Its first cells, at most as many as were wanted; empty when it is malformed.
+        count: How many cells it has.
         start: Offset of its first byte.
-        end: Offset behind its line end; when something is wrong, of the cell at fault.
-        wrong: What is wrong with its quotes, None when nothing is.
+        end: Offset just after its line end; when it is malformed, offset of the cell at fault.
+        wrong: What is wrong with its quotes; None when nothing is.
     """
 
     cells: Cells
@@ -55,7 +56,7 @@ class Record:
 
     @property
     def blank(self) -> bool:
-        """Whether it is a blank line: no record at all."""
+        """Whether it is a blank line, which does not count as a record."""
         return self.count == 1 and not (self.cells[0] or b"").strip()
 
 
@@ -65,10 +66,11 @@ class Scan:
 
     Attributes:
         columns: The cells of the well-formed records, one list a column.
-        good: (number among the records, 0 = first; offset of its first byte; offset behind its line end) of each.
-        broken: The same of the others, and what is wrong: with the quotes, or how many cells there are.
+        good: For each of them its number among the records (0 = first), the offset of its first byte and the offset
+            just after its line end.
+        broken: The same for the others, and what is wrong: with the quotes, or how many cells there are.
         records: Number of records, well-formed and broken.
-        end: Offset behind the last whole record.
+        end: Offset just after the last complete record.
     """
 
     columns: list[Cells]
@@ -106,18 +108,18 @@ class Grammar:
 
         Args:
             data: Begins at the start of a record.
-            ended: Nothing comes after `data`.
-            most: How many cells are wanted of it.
+            ended: Whether the file ends with `data`.
+            most: How many of its cells are wanted.
             line: Number of the first line of `data`.
 
         Returns:
-            The record; a blank one when nothing else is whole yet, and its end is behind all blank ones; None when
-            nothing is.
+            The record; when only blank lines are complete, a blank one whose end is after all of them; None when no
+            line is complete.
 
         Raises:
-            QuarantineError: It is longer than a record may be.
+            QuarantineError: It is longer than allowed.
         """
-        # Blank lines by the million are passed over together.
+        # Millions of blank lines are skipped in one step.
         at = _behind_last_line(data, self._stop_of(self._blanks, data, 0))
         found = Record([None], 1, 0, at) if at else None
         while at < len(data):
@@ -140,8 +142,8 @@ class Grammar:
 
         Args:
             data: Begins at the start of a record.
-            ended: Nothing comes after `data`; else a record that reaches its end is left for later.
-            width: Cells a record must have.
+            ended: Whether the file ends with `data`; if not, a record that reaches its end is left for later.
+            width: How many cells a record must have.
             line: Number of the first line of `data`.
 
         Raises:
@@ -153,7 +155,8 @@ class Grammar:
             record = self._record(data, at, width)
             end, wrong = record.end, record.wrong
             if wrong is not None:
-                # Unless more bytes may still close the quote, the line it opens on is broken, and only that one.
+                # Unless more bytes may still close the quote, the line in which it opens is malformed, and only that
+                # line.
                 if not ended and len(data) < end + MAX_CELL_BYTES:
                     break
                 end = self._end_of_line(data, at)
@@ -170,7 +173,7 @@ class Grammar:
             else:
                 found.broken.append((found.records, at, end, record.count if wrong is None else wrong))
             found.records += 1
-        if found.end == 0 and len(data) > MAX_RECORD_BYTES + MAX_CELL_BYTES:  # no quote is still looked for
+        if found.end == 0 and len(data) > MAX_RECORD_BYTES + MAX_CELL_BYTES:  # no quote is being looked for any more
             self.require_short(data, 0, len(data), line)
         return found
 
@@ -180,7 +183,7 @@ class Grammar:
         Args:
             data: The record and what is before it.
             at: Offset of its first byte.
-            end: Offset behind it, or behind what is known of it.
+            end: Offset just after it, or after the known part of it.
             line: Number of the first line of `data`.
 
         Raises:
@@ -191,7 +194,7 @@ class Grammar:
             raise QuarantineError(
                 f"the record in line {where} is longer than {MAX_RECORD_BYTES:,} bytes",
                 rule="line_length",
-                hint="send a text file with one record a line; see whether a quote is closed too late",
+                hint="send a text file with one record a line; check whether a quote is closed too late",
             )
 
     def _record(self, data: bytes, at: int, most: int) -> Record:
@@ -211,7 +214,7 @@ class Grammar:
             if data.startswith(self._q, at):
                 window = at + MAX_CELL_BYTES
                 match = self._quoted.match(data, at, window)
-                # Where the window cuts the text the look-ahead sees an end that is none.
+                # Where the window cuts the text, the look-ahead sees an end that is not one.
                 if match is None or match.end() == window < len(data):
                     return Record([], count, start, at, self._why_not(data, at))
                 if count < most:
@@ -242,7 +245,7 @@ class Grammar:
         return match.end() if match else at
 
     def _behind(self, data: bytes, stop: int) -> int:
-        """The offset behind a line end, if there is one at `stop`."""
+        """The offset just after a line end, if there is one at `stop`."""
         match = self._line_end.match(data, stop)
         return match.end() if match else stop
 
@@ -265,8 +268,8 @@ class Grammar:
     def plain_end(self, data: bytes, *, ended: bool, line: int) -> tuple[int, Quotes] | None:
         """Where the last whole record of a plain text ends.
 
-        A text is plain when each of its quotes opens, closes or doubles as the grammar says; then a line end is a
-        record's end if there is an even number of quotes before it.
+        A text is plain when each of its quotes opens or closes a cell, or is doubled, as the grammar says; then a line
+        end ends a record if there is an even number of quotes before it.
 
         Args:
             data: Begins at the start of a record.
@@ -274,7 +277,7 @@ class Grammar:
             line: Number of the first line of `data`.
 
         Returns:
-            The offset behind the record, 0 when there is no line end yet, and the offsets of the quotes before it;
+            The offset just after the record, 0 when there is no line end yet, and the offsets of the quotes before it;
             None when the text up to there is not plain.
 
         Raises:
@@ -317,7 +320,7 @@ class Grammar:
 
 
 def outside(offsets: NDArray[np.int64], quotes: Quotes) -> NDArray[np.int64]:
-    """Those offsets in a plain text that are in no quoted cell."""
+    """The offsets in a plain text that are outside quoted cells."""
     return offsets[np.searchsorted(quotes, offsets) % 2 == 0] if len(quotes) else offsets
 
 
@@ -327,7 +330,7 @@ def line_ends(data: bytes, quotes: Quotes) -> NDArray[np.int64]:
 
 
 def with_line_feeds(data: bytes, quotes: Quotes) -> bytes:
-    r"""A plain text whose lines end with `\n`, or all with `\r\n`; what was `\r` alone makes a line end of its own."""
+    r"""The plain text with lines that end with `\n`, or all with `\r\n`; a lone `\r` becomes a line end of its own."""
     if data.find(b"\r") < 0 or data.count(b"\r") == data.count(b"\r\n"):
         return data
     octets = np.frombuffer(data, dtype=np.uint8).copy()
@@ -336,9 +339,9 @@ def with_line_feeds(data: bytes, quotes: Quotes) -> bytes:
 
 
 def _behind_last_line(data: bytes, before: int) -> int:
-    r"""The offset behind the last line end before an offset, 0 when there is none.
+    r"""The offset just after the last line end before an offset; 0 when there is none.
 
-    A `\r` that ends the data may be half of `\r\n`: it does not count yet.
+    A `\r` at the end of the data may be half of `\r\n`, so it does not count yet.
     """
     last = data.rfind(b"\n", 0, before)
     if data.find(b"\r", last + 1, before) >= 0:

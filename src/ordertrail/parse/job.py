@@ -1,8 +1,8 @@
-"""Parse the files of a batch into Parquet files of rows and of rejects, each file's fate decided.
+"""Parse the files of a batch into Parquet files of rows and of rejects, and decide the state of each file.
 
-Files of one vendor with one header go through the kernel together: a large one alone, small ones in chunks. What
-must not land (a file that changed while it was read, one whose bytes end in garbage, one with too many rejects) is
-taken out of its chunk's Parquet file again.
+Files of one vendor with one header go through the kernel together: a large one alone, small ones in chunks. Rows that
+must not be loaded (of a file that changed while it was read, whose bytes end in garbage, or that has too many rejects)
+are removed from the Parquet file of the chunk afterwards.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from ordertrail.rules.planning import Candidate, rounds, state_of
 from ordertrail.rules.sql import name_sql, quoted
 
 MAX_NOTED_CHARS = 60
-"""Of a name or a status that is kept for people."""
+"""Longest name or status that a manifest keeps for people, in characters."""
 
 CHUNK_BYTES = 256 << 20
-"""Small files are parsed together up to this much; bounds what a quarantine makes us write again."""
+"""Small files are parsed together up to this size; it bounds how much must be rewritten for a quarantine."""
 
 SMALL_BYTES = 48 << 20
-"""Files of less than this together are written in small row groups: about 400,000 rows of the order feed."""
+"""Files that are smaller than this together are written in small row groups: about 400,000 rows of the order feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """What became of one file.
+    """The result of parsing one file.
 
     Attributes:
         candidate: The file.
         state: `loaded`, `empty`, `duplicate`, `quarantined` or `held`.
         reason: Why it is not `loaded`.
-        absent: Contract columns it does not carry.
-        parsed: Data rows.
-        rejected: Of these, rejected; all of them when it is quarantined or held.
-        duplicate: Of these, not staged, because the same bytes are loaded with a higher order.
-        first_error: One line, of its first reject.
+        absent: Contract columns that it lacks.
+        parsed: Number of data rows.
+        rejected: How many of these are rejected; all of them when it is quarantined or held.
+        duplicate: How many of these are not staged because the same bytes are loaded with a higher order.
+        first_error: Its first reject in one line.
         rescued: As in the manifest.
         unranked: As in the manifest.
-        reject: The file as a whole as a reject, when it is held, or quarantined for something else than its rows.
+        reject: A reject of the whole file, when it is held, or quarantined for a reason other than its rows.
     """
 
     candidate: Candidate
@@ -73,8 +73,8 @@ class ParsedBatch:
     """All files of a batch, parsed.
 
     Attributes:
-        files: In the order of their numbers; without those that changed.
-        changed: Those that changed, vanished or could not be read while they were read.
+        files: In the order of their numbers, without those that changed.
+        changed: Those that changed, vanished or became unreadable while they were read.
         rows: Parquet files of good rows, with the number of rows in each.
         rejects: Parquet files of rejected rows.
     """
@@ -86,13 +86,13 @@ class ParsedBatch:
 
 
 def set_aside(candidate: Candidate, state: State, error: QuarantineError, rows: int = 0) -> ParsedFile:
-    """A file of which nothing lands.
+    """The result for a file of which nothing is loaded.
 
     Args:
         candidate: The file.
         state: `quarantined` or `held`.
         error: Why.
-        rows: How many rows it has, 0 when that is not known.
+        rows: How many rows it has; 0 when that is not known.
     """
     reason, first_error = cut(str(error), MAX_REASON_CHARS), cut(error.message, MAX_REASON_CHARS)
     reject = Reject(None, error.column, None, error.rule, reason, None)
@@ -100,16 +100,16 @@ def set_aside(candidate: Candidate, state: State, error: QuarantineError, rows: 
 
 
 class ParseJob:
-    """One batch's parsing.
+    """The parsing of one batch.
 
     Args:
-        database: The job's alone; it may be begun anew.
+        database: Used by this job alone; it may be replaced by a new one.
         contract: What a row must meet.
         limits: What a file may be like and still be loaded.
         open_file: Opens a candidate at its first byte.
-        unchanged: Whether a candidate still is the file that was fingerprinted.
+        unchanged: Whether a candidate is still the file that was fingerprinted.
         extra: (name, SQL) of columns to add to every good row; may read `delivery_id`, `vendor` and `file_name`.
-        new_path: Gives a new Parquet path for `rows` or `rejects`.
+        new_path: Returns a new Parquet path for `rows` or `rejects`.
         pool: For cutting records.
     """
 
@@ -184,7 +184,7 @@ class ParseJob:
                 self._parse_some(chunk, layout)
 
     def _layout(self, candidate: Candidate) -> Layout | None:
-        """The file's layout; None when its fate is already decided."""
+        """The file's layout; None when its state is already decided."""
         held = too_far_ahead(
             candidate.path, candidate.vendor, candidate.identity.mtime_ns, self._limits.max_file_ahead_d
         )
@@ -224,7 +224,7 @@ class ParseJob:
         header: tuple[str, ...],
         state: State = State.QUARANTINED,
     ) -> None:
-        """Quarantine or hold a whole file; its rows are counted where that is possible."""
+        """Quarantine or hold a whole file, and count its rows if that is possible."""
         rows = 0
         try:
             with self._open(candidate) as stream:
@@ -241,7 +241,7 @@ class ParseJob:
             self._done[candidate.number] = set_aside(candidate, state, error, rows)
 
     def _parse_some(self, files: Sequence[Candidate], layout: Layout) -> None:
-        """Parse files of one layout together; where the engine fails, in halves, until the file at fault is alone."""
+        """Parse files of one layout together; when the engine fails, in halves, until the file at fault is alone."""
         rows, rejects = len(self._rows), len(self._rejects)
         self._made = []
         try:
@@ -309,7 +309,7 @@ class ParseJob:
         counts: Mapping[int, KernelCounts],
         failed: dict[int, OrdertrailError],
     ) -> list[Path]:
-        """Write what is wrong with the rows of some files: all of it together, or a few of one that has too many."""
+        """Write the rejects of some files: all of them together, or only a few of a file that has too many."""
         many = [[file] for file in files if self._has_too_many(counts[file.number])]
         rest = [file for file in files if [file] not in many]
         paths = []
@@ -344,7 +344,7 @@ class ParseJob:
         )
 
     def _unranked(self, path: Path, layout: Layout) -> dict[int, tuple[str, ...]]:
-        """By file, the statuses of good rows that are not in the ranking."""
+        """For each file the statuses of good rows that are not in the ranking."""
         contract = self._contract
         if contract.status is None or contract.status in layout.absent or not contract.status_rank:
             return {}
@@ -364,7 +364,7 @@ class ParseJob:
         return {number: _one_line(row, line, json.loads(errors)[0]) for number, row, errors, line in rows}
 
     def _without(self, path: Path, column: str, out: set[int], kind: str) -> Path:
-        """The Parquet file without the rows of some files of the job; itself when there are none."""
+        """The Parquet file without the rows of some files of the job; the same file when it has none of them."""
         if not out:
             return path
         kept = self._path(kind)

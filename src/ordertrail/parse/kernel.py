@@ -1,8 +1,8 @@
-"""The row kernel: files of one vendor and one layout in; a Parquet file of good rows and one of rejects out.
+"""The row kernel: turns files of one vendor and one layout into a Parquet file of good rows and one of rejects.
 
-Two readings, one text of rules. The first writes the rows with nothing wrong. Only when some are missing does a
-second one explain them: which cell, which rule, the raw record. So good files, however large, are read once, and
-no good row pays for the explanation of a bad one.
+It reads in two passes with the same rules. The first writes the good rows. Only when some rows are missing does a
+second one explain them: which cell, which rule, the raw record. So good files, however large, are read once, and no
+good row pays for the explanation of a bad one.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from ordertrail.rules.headers import Layout
 from ordertrail.rules.sql import name_sql, quoted
 
 BATCH_ROWS = 1 << 13
-"""Small files are put together into Arrow batches of about this many rows before DuckDB sees them. A block of a large
-file is more than that: its rules run while the next one is cut."""
+"""Small files are combined into Arrow batches of about this many rows before DuckDB sees them. A block of a large file
+has more rows: its rules run while the next block is cut."""
 
 
 PARQUET = "FORMAT parquet, PARQUET_VERSION V2, DICTIONARY_SIZE_LIMIT 2000"
 """How data files are written: with the encodings of Parquet 2 (delta-coded numbers and text lengths), and without a
-dictionary for a column with more distinct values in a row group than this, so that the writer gives up trying early.
-Written a fifth faster and a sixth smaller than with DuckDB's defaults."""
+dictionary for a column with more distinct values in a row group than this, so that the writer gives up early on
+building one. Files are written a fifth faster and are a sixth smaller than with DuckDB's defaults."""
 
 SMALL_PARQUET = f"{PARQUET}, ROW_GROUP_SIZE 20480"
-"""The same for small files that are read back at once: threads share a file by its row groups."""
+"""The same for small files that are read back immediately: threads divide a file by its row groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A DuckDB of `connect`.
+    """A DuckDB database from `connect`, which can be replaced.
 
     Attributes:
-        con: As it is now.
-        renewed: Begins a new one in place of one that refuses everything after an error of its own.
+        con: The current connection.
+        renewed: Opens a new database in place of one that refuses everything after an error of its own.
     """
 
     con: duckdb.DuckDBPyConnection
@@ -65,7 +65,7 @@ class KernelFile:
     Attributes:
         number: Its `d`, unique in the job.
         open: Opens the file at its first byte; called once or twice.
-        failed: Where the kernel notes, by number, why a file could not be read to its end; the others go on.
+        failed: Filled by the kernel: by number, why a file could not be read to its end; the others go on.
     """
 
     number: int
@@ -82,7 +82,7 @@ class KernelCounts:
 
     @property
     def rejected(self) -> int:
-        """Rows that are wrong."""
+        """Number of rejected rows."""
         return self.parsed - self.good
 
 
@@ -91,12 +91,12 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
 
     Args:
         threads: 0 takes DuckDB's default, all cores.
-        memory_limit_mb: Of DuckDB's buffers; above it operators spill.
-        spill: Folder for temporary files; made when needed.
+        memory_limit_mb: Limit of DuckDB's buffers, in MB; above it operators spill.
+        spill: Folder for temporary files; created when needed.
     """
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'").fetchall()
-    con.execute("SET enable_progress_bar = false").fetchall()  # it would go to stdout, into the middle of --json
+    con.execute("SET enable_progress_bar = false").fetchall()  # it would print to stdout, into the output of --json
     con.execute("SET preserve_insertion_order = false").fetchall()
     con.execute(f"SET memory_limit = '{memory_limit_mb}MB'").fetchall()
     con.execute(f"SET temp_directory = {quoted(str(spill))}").fetchall()
@@ -115,7 +115,7 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
 
 
 _RAW = "rtrim(raw, chr(10) || chr(13))"
-_KEPT = f"CASE WHEN broken IS NULL THEN {cut_sql(_RAW, MAX_RAW_CHARS)} ELSE {_RAW} END"  # broken ones are cut already
+_KEPT = f"CASE WHEN broken IS NULL THEN {cut_sql(_RAW, MAX_RAW_CHARS)} ELSE {_RAW} END"  # cut already
 
 
 class Kernel:
@@ -126,7 +126,7 @@ class Kernel:
         contract: What a row must meet.
         vendor: Who sent the files.
         layout: Where the columns stand in them.
-        pool: Cuts records side by side with the rules; None cuts in the caller's thread.
+        pool: Cuts records while the rules run; None cuts in the caller's thread.
         parquet: How files are written: `PARQUET` or `SMALL_PARQUET`.
     """
 
@@ -160,18 +160,18 @@ class Kernel:
     def write_rows(
         self, files: Sequence[KernelFile], path: Path, extra: Sequence[tuple[str, str]], header: pa.Table
     ) -> dict[int, KernelCounts]:
-        """Write the good rows of some files to a new Parquet file; no file appears when there are none.
+        """Write the good rows of some files to a new Parquet file; no file is created when there are none.
 
         Args:
             files: Read one after the other.
             path: Where the Parquet file goes; must not exist.
             extra: (name, SQL) of further columns, which may read the columns of `header`.
-            header: One row a file: `d` INTEGER, `limit_us` BIGINT (event times beyond it are in the future,
-                microseconds since 1970), `dated` VARCHAR (which date of the file that goes by, for the explanation of
-                rejects) and whatever `extra` wants.
+            header: One row a file: `d` INTEGER, `limit_us` BIGINT (later event times are in the future; microseconds
+                since 1970), `dated` VARCHAR (the date of the file that this limit is based on, to explain rejects) and
+                the columns that `extra` needs.
 
         Returns:
-            By file number, how many rows it has and how many of them are good.
+            For each file number, how many rows the file has and how many of them are good.
         """
         parsed: Counter[int] = Counter()
         columns = ", ".join(
@@ -189,7 +189,7 @@ class Kernel:
     def write_rejects(
         self, files: Sequence[KernelFile], path: Path, header: pa.Table, first: int | None = None
     ) -> Counter[int]:
-        """Write the bad rows of some files, explained, to a new Parquet file.
+        """Write the bad rows of some files, with explanations, to a new Parquet file.
 
         The file has the columns `d`, `_file_row`, `_file_line`, `_raw` and `_errors`, a JSON list of
         `{column, value, rule, reason}`.
@@ -198,10 +198,10 @@ class Kernel:
             files: Read one after the other.
             path: Where the Parquet file goes; must not exist.
             header: As in `write_rows`.
-            first: How many of them, by their numbers; None writes all.
+            first: How many of them to write, in the order of their numbers; None writes all.
 
         Returns:
-            The rows parsed, by file number.
+            The number of rows parsed, by file number.
         """
         parsed: Counter[int] = Counter()
         errors = f"coalesce(broken, {self._sql.errors})"
@@ -215,10 +215,10 @@ class Kernel:
         return parsed
 
     def compile(self) -> None:
-        """Plan both readings on no row at all.
+        """Plan both readings on an empty input.
 
         Raises:
-            duckdb.Error: The rules are not SQL that DuckDB understands.
+            duckdb.Error: DuckDB does not understand the SQL of the rules.
         """
         columns = ", ".join(f"{sql} AS {name_sql(name)}" for name, sql in self._sql.columns)
         header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([0], pa.int64()), "dated": [""]})
@@ -255,7 +255,7 @@ class Kernel:
         self._con.register("job_header", header)
         try:
             self._con.execute(f"CREATE OR REPLACE TEMP TABLE job_files AS {_enums_sql(header)}").fetchall()
-            # A filter pushed below the typed columns would work them out a second time.
+            # A filter pushed below the typed columns would compute them a second time.
             self._con.execute("SET disabled_optimizers = 'filter_pushdown'").fetchall()
             result = self._con.execute(f"COPY ({query}) TO {quoted(str(path))} ({self._parquet})").fetchall()
         except duckdb.Error:
@@ -290,7 +290,7 @@ class Kernel:
             yield from self._file_batches(file, parsed, explain=explain)
         except (QuarantineError, FileChangedError) as error:
             file.failed[file.number] = error
-        except OSError as error:  # of this file: a bad block, a share that went away
+        except OSError as error:  # the fault of this file: a bad block, a share that went away
             file.failed[file.number] = FileChangedError(f"the file cannot be read: {error.strerror or error}")
 
     def _file_batches(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
@@ -350,10 +350,10 @@ class Kernel:
 
 
 class _Source:
-    """Rows on their way into DuckDB, which makes a text of an error that they raise.
+    """Rows on their way into DuckDB, which turns an error that they raise into text.
 
     Attributes:
-        error: That error, also when it is an interrupt.
+        error: The original error, also when it is an interrupt.
     """
 
     def __init__(self, rows: Iterator[pa.RecordBatch]) -> None:
@@ -370,7 +370,7 @@ class _Source:
 
 
 def _enums_sql(header: pa.Table) -> str:
-    """SQL of `job_header` with its texts as enums, which the Parquet writer takes for a dictionary as they are."""
+    """SQL of `job_header` with its texts as enums, which the Parquet writer uses as a dictionary directly."""
     columns = []
     for name in header.column_names:
         column = name_sql(name)
@@ -382,7 +382,7 @@ def _enums_sql(header: pa.Table) -> str:
 
 
 def _literals_sql(header: pa.Table) -> str:
-    """SQL of the only row of `job_files`, but for `d`, as constants."""
+    """SQL of the only row of `job_files` as constants, without `d`."""
     columns = []
     for name, value in header.to_pylist()[0].items():
         if isinstance(value, str):

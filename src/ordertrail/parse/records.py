@@ -1,7 +1,7 @@
-"""Read a file as records, each with its number: in blocks, in order, cut side by side.
+"""Read a file as numbered records: in blocks, in order, cut in parallel.
 
-What a record is says `grammar`; how blocks of them become columns says `cutter`. Memory is bounded by the lengths
-of a block and of a record, whatever the file holds.
+`grammar` defines a record, and `cutter` turns blocks of them into columns. Memory is bounded by the lengths of a block
+and of a record, whatever the file contains.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
 
 CHUNK_BYTES = 1 << 20
-"""Read size. Blocks are about this long: short enough that a small file too is cut and checked side by side."""
+"""Read size. Blocks are about this long: short enough that even a small file is cut and checked in parallel."""
 
 MAX_COLUMNS = 10_000
-"""Of a header, where the contract sets no other bound."""
+"""Most cells of a header, unless the contract sets another bound."""
 
 _AHEAD = 4
 """Blocks cut ahead of the reader; bounds memory to about 3 x _AHEAD x CHUNK_BYTES."""
@@ -39,10 +39,10 @@ class RecordBlock:
     Attributes:
         cells: One text column a header cell, NULL for an empty cell; shape (good records, header cells).
         rows: Record numbers of `cells`, int64, 1 = first after the header.
-        raw: The text of each record of `cells`, line end included, or None when it was not asked for.
-        lines: Of each record of `cells` the number of its first line in the file, int64; None when `raw` is.
-        broken: Records that are no row: ragged or misquoted; None when there are none, or `raw` was not asked for.
-        records: Good and broken together.
+        raw: The text of each record of `cells`, line end included; None unless it was asked for.
+        lines: The number of the first line of each record of `cells` in the file, int64; None when `raw` is None.
+        broken: Records that are not rows, ragged or misquoted; None when there are none, or `raw` was not asked for.
+        records: Number of records, good and broken.
     """
 
     cells: pa.RecordBatch
@@ -53,7 +53,7 @@ class RecordBlock:
     records: int
 
     def rejects(self) -> Iterator[Reject]:
-        """The records that are no row, as rejects."""
+        """The records that are not rows, as rejects."""
         return iter(()) if self.broken is None else self.broken.rejects()
 
 
@@ -61,12 +61,12 @@ class RecordReader:
     """The records of one file, in blocks, in order.
 
     Args:
-        stream: At the file's first byte; read once, to its end.
+        stream: Positioned at the file's first byte; read once, to its end.
         delimiter: One ASCII character.
         quote: One ASCII character.
         encoding: As in `utf8_chunks`.
-        pool: Cuts blocks side by side; None cuts in the caller's thread.
-        raw: Also give the text of every record, and the broken ones.
+        pool: Cuts blocks in parallel; None cuts in the caller's thread.
+        raw: Whether to return the text of every record, and the broken records.
         max_columns: A header with more cells quarantines the file.
     """
 
@@ -136,7 +136,7 @@ class RecordReader:
             width: Number of header cells.
 
         Raises:
-            QuarantineError: The bytes are no text of the encoding, or a record is longer than MAX_RECORD_BYTES.
+            QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES.
         """
         cutter = Cutter(self._grammar, width, raw=self._raw)
         base = 0
@@ -168,7 +168,7 @@ class RecordReader:
         self._buffer = self._buffer[end:]
 
     def _fill(self) -> None:
-        """Read at least a chunk, and as much as is there already: what is looked at again has doubled meanwhile."""
+        """Read at least a chunk, and at least as much as is buffered, so that each rescan covers twice the bytes."""
         wanted = max(len(self._buffer), 1)
         parts = [self._buffer]
         while wanted > 0 and not self._ended:

@@ -1,8 +1,8 @@
-"""Local wall-clock time to UTC, vectorised, with one rule for the hours that daylight saving time makes doubtful.
+"""Local wall-clock time to UTC, vectorised, with one rule for the hours that daylight saving time makes ambiguous.
 
 A local time that does not exist (the clock jumped over it) has no UTC time. A local time that exists twice (the
 clock was set back) takes the **earlier** instant and is marked. Transitions come from the IANA database through
-`zoneinfo`; they are found once a zone, for the years 1900 to 2200.
+`zoneinfo`; they are computed once per zone, for the years 1900 to 2200.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Zone:
     def __init__(self, name: str) -> None:
         starts, offsets = _transitions(name)
         self._offsets_us = offsets
-        # Local time at which each period of one offset begins and ends, [begin, end).
+        # Local times at which each period of constant offset begins and ends, [begin, end).
         self._begins_us = starts + offsets
         self._ends_us = np.append(starts[1:], np.iinfo(np.int64).max - (1 << 48)) + offsets
 
@@ -55,12 +55,12 @@ class Zone:
 
 @cache
 def zone(name: str) -> Zone:
-    """The zone of that name; built once."""
+    """The zone with a name; built once."""
     return Zone(name)
 
 
 def _transitions(name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """UTC starts of the periods of one offset and these offsets, both in microseconds."""
+    """UTC starts of the periods of constant offset, and their offsets, both in microseconds."""
     info = ZoneInfo(name)
     starts, offsets = [-(1 << 62)], [_offset(info, _FIRST)]
     before = _FIRST

@@ -1,1 +1,1 @@
-"""Pure rules, no I/O: what a row must meet, how rows are ordered, what becomes of them. Time and ids are arguments."""
+"""Pure rules without I/O: what a row must meet, how rows are ordered, their outcomes. Time and ids are arguments."""

@@ -1,4 +1,4 @@
-"""Whether the tables and the contract agree: asked by every engine before anything is written."""
+"""Whether the tables and the contract agree; every engine asks before it writes anything."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ordertrail.model import Contract
 from ordertrail.rules.schema import DeclaredTable, Difference, accepted_terms, differences, terms_of
 
 HasNulls = Callable[[str], bool]
-"""Whether a column of target or history has NULLs. Reads rows; asked only when the contract began to require it."""
+"""Whether a column of target or history has NULLs. Reads rows; called only for a column that has become required."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What is to be written so that tables hold a contract.
+    """What must be written so that the tables carry the contract.
 
     Attributes:
         added: Columns to add, in the order of the tables.
-        text: The contract, for the history's property; None when it stands there already.
+        text: The contract as text for the history's property; None when the property already has it.
     """
 
     added: tuple[Difference, ...]
@@ -29,14 +29,14 @@ class Agreement:
 def agree(
     tables: Sequence[DeclaredTable], text: str | None, contract: Contract, has_nulls: HasNulls, *, merged: bool = False
 ) -> Agreement:
-    """Compare tables with a contract. Reads only.
+    """Compare the tables with the contract; reads only.
 
     Args:
-        tables: Those that are there.
-        text: The property of the history with the contract that the tables hold; None without.
-        contract: What is wanted.
+        tables: Those that exist.
+        text: The history's property with the contract that the tables carry; None when there is no such property.
+        contract: The contract that the config asks for.
         has_nulls: Looks into target and history.
-        merged: Delta's own MERGE writes the target: it leaves columns of others alone, whatever their type.
+        merged: Whether Delta's own MERGE writes the target: it keeps columns of others, whatever their type.
 
     Raises:
         ConfigError: The contract was changed in a way that the tables cannot follow.
@@ -54,10 +54,10 @@ def agree(
 
 
 def refuse_never_null(table: DeclaredTable, contract: Contract) -> None:
-    """Refuse a target that is to be taken over and has a column which may not be NULL and is not always filled.
+    """Refuse to take over a target with a NOT NULL column that ordertrail does not always fill.
 
     Raises:
-        UsageError: It has.
+        UsageError: The target has such a column.
     """
     found = differences([table], terms_of(contract), contract)
     if refused := [one for one in found if one.kind in ("must_fill", "unfilled")]:

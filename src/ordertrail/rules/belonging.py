@@ -1,8 +1,8 @@
-"""Which tables, archive and source belong together: what the markers in the folders say, weighed.
+"""Which tables, archive and source belong together, judged by the markers in the folders.
 
-The application id is made with the tables. A marker in the archive's root, and one in the source's where that can be
-written, names the pipelines that use the folder. So a disk that is not mounted, a mistyped folder and a copied config
-are told from a first run.
+The application id is created with the tables. A marker in the root of the archive, and in the root of the source where
+that is writable, names the pipelines that use the folder. So a first run can be told from an unmounted disk, a mistyped
+folder or a copied config.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 VERSION = 1
-"""Of a marker's form."""
+"""Version of the marker's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Owner:
         app_id: The application id of its tables.
         pipeline: Its name.
         made_at: When it was entered, ISO 8601.
-        anew: It was begun again: older tables of a pipeline of this name are not the folder's any more.
+        anew: Whether it was begun again: older tables of a pipeline of this name no longer belong to the folder.
     """
 
     app_id: str
@@ -34,7 +34,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a folder says of itself.
+    """What the marker of a folder says.
 
     Attributes:
         owners: The pipelines that use it, oldest first.
@@ -50,12 +50,12 @@ class Marker:
 
     @property
     def shown(self) -> str:
-        """The owners for a message: names, and since when."""
+        """The owners as text for a message: their names, and since when they use the folder."""
         return ", ".join(f"{owner.pipeline} (since {owner.made_at[:10]})" for owner in self.owners)
 
 
 def marker_of(document: object) -> Marker | None:
-    """The marker that a JSON document is; None when it is none. Members that nobody knows are passed over."""
+    """Read a marker from a JSON document; None when it is not a marker. Unknown members are ignored."""
     if not isinstance(document, dict):
         return None
     owners, begins = document.get("pipelines"), document.get("begins", [])
@@ -83,7 +83,7 @@ def document_of(marker: Marker) -> Mapping[str, Any]:
 
 
 def entered(marker: Marker | None, owner: Owner) -> Marker:
-    """A marker with one owner more. One that begins anew takes the place of the others of its name."""
+    """A marker with one more owner. An owner that begins anew replaces the others of its name."""
     before = marker or Marker()
     stay = [one for one in before.owners if one.app_id != owner.app_id]
     if owner.anew:
@@ -92,7 +92,7 @@ def entered(marker: Marker | None, owner: Owner) -> Marker:
 
 
 def allowed(marker: Marker | None, pipeline: str) -> Marker:
-    """A marker by which a pipeline of this name may begin, whatever stood there of that name."""
+    """A marker that allows a pipeline of this name to begin, whatever the marker said of that name before."""
     before = marker or Marker()
     stay = tuple(one for one in before.owners if one.pipeline != pipeline)
     return replace(before, owners=stay, begins=(*(name for name in before.begins if name != pipeline), pipeline))
@@ -103,13 +103,13 @@ Beginning = Literal["begins", "tables gone", "archive of others", "source of oth
 
 
 def beginning(pipeline: str, archive: Marker | None, source: Marker | None, *, archived_files: bool) -> Beginning:
-    """Judge a pipeline without tables: its first run, or a disk that is not mounted?
+    """Judge a pipeline without tables: is this its first run, or is a disk not mounted?
 
     Args:
         pipeline: Its name.
-        archive: What the archive says, None when it has no marker.
-        source: What the source says, likewise.
-        archived_files: The archive holds files that some pipeline archived.
+        archive: The archive's marker; None when it has none.
+        source: The source's marker; None when it has none.
+        archived_files: Whether the archive holds files that some pipeline archived.
     """
     if archive is not None and pipeline in archive.begins:
         return "begins"
@@ -122,13 +122,14 @@ def beginning(pipeline: str, archive: Marker | None, source: Marker | None, *, a
 
 
 Standing = Literal["ours", "to be proved", "of others"]
-"""How a folder stands to tables that are there."""
+"""How a folder relates to existing tables."""
 
 
 def archive_standing(pipeline: str, app_id: str, archive: Marker | None) -> Standing:
-    """Judge the archive of tables that are there.
+    """Judge the archive of existing tables.
 
-    `to be proved`: the tables are older than markers, or the archive is not theirs; the files archived last tell.
+    `to be proved`: either the tables are older than markers, or this is not their archive; the files archived last
+    decide.
     """
     if archive is not None and (archive.lists(app_id) or pipeline in archive.begins):
         return "ours"
@@ -138,10 +139,10 @@ def archive_standing(pipeline: str, app_id: str, archive: Marker | None) -> Stan
 
 
 def source_standing(app_id: str, source: Marker | None, *, known_to_archive: bool) -> Standing:
-    """Judge the source of tables that are there.
+    """Judge the source of existing tables.
 
-    Two pipelines may share a source, each with globs of its own, from before there were markers. Such a one is not yet
-    known to its archive either.
+    Two pipelines, each with its own globs, may have shared a source since before there were markers. Such a pipeline is
+    not yet in its archive's marker either.
     """
     if source is None or not source.owners or not known_to_archive:
         return "to be proved" if source is None or not source.lists(app_id) else "ours"

@@ -1,41 +1,42 @@
 """How much of a file's text is kept beside the rows themselves: in rejects, manifests and messages.
 
-A text that is longer is cut, with a mark that says how long it was. The archived file has the whole (P5).
+A longer text is cut, with a mark that says how long it was. The archived file keeps all of it (P5).
 """
 
 from __future__ import annotations
 
 MAX_RAW_CHARS = 10_000
-"""Of a rejected record."""
+"""Longest text of a rejected record, in characters."""
 
 MAX_VALUE_CHARS = 1_000
-"""Of a rejected cell."""
+"""Longest text of a rejected cell, in characters."""
 
 MAX_REASON_CHARS = 2_000
-"""Of a reason, and of the first error of a delivery."""
+"""Longest reason, and longest first error of a delivery, in characters."""
 
 MAX_REJECTS = 1_000_000
-"""Of a quarantined delivery; of one with more the first `FEW_REJECTS` are kept. Of a loaded one all are."""
+"""Most rejects kept of a quarantined delivery; of one with more, the first `FEW_REJECTS` are kept. A loaded delivery
+keeps all."""
 
 FEW_REJECTS = 5_000
-"""So few that DuckDB keeps the first ones while it reads on; of more it would sort all."""
+"""Few enough for DuckDB to keep the first ones while it reads on; for more it would sort all of them."""
 
 MAX_SHOWN_CHARS = 60
-"""Of a name inside a message."""
+"""Longest name inside a message, in characters."""
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or when it has more than `limit` characters so many of them and the mark."""
+    """The text; when it is longer than `limit` characters, that many of them and the mark."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters in all)"
 
 
 def cut_sql(text: str, limit: int) -> str:
-    """DuckDB SQL of `cut`.
+    """`cut` as DuckDB SQL.
 
     Args:
-        text: SQL of the text; worked out more than once.
+        text: SQL of the text; evaluated more than once.
         limit: As in `cut`.
     """
-    # No text has more characters than bytes, and those are known.
+    # A text never has more characters than bytes, and DuckDB knows the number of bytes.
     mark = f"left({text}, {limit}) || '… (' || CAST(length({text}) AS VARCHAR) || ' characters in all)'"
     return f"CASE WHEN strlen({text}) > {limit} AND length({text}) > {limit} THEN {mark} ELSE {text} END"

@@ -1,6 +1,6 @@
 """The SQL of one cell: what the text of a contract column means, and each way in which it can be wrong.
 
-`rules.cells` puts the cells of a row together and says which columns the SQL reads.
+`rules.cells` combines the cells of a row and documents which columns the SQL reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ISO_TIMESTAMP = (
 )
 _HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
 _SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
-# Control and format characters (zero width, direction of writing), ends of lines, a decoder's sign for a bad byte.
+# Control and format characters (zero width, text direction), line separators, the replacement character.
 _INVISIBLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}]"
 _LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
@@ -36,7 +36,7 @@ class CellCheck:
         wrong: SQL that is true for a bad row; never NULL.
         reason: In plain words, with what to do.
         value: SQL of the cell's text.
-        more: SQL of what the reason says beside, of the very file; empty for nothing.
+        more: SQL of a text to append to the reason, which may depend on the file; empty for none.
     """
 
     column: str
@@ -53,7 +53,7 @@ class CellCheck:
 
 
 def sql_type(type_name: str) -> str:
-    """DuckDB's name of a contract type, or of a type of a column of others."""
+    """DuckDB's name of a contract type, or of the type of a column that others added."""
     return carried_type(type_name) or type_name.upper()
 
 
@@ -95,7 +95,7 @@ class Cell:
 
     @property
     def nameless(self) -> str:
-        """Whether the time is one but for the name of its zone, which the vendor's `zones` does not map."""
+        """Whether only the name of the zone makes the time unreadable: the vendor's `zones` does not map it."""
         names = [
             f"({self._wall(number)} IS NOT NULL AND {pattern.offset_us(self.slow)} IS NULL)"
             for number, pattern in enumerate(self.formats)
@@ -108,17 +108,17 @@ class Cell:
         """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
         if self.kind == "string" and not self.is_key:
             return self.cell
-        # Every blank is below `!` or not below the no-break space; compared as text, that costs next to nothing.
+        # Every blank sorts below `!` or not below the no-break space; comparing as text is nearly free.
         ends = (self.cell, self.part if self.is_key and self.kind == "string" else f"right({self.cell}, 1)")
         blank = " OR ".join(f"{end} < '!' OR {end} >= chr({max(_BLANKS)})" for end in ends)
         trimmed = f"nullif(trim({self.cell}, {' || '.join(f'chr({b})' for b in _BLANKS)}), '')"
         return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
 
     def rounds(self) -> Iterator[tuple[int, str, str]]:
-        """(round, name, SQL) of what is needed more than once, for DuckDB shares nothing between the arms of a CASE.
+        """(round, name, SQL) of what is needed more than once: DuckDB shares nothing between the arms of a CASE.
 
-        That is the last character of a key; and of a time, round by round: as DuckDB reads it, the usual way to write
-        it, the text of all others, and what the wall clock shows by each pattern that has a zone.
+        For a key this is its last character. For a time it is, round by round: the time as DuckDB reads it, the time in
+        the usual notation, the text of all others, and the wall clock by each pattern that has a zone.
         """
         if self.is_key and self.kind == "string":
             yield 0, self.part, f"right({self.cell}, 1)"
@@ -131,7 +131,7 @@ class Cell:
                     yield 3, self._wall(number), f"epoch_us({pattern.wall(self.slow)})"
 
     def first(self) -> Iterator[tuple[str, str]]:
-        """Dates and times before their range is looked at; times also by an offset of their own, unless all are UTC."""
+        """(name, SQL) of dates and times before their range is checked; local times also by an offset of their own."""
         if self.kind == "date":
             yield self.local, self._date()
         elif self.kind == "timestamp":
@@ -142,7 +142,7 @@ class Cell:
                 yield self.local, self._local()
 
     def typed(self) -> str:
-        """The value, NULL when the text is none."""
+        """SQL of the typed value; NULL when the text is not a value of the type."""
         match self.kind:
             case "string":
                 return self._mapped()
@@ -151,7 +151,7 @@ class Cell:
                     return f"make_timestamptz(coalesce({self.offset}, {self.utc}))"
                 return _plausible(self.local, f"make_timestamptz({self.local})")
             case "date":
-                # A two-digit year read as one of the first century is damage, not a date.
+                # A two-digit year read as a year of the first century is damage, not a date.
                 plausible = f"{self.local} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31'"
                 return f"CASE WHEN {plausible} THEN {self.local} END"
             case "int" | "bigint":
@@ -170,7 +170,7 @@ class Cell:
         raise ValueError(self.column.type)
 
     def checks(self) -> Iterator[CellCheck]:
-        """What can be wrong with the cell: no value, no value of its type, none that the column's rules allow."""
+        """All ways in which the cell can be wrong: no value, not of the type, or not allowed by the column's rules."""
         column, text, value = self.column, self.text, self.value
         if column.required or self.is_key or self.is_event:
             what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
@@ -200,13 +200,13 @@ class Cell:
             yield self._check("spreadsheet", wrong, reason)
             hidden = f"CASE WHEN odd THEN regexp_matches({value}, {quoted(_INVISIBLE)}) END"
             reason = (
-                "this identifier has a character that nobody sees (control, zero width, direction of writing) or one "
-                "that stands for a byte of another encoding: have it sent without, or declare the encoding"
+                "this identifier has an invisible character (control, zero width, text direction) or one "
+                "that stands for a byte of another encoding: have it sent without it, or declare the encoding"
             )
             yield self._check("invisible", hidden, reason)
         if self.kind == "double":
             reason = (
-                f"a double keeps 15 digits for certain and would change this number: give {column.name} the type "
+                f"a double keeps only 15 digits reliably and would change this number: give {column.name} the type "
                 "decimal(p,s), bigint or string"
             )
             yield self._check("rounded", self._rounded(), reason)
@@ -215,10 +215,10 @@ class Cell:
             yield self._check("pattern", wrong, f"{column.name} does not match the pattern {column.pattern}")
         if column.min is not None:
             wrong = f"{value} < CAST({quoted(column.min)} AS {kind})"
-            yield self._check("min", wrong, f"{column.name} is less than the least value allowed, {column.min}")
+            yield self._check("min", wrong, f"{column.name} is less than the smallest value allowed, {column.min}")
         if column.max is not None:
             wrong = f"{value} > CAST({quoted(column.max)} AS {kind})"
-            yield self._check("max", wrong, f"{column.name} is more than the greatest value allowed, {column.max}")
+            yield self._check("max", wrong, f"{column.name} is more than the largest value allowed, {column.max}")
         if column.allowed:
             listed = ", ".join(f"CAST({quoted(a)} AS {kind})" for a in column.allowed)
             reason = f"{column.name} must be one of {', '.join(column.allowed)}"
@@ -231,7 +231,7 @@ class Cell:
         return CellCheck(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell, more)
 
     def _rounded(self) -> str:
-        """Whether the double differs from the number in the digits that the text has; 15 always survive."""
+        """Whether the double differs from the number in a digit that the text has; 15 digits always survive."""
         digits = f"trim(replace(regexp_extract({self.text}, '[0-9.]+'), '.', ''), '0')"
         said = [
             f"rtrim(replace(regexp_extract(format('{{:.{n - 1}e}}', {self.value}), '[0-9.]+'), '.', ''), '0')"
@@ -250,17 +250,18 @@ class Cell:
         return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
 
     def _date(self) -> str:
-        # DuckDB also reads `2026-11-2` with a blank behind it.
+        # DuckDB also reads `2026-11-2` followed by a blank.
         shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
         quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
         ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
-        # Its day is that of the wall clock, whatever zone stands beside it.
+        # The day is that of the wall clock, whatever zone the text names.
         ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
         return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
 
     def _quick_time(self) -> str:
-        """The usual way to write a time, without an offset, read without a regular expression; NULL for all others."""
-        # DuckDB also reads `24:00:00`, `08:00: 1` and the like: only what it would write itself is read quickly.
+        """SQL that reads the usual notation, without an offset, by no regular expression; NULL for all other texts."""
+        # DuckDB also reads `24:00:00`, `08:00: 1` and the like: this quick way accepts only what DuckDB would write
+        # itself.
         shape = f"strlen({self.cell}) >= {len('2026-11-23 14:05:00')} AND CAST({self.part} AS VARCHAR) = {self.cell}"
         return f"CASE WHEN {shape} THEN epoch_us({self.part}) END"
 
@@ -281,7 +282,7 @@ class Cell:
         return f"CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END"
 
     def _by_formats(self) -> Iterator[tuple[str, bool]]:
-        """SQL of the time by each pattern, in microseconds, and whether it is UTC, by an offset of its own."""
+        """SQL of the time in microseconds by each pattern, and whether it is UTC because the text has an offset."""
         for number, pattern in enumerate(self.formats):
             if pattern.zoned:
                 wall = self._wall(number)
@@ -296,7 +297,7 @@ class Cell:
     def _no_zone(self) -> str:
         example = 'zones = { EST = "-05:00" }'
         return (
-            f"no setting says which time the name of its zone means: add it to zones of {self.vendor}, as in {example}"
+            f"no setting says what the name of its time zone means: add it to zones of {self.vendor}, as in {example}"
         )
 
     def _decimal_shape(self) -> str:

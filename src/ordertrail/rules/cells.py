@@ -1,13 +1,13 @@
-"""The contract as SQL: for every column what its text means, and what is wrong with it (P5: nothing is ever nulled).
+"""The contract as SQL: what the text of every column means, and what is wrong with it (P5: nothing is ever nulled).
 
-The text is DuckDB's dialect, because the row kernel is DuckDB on every engine. It reads these columns:
+The SQL is DuckDB's dialect, because the row kernel is DuckDB on every engine. It reads these columns:
 
 - `d` INTEGER, `r` BIGINT: which file of the job, and the record number in it;
-- `c0`, `c1` ...: the text of the contract's columns, NULL for an empty cell;
+- `c0`, `c1` ...: the texts of the contract's columns, NULL for an empty cell;
 - `u0`, `u1` ...: the text of the file's other columns;
-- `limit_us` BIGINT: event times beyond it are in the future; `dated` VARCHAR: which date of the file that goes by, for
-  the explanation of rejects only;
-- `odd` BOOLEAN: whether an identifier of the Arrow batch may have other characters than ASCII's printable ones;
+- `limit_us` BIGINT: later event times are in the future; `dated` VARCHAR: the date of the file that this limit is based
+  on, used only to explain rejects;
+- `odd` BOOLEAN: whether an identifier of the Arrow batch may have characters other than printable ASCII;
 - functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`.
 """
 
@@ -34,12 +34,11 @@ class RowSql:
     """The row rules of one contract, vendor and layout.
 
     Attributes:
-        steps: Rounds of (name, SQL), each reading the columns of the rounds before: `unknown` JSON of the file's
-            other columns; `p0` ... parts of cells; `q0` ... times in the usual way to write them; `s0` ... the text
-            of others; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ... dates, and times as the
-            wall clock gives them, `o0` ... times as an offset of their own gives them; `v0` ... typed values and
-            `rescued`.
-        checks: All that can be wrong, from the columns above.
+        steps: Rounds of (name, SQL); each reads the columns of earlier rounds: `unknown` JSON of the file's other
+            columns; `p0` ... parts of cells; `q0` ... times in the usual notation; `s0` ... the texts of all other
+            times; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ... dates, and times by the wall
+            clock; `o0` ... times by their own offset; `v0` ... typed values, and `rescued`.
+        checks: All that can be wrong; they read the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
 
@@ -54,7 +53,7 @@ class RowSql:
 
     @property
     def errors(self) -> str:
-        """SQL of a JSON list of `{column, value, rule, reason}`, one for each thing wrong."""
+        """SQL of a JSON list of `{column, value, rule, reason}`, one for each error."""
         items = ", ".join(
             f"CASE WHEN {c.wrong} THEN {{'column': {quoted(c.column)}, 'value': {cut_sql(c.value, MAX_VALUE_CHARS)}, "
             f"'rule': {quoted(c.rule)}, 'reason': {c.reason_sql}}} END"
@@ -75,7 +74,8 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     columns.append(("_row_hash", row_hash_sql({**values, "_rescued": "rescued"})))
     parts = [part for cell in cells for part in cell.rounds()]
     steps = (
-        # A round of its own: beside it, every `CASE` would hold buffers for each of hundreds of unknown columns.
+        # In a round of its own: in one projection with it, every `CASE` would hold buffers for hundreds of unknown
+        # columns.
         (("unknown", _unknown(layout)),),
         *(tuple((name, sql) for at, name, sql in parts if at == number) for number in range(4)),
         tuple(step for cell in cells for step in cell.first()),
@@ -87,14 +87,15 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
 def row_hash_sql(values: dict[str, str]) -> str:
     """SQL of `_row_hash`, a BIGINT over the set of (name, value) pairs that are not NULL.
 
-    The pairs' hashes are combined by exclusive or, so their order does not matter and a column that is NULL, or
-    not there yet, changes nothing. The hash is DuckDB's own: fast, and the same in DuckDB 1.2 to 2.0, which a
-    test pins; the embedded engine never compares two hashes of different passes.
+    The hashes of the pairs are combined by exclusive or, so their order does not matter, and a column that is NULL or
+    does not exist yet changes nothing. The hash is DuckDB's own: it is fast, and the same in DuckDB 1.2 to 2.0, which a
+    test pins; the embedded engine never compares hashes of different passes.
 
     Args:
         values: SQL of each column's value, by its name.
     """
-    # DuckDB's hash of two values is linear in theirs: without the outer one, two columns could swap their values.
+    # DuckDB combines the hashes of two values linearly: without the outer hash, two columns could swap their values
+    # unnoticed.
     pairs = [
         f"CASE WHEN ({value}) IS NULL THEN 0 ELSE hash(hash({quoted(name)}, {value})) END"
         for name, value in sorted(values.items())
@@ -103,7 +104,7 @@ def row_hash_sql(values: dict[str, str]) -> str:
 
 
 def _xor(terms: Sequence[str]) -> str:
-    """The terms combined as a balanced tree: DuckDB refuses an expression that is nested a thousand deep."""
+    """The terms combined as a balanced tree: DuckDB refuses an expression nested a thousand levels deep."""
     if len(terms) == 1:
         return terms[0]
     middle = len(terms) // 2
@@ -111,14 +112,14 @@ def _xor(terms: Sequence[str]) -> str:
 
 
 def rank_sql(contract: Contract, status: str) -> str:
-    """SQL of the status rank: its place in the list from 0, -1 when not listed, -2 when NULL."""
+    """SQL of the status rank: its place in the list, from 0; -1 when it is not listed, -2 when it is NULL."""
     arms = " ".join(f"WHEN {quoted(s)} THEN {i}" for i, s in enumerate(contract.status_rank))
     listed = f"CASE {status} {arms} ELSE -1 END" if arms else "-1"
     return f"CASE WHEN {status} IS NULL THEN -2 ELSE {listed} END"
 
 
 def key_sql(contract: Contract, values: dict[str, str]) -> str:
-    """SQL of the key as one text: the value itself, or for several columns each with its length before it."""
+    """SQL of the key as one text: the value itself; for a key of several columns, each value after its length."""
     texts = [f"CAST({values[name]} AS VARCHAR)" for name in contract.key]
     if len(texts) == 1:
         return texts[0]
@@ -136,7 +137,7 @@ def _unknown(layout: Layout) -> str:
 
 
 def _free(name: str, names: set[str]) -> str:
-    """The name that a column of the file has in `_rescued`, where one is ours."""
+    """The name of a column of the file in `_rescued`, where one name is reserved for our mark."""
     if name != AMBIGUOUS:
         return name
     return next(free for n in count(2) if (free := f"{AMBIGUOUS} ({n})") not in names)

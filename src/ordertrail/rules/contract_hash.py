@@ -1,12 +1,12 @@
-"""The name of all that decides how a file's bytes become rows: the contract and the vendor's profile.
+"""A hash of everything that decides how a file's bytes become rows: the contract and the vendor's profile.
 
-`orders_deliveries` keeps it for good. A file that is sent again is a `duplicate` only while it has the name that it was
-loaded under, whichever release loaded it. So the name is made of what the config says alone: a setting that has its
-default is left out.
+`orders_deliveries` keeps it. A file that is sent again is a `duplicate` only while this hash equals the one that the
+file was loaded under, whichever release loaded it. So only what the config says is hashed: a setting with its default
+value is left out.
 
-To add a setting: a field with a default in `Contract`, `Column` or `Vendor`. No name changes, and nothing is to be done
-here; only a field that changes no row (such as the glob, which decides who takes a file) goes into `_ASIDE`. A default,
-once released, stays what it is: with another one the same name would mean other rows.
+To add a setting, add a field with a default to `Contract`, `Column` or `Vendor`. No hash changes, and nothing needs to
+be done here, except that a field that changes no row (such as the glob, which decides who takes a file) goes into
+`_ASIDE`. Never change a released default: the same hash would then mean different rows.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _FIRST_COLUMN = ("name", "type", "required", "formats", "identifier", "pattern",
 _FIRST_VENDOR = (
     "name", "delimiter", "quote", "encoding", "timezone", "aliases", "status_map", "absent", "formats", "file_date",
 )  # fmt: skip
-"""Fields that the first release hashed, all of them, also with their defaults. No name is ever added to these."""
+"""Fields that the first release hashed even with their defaults. Never add a name here."""
 
 
 def contract_hash(contract: Contract, vendor: Vendor) -> str:
-    """The name of a contract and a vendor's profile, hexadecimal."""
+    """The hash of a contract and a vendor's profile, hexadecimal."""
     return _hashed([_said(contract), {name: value for name, value in _said(vendor).items() if name not in _ASIDE}])
 
 
 def contract_hashes(contract: Contract, vendor: Vendor) -> tuple[str, ...]:
-    """All names that a contract and a vendor's profile have had: today's, then those that older releases gave."""
+    """All hashes of a contract and a vendor's profile: today's, then those that older releases computed."""
     older = _first_release(contract, vendor)
     return (contract_hash(contract, vendor), *(() if older is None else (older,)))
 
 
 def _said(value: Contract | Column | Vendor) -> dict[str, object]:
-    """What the config says: fields without a default, and those that differ from theirs."""
+    """The fields that the config sets: those without a default, and those that differ from their default."""
     found: dict[str, object] = {}
     for field in fields(value):
         given = getattr(value, field.name)
@@ -51,7 +51,7 @@ def _said(value: Contract | Column | Vendor) -> dict[str, object]:
 
 
 def _first_release(contract: Contract, vendor: Vendor) -> str | None:
-    """The first release's name; None where the config says what that release did not know."""
+    """The first release's hash; None when the config uses a setting that release did not know."""
     said = {*_said(contract)} - {*_FIRST_CONTRACT}, {*_said(vendor)} - {*_FIRST_VENDOR, *_ASIDE}
     if any(said) or any({*_said(column)} - {*_FIRST_COLUMN} for column in contract.columns):
         return None

@@ -1,6 +1,6 @@
-"""What a file's name says: who sent it, its date, how to show it, and where it is archived. Pure, no I/O.
+"""What a file's name tells: who sent it, its date, how to show it, and where it is archived. Pure, no I/O.
 
-Names are text as `os.fsdecode` gives it: a byte that is not UTF-8 is a surrogate escape (U+DC80 to U+DCFF).
+Names are text as `os.fsdecode` returns it: a byte that is not UTF-8 is a surrogate escape (U+DC80 to U+DCFF).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ordertrail.model import SET_ASIDE, State, Vendor
 from ordertrail.rules.globs import glob_of
 
 MAX_NAME_BYTES = 255
-"""Longest name of a file that the usual file systems take, in bytes."""
+"""Longest file name that the usual file systems allow, in bytes."""
 
 _DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
@@ -24,8 +24,8 @@ _MAX_EXTENSION_BYTES = 32
 
 _DATE_IN_NAME = re.compile(r"(?<![0-9])[0-9]{4}([_-]?)[0-9]{2}\1[0-9]{2}(?![0-9])")
 
-# A set that stands between `[` and `]` of a regular expression, and never changes: see `rules.unseen`. U+2028 and
-# U+2029 end a line for many readers, U+061C, U+200E and U+200F turn the writing direction as U+202A does.
+# The inside of a character class of a regular expression. It never changes: see `rules.unseen`. U+2028 and U+2029 end a
+# line for many readers; U+061C, U+200E and U+200F change the text direction, as U+202A does.
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 _ESCAPED_CHARACTER = re.compile(rf"[\\{_UNSAFE}]")
@@ -52,31 +52,31 @@ _DIRECTIVES = {
 
 
 def take(path: str, vendors: Sequence[Vendor]) -> Vendor | None:
-    """The vendor that takes a file.
+    """Find the vendor that takes a file.
 
     Args:
-        path: Below the source folder, `/` between folders.
+        path: Below the source folder, with `/` between folders.
         vendors: In the order of the config; the first whose glob matches wins.
 
     Returns:
-        The vendor, or None when no glob matches. In a glob `*`, `?` and `[...]` stop at `/`, `**` spans folders
-        (`**/` also none); upper and lower case differ.
+        The vendor, or None when no glob matches. In a glob, `*`, `?` and `[...]` stop at `/`, and `**` spans folders
+        (`**/` also matches none); matching is case-sensitive.
     """
     return next((vendor for vendor in vendors if glob_of(vendor.files).matches(path)), None)
 
 
 def file_date(name: str, pattern: str | None) -> date | None:
-    """The date inside a file's name.
+    """Find the date inside a file's name.
 
     Args:
         name: The path's last part.
-        pattern: None looks for `yyyy_mm_dd`, `yyyy-mm-dd` or `yyyymmdd` that is no part of a longer run of digits.
-            A strptime pattern is searched anywhere inside the name; inside a longer run of digits only when it stands
-            nowhere else. Names of months and days are English, case does not matter.
+        pattern: None looks for `yyyy_mm_dd`, `yyyy-mm-dd` or `yyyymmdd` that is not part of a longer run of digits. A
+            strptime pattern is searched anywhere inside the name, but inside a longer run of digits only when it
+            matches nowhere else. Names of months and days are English; case does not matter.
 
     Returns:
-        The first date from the left that the calendar has and that is not before 1970 (a file key is never
-        negative, and a running number such as `00010203` is no date); None without one.
+        The first date from the left that exists in the calendar and is not before 1970 (a file key is never negative,
+        and a serial number such as `00010203` is no date); None when there is none.
 
     Raises:
         ValueError: The pattern has a directive that is not supported, or no year. Config refuses such a pattern.
@@ -95,7 +95,7 @@ def file_key(name: str, vendor: Vendor, mtime_ns: int) -> int:
 
     Args:
         name: The file's name or its path; only the last part counts.
-        vendor: Who sent it; says how a date stands in the name.
+        vendor: Who sent it; its `file_date` says how the name holds a date.
         mtime_ns: The file's modification time in nanoseconds since 1970 UTC.
 
     Returns:
@@ -106,7 +106,7 @@ def file_key(name: str, vendor: Vendor, mtime_ns: int) -> int:
 
 
 def dated(name: str, vendor: Vendor, mtime_ns: int) -> str:
-    """Which date of a file its key is, and where it is from; in words, to follow a comma.
+    """The date that a file's key stands for and where it comes from, in words that follow a comma.
 
     Args:
         name: As for `file_key`.
@@ -116,15 +116,15 @@ def dated(name: str, vendor: Vendor, mtime_ns: int) -> str:
     day = file_date(name.rpartition("/")[2], vendor.file_date)
     if day is not None:
         return f"{day:%Y-%m-%d}, which its name says"
-    return f"{_time_of(mtime_ns)}, when it was last modified, for its name says no date"
+    return f"{_time_of(mtime_ns)}, when it was last modified, as its name has no date"
 
 
 def too_far_ahead(name: str, vendor: Vendor, mtime_ns: int, max_ahead_d: float) -> str | None:
-    """Why a file is held whose name says a day far beyond the time it was written; None when it does not.
+    """Why a file is held: its name says a day far beyond the time it was written. None when it does not.
 
-    With such a day the file would win every tie, and its rows could be far in the future, so that no later file changes
-    their shipments any more. The rule compares two facts about the file and never asks what time it is. A modification
-    time before the year 2000 is none: tools that unpack or copy leave 1970 or 1980 there.
+    With such a day the file would win every tie, and its rows could lie far in the future, so that no later file could
+    change their shipments. The rule compares two facts about the file and never asks for the current time. A
+    modification time before the year 2000 is ignored: tools that unpack or copy files leave 1970 or 1980 there.
 
     Args:
         name: As for `file_key`.
@@ -150,29 +150,29 @@ def _time_of(mtime_ns: int) -> str:
 
 
 def clean_name(path: str) -> str:
-    r"""A name or a path as text for tables and people: valid UTF-8, one line, nothing a terminal obeys.
+    r"""A name or a path as text for tables and people: valid UTF-8, one line, without terminal control characters.
 
-    A byte that is not UTF-8 becomes `\xNN`; newline, carriage return and tab `\n`, `\r`, `\t`; another control
-    character below U+0080 `\xNN`; one above, a mark that turns the writing direction or ends a line `\uNNNN`. A
-    backslash is always doubled, so that every backslash in the result begins exactly one escape and two different
-    names never become the same text. Nothing else changes.
+    A byte that is not UTF-8 becomes `\xNN`; newline, carriage return and tab become `\n`, `\r`, `\t`; any other control
+    character below U+0080 becomes `\xNN`; a higher one, or a mark that changes the text direction or ends a line,
+    becomes `\uNNNN`. A backslash is always doubled, so every backslash in the result begins exactly one escape, and two
+    different names never become the same text. Nothing else changes.
     """
     return _ESCAPED_CHARACTER.sub(lambda match: _escape(match[0]), path)
 
 
 def archive_path(delivery_id: str, name: str, when: datetime, state: State) -> str:
-    """Where a delivery's file is archived: `yyyy/mm/dd/<delivery_id>-<name>`, below `quarantine/` if it did not land.
+    """The path in the archive: `yyyy/mm/dd/<delivery_id>-<name>`, below `quarantine/` if nothing was loaded.
 
     Args:
         delivery_id: Unique in the pipeline, safe in a file name, shorter than 100 bytes.
         name: The file's name or its path; only the last part counts.
         when: Aware; its UTC day gives the folders.
-        state: Of the delivery.
+        state: The delivery's state.
 
     Returns:
-        A path below the archive folder that is valid UTF-8 without control characters, so that a table can hold it.
-        The name keeps its bytes when they are that already, else it is `clean_name`'s text. A last part that would be
-        longer than 255 bytes is cut before its extension.
+        A path below the archive folder: valid UTF-8 without control characters, so that a table can hold it. A name
+        that is already so is kept byte for byte, any other becomes the text of `clean_name`. A last part longer than
+        255 bytes is cut before its extension.
     """
     last = name.rpartition("/")[2]
     if _UNSAFE_CHARACTER.search(last):
@@ -185,9 +185,9 @@ def archive_path(delivery_id: str, name: str, when: datetime, state: State) -> s
 
 
 def fitted(stem: str, extension: str) -> str:
-    """`stem + extension` in at most 255 bytes: the stem is cut by whole characters.
+    """`stem + extension` in at most 255 bytes: the stem loses whole characters.
 
-    An extension longer than 32 bytes is none: then the end of the whole name is cut.
+    An extension longer than 32 bytes does not count as one: then the end of the whole name is cut.
     """
     if _size_bytes(extension) > _MAX_EXTENSION_BYTES:
         stem, extension = stem + extension, ""
@@ -219,9 +219,9 @@ def _parsed(text: str, pattern: str) -> date | None:
 
 @lru_cache(maxsize=64)
 def _searches(pattern: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The pattern as regular expressions: no part of a longer run of digits, and anywhere. Group 1 is for strptime.
+    """Two regular expressions of a pattern: one outside longer runs of digits, one anywhere. Group 1 is for strptime.
 
-    They look ahead without consuming: an impossible date may overlap with a possible one.
+    They look ahead without consuming, because an impossible date may overlap a possible one.
     """
     regex = "".join(_pattern_parts(pattern))
     whole = re.compile(f"(?<![0-9])(?=({regex})(?![0-9]))", re.IGNORECASE)

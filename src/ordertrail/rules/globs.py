@@ -1,8 +1,8 @@
-"""Globs of vendors: `*`, `?` and `[...]` stop at `/`, `**` spans folders (`**/` also none); case counts.
+"""Globs of vendors: `*`, `?` and `[...]` stop at `/`, `**` spans folders (`**/` also matches none); case-sensitive.
 
-A glob is a small automaton that reads a path once, from left to right: its time grows with the path's length and never
-with the number of ways in which stars could share the path out, as that of a regular expression does. A sender chooses
-the names, so it must not choose the time.
+A glob is a small automaton that reads a path once, from left to right: its time grows with the length of the path, not
+with the number of ways in which stars could divide it, as a backtracking regular expression's does. The sender chooses
+the names, so the sender must not be able to choose the time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 MAX_STEPS = 10_000
-"""Steps that one glob remembers; beyond them it begins to remember anew."""
+"""How many steps one glob caches; when there are more, the cache is cleared."""
 
 _FOLDERS = re.compile(r"(?:\*\*/)+")
 _STARS = re.compile(r"\*+")
@@ -20,7 +20,7 @@ _SET = re.compile(r"\[(!?)(\]?[^\]]+|\])\]", re.DOTALL)
 _WILD = re.compile(r"[*?\[]")
 
 Test = Callable[[str], bool]
-"""Whether an arc of the automaton takes a character."""
+"""Whether an arc of the automaton accepts a character."""
 
 
 class Glob:
@@ -34,15 +34,15 @@ class Glob:
         self._prefix, self._suffix = _WILD.split(pattern, maxsplit=1)[0], _WILD.split(pattern)[-1]
         self._one_star = _WILD.findall(pattern) == ["*"]
         self._arcs: list[tuple[int, Test, int]] = []
-        self._free: list[tuple[int, int]] = []  # arcs that take no character
+        self._free: list[tuple[int, int]] = []  # arcs that consume no character
         self._last = self._read(pattern)
         self._steps: dict[tuple[int, str], int] = {}
 
     def matches(self, path: str) -> bool:
-        """Whether it takes a path.
+        """Whether it matches a path.
 
         Args:
-            path: Below the source folder, `/` between folders.
+            path: Below the source folder, with `/` between folders.
         """
         if self._one_star:  # nearly all globs
             middle = path[len(self._prefix) : len(path) - len(self._suffix)]
@@ -61,7 +61,7 @@ class Glob:
         return bool(states >> self._last & 1)
 
     def _step(self, states: int, character: str) -> int:
-        """The states that are left after a character; a set of states is the bits of a number."""
+        """The states reached by a character; a set of states is the bits of a number."""
         following = 0
         for state, test, target in self._arcs:
             if states >> state & 1 and test(character):
@@ -72,14 +72,14 @@ class Glob:
         return closed
 
     def _closed(self, states: int) -> int:
-        """With all states that are reached without a character; those arcs are in the order of the glob."""
+        """The states and all that they reach without a character; those arcs are in the order of the glob."""
         for state, target in self._free:
             if states >> state & 1:
                 states |= 1 << target
         return states
 
     def _read(self, pattern: str) -> int:
-        """Make the arcs; gives the last state."""
+        """Build the arcs and return the last state."""
         state = at = 0
         while at < len(pattern):
             if folders := _FOLDERS.match(pattern, at):
@@ -95,7 +95,7 @@ class Glob:
         return state
 
     def _folders(self, state: int, *, whole: bool) -> int:
-        """`**/`: any number of whole folders; behind something else than `/`, anything that ends in `/`."""
+        """`**/` matches any number of whole folders; after anything but `/`, it matches any text that ends in `/`."""
         if whole:
             self._arcs += [(state, _inside, state + 1), (state + 1, _inside, state + 1), (state + 1, _slash, state)]
         else:
@@ -113,7 +113,7 @@ def glob_of(pattern: str) -> Glob:
 
 
 def _one(pattern: str, at: int) -> tuple[Test, int]:
-    """What stands for one character, and where it ends."""
+    """The test of the element that matches one character, and where the element ends."""
     if pattern[at] == "?":
         return _inside, at + 1
     if closed := _SET.match(pattern, at):
@@ -122,7 +122,7 @@ def _one(pattern: str, at: int) -> tuple[Test, int]:
 
 
 def _set(members: str, *, negated: bool) -> Test:
-    """A set never takes `/`; a range from high to low is empty."""
+    """The test of a set. It never accepts `/`; a range from high to low is empty."""
     ranges: list[tuple[str, str]] = []
     at = 0
     while at < len(members):

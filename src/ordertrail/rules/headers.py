@@ -1,4 +1,4 @@
-"""Match a file's header to the contract: by name, never by position (P5)."""
+"""Map a file's header to the contract: by name, never by position (P5)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 
 MAX_UNKNOWN_COLUMNS = 1000
-"""A file with more other columns is no feed of shipments; each costs the row kernel memory on every thread."""
+"""Most columns of a file that the contract does not know: each costs the row kernel memory on every thread."""
 
 MAX_NAME_CHARS = 500
-"""Of a column that the contract does not know: its name is kept in `_rescued` of every row."""
+"""Longest name of a column that the contract does not know: `_rescued` of every row keeps the name."""
 
 MAX_NAMES_CHARS = 50_000
-"""Of the names of all such columns together."""
+"""Most characters that the names of all such columns may have together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Layout:
 
     Attributes:
         header: The header's cells.
-        cells: For each contract column its place in the header, 0 = first, or None when the vendor never sends it.
+        cells: For each contract column its place in the header, 0 = first; None when the vendor never sends it.
         unknown: (name for `_rescued`, place) of the columns that no contract column claims, sorted by name.
         absent: Names of the contract columns without a place.
     """
@@ -36,12 +36,12 @@ class Layout:
 
 
 def folded(name: str) -> str:
-    """A header name without regard to case, spaces and underscores."""
+    """A header name in lower case, without spaces and underscores, so that names can be compared."""
     return "".join(name.casefold().split()).replace("_", "")
 
 
 def max_columns(contract: Contract) -> int:
-    """How many columns a file may have; a header is not even taken apart when it has more."""
+    """How many columns a file may have; a longer header is not even parsed."""
     return len(contract.columns) + MAX_UNKNOWN_COLUMNS
 
 
@@ -55,7 +55,8 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
 
     Raises:
         QuarantineError: Rule `header`: two columns claim one contract column, or names are too long. Rule
-            `missing_column`. Rule `unknown_column`: too many of them, or any for a contract that is strict.
+            `missing_column`: a contract column is missing. Rule `unknown_column`: there are too many of them, or the
+            contract is strict and there is one.
     """
     places, unknown = _claimed(header, contract, vendor)
     missing = [name for name in contract.names if name not in places and name not in vendor.absent]
@@ -70,7 +71,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
         raise QuarantineError(
             f"the file has {len(unknown)} columns that the contract does not know, more than {MAX_UNKNOWN_COLUMNS}",
             rule="unknown_column",
-            hint="see whether the delimiter is right; else ask the vendor to leave columns out",
+            hint="check that the delimiter is right; if it is, ask the vendor to leave columns out",
         )
     _require_short(unknown)
     named = [name for name, place in unknown.items() if header[place]]
@@ -89,7 +90,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
 
 
 def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tuple[dict[str, int], dict[str, int]]:
-    """Places of the contract's columns, by their names, and of all others, by names of their own."""
+    """The places of the contract's columns by their names, and of all others by unique names."""
     owner = {folded(column.name): column.name for column in contract.columns}
     owner |= {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
     places: dict[str, int] = {}
@@ -114,12 +115,12 @@ def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tup
 
 
 def _free_name(name: str, taken: dict[str, int], counts: dict[str, int]) -> str:
-    """The name, or with the first number from 2 on that makes it one of its own.
+    """The name, made unique with the first free number from 2 on.
 
     Args:
         name: As it stands in the header.
         taken: Names that are taken.
-        counts: By name, the number it had last: none below is free, so that equal names cost no search.
+        counts: For each name the number used last: no lower one is free, so equal names cost no search.
     """
     free, count = name, counts.get(name, 1)
     while free in taken:
@@ -130,14 +131,14 @@ def _free_name(name: str, taken: dict[str, int], counts: dict[str, int]) -> str:
 
 
 def _require_short(unknown: dict[str, int]) -> None:
-    """Names of unknown columns are kept with every row: refuse those that would make a large table of a small file."""
+    """Refuse names of unknown columns that would turn a small file into a large table: every row keeps them."""
     longest = max(unknown, key=len, default="")
     if len(longest) > MAX_NAME_CHARS:
         raise QuarantineError(
             f"the name of column {unknown[longest] + 1} has {len(longest):,} characters, more than {MAX_NAME_CHARS}: "
             f"{cut(longest, MAX_SHOWN_CHARS)!r}",
             rule="header",
-            hint="see whether the file has a header and the delimiter is right; else ask the vendor for shorter names",
+            hint="check that the file has a header and the delimiter is right; if so, ask the vendor for shorter names",
         )
     total = sum(map(len, unknown))
     if total > MAX_NAMES_CHARS:
@@ -150,12 +151,12 @@ def _require_short(unknown: dict[str, int]) -> None:
 
 
 def _missing_hint(missing: list[str], contract: Contract) -> str:
-    """What to do about columns that a file lacks; only what the config then takes."""
+    """What to do about columns that a file lacks; suggests only what the config accepts."""
     again = "then copy the file back with cp -p"
     if any(name in contract.key or name == contract.order_by for name in missing):
-        return f"add an alias for the vendor, for no row can do without its key and its time, {again}"
+        return f"add an alias for the vendor, as every row needs its key and its time, {again}"
     if any(column.required for column in contract.columns if column.name in missing):
-        return f"add an alias for the vendor; or require the column no longer and list it as absent, {again}"
+        return f"add an alias for the vendor; or make the column optional and list it as absent, {again}"
     return f"add an alias for the vendor, or list the column as absent, {again}"
 
 

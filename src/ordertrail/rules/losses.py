@@ -1,9 +1,9 @@
-"""Where the five tables of a pipeline stand, and which of their states a pass, or a pass that died, can leave.
+"""Which batch each of the five tables has, and which of those states a pass, even one that was killed, can leave.
 
-A batch is committed to the tables in one order, the deliveries last, and the next one is staged only afterwards. So no
-table stands below the done mark, and none above the batch that is staged, which is at most the next one. Tables are
-made in the same order, once, before the first batch. Any other state comes from outside: a folder that was deleted,
-a disk that is not there, a table that was restored from an older backup.
+A batch is committed to the tables in one order, the deliveries last, and the next batch is staged only afterwards. So
+no table is behind the done mark, and none is ahead of the staged batch, which is at most the next one. Tables are
+created in the same order, once, before the first batch. Any other state comes from outside: a deleted folder, an
+unmounted disk, a table restored from an older backup.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROLES = ("stage", "target", "history", "rejects", "deliveries")
-"""The tables in the order in which they are made, and in which a batch writes them."""
+"""The tables in the order in which they are created, and in which a batch is written to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one table stands.
+    """The last batch of one table.
 
     Attributes:
-        role: Which of `ROLES`.
-        name: Of the table.
-        batch: The last batch that it has, 0 for none; None when there is no such table.
+        role: One of `ROLES`.
+        name: The table's name.
+        batch: The last batch that it has, 0 for none; None when the table does not exist.
     """
 
     role: str
@@ -32,12 +32,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A table that was lost, as a whole or its last batches.
+    """A table that was lost, entirely or its last batches.
 
     Attributes:
-        role: Which of `ROLES`.
+        role: One of `ROLES`.
         what: What is wrong with it, naming the tables.
-        ahead: The history, or the rejects, have a batch that the stage has not: it was not finished, and cannot be.
+        ahead: Whether the history or the rejects have a batch that the stage lacks: that batch is unfinished and cannot
+            be finished.
     """
 
     role: str
@@ -46,13 +47,13 @@ class Loss:
 
 
 def makeable(tables: Sequence[Standing]) -> bool:
-    """Whether the tables that are missing were never made: nothing was loaded, and only the last ones are missing."""
+    """Whether the missing tables were never created: nothing was loaded, and only the last ones are missing."""
     there = [table for table in tables if table.batch is not None]
     return not any(table.batch for table in there) and list(tables[: len(there)]) == there
 
 
 def loss(tables: Sequence[Standing]) -> Loss | None:
-    """What was lost, None when these tables are as passes leave them.
+    """What was lost; None when the tables are in a state that passes leave.
 
     Args:
         tables: All five, in the order of `ROLES`.
@@ -71,7 +72,7 @@ def loss(tables: Sequence[Standing]) -> Loss | None:
         return Loss("deliveries", _behind(tables[-1], f"{leader} at batch {top}"))
     for table, batch in zip(tables, (stage, target, history, rejects), strict=False):
         if batch < deliveries:
-            last = f"batch {deliveries} is done by {tables[-1].name}"
+            last = f"batch {deliveries} is done according to {tables[-1].name}"
             return Loss(table.role, _behind(table, last), table.role == "stage" and _ahead(tables))
     if stage < top:
         return Loss("stage", _behind(tables[0], f"{leader}, which is written after it, at batch {top}"), _ahead(tables))
@@ -84,7 +85,7 @@ def _ahead(tables: Sequence[Standing]) -> bool:
 
 
 def _behind(table: Standing, other: str) -> str:
-    return f"the table {table.name} stands at batch {table.batch}, but {other}: it has lost what came since"
+    return f"the table {table.name} stands at batch {table.batch}, but {other}: it has lost the batches since"
 
 
 def _others(there: dict[str, int]) -> str:

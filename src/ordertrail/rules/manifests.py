@@ -1,14 +1,14 @@
 """A manifest as JSON text and back; file names that are not UTF-8 survive as surrogate escapes.
 
-The text lies in `orders_stage` from one pass to the next, and the release that reads it may not be the one that wrote
-it. So it is read member by member: members that this release does not know are ignored, and one that is missing was not
-there yet in the release that wrote it: it gets the default of the field.
+The text lies in `orders_stage` between passes, and another release may read it than the one that wrote it. So it is
+read member by member: members that this release does not know are ignored, and a missing member, which the release that
+wrote the text did not have yet, gets the default of its field.
 
-To add a member: a field with a default at the end of `Manifest`, where the default says what was so before there was
-the member. What JSON has no word for (an enum, a value of our own) gets a line in `_READ`; texts, numbers, truth
-values, None and tuples of them need none. That leaves `VERSION` as it is: older releases ignore the member. A change
-that an older release would misread raises `VERSION` instead, and `from_json` goes on reading the versions before.
-`tests/integration/test_stages.py` finishes the stages of every release, which lie in `tests/golden/stages`.
+To add a member, add a field with a default at the end of `Manifest`; the default says what held before the member
+existed. A type that JSON lacks (an enum, one of our own values) gets a line in `_READ`; texts, numbers, booleans, None
+and tuples of them need none. `VERSION` stays as it is: older releases ignore the member. A change that an older release
+would misread raises `VERSION`, and `from_json` still reads the older versions. `tests/integration/test_stages.py`
+finishes the stages of every release, which lie in `tests/golden/stages`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ordertrail.model import FileIdentity, Manifest, State
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 
 VERSION = 1
-"""Of the text. A text without a version, as the first release wrote it, is of version 1."""
+"""Version of the text. A text without a version, as the first release wrote it, has version 1."""
 
 
 def to_json(manifest: Manifest, run_id: str, clock: datetime) -> str:
-    """The text of `orders_stage._manifest`: the manifest, and the batch's run id and clock."""
+    """The text of `orders_stage._manifest`: the manifest with the batch's run id and clock."""
     body = {**asdict(manifest), "run_id": run_id, "clock": clock, "version": VERSION}
     return json.dumps(body, ensure_ascii=True, sort_keys=True, default=_written)
 
@@ -39,7 +39,7 @@ def from_json(text: str) -> tuple[Manifest, str, datetime]:
         text: As any release wrote it.
 
     Raises:
-        TableError: It is damaged, or of a release whose texts this one cannot read.
+        TableError: It is damaged, or a newer release wrote it in a version that this one cannot read.
     """
     try:
         body = json.loads(text)
@@ -48,7 +48,7 @@ def from_json(text: str) -> tuple[Manifest, str, datetime]:
             raise TableError(
                 f"a newer release of ordertrail staged the batch: its manifests are of version {version}, this release "
                 f"reads up to {VERSION}",
-                hint="finish the batch with that release: install it again, then ordertrail run",
+                hint="finish the batch with that release: install it again, then run ordertrail run",
             )
         members = _members(Manifest, body)
         manifest = Manifest(**{name: _READ.get(name, _plain)(value) for name, value in members.items()})  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def from_json(text: str) -> tuple[Manifest, str, datetime]:
 
 
 def _members(value: type[Manifest | FileIdentity], body: Mapping[str, object]) -> dict[str, object]:
-    """The members of a JSON object that a value of ours has; those with a default may be missing."""
+    """The members of a JSON object that are fields of one of our values; those with a default may be missing."""
     return {
         field.name: body[field.name]
         for field in fields(value)
@@ -80,7 +80,7 @@ def _time(text: object) -> datetime:
 
 
 def _bounded(text: object) -> str | None:
-    """A text for people; the first release put no bound to it."""
+    """A text for people, cut to its bound; the first release had no bound."""
     return None if text is None else cut(str(text), MAX_REASON_CHARS)
 
 
@@ -101,4 +101,4 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "reason": _bounded,
     "first_error": _bounded,
 }
-"""How members are read that are not text, a number, a truth value, None or a list of such."""
+"""How to read members that are not a text, number, boolean, None or a list of these."""

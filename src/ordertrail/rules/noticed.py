@@ -1,4 +1,4 @@
-"""What a person should know of a vendor's files though nothing is wrong with them: one line a vendor and kind. Pure."""
+"""What a person should know about a vendor's files although nothing is wrong with them: one line a vendor and kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ordertrail.model import Manifest, State, Vendor
 from ordertrail.rules.filekey import file_date, take
 
 NAMED = 5
-"""Names that a line shows; the rest it counts."""
+"""How many names a line shows; it counts the rest."""
 
 _WILD = str.maketrans({"*": "x", "?": "x"})
 
@@ -17,9 +17,10 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
     """Lines about the deliveries of a batch that were loaded.
 
     Args:
-        manifests: Of the batch.
-        vendors: Of the config, as it is now.
-        undated: Also say which vendors' files are ordered by their modification time, as they have no date to look for.
+        manifests: The manifests of the batch.
+        vendors: The vendors of the config as it is now.
+        undated: Whether to name also the vendors whose files are ordered by modification time because the names have no
+            date.
     """
     profiles = {vendor.name: vendor for vendor in vendors}
     lines: list[str] = []
@@ -29,7 +30,7 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
             lines.append(f"{name}: columns that the contract does not know are kept in _rescued: {_listed(rescued)}")
         if unranked := _all(one.unranked for one in loaded):
             lines.append(
-                f"{name}: statuses neither mapped (status_map) nor ranked (status_rank), so below all others: "
+                f"{name}: statuses neither mapped (status_map) nor ranked (status_rank), which rank below all others: "
                 f"{_listed(unranked)}"
             )
         vendor = profiles.get(name)
@@ -39,7 +40,7 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
 
 
 def misdated(vendor: Vendor, names: Sequence[str]) -> tuple[str, ...]:
-    """That a vendor's `file_date` fits none of some names, or that they have no date at all; empty when one fits.
+    """A line that a vendor's `file_date` fits none of some names, or that they have no date; empty when one has a date.
 
     Args:
         vendor: Who sent the files.
@@ -54,11 +55,11 @@ def misdated(vendor: Vendor, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def shared_globs(vendors: Sequence[Vendor], paths: Iterable[str]) -> tuple[str, ...]:
-    """Where a file is one vendor's though the glob of another, further down, takes it as well.
+    """Lines about files that one vendor takes although the glob of a later vendor matches them as well.
 
     Args:
-        vendors: In the order of the config; the first whose glob fits takes a file.
-        paths: Of files that are there, below the source.
+        vendors: In the order of the config; the first whose glob matches takes a file.
+        paths: Paths of existing files, below the source.
     """
     return tuple(dict.fromkeys((*_by_globs(vendors), *_by_paths(vendors, paths))))
 
@@ -68,7 +69,7 @@ def _by_globs(vendors: Sequence[Vendor]) -> Iterator[str]:
         example = later.files.replace("**/", "").translate(_WILD)
         for earlier in vendors[:place]:
             if earlier.files == later.files:
-                yield f"{earlier.name} and {later.name} have one glob, {later.files!r}: {_wins(earlier, later)}"
+                yield f"{earlier.name} and {later.name} have the same glob, {later.files!r}: {_wins(earlier, later)}"
             elif take(example, [later]) and take(example, [earlier]):
                 both = f"{earlier.name}'s glob {earlier.files!r} takes files of {later.name}'s {later.files!r}"
                 yield f"{both}, such as {example!r}: {_wins(earlier, later)}"
@@ -85,7 +86,7 @@ def _by_paths(vendors: Sequence[Vendor], paths: Iterable[str]) -> Iterator[str]:
 
 
 def _wins(earlier: Vendor, later: Vendor) -> str:
-    return f"{earlier.name} stands first and takes them, {later.name} does not"
+    return f"{earlier.name} comes first and takes them, {later.name} does not"
 
 
 def _all(found: Iterable[Sequence[str]]) -> list[str]:

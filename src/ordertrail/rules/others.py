@@ -1,6 +1,6 @@
-"""Columns that somebody else added to the target: which they are, and what DuckDB calls their types.
+"""Columns that somebody else added to the target: which ones they are, and DuckDB's names of their types.
 
-Every writer of ours carries them from the row that goes to the row that comes; new rows have NULL there.
+Every writer of ours copies their values from the old row to the row that replaces it; new rows have NULL there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def others_of(schema: str, ours: Iterable[TableColumn]) -> tuple[TableColumn, ..
     """The columns of a table that are not ours, in its order.
 
     Args:
-        schema: Of the table, as its JSON text.
-        ours: What it has of ours.
+        schema: The table's schema as JSON text.
+        ours: Our columns of the table.
 
     Returns:
-        With Delta's names of types; those of nested ones are their JSON text.
+        The columns with Delta's names of their types; a nested type is its JSON text.
     """
     known = {column.name for column in ours}
     fields = [one for one in json.loads(schema)["fields"] if one["name"] not in known]
@@ -30,15 +30,15 @@ def others_of(schema: str, ours: Iterable[TableColumn]) -> tuple[TableColumn, ..
 
 
 def type_text(kind: Any) -> str:  # noqa: ANN401 - JSON
-    """A type of a schema as one text."""
+    """The type of a schema's field as one text."""
     return kind.replace(" ", "") if isinstance(kind, str) else json.dumps(kind, sort_keys=True)
 
 
 def carried_type(type_name: str) -> str | None:
-    """DuckDB's name of a type of Delta; None when DuckDB has none that writes back what it read.
+    """DuckDB's name of a Delta type; None when DuckDB has no type that writes back what it read.
 
     Args:
-        type_name: As `type_text` gives it.
+        type_name: As `type_text` returns it.
     """
     return _carried(json.loads(type_name) if type_name.startswith("{") else type_name)
 

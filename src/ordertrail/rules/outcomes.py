@@ -1,7 +1,7 @@
 """The order rules of the design's section 6 as SQL, written once and run by every engine.
 
-The text uses only fixed, unquoted names, integers, booleans and binary strings, `row_number`, `count`, `max`, and
-says where NULLs go. It reads these relations, which an engine fills:
+The SQL uses only fixed, unquoted names, integers, booleans and binary strings, `row_number`, `count`, `max`, and says
+where NULLs go. It reads these relations, which an engine fills:
 
 `staged`    one row a staged row: `k` key, never NULL, `dn` delivery number in the batch, `ch` content hash, and the
             order columns
@@ -26,7 +26,7 @@ CODES = {outcome: number for number, outcome in enumerate(Outcome)}
 
 
 def several(relation: str) -> str:
-    """SQL of the keys that stand more than once in a relation: `repeated` and `doubled`."""
+    """SQL of the keys that occur more than once in a relation: `repeated` and `doubled`."""
     return f"SELECT k FROM {relation} GROUP BY k HAVING count(*) > 1"
 
 
@@ -43,11 +43,11 @@ SELECT k, dn, ch, {", ".join(ORDER)},
 FROM staged
 WHERE k IN (SELECT k FROM repeated)
 """
-"""`ranked`: every staged row with its place among its key's rows, and among the equal ones; 1 is the newest. Most keys
-come once in a batch: only those in `repeated` are sorted."""
+"""`ranked`: every staged row with its place among the rows of its key, and among the equal ones; 1 is the newest. Most
+keys occur once in a batch: only those in `repeated` are sorted."""
 
 BEST_ALONE = f"SELECT k, pos, ch, rv, bn, ins, {', '.join(ORDER)}, 1 AS place, 1 AS copies FROM current"
-"""`best` of a target in which none of the keys stands more than once."""
+"""`best` of a target in which no key occurs more than once."""
 
 BEST = f"""
 {BEST_ALONE}
@@ -59,8 +59,8 @@ SELECT k, pos, ch, rv, bn, min(ins) OVER (PARTITION BY k) AS ins, {", ".join(ORD
 FROM current
 WHERE k IN (SELECT k FROM doubled)
 """
-"""`best`: the target's rows with their place in their key, 1 is the one that counts, and how often the key stands. Only
-the keys in `doubled` are sorted."""
+"""`best`: the target's rows with their place among the rows of their key, where 1 is the one that counts, and how often
+the key occurs. Only the keys in `doubled` are sorted."""
 
 TIES = """
 SELECT DISTINCT s.k
@@ -69,10 +69,10 @@ JOIN target_before t ON s.k = t.k AND s.ev = t.ev AND s.ch <> t.ch
 JOIN loaded l ON s.fk <= l.fk
 """
 """Keys with a staged row that ties with the target's on event time and differs, while a delivery with a file key not
-lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3 X again, at one time. After files 1
-and 3 the target still bears file 1's name, for the content was the same.) `staged_rows` and `target_before` are
-`staged` and `current` before the places `tb` are known; `loaded` has one row with the highest file key, `fk`, of the
-deliveries loaded before this batch."""
+lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3 X again, at one time. After files 1 and
+3 the target still names file 1, because the content was the same.) `staged_rows` and `target_before` are `staged` and
+`current` without the places `tb`; `loaded` has one row with the highest file key, `fk`, of the deliveries loaded before
+this batch."""
 
 OUTCOMES = f"""
 SELECT r.k, r.dn, r.fr, b.rv, b.pos, b.ins,
@@ -92,8 +92,8 @@ LEFT JOIN (
   WHERE y.place = 1 AND x.ev = y.ev AND {later("x", "y")}
 ) h ON r.k = h.k
 """
-"""`outcomes`: what becomes of every staged row: `k`, `dn`, `fr`, `outcome`, and, of the target's row before this batch,
-`rv`, `pos` and `ins`."""
+"""`outcomes`: the outcome of every staged row: `k`, `dn`, `fr`, `outcome`, and `rv`, `pos` and `ins` of the target's
+row before this batch."""
 
 OUTCOMES_AGAIN = """
 SELECT r.k, r.dn, r.fr, CASE WHEN b.bn = c.batch THEN b.rv - c.first_revision ELSE b.rv END AS rv, b.pos, b.ins,
@@ -124,19 +124,19 @@ FROM weighed o CROSS JOIN codes c
 LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON o.k = b.k
 LEFT JOIN folded_content f ON o.k = f.k
 """
-"""`outcomes` where deliveries lack columns, so that a row's content may come from several: the newest staged row of a
-key is updated when the fold is not what the target has. `weighed` is what `OUTCOMES` gave, `folded_content` has the
-hash `ch` of the fold of each key `k`."""
+"""`outcomes` where deliveries lack columns, so that a row's content may come from several of them: the newest staged
+row of a key is updated when its fold differs from the target's row. `weighed` is what `OUTCOMES` gave, `folded_content`
+has the hash `ch` of the fold of each key `k`."""
 
 
 def codes_sql(batch: int) -> str:
-    """SQL of `codes`, for a batch of this number."""
+    """SQL of `codes` for the batch with this number."""
     codes = [f"{number} AS {outcome}" for outcome, number in CODES.items()]
     return f"SELECT {', '.join(codes)}, {batch} AS batch, 1 AS first_revision"
 
 
 def fold_sql(columns: tuple[str, ...], absent: tuple[str, ...]) -> str:
-    """SQL of the fold: one row a key, the maximum by the total order of all its accepted rows.
+    """SQL of the fold: one row a key, the maximum of all its accepted rows by the total order.
 
     A column that some vendor never sends comes from the newest row whose delivery carries it.
 

@@ -1,10 +1,10 @@
-"""How a row of one of our tables is seen by the order rules: its key, its content, and its place in the total order.
+"""How the order rules see a row of one of our tables: its key, its content, and its place in the total order.
 
-The total order (P2) is written here and nowhere else. Five columns make it up: a row says three of them itself, its
-delivery gives it the other two. Relation `known` has the deliveries that matter, `placed` what they give to their rows.
+The total order (P2) is written here and nowhere else. It has five columns: a row itself supplies three of them, and its
+delivery the other two. Relation `known` has the deliveries that matter, and `placed` what they supply to their rows.
 
-DuckDB works out keys, contents and what a row says itself with the same text on every engine, as the row kernel does:
-in the engine's own process, or, on Spark, in the executors. What joins relations is read by every engine's own SQL.
+DuckDB computes keys, contents and what a row itself supplies with the same SQL on every engine, like the row kernel:
+in the engine's own process or, on Spark, in the executors. SQL that joins relations runs in every engine's own dialect.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ordertrail.model import Contract
-from ordertrail.rules.cells import key_sql, name_sql, rank_sql, row_hash_sql
-from ordertrail.rules.sql import quoted
+from ordertrail.rules.cells import key_sql, rank_sql, row_hash_sql
+from ordertrail.rules.sql import name_sql, quoted
 
 LOWEST = -(1 << 62)
-"""Order value of a row that a foreign writer left without one: below all of ours."""
+"""Order value of a row to which a foreign writer gave none; it is below all of ours."""
 
 
 # -- the total order ------------------------------------------------------------------------------------------------
@@ -28,10 +28,10 @@ class OrderColumn:
     """A column that decides which of two rows is the newer one.
 
     Attributes:
-        name: In every relation of the rules.
+        name: Its name in every relation of the rules.
         type: A contract type.
-        help: What it holds.
-        of_delivery: The row's delivery gives it; otherwise the row says it itself.
+        help: Its content and unit.
+        of_delivery: Whether the row's delivery supplies it; otherwise the row itself does.
     """
 
     name: str
@@ -53,19 +53,19 @@ ORDER = tuple(column.name for column in TOTAL_ORDER)
 """The names of the order columns, most significant first."""
 
 OF_ROW = tuple(column.name for column in TOTAL_ORDER if not column.of_delivery)
-"""Those that a row says itself; beside them stands `delivery_id`, which leads to the others."""
+"""Those that a row itself supplies; `delivery_id`, next to them, leads to the others."""
 
 OF_DELIVERY = tuple(column.name for column in TOTAL_ORDER if column.of_delivery)
-"""Those that the delivery gives."""
+"""Those that the delivery supplies."""
 
 NEWEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in ORDER)
-"""What `ORDER BY` says for the newest row first."""
+"""The `ORDER BY` list for the newest row first."""
 
 OLDEST_FIRST = ", ".join(f"{column} NULLS FIRST" for column in ORDER)
-"""What `ORDER BY` says for the oldest row first."""
+"""The `ORDER BY` list for the oldest row first."""
 
 KNOWN = ("delivery_id", "fk", "vendor", "path", "mtime_ms", "sha256", "absent", "batch")
-"""The columns of `known`: one row a delivery, `absent` the list of contract columns that it does not carry."""
+"""The columns of `known`: one row a delivery, `absent` lists the contract columns that it lacks."""
 
 PLACED = """
 SELECT delivery_id, fk, absent,
@@ -74,9 +74,9 @@ SELECT delivery_id, fk, absent,
   ) AS tb
 FROM known
 """
-"""`placed`: of every delivery in `known` its file key, absent columns, place in (vendor, path, mtime, sha256, batch).
-Only where the contract or the vendor's profile was changed is the same file loaded twice: then its later reading wins.
-One text for every engine, like those of `rules.outcomes`."""
+"""`placed`: for every delivery in `known` its file key, its absent columns and its place in (vendor, path, mtime,
+sha256, batch). The same file is loaded twice only after the contract or the vendor's profile changed: then its later
+reading wins. One text for every engine, like those of `rules.outcomes`."""
 
 
 def later(left: str, right: str) -> str:
@@ -88,7 +88,7 @@ def later(left: str, right: str) -> str:
 
 
 def order_sql(contract: Contract) -> str:
-    """SQL of the order columns that a row of target or history says itself, and of its `delivery_id`."""
+    """SQL of the order columns that a row of target or history itself supplies, and of its `delivery_id`."""
     rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
     said = {
         "ev": f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST})",
@@ -99,7 +99,7 @@ def order_sql(contract: Contract) -> str:
 
 
 def placed_sql(rows: str, absent: Sequence[str] = ()) -> str:
-    """SQL of rows in their whole order; those of deliveries that `placed` does not have are left out.
+    """SQL of rows with all order columns, without those of deliveries that `placed` lacks.
 
     Args:
         rows: A relation with `OF_ROW` and `delivery_id`.
@@ -111,9 +111,9 @@ def placed_sql(rows: str, absent: Sequence[str] = ()) -> str:
 
 
 def placed_or_lowest_sql(rows: str) -> str:
-    """SQL of rows in their whole order: `current` and `recalled` of `rules.outcomes`.
+    """SQL of rows with all order columns: `current` and `recalled` of `rules.outcomes`.
 
-    A row of a delivery that nobody knows is somebody else's and comes before all of ours.
+    A row of an unknown delivery was written by somebody else and comes before all of ours.
 
     Args:
         rows: A relation with `OF_ROW` and `delivery_id`.
@@ -130,7 +130,7 @@ JOIN (
   FROM batch_deliveries d JOIN placed p ON d.delivery_id = p.delivery_id
 ) p ON s.dn = p.dn
 """
-"""`staged` of `rules.outcomes`: the rows of `staged_rows` in their whole order, by the deliveries of the batch."""
+"""`staged` of `rules.outcomes`: the rows of `staged_rows` with all order columns, by the deliveries of the batch."""
 
 
 # -- key and content ------------------------------------------------------------------------------------------------
@@ -142,5 +142,5 @@ def contract_key_sql(contract: Contract) -> str:
 
 
 def content_sql(contract: Contract) -> str:
-    """SQL of the hash of a row's content. It is worked out anew from every row: the stored `_row_hash` may be a lie."""
+    """SQL of the hash of a row's content, computed anew: a foreign writer may have left a wrong `_row_hash`."""
     return row_hash_sql({name: name_sql(name) for name in (*contract.names, "_rescued")})

@@ -1,4 +1,4 @@
-"""What one pass will do with the files it found: ids, files that were loaded before, states."""
+"""What one pass does with the files it found: their ids, which of them were loaded before, their states."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class Candidate:
     """A complete, fingerprinted file that waits to be staged.
 
     Attributes:
-        number: Place in the batch, 0 = first; unique in it.
+        number: Its place in the batch, 0 = first; unique in the batch.
         delivery_id: As it will be recorded.
         vendor: Who sent it.
         path: Below the source folder, surrogate escapes for bytes that are not UTF-8.
         clean_path: The same as clean text; what the total order compares.
         identity: Its `stat` before it was fingerprinted.
-        digest: SHA-256 of the whole file, hexadecimal, or the promise of it: a large file is hashed while it is parsed.
+        digest: SHA-256 of the whole file, hexadecimal, or a function that waits for it: a large file is hashed while it
+            is parsed.
         file_key: Milliseconds since 1970.
-        contract_hash: Of the contract and the vendor's profile.
-        older_hashes: What older releases called the same contract and profile.
+        contract_hash: Hash of the contract and the vendor's profile.
+        older_hashes: The hashes that older releases computed of the same contract and profile.
     """
 
     number: int
@@ -41,18 +42,18 @@ class Candidate:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the whole file, hexadecimal; waits for it. Raises what reading the file raised."""
+        """SHA-256 of the whole file, hexadecimal; waits until it is computed. Raises what reading the file raised."""
         return self.digest if isinstance(self.digest, str) else self.digest.result()
 
     @property
     def order(self) -> tuple[int, bytes, int]:
-        """Place in the total order among files of one vendor with the same bytes."""
+        """Its place in the total order among files of one vendor with the same bytes."""
         return self.file_key, self.clean_path.encode(), self.identity.mtime_ns // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """A delivery that is already `loaded`, as far as the rule for duplicate files needs it."""
+    """What the rule for duplicate files needs to know of a delivery that is already `loaded`."""
 
     delivery_id: str
     vendor: str
@@ -73,19 +74,19 @@ class LoadedFile:
 def delivery_id(batch: int, number: int, clean_path: str, identity: FileIdentity) -> str:
     """The id of a delivery: unique in the pipeline, and safe in a file name.
 
-    Its last part tells files apart that two machines gave one number: it comes from path, size and time.
+    Its last part distinguishes files to which two machines gave the same number: it is made from path, size and time.
     """
     mark = f"{clean_path}\0{identity.size_bytes}\0{identity.mtime_ns}"
     return f"{batch:06d}-{number:05d}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
 
 
 def delivery_number(delivery_id: str) -> int:
-    """The delivery's place in its batch, as its id has it."""
+    """The delivery's place in its batch, read from its id."""
     return int(delivery_id.split("-")[1])
 
 
 def delivery_place(delivery_id: str) -> tuple[int, int]:
-    """The delivery's batch, and its place in that."""
+    """The delivery's batch and its place in that batch, read from its id."""
     batch, number, _ = delivery_id.split("-")
     return int(batch), int(number)
 
@@ -93,8 +94,8 @@ def delivery_place(delivery_id: str) -> tuple[int, int]:
 def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedFile | None:
     """The delivery that makes this file a duplicate: same vendor, bytes and contract, loaded with an order not lower.
 
-    The same bytes in a later file are no duplicate: they may be the vendor's correction of what came in between. Nor
-    are they one where the same file was loaded by another contract since: what it says by this one is to count again.
+    The same bytes in a later file are not a duplicate: they may be the vendor's correction of what came in between. Nor
+    are they when the file has since been loaded under another contract: what it says under this one must count again.
     """
     copies = [
         file
@@ -103,7 +104,7 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
         and file.order >= candidate.order
         and file.sha256 == candidate.sha256
     ]
-    # Of deliveries with one place in the order the latest batch counts, as it does in the order of rows.
+    # Of deliveries with the same place in the order, that of the latest batch counts, as it does in the order of rows.
     last = {file.order: file for file in sorted(copies, key=lambda file: delivery_place(file.delivery_id))}
     hashes = (candidate.contract_hash, *candidate.older_hashes)
     same = [file for file in last.values() if file.contract_hash in hashes]
@@ -113,8 +114,8 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
 def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Group a batch's files by equal (vendor, bytes, contract), each group from the highest order to the lowest.
 
-    The first of a group is parsed. Only once it is `loaded` are the others its duplicates; when it turns out to be
-    quarantined, or changes while it is read, the next one takes its place.
+    The first of a group is parsed. The others are its duplicates only once it is `loaded`; when it is quarantined, or
+    changes while it is read, the next one takes its place.
     """
     sizes = Counter(candidate.identity.size_bytes for candidate in candidates)
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
@@ -126,17 +127,18 @@ def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
 
 def state_of(parsed_rows: int, rejected_rows: int, limits: Limits) -> tuple[State, str | None]:
-    """The state of a file that could be read to its end, and why it is not `loaded`.
+    """The state of a file that was read to its end, and the reason when it is not `loaded`.
 
     Args:
-        parsed_rows: Its data rows.
-        rejected_rows: Of these, rejected.
+        parsed_rows: Number of its data rows.
+        rejected_rows: How many of these are rejected.
         limits: How many rejected rows a delivery may have.
     """
     if parsed_rows == 0:
         return State.EMPTY, "the file has no data rows"
     share = limits.max_reject_share
-    # One typo in a file of four rows is one bad row. Without a good row, or where none may be bad, the file is bad.
+    # One typo in a file of four rows is one bad row, not a bad file. A file without a good row, or with a bad one where
+    # none is allowed, is bad.
     enough = rejected_rows >= limits.min_rejects or rejected_rows == parsed_rows or share == 0
     if rejected_rows > share * parsed_rows and enough:
         found = f"{rejected_rows} of {parsed_rows} rows are rejected"

@@ -1,11 +1,11 @@
-"""What tables have and what the contract wants: the differences, and which of them a pass settles by itself.
+"""The differences between the tables and the contract, and which of them a pass settles by itself.
 
-The tables carry the contract that they were made with, or last brought up to: a property of the history holds it.
-With it a change of the config is told from a change that somebody made to a table, and a column that was taken out of
-the contract from one that was never in it.
+A property of the history holds the contract that the tables were created with or last brought up to. It tells a change
+of the config from a change that somebody made to a table, and a column that was removed from the contract from one that
+was never in it.
 
-Only what decides the tables' schema counts: columns, their types, which of them must be filled, key and order. Aliases,
-formats, status maps and ranks decide how rows are read from now on, and may change at any time.
+Only what decides the schema of the tables counts: the columns, their types, which of them are required, the key and the
+order. Aliases, formats, status maps and ranks decide how rows are read from now on, and may change at any time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.tables import TableColumn
 
 CONTRACT = "ordertrail.contract"
-"""Property of the history: the contract that the tables hold, as `Terms.text`."""
+"""Property of the history: the contract that the tables carry, as `Terms.text`."""
 
 ALWAYS = frozenset(
     {
@@ -30,7 +30,7 @@ ALWAYS = frozenset(
         *("_row_hash", "_rescued", "_outcome", "_loaded_at", "_kind", "_raw", "_errors", "_manifest", "_delivery_no"),
     }
 )
-"""Names of our own columns that every release made: a table without one of them was replaced by somebody."""
+"""Names of our own columns that every release created: somebody replaced a table that lacks one of them."""
 
 Kind = Literal[
     "added", "added_required", "taken", "removed", "type", "required", "key", "order_by", "replaced",
@@ -45,8 +45,8 @@ class DeclaredColumn:
     """A column as a table's schema declares it.
 
     Attributes:
-        name: As it stands there.
-        type: In the words of a contract where it has one; else as Delta calls it, nested ones as JSON.
+        name: As declared.
+        type: The contract type where there is one; else Delta's name of it, or JSON for a nested type.
         nullable: Whether it may be NULL.
     """
 
@@ -60,9 +60,9 @@ class DeclaredTable:
     """A table as its schema declares it.
 
     Attributes:
-        name: Of the table.
-        columns: What it has.
-        wanted: What it should have of ours.
+        name: The table's name.
+        columns: The columns that it has.
+        wanted: Our columns that it should have.
     """
 
     name: str
@@ -70,18 +70,18 @@ class DeclaredTable:
     wanted: tuple[TableColumn, ...]
 
     def column(self, name: str) -> DeclaredColumn | None:
-        """The column of a name; None when there is none."""
+        """The column with a name; None when there is none."""
         return next((column for column in self.columns if column.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What of a contract decides the schema of tables.
+    """The part of a contract that decides the schema of the tables.
 
     Attributes:
-        columns: By name, the type, and whether a row must have it.
-        key: Names of the key columns; None when it is not known.
-        order_by: Name of the column that orders; None when it is not known.
+        columns: For each name the type, and whether the column is required.
+        key: Names of the key columns; None when they are not known.
+        order_by: Name of the column that orders rows; None when it is not known.
     """
 
     columns: Mapping[str, tuple[str, bool | None]]
@@ -90,7 +90,7 @@ class Terms:
 
     @property
     def text(self) -> str:
-        """As canonical JSON: equal terms have equal texts."""
+        """The terms as canonical JSON: equal terms have equal texts."""
         columns = {name: {"type": kind, "required": bool(must)} for name, (kind, must) in self.columns.items()}
         body = {"version": _VERSION, "columns": columns, "key": sorted(self.key or ()), "order_by": self.order_by}
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
@@ -98,14 +98,14 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference between what tables have and what the contract wants.
+    """One difference between the tables and the contract.
 
     Attributes:
-        kind: What it is; `added` alone is settled by itself.
-        table: Name of the table; empty when it is the contract as a whole.
+        kind: The kind of difference; a pass settles only `added` by itself.
+        table: Name of the table; empty when it concerns the contract as a whole.
         column: Name of the column; empty for the whole key.
-        before: As the tables have it: type or names.
-        after: As the contract wants it.
+        before: What the tables have: a type or names.
+        after: What the contract wants.
     """
 
     kind: Kind
@@ -116,17 +116,17 @@ class Difference:
 
     @property
     def by_itself(self) -> bool:
-        """Whether a pass settles it: nothing that is there changes."""
+        """Whether a pass settles it by itself: nothing that exists changes."""
         return self.kind == "added"
 
     @property
     def ours(self) -> bool:
-        """Whether the config was changed, and not a table."""
+        """Whether the config was changed rather than a table."""
         return self.kind not in _OF_A_TABLE
 
     @property
     def text(self) -> str:
-        """What differs, naming column, types and table."""
+        """A sentence that says what differs, with column, types and table."""
         return _TEXTS[self.kind].format(**self._words())
 
     @property
@@ -141,53 +141,53 @@ class Difference:
 _TEXTS: dict[Kind, str] = {
     "added": "{table} gets the column {column} ({after})",
     "added_required": "the contract has a new column {column} ({after}) that is required, and rows of {table} lack it",
-    "taken": "the contract has a new column {column} ({after}), and {table} has one of that name ({before}) which "
-    "is somebody else's",
-    "removed": "the contract has no column {column} any more, and the tables have it ({before})",
-    "type": "the contract says that {column} is {after}, and the tables have it as {before}",
-    "required": "the contract says that {column} is required, and rows of the tables are NULL there",
-    "key": "the contract's key is {after}, and the tables are keyed by {before}",
-    "order_by": "the contract orders by {after}, and the tables are ordered by {before}",
+    "taken": "the contract has a new column {column} ({after}), but somebody else added one of that "
+    "name ({before}) to {table}",
+    "removed": "the contract no longer has the column {column}, but the tables do ({before})",
+    "type": "the contract says that {column} is {after}, but in the tables it is {before}",
+    "required": "the contract says that {column} is required, but it is NULL in rows of the tables",
+    "key": "the contract's key is {after}, but the tables are keyed by {before}",
+    "order_by": "the contract orders by {after}, but the tables are ordered by {before}",
     "replaced": "the table {table} has the column {column} as {before}, not as {after}: somebody replaced it",
     "must_fill": "the column {column} of {table} is NOT NULL, and the contract does not require it",
     "unfilled": "the column {column} of {table} is NOT NULL, and nothing that the contract knows fills it",
-    "uncarried": "the column {column} of {table} is somebody else's, and its type {before} cannot be carried along",
+    "uncarried": "somebody else added the column {column} to {table}, and values of its type {before} cannot be kept",
 }
 
 _HINTS: dict[Kind, str] = {
     "added": "the next pass adds it",
-    "added_required": "take required out of {column} in [contract]: rows that are there have NULL in it",
+    "added_required": "remove required from {column} in [contract]: existing rows have NULL in it",
     "taken": "give it another name in [contract], and vendors an alias for it",
-    "removed": 'put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that does not '
-    "send it any more lists it as absent",
+    "removed": 'put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that no '
+    "longer sends it lists it as absent",
     "type": 'put type = "{before}" back for {column} in [contract]',
-    "required": "take required out of {column} in [contract]; a target that has it as NOT NULL must let it be NULL",
+    "required": "remove required from {column} in [contract]; where the target has it as NOT NULL, drop that too",
     "key": "put key = {before} back in [contract]",
     "order_by": 'put order_by = "{before}" back in [contract]',
-    "replaced": "restore the table to a version from before that",
-    "must_fill": "set required = true for {column} in [contract], or let it be NULL, on Spark with ALTER TABLE {table} "
+    "replaced": "restore the table to a version before that",
+    "must_fill": "set required = true for {column} in [contract], or allow NULL, on Spark with ALTER TABLE {table} "
     "ALTER COLUMN {column} DROP NOT NULL",
     "unfilled": "let it be NULL, on Spark with ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL",
-    "uncarried": "restore the table to a version from before it was added",
+    "uncarried": "restore the table to a version before it was added",
 }
 
 _OF_A_TABLE: frozenset[Kind] = frozenset({"replaced", "must_fill", "unfilled", "uncarried"})
 
 
 def terms_of(contract: Contract) -> Terms:
-    """What of a contract decides the schema of tables."""
+    """The part of a contract that decides the schema of the tables."""
     columns = {column.name: (column.type, column.required) for column in contract.columns}
     return Terms(columns, contract.key, contract.order_by)
 
 
 def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: Contract) -> Terms:
-    """The contract that tables hold.
+    """The contract that the tables carry.
 
     Args:
-        text: The property of the history, or None: a release before it made the tables.
-        tables: Without the property they tell: the stage has the contract's columns and our own, and no others; in the
+        text: The property of the history; None when a release older than the property created the tables.
+        tables: They tell when there is no property: the stage has the contract's columns and ours and no others; in the
             history the columns of key and order are never NULL.
-        contract: As it is now; says what the tables do not tell.
+        contract: As it is now; supplies what the tables do not tell.
 
     Raises:
         TableError: A newer release wrote the property.
@@ -208,16 +208,16 @@ def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: 
 
 
 def differences(tables: Sequence[DeclaredTable], accepted: Terms, contract: Contract) -> list[Difference]:
-    """All that tables have otherwise than a contract wants.
+    """All differences between the tables and a contract.
 
     Args:
-        tables: Those that are there.
-        accepted: The contract that they hold, see `accepted_terms`.
-        contract: What is wanted.
+        tables: Those that exist.
+        accepted: The contract that they carry, see `accepted_terms`.
+        contract: The contract that the config asks for.
 
     Returns:
-        First what the config says otherwise, then what the tables have otherwise, in the order of `tables`. Differences
-        of the kind `required` stand only where a column has NULLs: whoever knows the rows must look.
+        First the changes of the config, then those of the tables, in the order of `tables`. A difference of the kind
+        `required` matters only when the column has NULLs: the caller, who can read the rows, must check.
     """
     wanted = terms_of(contract)
     found = list(_of_terms(accepted, wanted))
@@ -228,7 +228,7 @@ def differences(tables: Sequence[DeclaredTable], accepted: Terms, contract: Cont
 
 
 def declared_columns(schema: str) -> tuple[DeclaredColumn, ...]:
-    """The columns of a schema as its JSON text, as Delta and Spark write it."""
+    """The columns of a schema given as JSON text, as Delta and Spark write it."""
     return tuple(
         DeclaredColumn(str(one["name"]), _type_text(one["type"]), bool(one.get("nullable", True)))
         for one in json.loads(schema)["fields"]
@@ -236,10 +236,10 @@ def declared_columns(schema: str) -> tuple[DeclaredColumn, ...]:
 
 
 def lacking(columns: Iterable[TableColumn], present: Iterable[str]) -> tuple[TableColumn, ...]:
-    """Those of our columns that a table does not have.
+    """Our columns that a table lacks.
 
     Args:
-        columns: What the table should have.
+        columns: The columns that the table should have.
         present: Names of the columns that it has.
     """
     there = frozenset(present)
@@ -247,18 +247,18 @@ def lacking(columns: Iterable[TableColumn], present: Iterable[str]) -> tuple[Tab
 
 
 def may_be_added(column: TableColumn, present: Sequence[str]) -> bool:
-    """Whether a column that a table lacks can be added to it: the rows that are there have NULL in it.
+    """Whether a missing column can be added to a table: existing rows get NULL in it.
 
     Args:
-        column: The table lacks it.
-        present: Names of the columns that the table has; Delta tells them apart without regard to case.
+        column: The missing column.
+        present: Names of the columns that the table has; in Delta, names that differ only in case are the same.
     """
     known = {name.lower() for name in present}
     return not column.required and column.name not in ALWAYS and column.name.lower() not in known
 
 
 def _held(text: str) -> Terms | None:
-    """The contract in a property; None when somebody wrote something else there."""
+    """The contract in a property; None when somebody wrote something else into it."""
     try:
         body = json.loads(text)
         if body["version"] > _VERSION:
@@ -276,7 +276,7 @@ def _held(text: str) -> Terms | None:
 
 
 def _of_terms(accepted: Terms, wanted: Terms) -> Iterator[Difference]:
-    """What the config says otherwise than the contract that the tables hold."""
+    """The differences between the config and the contract that the tables carry."""
     for name, (before, must) in accepted.columns.items():
         if name not in wanted.columns:
             yield Difference("removed", "", name, before)
@@ -293,7 +293,7 @@ def _of_terms(accepted: Terms, wanted: Terms) -> Iterator[Difference]:
 
 
 def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[Difference]:
-    """What a table has otherwise than its columns should be."""
+    """The differences between a table's columns and those that it should have."""
     present = [column.name for column in table.columns]
     for column in table.wanted:
         is_new = column.name in wanted.columns and column.name not in accepted.columns
@@ -315,7 +315,7 @@ def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[
     ours = {column.name for column in table.wanted}
     carries = "_inserted_at" in ours and "_outcome" not in ours
     for there in table.columns:
-        # What the contract had before is told by `removed`.
+        # `removed` already reports what the contract had before.
         if there.name in ours or there.name in accepted.columns:
             continue
         if not there.nullable:
@@ -325,7 +325,7 @@ def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[
 
 
 def _table_with(tables: Sequence[DeclaredTable], column: str) -> DeclaredTable | None:
-    """The table that should have a column of ours which no other has."""
+    """The table that should have a column of ours that no other table has."""
     return next((table for table in tables if any(c.name == column for c in table.wanted)), None)
 
 

@@ -1,20 +1,20 @@
-"""Passwords and tokens, masked wherever a text is shown: in messages, logs and `repr`."""
+"""Mask passwords and tokens wherever a text is shown: in messages, logs and `repr`."""
 
 from __future__ import annotations
 
 import re
 
 MASK = "***"
-"""What stands for a secret."""
+"""The text shown instead of a secret."""
 
-# As Spark's own `spark.redaction.regex` has it, and what Spark Connect, S3, Azure and JDBC call them.
+# Spark's own `spark.redaction.regex`, and the names that Spark Connect, S3, Azure and JDBC use.
 _NAME = r"[\w.\-]*(?:secret|passw(?:or)?d|pwd|token|credential|(?:access|account|api|private)[._-]?key|sas)[\w.\-]*"
 _NAMED = re.compile(rf"(?i)\b({_NAME})([\"']?\s*[=:]\s*[\"']?)([^\s;&\"',)}}\]]+)")
 _USER = re.compile(r"(://[^/\s:@]*:)[^@\s]+@")
 
 
 def masked(text: str) -> str:
-    """A text with the values of what is named like a secret masked, and the password of an address.
+    """A text in which the values of names that look like secrets, and passwords in addresses, are masked.
 
     `sc://server:15002/;token=abc;user_id=me` becomes `sc://server:15002/;token=***;user_id=me`.
     """
@@ -22,5 +22,5 @@ def masked(text: str) -> str:
 
 
 def masked_value(name: str, value: str) -> str:
-    """The value of a setting: a mask where its name says that it is a secret, else the value, masked within."""
+    """The value of a setting: the mask when its name says that it is a secret, else the text with secrets masked."""
     return MASK if re.fullmatch(rf"(?i){_NAME}", name) else masked(value)

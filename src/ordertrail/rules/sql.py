@@ -1,4 +1,4 @@
-"""Text and names as SQL writes them."""
+"""Quote texts and names for SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of the five tables, in one place: engines create them, the reference documents them."""
+"""The columns of the five tables, in one place: the engines create them, and the reference documents them."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-r"""Times in a vendor's own way of writing: what the wall clock shows, and the offset from UTC that stands beside it.
+r"""Times in a vendor's own notation: what the wall clock shows, and the offset from UTC in the text.
 
-Every `formats` pattern is read here, as DuckDB's SQL, and nowhere else. A pattern is cut into what DuckDB's `strptime`
-reads (the wall clock) and what it reads wrongly or not as we mean it:
+Every `formats` pattern is turned into DuckDB's SQL here and nowhere else. A pattern is split into what DuckDB's
+`strptime` reads (the wall clock) and what it reads wrongly, or not as we mean it:
 
 - `%z` is an offset of at most 15:59 or `Z`; DuckDB takes `+99:99` as well, and no `Z`;
-- `%Z` is the name of a zone, which means what the vendor's `zones` says (DuckDB takes BST for Bangladesh); beside a
-  `%z` it says nothing;
-- `Z`, `UTC` or `GMT` as the last word of a pattern is what it says, not local time;
-- `%f`, `%g` and `%n` are a fraction of a second; digits beyond the microsecond are cut, never rounded.
+- `%Z` is the name of a zone, which means what the vendor's `zones` says (DuckDB takes BST for Bangladesh); next to a
+  `%z` it is ignored;
+- `Z`, `UTC` or `GMT` as the last word of a pattern means UTC, not local time;
+- `%f`, `%g` and `%n` are a fraction of a second; digits beyond microseconds are cut off, never rounded.
 
-Patterns without any of these are DuckDB's alone.
+DuckDB alone reads patterns without any of these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIRECTIVE = re.compile(r"%(-[dmyHIMSj]|.|$)", re.DOTALL)
 """A strptime directive, its letter as group 1; empty for a lone `%` at the end."""
 
 UTC_NAMES = ("UTC", "GMT", "Z")
-"""Names of zones that need no mapping: they mean one thing everywhere."""
+"""Names of zones that need no mapping: they mean the same everywhere."""
 
 OFFSET = re.compile(r"[+-](?:0\d|1[0-5]):?[0-5]\d", re.ASCII)
 """An offset from UTC as `zones` gives it."""
@@ -32,10 +32,10 @@ OFFSET = re.compile(r"[+-](?:0\d|1[0-5]):?[0-5]\d", re.ASCII)
 FRACTIONS = frozenset("fgn")
 """Directives of a fraction of a second."""
 
-_MARK = "\x01"  # stands where something was cut out, so that what is before and behind it never runs together
+_MARK = "\x01"  # takes the place of what was cut out, so that the text before and after it never runs together
 _EXPANDED = {"%c": "%Y-%m-%d %H:%M:%S", "%x": "%Y-%m-%d", "%X": "%H:%M:%S"}
 _WORD, _TWO, _FOUR = "[A-Za-z]+", r"\d{1,2}", r"\d{1,4}"
-# What `strptime` takes for a directive, at its widest; it looks at the value itself.
+# The widest text that `strptime` reads for a directive; it checks the value itself.
 _SHAPES = {
     **dict.fromkeys("aAbB", _WORD),
     **dict.fromkeys("YG", _FOUR),
@@ -56,7 +56,7 @@ class TimePattern:
 
     Attributes:
         text: The pattern as the config has it.
-        named: Its zone is a name that must be mapped.
+        named: Whether its zone is a name that must be mapped.
     """
 
     text: str
@@ -70,11 +70,11 @@ class TimePattern:
 
     @property
     def zoned(self) -> bool:
-        """Its text says its own offset."""
+        """Whether its texts have their own offset."""
         return self._offset is not None
 
     def wall(self, text: str) -> str:
-        """SQL of the wall clock's TIMESTAMP, NULL when the text is not written this way.
+        """SQL of the wall clock's TIMESTAMP; NULL when the text does not follow the pattern.
 
         Args:
             text: SQL of the text, trimmed.
@@ -87,7 +87,7 @@ class TimePattern:
         return cut if plain is None else f"coalesce({plain}, {cut})"
 
     def offset_us(self, text: str) -> str:
-        """SQL of the offset in microseconds, for a text of which `wall` is not NULL; NULL for a name nobody mapped.
+        """SQL of the offset in microseconds where `wall` is not NULL; NULL for a zone name that is not mapped.
 
         Args:
             text: SQL of the text, trimmed.
@@ -129,7 +129,7 @@ def _pieces(pattern: str) -> Iterator[str]:
 
 
 def _split(pieces: Sequence[str], names: Sequence[str]) -> tuple[str, str, str, int]:
-    """(shape of the whole text, what to keep of it, strptime pattern of what is kept, group of the zone)."""
+    """(regular expression of the whole text, what to keep of it, strptime pattern of that, group of the zone)."""
     longest_first = sorted(map(re.escape, names), key=len, reverse=True)
     name_shape = "|".join([*(f"(?i:{name})" for name in longest_first), _NAME_SHAPE])
     zone_piece = "%z" if "%z" in pieces else "%Z"
@@ -157,7 +157,7 @@ def _split(pieces: Sequence[str], names: Sequence[str]) -> tuple[str, str, str, 
 
 
 def _literal_offset(pattern: str) -> str | None:
-    """SQL of the offset that the pattern's own last word says."""
+    """SQL of the offset that the last word of the pattern itself gives."""
     word = re.search(r"(?<![A-Za-z%])([A-Za-z]+)$", DIRECTIVE.sub("%", pattern).replace("%", "0").rstrip())
     return "CAST(0 AS BIGINT)" if word and word[1].upper() in UTC_NAMES else None
 
@@ -166,7 +166,7 @@ def _numeric_offset() -> str:
     hours, minutes = f"CAST(substr({_MARK}, 2, 2) AS BIGINT)", f"CAST(right({_MARK}, 2) AS BIGINT)"
     minutes = f"CASE WHEN strlen({_MARK}) > 3 THEN {minutes} ELSE 0 END"
     sign = f"CASE WHEN {_MARK} LIKE '-%' THEN -{_MINUTE_US} ELSE {_MINUTE_US} END"
-    # Without a match the zone is empty, and there is no number to read.
+    # Without a match the zone is empty, and there is no number to convert.
     return f"CASE WHEN strlen({_MARK}) < 3 THEN 0 ELSE ({hours} * 60 + {minutes}) * ({sign}) END"
 
 

@@ -1,8 +1,8 @@
-"""Characters that a person does not see, or that a terminal obeys: every text for people shows them as escapes.
+"""Characters that are invisible, or that control a terminal: every text for people shows them as escapes.
 
-`A100`, and `A100` with a zero-width space in it, must not look alike. What is stored keeps such characters.
-`filekey.clean_name` escapes fewer of them, for good: its text of a path is what the total order compares, and a file
-that a vendor sends again must not move in it.
+`A100`, and `A100` with a zero-width space in it, must not look alike. Stored values keep such characters.
+`filekey.clean_name` escapes fewer of them, and that will never change: the total order compares its text of a path, and
+a file that a vendor sends again must keep its place in the order.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 
 CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-"""Controls and halves of characters, to stand between `[` and `]`."""
+"""Control characters and surrogates, for the inside of a `[...]`."""
 
 SHAPELESS = (
     r"\xad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Zero-width characters, joiners, fillers, variation selectors, marks that end a line or turn the writing direction,
-tags: Unicode's Default_Ignorable_Code_Point, the line separators, annotation marks; to stand between `[` and `]`."""
+"""Zero-width characters, joiners, fillers, variation selectors, tags, and marks that end a line or change the text
+direction: Unicode's Default_Ignorable_Code_Point, the line separators and the annotation marks; for the inside of a
+`[...]`."""
 
 _UNSEEN = re.compile(f"[{CONTROLS}{SHAPELESS}]")
 _IN_JSON = re.compile(rf"[\x7f-\x9f\ud800-\udfff{SHAPELESS}]")
@@ -25,13 +26,13 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def shown(text: str) -> str:
-    r"""Text as one line that a terminal only prints: what has no shape becomes an escape such as `\x1b` or `\u200b`."""
+    r"""Text as one line that is safe on a terminal: invisible characters become escapes such as `\x1b` or `\u200b`."""
     return _UNSEEN.sub(_escape, text)
 
 
 def shown_json(text: str) -> str:
-    """A JSON document that says the same in escapes. The controls below U+0020 are `json`'s own to escape."""
-    # What is matched stands inside strings only.
+    """A JSON document with the same content, in escapes. `json` itself has escaped the controls below U+0020."""
+    # Such characters occur only inside strings.
     return _IN_JSON.sub(_json_escape, text)
 
 
