@@ -172,7 +172,7 @@ def test_a_late_writer_that_changed_what_was_loaded_is_found_too(desk: MakeDesk)
         writer.seek(len(WHOLE) - len(REST))
         writer.write(REST.replace(b"IN_TRANSIT", b"DELIVERED,"[:10]))
     report = at.run()
-    assert "the bytes that were loaded are not in the archive any more" in report.warnings[0]
+    assert "the bytes that were loaded are no longer in the archive" in report.warnings[0]
     assert at.house.rows("deliveries")[0]["archived_to"] != at.house.rows("deliveries")[1]["archived_to"]
     assert len(at.house.archived()) == 1
 

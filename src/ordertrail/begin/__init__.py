@@ -1,1 +1,1 @@
-"""The commands to begin with: a config, a draft of it, the demo, and whether a machine can run it."""
+"""The commands to begin with: write a config, draft one from a file, the demo, and the checks of `doctor`."""

@@ -1,4 +1,4 @@
-"""What `ordertrail demo` does: put the demo's files where vendors would, load them day by day, look at what came."""
+"""What `ordertrail demo` does: drops the demo's files as vendors would, loads them day by day, shows the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ordertrail.model import RunReport
 from ordertrail.pipeline import Pipeline
 
 MARKER = ".ordertrail-demo"
-"""A file in the demo's folder: what lies beside it was made by the demo and may be made again."""
+"""A file in the demo's folder: it marks the files next to it as the demo's, which may be replaced."""
 
 _CONFIG = "ordertrail.toml"
 _DATA = "data"
@@ -32,11 +32,11 @@ class Demo:
     """What the demo did.
 
     Attributes:
-        folder: Where it is.
-        config: Of its pipeline.
-        reports: One a pass, oldest first.
-        deliveries: All files that came.
-        rejects: All that was rejected.
+        folder: Its folder.
+        config: The pipeline's config.
+        reports: The report of each pass, oldest first.
+        deliveries: All deliveries.
+        rejects: All rejects.
         track: The shipment with the richest timeline.
     """
 
@@ -49,13 +49,13 @@ class Demo:
 
 
 def run_demo(folder: Path, today: date, *, force: bool, progress: Callable[[str], None]) -> Demo:
-    """Make the demo's folder, anew when it is there, and load its files in one pass a day.
+    """Create the demo's folder, anew if it exists, and load its files in one pass a day.
 
     Args:
-        folder: Made when it is missing.
+        folder: Created when it is missing.
         today: The day after the last day of the demo's files.
-        force: Also in a folder that holds other things; nothing there is replaced.
-        progress: Told what is under way.
+        force: Whether to use even a folder that holds other things; nothing there is replaced.
+        progress: Called with a description of each step.
 
     Raises:
         UsageError: The folder is not the demo's.
@@ -77,7 +77,7 @@ def run_demo(folder: Path, today: date, *, force: bool, progress: Callable[[str]
 
 
 def _prepare(folder: Path, *, force: bool) -> None:
-    """An empty demo folder. Only what an earlier demo made is taken away."""
+    """Prepare an empty demo folder. Only files of an earlier demo are deleted."""
     ours = [folder / _CONFIG, folder / _DATA]
     if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
         if not force:

@@ -3,9 +3,9 @@
 Three vendors send four days of updates up to the day before `today`:
 
 - `acme`, one file a day with the day's updates: other header spellings, an unknown column, an exact copy of a file,
-  scans that come late, rows that no shipment can be made of, a day without a byte;
-- `blue-freight`, a German partner whose files hold everything so far: semicolons, cp1252, own headers and dates;
-- `zip`, exports without a date in their name: pipes, own status words, a file without a column that it must have.
+  late scans, rows that cannot become shipments, an empty file one day;
+- `blue-freight`, a German partner with cumulative files: semicolons, cp1252, own headers and dates;
+- `zip`, exports without a date in their name: pipes, own status words, a file that lacks a required column.
 
 Nothing here touches a disk or a clock.
 """
@@ -83,7 +83,7 @@ class DemoFile:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """What a vendor knows of a shipment at one time; `at` is local to the vendor."""
+    """What a vendor knows about a shipment at one time; `at` is the vendor's local time."""
 
     order_num: str
     tracking_num: str
@@ -104,7 +104,7 @@ def demo_config_text() -> str:
 
 
 def demo_files(today: date, seed: int = 7) -> tuple[DemoFile, ...]:
-    """Make the vendor files of the days before `today`.
+    """Generate the vendor files of the days before `today`.
 
     Args:
         today: The day the demo is run; no file is dated or written on it or after.
@@ -150,7 +150,7 @@ def _acme_name(day: date) -> str:
 
 
 def _broken_rows(day: date) -> list[_Cells]:
-    """Rows that can only be rejected: each breaks another rule."""
+    """Rows that are rejected, each for another rule."""
     at = f"{day:%Y-%m-%d} 11:30:00"
     received = f"{day:%Y-%m-%d}"
     return [
@@ -182,7 +182,7 @@ def _skipped_hour(before: date) -> list[_Cells]:
 
 
 def _showcase(days: Sequence[date]) -> list[_Update]:
-    """What `acme` says of the showcase shipment day by day."""
+    """What `acme` reports about the showcase shipment day by day."""
     one, two, three, four = days
     first = _Update("0000815001", DEMO_SHOWCASE, one, None, "LABEL_CREATED", _WRONG_ADDRESS, _local(one, 9, 12))
     return [
@@ -196,7 +196,7 @@ def _showcase(days: Sequence[date]) -> list[_Update]:
 
 
 def _late(days: Sequence[date]) -> list[_Cells]:
-    """Of the showcase shipment, in a late file: an older scan, and the exception again with the right address."""
+    """Rows of the showcase shipment in a late file: an older scan, and the exception again with the right address."""
     wrong = next(u for u in _showcase(days) if u.status == "EXCEPTION")
     scan = replace(wrong, status="IN_TRANSIT", at=_local(days[1], 15, 47))
     return [_iso_cells(scan), _iso_cells(replace(wrong, address=_RIGHT_ADDRESS))]
@@ -207,7 +207,7 @@ def _local(day: date, hour: int, minute: int) -> datetime:
 
 
 def _blue(rng: random.Random, days: Sequence[date]) -> Iterable[DemoFile]:
-    """From the second day on a file with everything since the first; German headers, dates and letters."""
+    """A cumulative file a day from the second day on; German headers, dates and letters."""
     updates = _journeys(rng, 13, days, _BERLIN, lambda n: f"00340434{n * 7919:010d}", _german_address)
     for day in days[1:]:
         rows = [_german_cells(u) for u in updates if u.at.date() <= day]
@@ -242,7 +242,7 @@ def _journeys(
 ) -> list[_Update]:
     """The updates of `count` shipments between 06:00 and 17:00 of the days, by time.
 
-    A few meet an exception or a status that no list knows; some are still on their way at the end.
+    A few have an exception or an unknown status; some are still on their way at the end.
     """
     updates: list[_Update] = []
     for n in range(1, count + 1):
@@ -262,7 +262,7 @@ def _journeys(
 
 
 def _next_working_time(rng: random.Random, at: datetime) -> datetime:
-    """Two to nine hours later, or in the next morning when that is after 17:00."""
+    """A time two to nine hours later, or the next morning if that is after 17:00."""
     later = at + timedelta(hours=rng.randint(2, 8), minutes=rng.randrange(60), seconds=rng.randrange(60))
     if later.date() > at.date() or later.hour >= 17:
         morning = time(6 + rng.randrange(3), rng.randrange(60), rng.randrange(60))

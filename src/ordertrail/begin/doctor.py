@@ -1,4 +1,4 @@
-"""Whether this machine and this config can run a pipeline: what `ordertrail doctor` says, and what to do about it."""
+"""Checks whether this machine and this config can run a pipeline, for `ordertrail doctor`, with what to do."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ MAX_CLOCK_SKEW_S = 2.0
 """How far the clock of a folder's file system may be from ours; files without a date are ordered by it."""
 
 NETWORK_SETTLE_S = 10.0
-"""So long a file should rest where nobody can tell who writes to it, in seconds."""
+"""How long a file should rest where the system cannot tell whether somebody writes to it, in seconds."""
 
 MAX_FOLDERS = 100
-"""So many folders that a vendor's glob fits are tried out."""
+"""How many folders that a vendor's glob matches are tried."""
 
 _CORNER_HINT = "its files wait until the user that runs ordertrail may read, write and rename there; others load"
 _PYTHON = (3, 11)
@@ -52,10 +52,10 @@ _NETWORK_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What.
+        name: What was checked.
         health: `ok`; `warn`: it works, but not as it should; `fail`: passes will fail.
         detail: What was found.
         hint: What to do, empty when it is ok.
@@ -69,18 +69,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """All findings, in the order they were looked at."""
+    """All findings, in the order of the checks."""
 
     findings: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
-        """Nothing failed."""
+        """Whether nothing failed."""
         return all(finding.health != "fail" for finding in self.findings)
 
 
 def examine(config_file: Path) -> DoctorReport:
-    """Look at the environment, the config and the folders. Leaves nothing behind.
+    """Check the environment, the config and the folders. Leaves nothing behind.
 
     Args:
         config_file: The pipeline's config file; a broken one is a finding.
@@ -137,7 +137,7 @@ def _zones() -> Finding:
 
 
 def _rules(config: Config) -> Finding:
-    """Whether DuckDB understands all that the config says; a pass tries only the patterns, not the whole rules."""
+    """Whether DuckDB understands the whole config; a pass tries only the patterns, not the complete rules."""
     found = Finding("config", "ok", f"pipeline {config.name}, {_vendors(config)}")
     try:
         from ordertrail.parse.compiled import refuse_rules, refuse_unreadable
@@ -157,7 +157,7 @@ def _rules(config: Config) -> Finding:
 
 
 def _vendor_files(config: Config) -> Iterator[Finding]:
-    """What the vendors' settings and the files that came say of each other."""
+    """Whether the vendors' settings fit the files that came."""
     try:
         from ordertrail.begin.doctor_vendors import vendor_notes
     except ImportError:
@@ -177,7 +177,7 @@ def _vendors(config: Config) -> str:
 
 
 def _tables(config: Config) -> Iterator[Finding]:
-    """Whether the five tables are there and whole, as far as their logs tell."""
+    """Whether the five tables exist and are complete, as far as their logs tell."""
     from ordertrail.engines.local.whole import log_warnings, look
     from ordertrail.rules.tables import APP_ID
 
@@ -240,7 +240,7 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 
 def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest above it that there is."""
+    """The folder itself, or the nearest existing one above it."""
     return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
 
 
@@ -294,7 +294,7 @@ def _hard_links(warehouse: Path) -> Finding:
 
 
 def _locks(warehouse: Path) -> Finding:
-    """Whether the file system of the tables keeps a second pass away, and what a commit needs to be durable."""
+    """Whether the file system of the tables supports locks, against a second pass, and durable commits."""
     name = "locks"
     hint = "put the warehouse on a local disk such as ext4 or xfs, or mount the share with locks"
     try:
@@ -318,7 +318,7 @@ def _locks(warehouse: Path) -> Finding:
 
 
 def _belonging(config: Config) -> Finding:
-    """Whether tables, archive and source are one set, as far as that shows without a pass."""
+    """Whether tables, archive and source belong together, as far as that can be told without a pass."""
     name = "set"
     try:
         refuse_lost_tables(config)
@@ -337,7 +337,7 @@ def _belonging(config: Config) -> Finding:
 
 
 def _known(config: Config) -> tuple[str, int] | None:
-    """The tables' application id and last batch; None where there are none, or `_tables` says what is wrong."""
+    """The tables' application id and last batch; None when there are none, or `_tables` reports what is wrong."""
     from ordertrail.engines.local.whole import look
     from ordertrail.rules.tables import APP_ID
 
@@ -385,7 +385,7 @@ def _file_system(path: Path) -> str:
 
 
 def _writers(config: Config) -> Finding:
-    """Whether the system tells who has a file open for writing; else only a rest tells that a file is complete."""
+    """Whether the system tells who has a file open for writing; if not, only a rest shows that a file is complete."""
     name = "writers"
     try:
         with tempfile.NamedTemporaryFile(dir=_nearest(config.source), prefix=".ordertrail-doctor-") as file:
@@ -405,7 +405,7 @@ def _writers(config: Config) -> Finding:
 
 
 def _corners(config: Config) -> Iterator[Finding]:
-    """Folders of vendors, and files, that wait for somebody; nothing where all is well."""
+    """Vendors' folders and files that need a person; nothing when all is well."""
     if not config.source.is_dir():
         return
     found = {}

@@ -1,4 +1,4 @@
-"""What `ordertrail doctor` says of vendors: globs that share files, dates that fit no name, what came last."""
+"""What `ordertrail doctor` says about vendors: globs that share files, dates that fit no name, what came last."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ordertrail.rules.noticed import misdated, noticed, shared_globs
 from ordertrail.rules.sql import name_sql
 
 MAX_FILES = 10_000
-"""Files of the source, and deliveries, that are looked at."""
+"""How many files of the source, and how many deliveries, are examined."""
 
 
 def vendor_notes(config: Config) -> tuple[str, ...]:
-    """What a person should know of the vendors' settings, one line each; empty when all of them fit what came.
+    """What a person should know about the vendors' settings, one line each; empty when they fit the files that came.
 
     Args:
-        config: Of the pipeline. Its tables are read where they are in folders and whole; nothing is written.
+        config: The pipeline's config. Its tables are read if they are in folders and complete; nothing is written.
     """
     paths = list(islice(_waiting(config), MAX_FILES))
     came, last = _came(config)
@@ -50,7 +50,7 @@ def _waiting(config: Config) -> Iterator[str]:
 
 def _came(config: Config) -> tuple[list[tuple[str, str]], list[Manifest]]:
     """(vendor, file name) of the newest deliveries, and the manifests of the last batch; none without whole tables."""
-    from ordertrail.look.status import Reader  # DuckDB, which `doctor` also finds missing
+    from ordertrail.look.status import Reader  # `doctor` must work without DuckDB, too
 
     if config.by_name:
         return [], []

@@ -1,7 +1,7 @@
-"""Draft a contract from a sample file, for `ordertrail init --from`. Types are guessed so that no value can change.
+"""Drafts a contract from a sample file, for `ordertrail init --from`. Types are chosen so that no value changes.
 
-What is doubtful stays text: a number with a leading zero, a name that sounds like an identifier, a date that could be
-read in two ways. Headers that mean a column of the order feed get that column, with an alias for their spelling.
+Doubtful columns stay text: numbers with a leading zero, names that sound like an identifier, dates that can be read in
+two ways. Headers that mean a column of the order feed get that column, with an alias for their spelling.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ordertrail.parse.encoding import utf8_chunks, utf8_text
 from ordertrail.rules.headers import folded
 
 SAMPLE_ROWS = 10_000
-"""Rows looked at."""
+"""How many rows are examined."""
 
 SAMPLE_BYTES = 8_000_000
-"""Bytes looked at, after decoding to UTF-8."""
+"""How many bytes are examined, after decoding to UTF-8."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 # Other names for the columns of the order feed, folded as headers are.
@@ -58,7 +58,7 @@ _ISO_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
 )  # fmt: skip
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
-# Fifteen digits are what a double holds exactly.
+# A double holds fifteen digits exactly.
 _NUMBER = re.compile(r"(?!-0(\.0*)?$)(?=(?:\D*\d){1,15}\D*$)-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
 _FIRST_YEAR = 1900
 
@@ -71,7 +71,7 @@ class Draft:
         contract: The columns in the order of the sample, key, ordering and status.
         vendor: How the sample looks: delimiter, encoding, aliases, formats.
         notes: What was guessed and should be looked at, one line each.
-        rows: Rows looked at.
+        rows: Number of rows examined.
     """
 
     contract: Contract
@@ -81,7 +81,7 @@ class Draft:
 
     @property
     def config_text(self) -> str:
-        """The commented `ordertrail.toml` that says this."""
+        """The draft as a commented `ordertrail.toml`."""
         return template(self.contract) + "\n" + "\n".join(_vendor_lines(self.vendor))
 
 
@@ -90,7 +90,7 @@ def draft_config(sample: Path, *, encoding: str | None = None) -> Draft:
 
     Args:
         sample: A file as the vendor sends it.
-        encoding: As the vendor's `encoding` in the config; None goes by the byte order mark, else UTF-8.
+        encoding: As the vendor's `encoding` in the config; None means that of the byte order mark, else UTF-8.
 
     Raises:
         UsageError: It cannot be read as a table, or has no column that can be the key or the time of updates.
@@ -122,7 +122,7 @@ def draft_config(sample: Path, *, encoding: str | None = None) -> Draft:
         aliases=tuple((c.name, (c.header,)) for c in columns if folded(c.header) != folded(c.name)),
     )
     draft = Draft(contract, vendor, tuple(_notes(columns, key, order_by, contract)), len(rows))
-    # What is written must be read back as this very contract.
+    # The written config must be read back as exactly this contract.
     parse_config(draft.config_text, base=sample.absolute().parent, environ={})
     return draft
 
@@ -176,7 +176,7 @@ def _cells(text: str, delimiter: str, sample: Path, *, cut: bool) -> tuple[list[
 
 @dataclass(frozen=True, slots=True)
 class _Guess:
-    """A column of the sample: its header, what it becomes, its values that are not blank."""
+    """A column of the sample: its header, the contract column, its values that are not blank."""
 
     header: str
     column: Column
@@ -217,7 +217,7 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], sample: Path)
 
 
 def _fitted(base: Column, header: str, values: Sequence[str]) -> _Guess:
-    """A column of the order feed; another type when the sample's values are not of its own."""
+    """A column of the order feed, with another type when the sample's values do not fit its own."""
     if base.type == "string":
         return _Guess(header, base, values, full=False)
     kind, formats, doubt = _type(values) if values else (base.type, (), "")

@@ -1,4 +1,4 @@
-"""What `ordertrail init` does: write a commented config and make the folders it names."""
+"""What `ordertrail init` does: writes a commented config and creates the folders it names."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Started:
 
 
 def begin_again(config: Config, *, others: bool) -> Config:
-    """Let a pipeline begin again where its tables, its archive or its source are not those that it had.
+    """Allow a pipeline to begin again with tables, an archive or a source other than those that it had.
 
     Args:
-        config: Of the pipeline.
-        others: Options were given that are for writing a config.
+        config: The pipeline's config.
+        others: Whether options for writing a config were given as well.
 
     Raises:
-        UsageError: They were.
+        UsageError: Such options were given.
         SourceError: The archive's marker cannot be read.
         StorageError: The archive cannot be written to.
     """
@@ -48,16 +48,16 @@ def begin_again(config: Config, *, others: bool) -> Config:
 
 
 def start_pipeline(file: Path, *, sample: Path | None, encoding: str | None, force: bool) -> Started:
-    """Write a config and make its folders.
+    """Write a config and create its folders.
 
     Args:
         file: The config file to write.
         sample: A vendor's file to draft the contract from; None takes the order feed's contract.
         encoding: Of the sample.
-        force: Replace the file when it is there.
+        force: Whether to replace an existing file.
 
     Raises:
-        UsageError: The file is there, or the sample is none.
+        UsageError: The file exists, or the sample cannot be used.
         StorageError: The file or a folder cannot be written.
     """
     if not force and os.path.lexists(file):

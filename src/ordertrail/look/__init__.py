@@ -1,1 +1,1 @@
-"""The commands that look, and change nothing."""
+"""The commands that look at a pipeline and change nothing."""

@@ -1,7 +1,7 @@
-"""The dry run: stage into a scratch folder, weigh, commit nothing.
+"""The dry run: stages into a scratch folder, weighs, and commits nothing.
 
-The dry run is the real stage and the real order rules on the real tables. Only the tables that it would write to,
-stage and rejects, are others, in a folder that is thrown away.
+It uses the real staging and the real order rules on the real tables. Only the tables that it writes to, stage and
+rejects, are different ones, in a folder that is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Weighed:
 
 
 class DryRun:
-    """The pipeline's tables to read, and a stage of its own to write to. A pass may run meanwhile.
+    """Reads the pipeline's tables and writes to a stage of its own. A pass may run meanwhile.
 
     Use `open_dry_run`.
 
     Args:
         session: Target, history and deliveries are the pipeline's; stage and rejects are scratch.
-        ledger: Where the pipeline's tables stand.
+        ledger: The pipeline's ledger.
     """
 
     def __init__(self, session: Session, ledger: Ledger) -> None:
@@ -61,16 +61,16 @@ class DryRun:
         self.ledger = ledger
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
-        """The `loaded` deliveries of one of these sizes."""
+        """The `loaded` deliveries with one of these sizes."""
         with duckdb_errors("cannot read the deliveries"):
             return loaded_files(self._session, sizes_bytes)
 
     def weigh(self, request: StageRequest, max_rejects: int) -> Weighed:
-        """Parse the files and work out what would become of every row.
+        """Parse the files and determine the outcome that every row would have.
 
         Args:
             request: The files, in a batch with a number above `ledger.highest`.
-            max_rejects: How many rejects of a delivery are wanted.
+            max_rejects: How many rejects of each delivery to return.
         """
         with duckdb_errors("cannot plan"):
             staged = stage_batch(self._session, request)
@@ -101,11 +101,11 @@ class DryRun:
 
 @contextmanager
 def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
-    """Open the tables for a dry run; a pipeline that has none yet gets empty ones in the scratch folder.
+    """Open the tables for a dry run; a pipeline without tables gets empty ones in the scratch folder.
 
     Args:
-        config: Of the pipeline. Nothing is written below its folders.
-        scratch: An empty folder; the caller throws it away.
+        config: The pipeline's config. Nothing is written below its folders.
+        scratch: An empty folder; the caller deletes it.
     """
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")

@@ -1,7 +1,7 @@
-"""The dry run behind `ordertrail plan FILE...`: what a pass would make of some files, with nothing written.
+"""The dry run behind `ordertrail plan FILE...`: what a pass would do with some files; writes nothing.
 
-The files may lie anywhere. They go through the same kernel and the same order rules as in a real pass, against the
-tables as they are now; what a stage needs is put into a temporary folder of the system and thrown away.
+The files may be anywhere. They go through the same kernel and the same order rules as in a real pass, against the
+tables as they are now; the stage is in a temporary folder of the system, which is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _WILD = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """What would become of one file.
+    """What would happen to one file.
 
     Attributes:
-        path: As it was given, as clean text.
-        vendor: Who would be taken for its sender; None when no vendor takes it.
-        state: As it would be recorded; None when a pass would leave the file alone.
+        path: As given, as clean text.
+        vendor: Its vendor; None when no vendor takes it.
+        state: The state that would be recorded; None when a pass would leave the file alone.
         reason: Why it would not be `loaded`, in plain words; None when it would.
         rows: Its rows by outcome.
         rejects: The first `MAX_REJECTS` rejects, in file order.
@@ -77,7 +77,7 @@ class PlanReport:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A file to plan: where it lies, and the path below the source that it has or would have."""
+    """A file to plan: where it is, and the path below the source that it has or would have."""
 
     path: Path
     below_source: str
@@ -87,16 +87,16 @@ class _Given:
 
 
 def plan_files(config: Config, files: Sequence[Path], *, vendor: str | None = None) -> PlanReport:
-    """Work out what a pass would make of files, and write nothing below source, archive and warehouse.
+    """Determine what a pass would do with files; writes nothing below source, archive and warehouse.
 
-    A file below the source folder is its vendor's by the globs. Any other is judged as if it had been dropped there:
-    its vendor is the one whose glob fits the end of its path, or else its name alone. Space for the files' rows is
-    needed in the system's temporary folder.
+    For a file below the source folder, the globs decide the vendor. Any other file is treated as if it had been dropped
+    there: its vendor is the one whose glob matches the end of its path or, failing that, its name. The system's
+    temporary folder needs space for the rows of the files.
 
     Args:
-        config: Of the pipeline; it need not have run yet.
-        files: Which files, anywhere; a file given twice is planned once.
-        vendor: Name of the vendor to take all of them for.
+        config: The pipeline's config; the pipeline need not have run yet.
+        files: The files, anywhere; a file given twice is planned once.
+        vendor: Name of the vendor of all these files.
 
     Raises:
         UsageError: A file is not there or not readable, its vendor is not clear, or there is no such vendor.
@@ -214,14 +214,14 @@ def _look_at(config: Config, path: Path, chosen: Vendor | None) -> _Given:
 
 
 def _below_source(config: Config, path: Path) -> str | None:
-    """The path below the source folder; None when the file lies elsewhere. Links in the last part stay."""
+    """The path below the source folder; None when the file is elsewhere. A link in the last part is not resolved."""
     real = path.parent.resolve() / path.name
     source = config.source.resolve()
     return real.relative_to(source).as_posix() if source in real.parents else None
 
 
 def _by_name(config: Config, path: Path) -> Vendor | None:
-    """The vendor whose glob fits the end of the path; where none does, whose glob's last part fits the name."""
+    """The vendor whose glob matches the end of the path, else the one whose glob's last part matches the name."""
     parts = path.absolute().parts[1:]
     ends = ["/".join(parts[i:]) for i in range(len(parts))]
     fits = [vendor for vendor in config.vendors if any(take(end, [vendor]) for end in ends[:-1])]
@@ -239,7 +239,7 @@ def _by_name(config: Config, path: Path) -> Vendor | None:
 
 
 def _looks_alike(vendors: Sequence[Vendor]) -> bool:
-    """Whether it is the globs' order that decides, as it does in the source: they are of the same folder."""
+    """Whether the order of the globs decides, as it does in the source: they are of the same folder."""
     return len({vendor.files.rpartition("/")[0] for vendor in vendors}) == 1
 
 

@@ -1,8 +1,7 @@
-"""The five tables as DuckDB views in a connection that can read them and nothing else.
+"""The five tables as DuckDB views, in a connection that can read them and nothing else.
 
-Four fences stand one behind the other: only SQL that reads is let through; it runs in a transaction that is read only;
-DuckDB's access to files is off but for the tables' own data files; and its settings are locked, so that no statement
-takes the fences down.
+There are four barriers: only SQL that reads is accepted; it runs in a read-only transaction; DuckDB may open no files
+but the data files of the tables; and its settings are locked, so that no statement can remove the barriers.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ _CELL_BYTES = 512  # of a cell as a Python value and as text
 class ReadOnlyTables:
     """A locked DuckDB connection with a view for each table.
 
-    A view is found by the table's name, by schema and name, and by all three parts. A table that cannot be read has
-    none: who asks for it is told why, and the others can be read. `close` is the last call.
+    A view can be addressed by the table's name, by schema and name, and by all three parts. A table that cannot be read
+    has no view: a query for it says why, and the others can be read. Call `close` at the end.
 
     Args:
         config: Names, threads and memory.
@@ -97,8 +96,8 @@ class ReadOnlyTables:
 
         Args:
             sql: The statement.
-            max_rows: Rows after the first so many are not computed; None takes all.
-            timeout_s: After so many seconds it is stopped; None waits for ever.
+            max_rows: Most rows to compute; None means all.
+            timeout_s: The statement is stopped after this many seconds; None waits for ever.
 
         Returns:
             The rows, and whether there are more.
@@ -123,7 +122,7 @@ class ReadOnlyTables:
         except MemoryError as error:
             raise self._too_large() from error
         except OSError as error:
-            # What goes wrong after the first rows comes through Arrow, which makes an OSError of everything.
+            # Errors after the first rows come through Arrow, which turns everything into an OSError.
             message = str(error).strip()
             kind = _AFTER_THE_FIRST_ROWS.get(message.partition(":")[0], duckdb.Error)
             raise self._told(kind(message)) from error
@@ -131,7 +130,7 @@ class ReadOnlyTables:
             raise self._told(error) from error
 
     def close(self) -> None:
-        """Let go of the connection. Idempotent."""
+        """Close the connection. Idempotent."""
         if not self._calls.stuck:
             self._con.close()
         self._closing.close()
@@ -185,7 +184,7 @@ class ReadOnlyTables:
     # -- the user's SQL -------------------------------------------------------------------------------------
 
     def _quote_reserved(self, sql: str) -> str:
-        """Quote catalog and schema where they stand before a dot: `default` is a word of SQL."""
+        """Quote catalog and schema before a dot: `default` is a keyword of SQL."""
         data = sql.encode()
         out, end = b"", len(data)
         for place, _ in reversed(duckdb.tokenize(data.decode())):
@@ -201,7 +200,7 @@ class ReadOnlyTables:
         import pyarrow as pa
 
         require_reading(self._con, sql, self._example)
-        # What it reads for the views lies in tables of this connection: nobody may write to them.
+        # The views read tables of this connection, so nobody may write to it.
         self._run("BEGIN TRANSACTION READ ONLY")
         try:
             with self._con.sql(sql).to_arrow_reader(_BATCH_ROWS) as found:
@@ -228,7 +227,7 @@ class ReadOnlyTables:
         )
 
     def _told(self, error: duckdb.Error) -> OrdertrailError:
-        """What went wrong, as an error of ours: the user's SQL, a file of a table, or the disk."""
+        """Our error for a failure: of the user's SQL, a file of a table, or the disk."""
         message = str(error).strip()
         if (bad := self._bad_table(error)) is not None:
             return bad

@@ -1,8 +1,8 @@
-"""Whether SQL only reads: judged on DuckDB's own parse of it, before anything of it is bound or run.
+"""Decides whether SQL only reads, from DuckDB's own parse of it, before any of it is bound or run.
 
-The type of a statement does not say it: `WITH x AS (DELETE … RETURNING *) SELECT …` is a SELECT. Neither does its
-plan: a function such as `arrow_scan`, which takes an address in memory, does its harm while it is planned. So what may
-stand in a query is listed, and everything else is refused.
+The type of a statement does not tell: `WITH x AS (DELETE … RETURNING *) SELECT …` is a SELECT. Neither does its plan: a
+function such as `arrow_scan`, which takes an address in memory, does its harm during planning. So everything that a
+query may contain is listed, and anything else is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import duckdb
 from ordertrail.errors import QueryError
 
 READING = "SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN"
-"""The statements that `query` takes."""
+"""The statements that `query` accepts."""
 
 _Tree: TypeAlias = "bool | int | float | str | list[_Tree] | dict[str, _Tree] | None"
 
@@ -28,11 +28,11 @@ _TABLE_FUNCTIONS = re.compile(
     "|icu_calendar_names|pg_timezone_names|pragma_version|pragma_table_info"
     "|duckdb_(columns|databases|functions|keywords|schemas|settings|tables|temporary_files|memory|types|views)"
 )
-"""Functions that make rows out of nothing or of their arguments, or tell about the connection."""
+"""Functions that generate rows from nothing or from their arguments, or describe the connection."""
 
 
 def require_reading(con: duckdb.DuckDBPyConnection, sql: str, example: str) -> None:
-    """Refuse what is not one statement that reads.
+    """Refuse anything but one statement that reads.
 
     Args:
         con: Parses it.
@@ -77,7 +77,7 @@ def _require_reading_node(node: dict[str, _Tree]) -> None:
 
 
 def _nodes(tree: _Tree) -> Iterator[dict[str, _Tree]]:
-    """Every object of a parse, the deepest too: no recursion, because SQL nests as deep as its writer likes."""
+    """Every object of a parse, at any depth; without recursion, because SQL may be nested arbitrarily deep."""
     left = [tree]
     while left:
         match left.pop():

@@ -1,7 +1,7 @@
-"""Rejected rows of one key: found by what stands in the key's cells of their raw records.
+"""Finds the rejected rows of one key by the key's cells in their raw records.
 
-A rejected row has no key that a table could hold. Where the key stands in its record the header of the archived file
-says; where that file is gone, a record counts when any of its cells is the key.
+A rejected row has no key column in a table. The header of the archived file tells where the key is in its record; when
+that file is gone, a record counts if any of its cells is the key.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _ARCHIVED = "archived_to of the delivery"  # no column of ours has a blank
 def rejected_rows(config: Config, parts: Sequence[str], read: Callable[[str], pa.Table]) -> tuple[Row, ...]:
     """The rejects of a key, as `orders_rejects` has them, oldest batch first, then in file order.
 
-    Also rows whose key itself was rejected for characters that nobody sees.
+    This includes rows whose key itself was rejected for invisible characters.
 
     Args:
         config: Of the pipeline.
-        parts: Of the key, one a key column, trimmed.
+        parts: The parts of the key, one for each key column, trimmed.
         read: Runs SQL over the tables.
     """
     names = config.tables
@@ -67,11 +67,11 @@ def rejected_rows(config: Config, parts: Sequence[str], read: Callable[[str], pa
 
 
 class _Part:
-    """A part of the key as people see it: trimmed, without control and format characters, a number without zeros.
+    """A part of the key as people see it: trimmed, without invisible characters, a number without leading zeros.
 
     Args:
-        text: As it was asked for.
-        is_number: The column holds whole numbers.
+        text: As the user gave it.
+        is_number: Whether the column holds whole numbers.
     """
 
     def __init__(self, text: str, is_number: bool) -> None:
@@ -102,7 +102,7 @@ def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
 
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:
-    """Where the key's columns stand in an archived file; None when it is not there or not as it was."""
+    """The places of the key's columns in an archived file; None when the file is missing or has changed."""
     from ordertrail.parse.records import RecordReader
 
     contract = config.contract

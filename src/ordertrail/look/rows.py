@@ -1,4 +1,4 @@
-"""Rows as they leave the tables: named columns, cells that are plain Python values, and their form in JSON."""
+"""Rows read from the tables: named columns, cells as plain Python values, and their JSON form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JsonCell: TypeAlias = "str | int | float | bool | list[JsonCell] | dict[str, Jso
 """A value as it stands in JSON."""
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
-"""What a JSON document is made of."""
+"""A JSON document, or a part of one."""
 
 Row: TypeAlias = dict[str, Cell]
 """Cells by column name, in the order of the columns."""
@@ -34,7 +34,7 @@ class Rows:
     Attributes:
         columns: Unique names.
         rows: One tuple a row, one cell a column.
-        cut: There are more rows than were asked for.
+        cut: Whether there are more rows than the limit.
     """
 
     columns: tuple[str, ...]
@@ -50,7 +50,7 @@ class Rows:
 
 
 def json_value(cell: Cell) -> JsonCell:
-    """A cell as JSON can hold it: times in ISO 8601 (`...Z`), decimals, NaN and infinity as text."""
+    """A cell as JSON: times in ISO 8601 (`...Z`); decimals, NaN and infinity as text."""
     match cell:
         case datetime():
             return cell.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -69,7 +69,7 @@ def json_value(cell: Cell) -> JsonCell:
 
 
 def rows_of(table: pa.Table) -> Rows:
-    """The rows of an Arrow table; of columns with one name the later ones get a number."""
+    """The rows of an Arrow table; of columns with the same name the later ones get a number."""
     columns = [_cells(column) for column in table.columns]
     return Rows(_unique(table.column_names), tuple(zip(*columns, strict=True)) if columns else ())
 
@@ -101,7 +101,7 @@ def _cells(column: pa.ChunkedArray) -> list[Cell]:
 
 
 def _converter(kind: pa.DataType) -> Callable[[Any], Cell] | None:
-    """What makes a cell of a value of this type; None where it is one already."""
+    """The function that turns a value of this type into a cell; None when it already is one."""
     import pyarrow as pa
 
     types = pa.types

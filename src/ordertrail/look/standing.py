@@ -1,6 +1,6 @@
-"""Where a pipeline stands: what `status` says, and how it is found out.
+"""The state of a pipeline: what `status` says, and where it comes from.
 
-Reads the logs, the deliveries and the names in the source folder. DuckDB and Arrow are imported when a table needs
+Reads the logs, the deliveries and the names in the source folder. DuckDB and Arrow are imported only when a table needs
 them: `ordertrail status` must answer at once.
 """
 
@@ -47,7 +47,7 @@ class Waiting:
 
     Attributes:
         file_name: Its path below the source, as clean text.
-        vendor: Who takes it, None when nobody does.
+        vendor: The vendor that takes it; None when there is none.
         reason: `waits for the next pass`, or why a pass would leave it alone now.
         since: When a pass first saw that it waits; aware UTC, None when no pass has.
     """
@@ -72,11 +72,11 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class TableDebt:
-    """What the tables owe their readers, and `ordertrail maintain` pays.
+    """The debt of the tables, which `ordertrail maintain` reduces.
 
     Attributes:
-        due: The debt is above the limits of `[maintenance]`.
-        reasons: Where it is, one line each.
+        due: Whether the debt is above the limits of `[maintenance]`.
+        reasons: Where it is above them, one line each.
         target_files: Data files of the target.
         target_small_files: Of these, small ones.
         target_deleted_rows: Rows in them that deletion vectors mark.
@@ -97,7 +97,7 @@ class TableDebt:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a pipeline stands.
+    """The state of a pipeline.
 
     Attributes:
         pipeline: The pipeline's name.
@@ -115,8 +115,8 @@ class Status:
         quarantined_recent: The last `RECENT` quarantined or held deliveries, newest first.
         waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are complete.
         waiting: All files in the source but hidden ones, and claims that no batch owns.
-        debt: What maintenance would pay.
-        warnings: What could not be looked at, one line each.
+        debt: The debt that maintenance would reduce.
+        warnings: What could not be read, one line each.
     """
 
     pipeline: str
@@ -174,7 +174,7 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
 
 
 def not_begun(config: Config) -> Status:
-    """Where a pipeline without tables stands: nothing is loaded, and what waits."""
+    """The state of a pipeline without tables: nothing is loaded, and these files wait."""
     waiting, warnings = waiting_in(config)
     return Status(
         pipeline=config.name,
@@ -202,7 +202,7 @@ def _takeable(waiting: Iterable[Waiting]) -> int:
 
 
 def waiting_in(config: Config) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
-    """The files in the source folder by name, and what could not be looked at, one line each."""
+    """The files in the source folder by name, and what could not be read, one line each."""
     now = datetime.now(UTC)
     try:
         discovery = source_of(config).discover(now)
@@ -279,7 +279,7 @@ def _deliveries(snapshot: Snapshot, name: str, read: Callable[[str], pa.Table]) 
 
 
 def live_rows(snapshot: Snapshot) -> int:
-    """Rows of a table, from its log; of a file whose writer left no statistics, from the file's footer."""
+    """The number of rows of a table, from its log; for a file without statistics, from the file's footer."""
     total = 0
     for file in snapshot.files.values():
         rows = file.rows

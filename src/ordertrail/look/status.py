@@ -1,8 +1,8 @@
-"""The read model: what the five tables and the source folder say, for the command line, the API and the pages.
+"""The read model: what the five tables and the source folder contain, for the command line, the API and the pages.
 
 Nothing here writes. The tables are opened from the last one a batch writes to the first, so that everything the
-deliveries name is in the others too, also while a pass runs. `status` reads the logs and the deliveries only, and
-keeps DuckDB out, because it must answer at once.
+deliveries name is in the others, too, even while a pass runs. `status` reads only the logs and the deliveries, without
+DuckDB, because it must answer at once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _BLANKS = "\t\n\v\f\r \u00a0"
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """All that is known of one key.
+    """Everything known about one key.
 
     Attributes:
         key: As it was looked for; several columns are joined by `/`.
@@ -74,7 +74,7 @@ class Track:
 
 
 def status_of(config: Config) -> Status:
-    """Where a pipeline stands, also before its first pass.
+    """The state of a pipeline, even before its first pass.
 
     Raises:
         TableError: A table is damaged, or missing though it was made.
@@ -90,7 +90,7 @@ def status_of(config: Config) -> Status:
 
 
 class Reader:
-    """The tables of a pipeline as they were when the reader was made. A context manager; never writes.
+    """The tables of a pipeline as they were when the reader was created. A context manager; never writes.
 
     Args:
         config: Of the pipeline.
@@ -123,7 +123,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release all resources. Idempotent."""
         if self._tables is not None:
             self._tables.close()
             self._tables = None
@@ -131,7 +131,7 @@ class Reader:
     # -- the whole ------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """Where the pipeline stands; reads the logs, the deliveries and the names in the source folder."""
+        """The state of the pipeline; reads the logs, the deliveries and the names in the source folder."""
         return standing(self.config, self._snapshots, lambda sql: self._opened().read(sql))
 
     # -- rows -----------------------------------------------------------------------------------------------
@@ -208,13 +208,13 @@ class Reader:
     def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> Rows:
         """Run one reading statement of DuckDB's SQL over the five tables.
 
-        They go by the configured names: `orders_target`, `default.orders_target`,
+        They have the configured names: `orders_target`, `default.orders_target`,
         `incremental_load.default.orders_target`. No other file can be read, and nothing can be written.
 
         Args:
             sql: The statement.
-            max_rows: At most so many; None takes all.
-            timeout_s: At most so many seconds; None waits for ever.
+            max_rows: Most rows to return; None means all.
+            timeout_s: Longest time in seconds; None waits for ever.
 
         Raises:
             QueryError: The statement does not run or does not only read, takes longer, or its result is larger than

@@ -1,6 +1,6 @@
 """Calls that Ctrl-C and a time limit end at once, whatever they do: each runs in a thread of its own.
 
-A long call into a library of C++ otherwise holds a signal until it returns.
+Otherwise a long call into a C++ library delays a signal until it returns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 GRACE_S = 1.0
-"""How long a call that was asked to end is waited for."""
+"""How long to wait for a call that was asked to end, in seconds."""
 
 _ASK_EVERY_S = 0.02
 _THREAD = "ordertrail-stoppable"
@@ -25,7 +25,7 @@ class Stoppable:
         stop: Asks the running call to end. It is called from another thread than the call's.
 
     Attributes:
-        stuck: A call that was asked to end did not: what it works on must be left alone, closing included.
+        stuck: Whether a call did not end when asked: its objects must not be used any more, not even closed.
     """
 
     def __init__(self, stop: Callable[[], object]) -> None:
@@ -36,7 +36,7 @@ class Stoppable:
         """Run a call to its end.
 
         Args:
-            call: Its result is returned, what it raises is raised.
+            call: Its result is returned, and its exception is raised.
             limit_s: In seconds; None waits for ever.
 
         Raises:
@@ -45,13 +45,13 @@ class Stoppable:
         """
         results: list[Result] = []
         errors: list[BaseException] = []
-        # Not Thread.join: after a KeyboardInterrupt in it Python 3.11 takes the thread for ended.
+        # Not Thread.join: after a KeyboardInterrupt in it Python 3.11 believes that the thread has ended.
         ended = threading.Event()
 
         def work() -> None:
             try:
                 results.append(call())
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the call was asked for
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 errors.append(error)
             finally:
                 ended.set()
@@ -70,7 +70,7 @@ class Stoppable:
         return results[0]
 
     def _stopped(self, ended: threading.Event) -> bool:
-        # Asked again and again: what is asked just before the library begins is forgotten.
+        # Asked repeatedly: a request just before the library begins is lost.
         for _ in range(int(GRACE_S / _ASK_EVERY_S)):
             self._stop()
             if ended.wait(_ASK_EVERY_S):
@@ -79,5 +79,5 @@ class Stoppable:
 
 
 def any_stuck() -> bool:
-    """A call of this process is still running though it was given up: the process is to end by `os._exit`."""
+    """Whether an abandoned call is still running in this process, which must then end by `os._exit`."""
     return any(thread.name == _THREAD for thread in threading.enumerate())

@@ -1,7 +1,7 @@
-"""`ordertrail verify`: prove again, from the tables alone, that nothing is lost, doubled or wrong.
+"""`ordertrail verify`: proves again, from the tables alone, that nothing is lost, doubled or wrong.
 
-Reads only, and may run beside a pass: it judges the batches with the done mark, and the target as it was before a
-batch that is under way. DuckDB computes and spills, so memory is bounded by `memory_limit_mb`.
+It only reads, and may run while a pass does: it judges the batches with the done mark, and the target as it was before
+a batch in progress. DuckDB computes and spills, so memory is bounded by `memory_limit_mb`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import claiming
 
 EXAMPLES = 10
-"""How many examples of one fault a check names."""
+"""How many examples of one problem a check names."""
 
 _LOOKS = 10
 _SPOILT = "delete the damaged checkpoints, and _last_checkpoint beside each: the logs are whole without them"
@@ -48,7 +48,7 @@ _SPOILT = "delete the damaged checkpoints, and _last_checkpoint beside each: the
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was proved, or was not.
+    """The result of one check.
 
     Attributes:
         name: What should hold, in a few words.
@@ -81,11 +81,11 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archiv
     Args:
         config: Of the pipeline.
         progress: Called with the name of each check before it is made.
-        archive: Compare the bytes of the archived files, too, by their SHA-256: reads the whole archive.
+        archive: Whether to compare the SHA-256 of the archived files, too; that reads the whole archive.
 
     Raises:
         TableError: No pass has run yet: there is no table.
-        StorageError: There is none though there should be: the disk is not mounted.
+        StorageError: There are no tables although there should be: the disk is not mounted.
     """
     config = placed(config)
     tables = tables_of(config)
@@ -150,7 +150,7 @@ class _Proof:
 
     @property
     def standing(self) -> list[Snapshot]:
-        """All that is looked at: the newest of each table, and the target as it is judged."""
+        """All snapshots that are checked: the newest of each table, and the target as it is judged."""
         others = [s for s in self.snapshots.values() if s.root != self.target.root or s.version != self.target.version]
         return [*others, self.target]
 
@@ -158,7 +158,7 @@ class _Proof:
         return self.snapshots[table.root.name]
 
     def rows(self, table: Table) -> str:
-        """SQL of a table's rows; not for the target, which is judged at a version of its own."""
+        """SQL of a table's rows; not for the target, which is judged at another version."""
         return scan_sql(self.session.con, self.of(table), self._columns[table.root.name])
 
     def target_rows(self) -> str:
@@ -166,11 +166,11 @@ class _Proof:
         return scan_sql(self.session.con, self.target, target_columns(self.config.contract))
 
     def number(self, sql: str) -> int:
-        """The one number that a query gives."""
+        """The single number that a query returns."""
         return int(str(self.session.run(sql)[0][0]))
 
     def texts(self, sql: str) -> tuple[list[str], int]:
-        """The first texts that a query gives, and how many more there are."""
+        """The first texts that a query returns, and how many more there are."""
         rows = self.session.run(f"SELECT wrong, count(*) OVER () FROM ({sql}) q(wrong) ORDER BY wrong LIMIT {EXAMPLES}")
         return [str(row[0]) for row in rows], int(str(rows[0][1])) - len(rows) if rows else 0
 
@@ -180,7 +180,7 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
         with duckdb_errors("it cannot be checked"):
             found = prove(proof)
     except (TableError, StorageError) as error:
-        hint = "see to the data files first (the check above), then run ordertrail verify again"
+        hint = "repair the data files first (the check above), then run ordertrail verify again"
         return Check(name, False, error.message, hint)
     if not found.wrong:
         return Check(name, True, found.counted)
@@ -216,7 +216,7 @@ def _some_wrong(counted: str, wrong: list[str], hint: str) -> _Finding:
 
 
 def _schemas(proof: _Proof) -> _Finding:
-    """The tables hold the contract, and every data file is what its table declares: other readers trust that."""
+    """Check that the tables carry the contract and data files match their tables: other readers rely on it."""
     looked_at = [snapshot for snapshot in proof.standing if snapshot.root != proof.session.tables.stage.root]
     wrong = list(unfit_columns(looked_at))
     hint, note = _files_hint(proof, wrong), ""
@@ -230,7 +230,7 @@ def _schemas(proof: _Proof) -> _Finding:
 
 
 def _files_hint(proof: _Proof, wrong: Sequence[str]) -> str:
-    """What to do about files that are damaged or gone; each text begins with the name of its table."""
+    """What to do about damaged or missing files; each text begins with the name of its table."""
     if _only_target(proof, wrong):
         return "run ordertrail rebuild: it writes the target anew from the history"
     tables = proof.session.tables
@@ -318,7 +318,7 @@ def _history(proof: _Proof) -> _Finding:
 
 
 def _hashes(proof: _Proof) -> _Finding:
-    """Rows that we wrote; the target's are compared with them, cell by cell, by the fold."""
+    """Check the rows that we wrote; the fold compares the target's rows with them cell by cell."""
     hashed = row_hash_sql({name: name_sql(name) for name in (*proof.config.contract.names, "_rescued")})
     rows = (
         f"SELECT _delivery_id, _file_row, _row_hash IS DISTINCT FROM {hashed} AS differs "
@@ -392,7 +392,7 @@ def _says(name: str) -> str:
 
 
 def _archived(proof: _Proof) -> _Finding:
-    """A file that is gone is not wrong: people clear archives. One that changed is."""
+    """Check the archive. A missing file is not wrong, because people clear archives; a changed one is."""
     rows = proof.session.run(
         "SELECT file_name, archived_to, size_bytes, sha256 FROM "
         f"{proof.rows(proof.session.tables.deliveries)} ORDER BY batch, delivery_id"

@@ -1,4 +1,4 @@
-"""What `ordertrail verify` says of the archive: files that are gone, that changed, that no delivery knows."""
+"""What `ordertrail verify` says about the archive: files that are gone, have changed, or belong to no delivery."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ArchivedFile:
     Attributes:
         file_name: As the vendor named it.
         archived_to: Below the archive folder; None when it vanished before it was archived.
-        size_bytes: Of the bytes that were read.
-        sha256: Of them, hexadecimal.
+        size_bytes: Number of bytes that were read.
+        sha256: Hash of these bytes, hexadecimal.
     """
 
     file_name: str
@@ -38,9 +38,9 @@ class ArchiveFinding:
 
     Attributes:
         files: How many deliveries there are.
-        changed: Files that hold other bytes than were loaded, each in one line: that is wrong.
+        changed: Files whose bytes differ from those that were loaded, one line each: this is wrong.
         gone: Files that are not there (any more): people clear archives.
-        unknown: Files of the archive that no delivery has, below it: perhaps of tables that are not there now.
+        unknown: Files below the archive that belong to no delivery, perhaps to tables that are not there now.
     """
 
     files: int
@@ -50,7 +50,7 @@ class ArchiveFinding:
 
     @property
     def counted(self) -> str:
-        """All but what is wrong, in one line."""
+        """Everything that is not wrong, in one line."""
         text = f"{self.files} files"
         if self.gone:
             text += f", of which {len(self.gone)} are not there (any more): {_listed(self.gone)}"
@@ -68,7 +68,7 @@ def look_at_archive(
         archive: The archive folder; it need not be there.
         known: The files of all deliveries.
         expected: Whether a file that no delivery has may be there, by its name: that of a batch under way.
-        hashed: Compare the bytes too, not only their number: reads the whole archive.
+        hashed: Whether to compare the bytes, not only their number; that reads the whole archive.
     """
     files = list(known)
     found = ArchiveFinding(len(files))
@@ -102,7 +102,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _size(path: Path) -> int | None:
-    """Of a regular file; None when there is none."""
+    """The `stat` of a regular file; None when there is none."""
     try:
         status = path.lstat()
     except OSError:

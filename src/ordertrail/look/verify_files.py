@@ -1,4 +1,4 @@
-"""What `ordertrail verify` says of the files of the tables: vectors that fit, and rows as another reader reads them."""
+"""What `ordertrail verify` says about the files of the tables: do vectors fit, can another reader read the rows?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ordertrail.errors import StorageError, TableError
 
 
 def file_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
-    """See that every data file is there, with its size.
+    """Check that every data file exists and has its size.
 
     Returns:
         How many there are, and what is wrong, each text beginning with the name of its table.
@@ -34,7 +34,7 @@ def file_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
 
 
 def vector_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
-    """Read every vector whole, and see that its data file is as long as the log says, so that its rows fit it.
+    """Read every vector completely, and check that its data file has as many rows as the log says.
 
     Returns:
         How many vectors there are, and what is wrong, each text beginning with the name of its table.
@@ -64,9 +64,9 @@ def vector_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
 
 
 def reader_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
-    """Read every cell of every row as somebody else would: with delta-rs, in the types that the tables declare.
+    """Read every cell of every row as another reader would: with delta-rs, in the types that the tables declare.
 
-    Rows stream by; nothing is kept of them but their number.
+    Rows are streamed; only their number is kept.
 
     Returns:
         How many rows were read, and what is wrong, each text beginning with the name of its table.

@@ -1,16 +1,16 @@
-"""Moving a delivery's file into the archive so that no instant of it can lose or overwrite bytes (P6).
+"""Moves a delivery's file into the archive; a kill at any instant neither loses nor overwrites bytes (P6).
 
 ```
  source name ──rename──► claim (hidden, same folder) ──verify──► link, else copy + verify ──► archive name
       ▲                        │ differs from the manifest, or somebody writes        then the claim goes
       └──── gets its name back ┘
 ```
-What stands on the disk is the only state: a repeated call looks at it and goes on. A claim of the same delivery is
-found by its name, which the delivery id gives; a finished archive file by its name, size and SHA-256.
+The files on the disk are the only state: a repeated call looks at them and goes on. A claim of the same delivery is
+recognized by its name, which contains the delivery id; a finished archive file by its name, size and SHA-256.
 
 The claim is opened once: the bytes that are hashed are those that are linked or copied, whatever happens to the name
-meanwhile. A file that is another user's, or that has a second name, is copied: its bytes could be changed in the
-archive otherwise.
+meanwhile. A file that belongs to another user, or has a second name, is copied: otherwise its bytes could be changed in
+the archive.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from ordertrail.sources.notes import Late
 from ordertrail.sources.settling import loose, same_file
 
 TRUST_STAT_BYTES = 64 * 1024 * 1024
-"""From this size on a file that `stat` proves unchanged is not hashed again before it is linked, in bytes."""
+"""A file of at least this size that `stat` proves unchanged is not hashed again before it is linked, in bytes."""
 
 RACY_NS = 2_000_000_000
 """A file changed less than this before it was discovered may change again within one tick of its clock, in ns."""
@@ -72,15 +72,15 @@ def archive_file(
     Args:
         source: The source folder.
         archive_root: The archive folder; made when it is missing.
-        manifest: Of the delivery.
+        manifest: The delivery's manifest.
         probe: Called with `archive.claimed`, `archive.verified`, `archive.copied`, `archive.linked` and
             `archive.dropped`, each right after its effect; a file that gets its name back is linked and dropped too.
         ops: How files are linked, renamed and written.
-        watchful: Where nobody can tell whether the writer has finished, it is looked at again later: a file that was
-            copied keeps its claim until then. False where files appear whole.
+        watchful: Whether files whose writer may not have finished are checked again later: a file that was copied keeps
+            its claim until then. False where files appear complete.
 
     Raises:
-        SourceError: A folder is missing or a permission is.
+        SourceError: A folder or a permission is missing.
         StorageError: The disk is full, read-only or failing.
     """
     ops = ops or FileOps()
@@ -96,12 +96,12 @@ def archive_file(
         try:
             return _archived(move, home, name)
         except FileNotFoundError:
-            # Where no lock reaches, another pass may have archived it meanwhile: what stands there now decides.
+            # Where no lock reaches, another pass may have archived it meanwhile: the files there now decide.
             return _archived(move, home, name)
 
 
 def _archived(move: Move, home: int | None, name: str) -> ArchiveResult:
-    """Go on from what stands on the disk; `home` is the file's open folder, None when that is gone."""
+    """Go on from what is on the disk; `home` is the file's open folder, None when it is gone."""
     placed = move.placed()
     if home is None:
         return move.vanished() if placed is None else move.result("already", placed)
@@ -111,7 +111,7 @@ def _archived(move: Move, home: int | None, name: str) -> ArchiveResult:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Within: what a share, or a folder that is none of a disk's, refuses is let be."""
+    """Ignore operations that a share, or a folder that is not on a disk, does not support."""
     try:
         yield
     except OSError as error:
@@ -213,11 +213,11 @@ class Move:
     def _settle(
         self, entry: Entry, claim: Entry, file: BufferedReader, placed: str, seen: FileIdentity | None
     ) -> ArchiveResult:
-        """The archive has it: let go of the claim, unless it was written to after it was copied as it was `seen`."""
+        """The archive has the file: drop the claim, unless it was written to after it was copied as `seen`."""
         after = os.fstat(file.fileno())
         standing = self.ops.status(claim)
         if standing is None or not self._stands(standing, after, file.fileno()):
-            # Somebody took the claim's name: whatever has it now is not ours to delete.
+            # Somebody took the claim's name: the file that has it now is not ours to delete.
             note = None if standing is None else self.give_back(entry, claim)
             return self.result("archived", placed, note)
         written = self.ops.is_written(file.fileno())
@@ -254,7 +254,7 @@ class Move:
             return replace(self._settle(entry, claim, file, placed, seen), outcome="already")
 
     def _late_of(self, placed: str) -> Late | None:
-        """An interrupted call may not have told of it."""
+        """Report a late file again: an interrupted call may not have reported it."""
         entry = Entry(self.shelf, placed)
         status = self.ops.status(entry)
         if not self.watchful or status is None or self.is_written(entry) is False:
@@ -262,13 +262,13 @@ class Move:
         return Late(self.manifest, self._path(placed), loose(identity_of(status)), False, datetime.now(UTC))
 
     def _stands(self, standing: os.stat_result, opened: os.stat_result, descriptor: int) -> bool:
-        """Whether a name still is that of the open file. Some mounts make up inodes: there size and mtime tell."""
+        """Whether a name still belongs to the open file. On mounts that make up inodes, size and mtime decide."""
         if os.path.samestat(standing, opened):
             return True
         return not self.ops.is_local(descriptor) and loose(identity_of(standing)) == loose(identity_of(opened))
 
     def is_written(self, entry: Entry) -> bool | None:
-        """Whether somebody has the file open for writing; None when it is not there, or the system does not tell."""
+        """Whether somebody has the file open for writing; None when it is missing, or the system cannot tell."""
         try:
             descriptor = self.ops.open_regular(entry)
         except BlockingIOError:
@@ -311,7 +311,7 @@ class Move:
         return identity_of(before)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether the entry is a regular file with the manifest's size and SHA-256, and stood still while hashed."""
+        """Whether the entry is a regular file with the manifest's size and SHA-256, unchanged while it was hashed."""
         descriptor = self.ops.open_regular(entry)
         if descriptor is None:
             return False
@@ -319,7 +319,7 @@ class Move:
             return self._content(file)
 
     def _content(self, file: BufferedReader) -> bool:
-        """Whether an open file has the manifest's size and SHA-256, and stood still while hashed."""
+        """Whether an open file has the manifest's size and SHA-256, unchanged while it was hashed."""
         before = os.fstat(file.fileno())
         if before.st_size != self.manifest.identity.size_bytes:
             return False
@@ -329,7 +329,7 @@ class Move:
         return digest == self.manifest.sha256 and loose(identity_of(before)) == loose(identity_of(after))
 
     def _link_of(self, descriptor: int, entry: Entry, target: Entry) -> None:
-        """Link the entry, which must be the file that is open: its name can have passed to another since."""
+        """Link the entry, which must be the open file: its name may belong to another file by now."""
         self.ops.link(entry, target)
         linked = self.ops.status(target)
         if linked is None or not os.path.samestat(linked, os.fstat(descriptor)):
@@ -390,7 +390,7 @@ class Move:
             while chunk := file.read(min(_CHUNK_BYTES, left_bytes)):
                 self.ops.write(target, chunk)
                 left_bytes -= len(chunk)
-            # A share may refuse either; neither is worth a file that is never archived.
+            # A share may refuse either; that must not keep the file from being archived.
             with _refusals():
                 os.fchmod(target, stat.S_IMODE(status.st_mode) & 0o777)
             with _refusals():
@@ -403,7 +403,7 @@ class Move:
             os.close(target)
 
     def copy_entry(self) -> Entry:
-        """Where a copy is until it is whole."""
+        """The name of a copy until it is complete."""
         return Entry(self.shelf, copy_name(self.manifest.delivery_id))
 
     def _drop_copy(self) -> None:
@@ -414,7 +414,7 @@ class Move:
         return ArchiveResult("changed", None, self.give_back(entry, claim))
 
     def give_back(self, entry: Entry, claim: Entry) -> str:
-        """The claim gets the source's name back, or a free one beside it; what happened, in one line."""
+        """Give the claim its name in the source back, or a free one next to it; returns what happened in one line."""
         for name in source_names(entry.name):
             target = Entry(entry.folder, name)
             try:
@@ -437,6 +437,6 @@ class Move:
             self.ops.rename_new(entry, target)
 
     def one_file(self, one: Entry, other: Entry) -> bool:
-        """Whether two names are of one file: a call was killed between the link and the unlink."""
+        """Whether two names belong to one file: a call was killed between the link and the unlink."""
         first, second = self.ops.status(one), self.ops.status(other)
         return first is not None and second is not None and os.path.samestat(first, second)

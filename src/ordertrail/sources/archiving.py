@@ -1,7 +1,7 @@
-"""What becomes of the files of a batch that is done: archived now, by a later pass, or looked at again.
+"""Archives the files of a finished batch: now, in a later pass, or with another check afterwards.
 
-A file that cannot be archived holds up nothing but itself: it waits, is told, and every pass tries it again. `pipeline`
-says when; what happened is read from the attributes afterwards.
+A file that cannot be archived holds up nothing but itself: it waits, is reported, and every pass tries it again.
+`pipeline` decides when; the attributes tell afterwards what happened.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ WAITS = "loaded; it is still open for writing, and archived once it is closed"
 """Why a file keeps its name after its rows were loaded."""
 
 DISK_FAILURES = 3
-"""After so many failures of a disk a pass tries no more files: each try may read one to its end."""
+"""After this many failures of a disk a pass tries no further files: each try may read a whole file."""
 
 FAILURES = 100
-"""After so many failures of any kind the rest is left to the next pass."""
+"""After this many failures of any kind the rest is left to the next pass."""
 
 LATE_FILES = 500
-"""So many late files are looked at again, the newest; older ones are done with."""
+"""How many late files are checked again, the newest ones; older ones are given up."""
 
 NAMED = 10
-"""So many files that wait are named; of more, their number is given."""
+"""How many waiting files are named; further ones are only counted."""
 
 
 class Archiving:
@@ -36,8 +36,8 @@ class Archiving:
 
     Args:
         source: Where the files are.
-        notes: What waits and what is looked at again, from pass to pass.
-        probe: Called with `notes.saved` after they were written down, and by the source.
+        notes: What waits and what is checked again, from pass to pass.
+        probe: Called with `notes.saved` after the notes were written, and by the source.
 
     Attributes:
         skipped: Files that were left where they are, with the reason.
@@ -65,16 +65,16 @@ class Archiving:
         return [*self._warnings, *known[:NAMED], *told]
 
     def batch(self, batch: Batch) -> dict[str, str | None]:
-        """Archive the files of a batch; where each is, by delivery id, None where it is not archived."""
+        """Archive the files of a batch; returns by delivery id where each one is, None when it is not archived."""
         archived = {manifest.delivery_id: self._archive(manifest) for manifest in batch.manifests}
         self._save()
         return archived
 
     def again(self, now: datetime) -> dict[str, str | None]:
-        """Try those again that wait, and look again at late ones.
+        """Try the waiting files again, and check late ones again.
 
         Returns:
-            By delivery id, where the files are that the tables know to be elsewhere.
+            By delivery id, the new places of files that the tables locate elsewhere.
         """
         moved: dict[str, str | None] = {}
         self._before = dict(self._notes.waiting), dict(self._notes.late)
@@ -91,13 +91,13 @@ class Archiving:
         return moved
 
     def undone(self) -> None:
-        """The tables were not told what `again` gave: all of it is done again by the next pass, to the same end."""
+        """Forget the result of `again`, which the tables do not have: the next pass repeats it with the same result."""
         waiting, late = self._before
         self._notes.waiting.update(waiting)
         self._notes.late.update(late)
 
     def settled(self) -> None:
-        """The tables know what `again` gave."""
+        """Keep the result of `again`: the tables have it."""
         self._save()
 
     def _look_again(self, late: Late, now: datetime, moved: dict[str, str | None]) -> None:
@@ -131,7 +131,7 @@ class Archiving:
         except (SourceError, StorageError) as error:
             self._failures += 1
             self._disk_failures += isinstance(error, StorageError)
-            # To the end, so that each has its turn.
+            # Moved to the end, so that each has its turn.
             self._notes.waiting.pop(one, None)
             self._notes.waiting[one] = manifest
             self._notes.trouble[one] = str(error)

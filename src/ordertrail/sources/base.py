@@ -20,12 +20,13 @@ _PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM})
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What a look at the source found.
+    """What a listing of the source found.
 
     Attributes:
         files: Complete files that a vendor takes, sorted by the bytes of their paths.
-        skipped: Everything else but hidden names, with the reason, in the same order; also claims that nobody owns.
-        rest_s: A second look so many seconds later could take all that may rest; None when it could take no more.
+        skipped: All other files except hidden ones, with the reason, in the same order; also claims without an owner.
+        rest_s: After this many seconds a second look could take the files that may be at rest; None when it would take
+            no more.
     """
 
     files: tuple[FoundFile, ...]
@@ -35,15 +36,15 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveResult:
-    """What became of one delivery's file.
+    """The result of archiving one delivery's file.
 
     Attributes:
         outcome: `archived` by this call; `already` archived before; `changed`: the file is no longer the one of the
             manifest, it has its name back and is the next delivery; `vanished`: it is nowhere; `written`: somebody
             has it open for writing, it keeps its name until the next call.
-        archived_to: Where it is, below the archive folder; None when it is not there.
-        note: What a person should know, one line; None when all went as planned.
-        late: What is to be looked at again, because nobody could tell whether its writer has finished.
+        archived_to: Its path below the archive folder; None when it is not there.
+        note: What a person should know, in one line; None when all went as planned.
+        late: What must be checked again, because its writer may not have finished.
     """
 
     outcome: Literal["archived", "already", "changed", "vanished", "written"]
@@ -57,15 +58,15 @@ LateOutcome = Literal["same", "settled", "returned", "written"]
 
 @dataclass(frozen=True, slots=True)
 class LateResult:
-    """What another look at an archived file found.
+    """What another check of an archived file found.
 
     Attributes:
-        outcome: `same`: it is to be looked at again; `settled`: nothing comes any more; `returned`: it was written to
-            after it was archived, and is in the source folder again, as the next delivery; `written`: somebody has it
-            open for writing.
-        archived_to: Where the bytes of the delivery are, below the archive folder; None when they are not there.
-        note: What a person should know, one line.
-        identity: What the file is to be compared with from now on: its times were changed, its bytes were not.
+        outcome: `same`: it is to be checked again; `settled`: no more writes are expected; `returned`: it was written
+            to after it was archived, and is in the source folder again, as the next delivery; `written`: somebody has
+            it open for writing.
+        archived_to: The path of the delivery's bytes below the archive folder; None when they are not there.
+        note: What a person should know, in one line.
+        identity: What to compare the file with from now on: its times changed, its bytes did not.
     """
 
     outcome: LateOutcome
@@ -82,11 +83,11 @@ class Source(Protocol):
     """
 
     def discover(self, now: datetime, complete: frozenset[str] = frozenset()) -> Discovery:
-        """List the complete files: nobody writes to them, and they have rested. Changes nothing; repeat at will.
+        """List the complete files: nobody writes to them, and they are at rest. Changes nothing; idempotent.
 
         Args:
-            now: Aware; when each file was first seen, and the clock of this machine's disks.
-            complete: Paths that the system told are closed: the settle rule does not hold them back.
+            now: Aware; compared with the times of files on local disks, and recorded as when a file was first seen.
+            complete: Paths that the system reported as closed: the settle rule does not apply to them.
 
         Returns:
             What was found. A file or folder that cannot be looked at is skipped with its reason, never an error.
@@ -96,7 +97,7 @@ class Source(Protocol):
         """
 
     def identify(self, path: str) -> FileIdentity:
-        """What `stat` says now; two equal answers mean that nobody wrote in between.
+        """The `stat` of a file now; two equal answers mean that nobody wrote in between.
 
         Raises:
             FileChangedError: It vanished or is no longer a regular file.
@@ -106,7 +107,7 @@ class Source(Protocol):
         """Open for reading, at the first byte. Follows no symbolic link and never waits for a pipe.
 
         Raises:
-            FileChangedError: It vanished or is no longer a regular file. Reads raise it where they fail.
+            FileChangedError: It vanished or is no longer a regular file. Failing reads raise it, too.
         """
 
     def sha256(self, path: str) -> str:
@@ -128,14 +129,14 @@ class Source(Protocol):
         """
 
     def look_again(self, late: Late, now: datetime, probe: Probe) -> LateResult:
-        """Look at an archived file for which nobody could tell whether its writer had finished.
+        """Check an archived file whose writer may not have finished.
 
-        One that was written to goes back to the source. Where the bytes of the delivery still are its first ones, they
-        stay in the archive. Idempotent, as `archive` is.
+        A file that was written to goes back to the source. If it still begins with the bytes of the delivery, these
+        stay in the archive. Idempotent, like `archive`.
 
         Args:
             late: From the result of `archive`.
-            now: Aware; how long ago that was.
+            now: Aware; tells how long ago it was archived.
             probe: Called with `late.copied`, `late.returned` and `late.restored`, each right after its effect.
 
         Raises:
@@ -145,12 +146,12 @@ class Source(Protocol):
 
 
 def translated(error: OSError, action: str, path: str) -> OrdertrailError:
-    """The error a user meets for one of the operating system.
+    """Our error for one of the operating system.
 
     Args:
         error: As raised.
-        action: What was tried, such as `read`; the message begins with `cannot <action>`.
-        path: What it was tried on; shown as clean text.
+        action: The attempted action, such as `read`; the message begins with `cannot <action>`.
+        path: The file or folder; shown as clean text.
     """
     message = f"cannot {action} {clean_name(path)}: {error.strerror or error}"
     if error.errno in _STORAGE_ERRNOS:
@@ -163,7 +164,7 @@ def translated(error: OSError, action: str, path: str) -> OrdertrailError:
 
 @contextmanager
 def translating(action: str, path: str) -> Iterator[None]:
-    """Translate an `OSError` of the body with `translated`."""
+    """Translate an `OSError` within the block with `translated`."""
     try:
         yield
     except OSError as error:

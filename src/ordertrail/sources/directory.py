@@ -1,4 +1,4 @@
-"""A source that is a folder on a disk, or on a share that is mounted like one."""
+"""A source that is a folder on a disk or on a mounted share."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_OTHERS = 1000
-"""Of so many files that no vendor takes, or that cannot be read, it is remembered since when they are there."""
+"""For how many files that no vendor takes, or that cannot be read, it is remembered when they were first seen."""
 
 UNARCHIVED = "loaded; it waits to be archived"
-"""Why a file waits whose rows are in the tables already."""
+"""Why a file waits although its rows are already in the tables."""
 
 ORPHAN = (
     "the claim of delivery {}, which no batch owns any more: if that delivery is archived (ordertrail deliveries), "
     "delete it; else give it a name that a vendor takes, and it is read again"
 )
-"""Why a claim is told of; with the delivery's id."""
+"""Why a claim is reported; with the delivery's id."""
 
 _BUFFER_BYTES = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def source_of(
 
     Args:
         config: Of the pipeline.
-        notes: What earlier looks have shown; None reads what the last pass wrote down.
+        notes: The results of earlier looks; None reads what the last pass wrote.
         still_open: See `DirectorySource`.
     """
     if notes is None:
@@ -90,9 +90,9 @@ class DirectorySource:
         vendors: In the order of the config.
         settle_s: A file is complete when unchanged for this long, in seconds.
         ops: How files are linked, renamed and written.
-        notes: What earlier looks have shown.
-        still_open: Gives the paths of the files that an event told of being made and none of being closed.
-        umask: Rights that archived files do not keep; None leaves them those they came with.
+        notes: The results of earlier looks.
+        still_open: Returns the paths of files that were created but not closed, by the events.
+        umask: Permissions that archived files lose; None keeps those they came with.
     """
 
     source: Path
@@ -119,7 +119,7 @@ class DirectorySource:
         return Discovery(tuple(files), tuple(skipped), max(look.rests_s, default=None))
 
     def identify(self, path: str) -> FileIdentity:
-        """What `stat` says now; see `Source.identify`."""
+        """The `stat` of a file now; see `Source.identify`."""
         with self._entry(path, "look at") as entry:
             status = self.ops.status(entry)
         if status is None or not stat.S_ISREG(status.st_mode):
@@ -170,7 +170,7 @@ class DirectorySource:
 
 
 class _Reading(FileIO):
-    """A file that is being read. What its disk fails with is the file's, not the tables': it drops out of the batch."""
+    """A file that is being read. A failure of its disk concerns this file only: it drops out of the batch."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         super().__init__(descriptor, "rb")
@@ -221,7 +221,7 @@ class _Walk:
                 self.skip(folder.rstrip("/"), reason, needs_person=True)
 
     def enter(self, folder: str) -> None:
-        """Look at the entries of a folder below the source: `""`, or a path that ends with `/`."""
+        """Visit the entries of a folder below the source: `""`, or a path that ends with `/`."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if folder else 0)
         descriptor = os.open(self.source.source / folder, flags)
         try:
@@ -270,11 +270,11 @@ class _Walk:
                 self.skip(path, f"it cannot be read: {error.strerror}", needs_person=True)
 
     def written(self, entry: Entry) -> bool | None:
-        """Whether somebody has a local file open for writing. On a network a file is not opened only to be asked."""
+        """Whether somebody has a local file open for writing. Files on a network are not opened just to find out."""
         try:
             descriptor = self.source.ops.open_regular(entry)
         except BlockingIOError:
-            # Somebody else has a lease on it, as a file server does while a client writes.
+            # Somebody else holds a lease on it, as a file server does while a client writes.
             return True
         if descriptor is None:
             return None
@@ -284,7 +284,7 @@ class _Walk:
             os.close(descriptor)
 
     def judge(self) -> None:
-        """Say of each file that was seen whether it is complete; after the walk, so that no event of it is missed."""
+        """Decide for each file whether it is complete; after the walk, so that no event of a file is missed."""
         opened = self.source.still_open() - self.complete
         for file, sight in self.seen:
             events = replace(sight, opened=file.path in opened, closed=file.path in self.complete)
@@ -321,7 +321,7 @@ class _Walk:
         if self.others > MAX_OTHERS:
             self.skipped[path] = Skipped(clean_name(path), reason, None, needs_person)
             return
-        # A clock that was set back must not make a file wait from the future on.
+        # When the clock was set back, a file must not appear to wait since a time in the future.
         look = replace(look, first_seen=min(look.first_seen, self.now))
         self.looks[path] = look
         self.skipped[path] = Skipped(clean_name(path), reason, look.first_seen, needs_person)

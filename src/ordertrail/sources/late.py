@@ -1,9 +1,9 @@
-"""Looking again at what was archived while nobody could tell whether its writer had finished.
+"""Checks archived files again whose writer may not have finished.
 
-A writer that stalls longer than `settle_s`, on a share or under another user's name, goes on writing into the file it
-has open, whatever the name of that file is by then: into the archived file where it was linked, into the claim where
-it was copied. So both are looked at again, for `LATE_S`. One that was written to goes back to the source folder, where
-it is found as the next delivery; its first bytes, which were loaded, stay in the archive.
+A writer that stalls longer than `settle_s`, on a share or as another user, goes on writing to the file it has open,
+whatever its name is by then: to the archived file if it was linked, to the claim if it was copied. So both are checked
+again, for `LATE_S`. A file that was written to goes back to the source folder, where it is found as the next delivery;
+its first bytes, which were loaded, stay in the archive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ordertrail.sources.notes import Late
 from ordertrail.sources.settling import loose, same_file
 
 LATE_S = 3600.0
-"""For so long after it was archived a file is looked at again by each pass, and once more after that, in seconds."""
+"""How long after its archiving each pass checks a file again, in seconds; there is one more check after that."""
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -44,7 +44,7 @@ def look_again(source: Path, archive_root: Path, late: Late, now: datetime, prob
     Args:
         source: The source folder.
         archive_root: The archive folder.
-        late: What to look at.
+        late: The file to check.
         now: Aware.
         probe: Called after each effect.
         ops: How files are linked, renamed and written.
@@ -55,7 +55,7 @@ def look_again(source: Path, archive_root: Path, late: Late, now: datetime, prob
     with ExitStack() as stack, translating("look again at", late.archived_to):
         shelf = open_folder(archive_root, shelf_folders)
         if shelf is None:
-            # Archives are people's to clear.
+            # people may clear archives
             return LateResult("settled", late.archived_to)
         stack.callback(os.close, shelf)
         home = make_folder(source, home_folders, ops)
@@ -66,7 +66,7 @@ def look_again(source: Path, archive_root: Path, late: Late, now: datetime, prob
 
 
 class _Again:
-    """One more look at one delivery."""
+    """One more check of one delivery."""
 
     def __init__(self, late: Late, move: Move, entry: Entry, old: bool) -> None:
         self.late = late
@@ -126,7 +126,7 @@ class _Again:
         return self.result("returned", self._told(name, kept), archived=kept)
 
     def _begins_as_loaded(self, file: BufferedReader) -> bool:
-        """Whether the delivery's bytes still are the first ones of the file."""
+        """Whether the file still begins with the delivery's bytes."""
         digest, left_bytes = hashlib.sha256(), self.late.manifest.identity.size_bytes
         file.seek(0)
         while chunk := file.read(min(_CHUNK_BYTES, left_bytes)):
@@ -135,7 +135,7 @@ class _Again:
         return left_bytes == 0 and digest.hexdigest() == self.late.manifest.sha256
 
     def _named(self, shelved: Entry) -> str:
-        """The name in the source that the archived file has now too; an interrupted call may have given it one."""
+        """The name that the archived file now has in the source, too; an interrupted call may have given it one."""
         for name in source_names(self.entry.name):
             target = Entry(self.entry.folder, name)
             try:
@@ -149,7 +149,7 @@ class _Again:
 
     def _told(self, name: str, kept: bool) -> str:
         text = f"it was written to after it was loaded: it is in the source folder again as {clean_name(name)}"
-        return text if kept else f"{text}; the bytes that were loaded are not in the archive any more"
+        return text if kept else f"{text}; the bytes that were loaded are no longer in the archive"
 
     def result(self, outcome: LateOutcome, note: str | None = None, *, archived: bool = True) -> LateResult:
         return LateResult(outcome, self.late.archived_to if archived else None, note)

@@ -1,7 +1,7 @@
-"""Names in a folder: which ones discovery passes over, which ones the archive chooses, and the operations on them.
+"""Names in a folder: which ones discovery skips, which ones the archive chooses, and the operations on them.
 
-An operation names a file by an open folder and a last part, so that nobody can put a symbolic link in between, and
-none follows a link or replaces what is there. `FileOps` is the seam where tests put a disk that is full, a second
+An operation names a file by an open folder and a last part, so that nobody can put a symbolic link in between; no
+operation follows a link or replaces an existing file. `FileOps` is the seam where tests simulate a full disk, a second
 file system, or one without hard links.
 """
 
@@ -31,19 +31,19 @@ _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOP
 _RENAME_NOREPLACE = 1
 
 NO_LINK_ERRNOS = _NOT_SUPPORTED | {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK}
-"""What link(2) fails with where a copy or a rename may still do: other file system, no links, file of another user."""
+"""Errors of link(2) after which a copy or rename may work: other file system, no links, file of another user."""
 
 GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""What a call on a name fails with when it, or a folder above it, is no longer what it was."""
+"""Errors of a call on a name when the file, or a folder above it, has vanished or changed its kind."""
 
 
 def is_hidden(name: str) -> bool:
-    """A leading dot: passed over in silence, as are the claim names that a crash left."""
+    """Whether a name has a leading dot: such names, claims left by a crash included, are skipped silently."""
     return name.startswith(".") and not name.startswith(_TEMPORARY_PREFIXES)
 
 
 def is_temporary(name: str) -> bool:
-    """The name of a file that its writer has not finished (`.part`, `.tmp`, a trailing `~` ...), in any case."""
+    """Whether a name marks an unfinished file (`.part`, `.tmp`, a trailing `~` ...); case does not matter."""
     return name.lower().endswith(_TEMPORARY_SUFFIXES) or name.startswith(_TEMPORARY_PREFIXES)
 
 
@@ -80,7 +80,7 @@ def source_names(name: str) -> Iterator[str]:
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
-    """The part of `stat` that tells whether a file was written to."""
+    """The parts of `stat` that show whether a file was written to."""
     return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -121,7 +121,7 @@ def open_folder(root: Path, folders: tuple[str, ...]) -> int | None:
 
 
 def make_folder(root: Path, folders: tuple[str, ...], ops: FileOps) -> int:
-    """A descriptor of a folder below `root`; what is missing is made, durably. Repeat at will.
+    """A descriptor of a folder below `root`; missing folders are created durably. Idempotent.
 
     Raises:
         SourceError: A folder below the root is a symbolic link: whoever planted it would choose where files go.
@@ -174,7 +174,7 @@ class Entry:
 
 
 class FileOps:
-    """The operations with effects on names and files, as the operating system does them. All raise `OSError`."""
+    """The operations on names and files, as the operating system performs them. All raise `OSError`."""
 
     def status(self, entry: Entry) -> os.stat_result | None:
         """`stat` of the entry itself, a symbolic link not followed; None when nothing has that name."""
@@ -204,7 +204,7 @@ class FileOps:
         return writers.is_local(descriptor)
 
     def is_written(self, descriptor: int) -> bool | None:
-        """Whether somebody has the file open for writing; None where nobody can tell.
+        """Whether somebody has the file open for writing; None when that cannot be determined.
 
         Args:
             descriptor: From `open_regular`.
@@ -218,8 +218,8 @@ class FileOps:
     def rename_new(self, entry: Entry, target: Entry) -> None:
         """Rename; `FileExistsError` when the target is there.
 
-        Atomic where the kernel and the file system know RENAME_NOREPLACE (renameat2(2)); elsewhere it looks first,
-        which is enough while one pass at a time makes these names.
+        Atomic where the kernel and the file system support RENAME_NOREPLACE (renameat2(2)); elsewhere it checks first,
+        which suffices while only one pass at a time creates these names.
         """
         if self._rename_noreplace(entry, target):
             return
@@ -228,22 +228,22 @@ class FileOps:
         os.rename(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder)
 
     def replace(self, entry: Entry, target: Entry) -> None:
-        """Rename; the target goes, if it is there. Atomic."""
+        """Rename, replacing the target if it exists. Atomic."""
         os.replace(entry.name, target.name, src_dir_fd=entry.folder, dst_dir_fd=target.folder)
 
     def unlink(self, entry: Entry) -> None:
-        """Remove the name; nothing happens when it is not there."""
+        """Remove the name; nothing happens when it does not exist."""
         with suppress(FileNotFoundError):
             os.unlink(entry.name, dir_fd=entry.folder)
 
     def write(self, descriptor: int, data: bytes) -> None:
-        """Write all of it."""
+        """Write all bytes."""
         left = memoryview(data)
         while left:
             left = left[os.write(descriptor, left) :]
 
     def sync(self, descriptor: int) -> None:
-        """Make a file or a folder durable. A file system that cannot sync folders says so: that is no fault."""
+        """Make a file or a folder durable. A file system that cannot sync folders is tolerated."""
         try:
             os.fsync(descriptor)
         except OSError as error:

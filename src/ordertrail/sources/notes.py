@@ -1,8 +1,8 @@
-"""What the passes remember of the vendors' files: the last looks, what waits to be archived, and late writers.
+"""What passes remember about the vendors' files: the last looks, what waits to be archived, and late writers.
 
-One small file below the warehouse, because a `run` of cron's knows nothing of the one before. The tables stay the only
-ledger: when the file is lost or damaged, the looks begin anew, and a loaded file that was not archived yet is found to
-be a duplicate of itself. Written by the pass that holds the pipeline's lock; others only read it.
+It is one small file below the warehouse, because a `run` started by cron knows nothing of the one before. The tables
+remain the only ledger: when the file is lost or damaged, the looks begin anew, and a loaded file that was not archived
+yet turns out to be a duplicate of itself. Only the pass that holds the pipeline's lock writes it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """An archived file whose writer may not have finished: nobody could tell when it was archived.
+    """An archived file whose writer may not have finished.
 
     Attributes:
-        manifest: Of the delivery.
-        archived_to: Where it is, below the archive folder.
-        identity: Size and time, when it was archived, of the file that the vendor made: of the archived file itself, or
-            of the claim.
-        claimed: It was copied, and the vendor's own file still has its claim name.
+        manifest: The delivery's manifest.
+        archived_to: Its path below the archive folder.
+        identity: Size and time of the vendor's own file when it was archived: the archived file itself, or the claim.
+        claimed: Whether it was copied, and the vendor's own file still has its claim name.
         since: When it was archived; aware UTC.
     """
 
@@ -47,16 +46,16 @@ class Late:
 
 
 def notes_path(config: Config) -> Path:
-    """Where the notes of a pipeline are: beside its lock; where the tables have names, beside what was archived.
+    """The file of a pipeline's notes: next to its lock or, when tables are found by name, in the archive.
 
-    The warehouse is then a folder of the driver, which need not be there in the next pass.
+    In the latter case the warehouse is a folder of the driver, which may be gone in the next pass.
     """
     folder = config.archive if config.by_name else config.warehouse
     return folder / f".ordertrail-{config.catalog}.{config.schema}.{config.tables.target}.notes"
 
 
 def _boot_id() -> str:
-    """Names the time since the machine started: monotonic clocks of two starts have nothing to do with each other."""
+    """An id of the machine's boot: monotonic clocks of different boots cannot be compared."""
     with suppress(OSError):
         return _BOOT_ID.read_text(encoding="utf-8").strip()
     return f"process {os.getpid()}"
@@ -70,9 +69,9 @@ class Notes:
         path: The file; None keeps them in memory only.
         clock: Monotonic, in seconds.
         looks: The last look at each file that was there, by its path below the source.
-        waiting: By delivery id, those that are done but could not be archived yet.
-        late: By delivery id, those archived while nobody could tell whether their writer had finished.
-        trouble: By delivery id, why one of those that wait could not be archived; not written down.
+        waiting: By delivery id, deliveries that are done but could not be archived yet.
+        late: By delivery id, archived files whose writer may not have finished.
+        trouble: By delivery id, why a waiting file could not be archived; not written to the file.
     """
 
     path: Path | None = None
@@ -85,28 +84,28 @@ class Notes:
     _saved: tuple[object, ...] = ()
 
     def load(self) -> None:
-        """Take what the file says. Without one, or with a damaged one, what is known stays."""
+        """Read the file. When it is missing or damaged, keep what is known."""
         text = ""
         if self.path is not None:
             with suppress(OSError, ValueError):
                 text = self.path.read_text(encoding="utf-8")
         if not text or text == self._text:
             return
-        # Whatever lies there, a pass must not fail for it: without the notes it looks again.
+        # Whatever the file contains, a pass must not fail because of it: without notes it looks again.
         with suppress(ValueError, TypeError, KeyError, AttributeError, TableError):
             self._take(json.loads(text))
             self._text, self._saved = text, ()
 
     def forget(self, paths: Iterable[str]) -> None:
-        """The files with these paths do not wait any more."""
+        """Forget the files with these paths: they no longer wait."""
         for path in paths:
             self.looks.pop(path, None)
 
     def save(self) -> bool:
-        """Write the file anew if something is to be remembered that is not in it.
+        """Rewrite the file if it lacks something to remember.
 
         Returns:
-            Whether it was written. What cannot be written is known to this process only.
+            Whether it was written. If not, only this process knows the notes.
         """
         known = dict(self.looks), list(self.waiting.values()), dict(self.late)
         if self.path is None or known == self._saved or not (self._text or any(known)):
@@ -155,7 +154,7 @@ def _written(value: Look | Late) -> dict[str, object]:
 
 
 def _look(found: object, now_s: float, same_clock: bool) -> Look:
-    """A look. One that was made by another clock than that of `now_s` begins its rest now."""
+    """A look read from JSON. If it was made by a clock other than that of `now_s`, its rest begins now."""
     body = _members(found)
     first_seen = datetime.fromisoformat(str(body["first_seen"])).astimezone(UTC)
     if body["identity"] is None:

@@ -1,10 +1,9 @@
-"""When a file is complete: nobody writes to it, and it has rested. Pure: times and answers arrive as arguments.
+"""When a file is complete: nobody writes to it, and it is at rest. Pure: times and answers arrive as arguments.
 
-A rest is measured by two looks and our own monotonic clock: what a file server's clock says of a file is never
-compared with ours. On a disk of this machine the times of the file are from this machine's clock, so that one look is
-enough there: a ctime older than `settle_s` is a rest. Nobody can set ctime, and every write and every change of the
-other times moves it. A clock that is set forward in that second can make a rest look longer; that nobody has the file
-open is known without a clock.
+A rest is measured by two looks and our own monotonic clock: a file server's times are never compared with our clock. On
+a local disk the times of a file come from this machine's clock, so one look is enough: a ctime older than `settle_s` is
+a rest. Nobody can set ctime, and every write and every change of the other times updates it. A clock that is set
+forward in that second can make a rest look longer; whether somebody has the file open is known without a clock.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from datetime import datetime
 from ordertrail.model import FileIdentity
 
 CLOCK_SKEW_S = 600.0
-"""How far ahead of the clock a ctime may be and still be waited for: beyond it the clock was set back, in seconds."""
+"""A ctime further ahead of the clock than this, in seconds, is not waited for: the clock was set back."""
 
 HOLD_S = 60.0
 """A file that was seen to be opened counts as complete only when unchanged for this long, where the system cannot say
 whether it still is open: the word of its closing can be lost. In seconds."""
 
 NOT_SETTLED = "not settled"
-"""Why a file waits that has not rested yet."""
+"""Why a file waits that is not at rest yet."""
 
 STILL_OPEN = "still open for writing"
 """Why a file waits that somebody has open."""
@@ -30,15 +29,15 @@ STILL_OPEN = "still open for writing"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the looks at a file so far have shown.
+    """The results of the looks at a file so far.
 
     Attributes:
         first_seen: When it was first seen to wait; aware UTC.
-        identity: At the last look; None when nobody takes it.
+        identity: Its identity at the last look; None when no vendor takes it.
         since_s: Since when it is unchanged, by the monotonic clock, in seconds.
-        restless: At the last look only inode or ctime were others than before: some mounts make them up each time.
-        sha256: Of a restless file at the last look.
-        hashes: So many looks in a row have found this hash.
+        restless: Whether at the last look only inode or ctime had changed: some mounts make them up each time.
+        sha256: Hash of a restless file at the last look.
+        hashes: How many looks in a row have found this hash.
     """
 
     first_seen: datetime
@@ -51,13 +50,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one look shows of a file, beside its `stat`.
+    """What one look shows of a file, besides its `stat`.
 
     Attributes:
-        local: It is on a disk of this machine.
-        written: Somebody has it open for writing; None when the system does not tell.
-        opened: An event told that it was made, and none that it was closed.
-        closed: An event told that it was closed.
+        local: Whether it is on a disk of this machine.
+        written: Whether somebody has it open for writing; None when the system cannot tell.
+        opened: Whether an event reported its creation, and none that it was closed.
+        closed: Whether an event reported that it was closed.
     """
 
     local: bool
@@ -71,8 +70,8 @@ class Verdict:
     """Whether a file is taken.
 
     Attributes:
-        reason: Why it waits, None when it is complete.
-        rest_s: So many seconds from now another look could find it rested; None when that cannot be said.
+        reason: Why it waits; None when it is complete.
+        rest_s: In how many seconds another look could find it at rest; None when that is unknown.
     """
 
     reason: str | None = None
@@ -80,7 +79,7 @@ class Verdict:
 
 
 def looked(before: Look | None, identity: FileIdentity, at_s: float, now: datetime, *, local: bool) -> Look:
-    """The look at a file after the one `before`.
+    """The look at a file that follows the look `before`.
 
     Args:
         before: None at the first look.
@@ -100,7 +99,7 @@ def looked(before: Look | None, identity: FileIdentity, at_s: float, now: dateti
 
 
 def hashed(look: Look, before: Look | None, sha256: str, at_s: float) -> Look:
-    """A restless file's look with its hash: it rests since the first look with this one."""
+    """A restless file's look with its hash: it has been at rest since the first look with this hash."""
     if before is not None and before.sha256 == sha256:
         return replace(look, hashes=before.hashes + 1)
     return replace(look, sha256=sha256, hashes=1, since_s=at_s)
@@ -159,7 +158,7 @@ def settled(identity: FileIdentity, now_ns: int, settle_s: float) -> bool:
 
 
 def loose(identity: FileIdentity) -> FileIdentity:
-    """The identity of a file on a mount that makes up inodes and ctimes: size and mtime only."""
+    """The identity of a file on a mount that makes up inodes and ctimes: only size and mtime."""
     return FileIdentity(0, 0, identity.size_bytes, identity.mtime_ns, 0)
 
 

@@ -1,11 +1,11 @@
 """Whether somebody has a file open for writing, as far as the system can tell.
 
 Linux grants a read lease (`F_SETLEASE`, fcntl(2)) on a file only while nobody has it open for writing; a shared
-mapping that may be written to counts as open. Only the file's owner, or who has CAP_LEASE, may ask. The lease is given
-back at once: who opens the file for writing in that instant waits for it, and is not disturbed.
+mapping that may be written to counts as open. Only the file's owner, or who has CAP_LEASE, may ask. The lease is
+released at once: somebody who opens the file for writing in that instant waits for it and is not disturbed.
 
-The answer is worth something on a disk of this machine only. A network file system either knows nothing of writers on
-other machines, or refuses for reasons of its own.
+The answer is reliable only on a disk of this machine. A network file system either knows nothing of writers on other
+machines, or refuses for reasons of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOCAL_SYSTEMS = frozenset(
 
 
 def is_local(descriptor: int) -> bool:
-    """Whether a file or folder is on a disk of this machine; False when that is not known for sure."""
+    """Whether a file or folder is certainly on a disk of this machine."""
     call = _fstatfs()
     if call is None:
         return False
