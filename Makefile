@@ -12,9 +12,13 @@ UV ?= uv
 LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
 TYPED := src $(wildcard tests/typing)
+# Two workers that end together, and where the time went.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+# Tests start hundreds of interpreters: without compiled files each would compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test spark-jars bench soak docs format lock clean
+.PHONY: help demo check lint test test-fast spark-jars bench soak docs format lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -31,9 +35,12 @@ lint: $(VENV)/.dev ## style, types and layers only
 	$(BIN)/lint-imports
 
 test: lint spark-jars ## the fast tests, then the slow ones, last those with Spark
-	$(BIN)/python -m pytest -n 2 -m "not slow and not spark"
-	$(BIN)/python -m pytest -n 2 -m "slow and not spark"
-	$(BIN)/python -m pytest -n 2 --timeout 900 -m spark tests/spark tests/contract
+	$(PYTEST) -m "not slow and not spark"
+	$(PYTEST) -m "slow and not spark"
+	$(PYTEST) --timeout 900 -m spark tests/spark tests/contract
+
+test-fast: $(VENV)/.dev ## what to run all day: unit, property, contract on the embedded engine, docs
+	$(PYTEST) -m "not slow and not spark" tests/unit tests/property tests/contract tests/docs
 
 # Not a file of make's: the jars are looked at each time, by their checksums, and fetched only where Java is.
 spark-jars: $(VENV)/.dev ## fetch what the tests with Spark need; without Java 17 they are skipped

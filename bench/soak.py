@@ -30,7 +30,7 @@ from typing import TypeVar
 
 from ordertrail.config import Config, load_config
 from ordertrail.errors import OrdertrailError, PassRunningError
-from ordertrail.lock import pipeline_lock
+from ordertrail.lock import maintenance_lock, pipeline_lock
 from ordertrail.look.verify import verify
 from ordertrail.markers import MARKER
 from ordertrail.pipeline import Pipeline
@@ -241,12 +241,12 @@ class Soak:
             return
         (year,) = [one for one in self.config.archive.iterdir() if one.is_dir()] or [self.config.archive / "2026"]
         aside = self.base / "aside-year"
-        with self.no_pass():
+        with self.at_rest():
             if year.exists():
                 year.rename(aside)
             year.touch()
         yield
-        with self.no_pass():
+        with self.at_rest():
             year.unlink()
             if aside.exists():
                 aside.rename(year)
@@ -297,17 +297,17 @@ class Soak:
     def unmounted(self, name: str) -> Iterator[None]:
         """A folder's disk is not mounted: an empty folder has its name. Nothing may be put there meanwhile.
 
-        A disk that a pass works on cannot be unmounted; so no pass runs at that instant.
+        A disk that somebody works on cannot be unmounted; so neither a pass nor maintenance runs at that instant.
         """
         folder, aside = self.base / name, self.base / f"away-{name}"
-        with self.no_pass() if name != "source" else ExitStack():
+        with self.at_rest() if name != "source" else ExitStack():
             if folder in self.mounted:
                 self.call("umount", "-l", folder)
             else:
                 folder.rename(aside)
                 folder.mkdir()
         yield
-        with self.no_pass() if name == "archive" else ExitStack():
+        with self.at_rest() if name == "archive" else ExitStack():
             found = [path for path in folder.rglob("*") if not path.name.startswith(".ordertrail")]
             assert found == [], f"put under the mount point of {name}: {found}"
             if folder in self.mounted:
@@ -347,17 +347,19 @@ class Soak:
         }
 
     @contextmanager
-    def no_pass(self) -> Iterator[None]:
-        """Within: no pass runs."""
+    def at_rest(self) -> Iterator[None]:
+        """Within: neither a pass nor maintenance runs."""
         deadline = time.monotonic() + PATIENCE_S
         with ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(pipeline_lock(self.config))
-                    break
-                except PassRunningError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
+            # In the order in which maintenance takes them: it waits for the pipeline's lock while it holds its own.
+            for lock in (maintenance_lock, pipeline_lock):
+                while True:
+                    try:
+                        held.enter_context(lock(self.config))
+                        break
+                    except PassRunningError:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.02)
             yield
 
     # -- disks --------------------------------------------------------------------------------------------------

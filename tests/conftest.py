@@ -1,12 +1,17 @@
-"""What all tests share: the hypothesis profiles, and one Spark for those that want it.
+"""What all tests share: where they write, long ones first, the hypothesis profiles, and one Spark for all.
 
-`HYPOTHESIS_PROFILE=ci` repeats the same examples every time.
+`HYPOTHESIS_PROFILE=ci` repeats the same examples every time. `PYTEST_DEBUG_TEMPROOT`, `TMPDIR` or `--basetemp` says
+where tests write; without them that is the memory, where the machine has a file system there: every pass waits some
+thirty times for a disk, and what it would wait for is no test's question.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -20,6 +25,24 @@ from tests.spark.session import Spark, problem, start
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
+"""So much must be free there; a whole run holds a few hundred MB at a time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let tests write to memory; workers get it from the environment and from their options."""
+    if config.option.basetemp or {"PYTEST_DEBUG_TEMPROOT", "TMPDIR"} & os.environ.keys():
+        return
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests go first, so that no worker begins one when the others have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.get_closest_marker("fault") is None)
 
 
 @pytest.fixture(autouse=True)

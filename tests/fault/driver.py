@@ -1,6 +1,8 @@
 """Runs passes in real processes that die, stop or race; a script that reads jobs from stdin and answers on stdout.
 
-Start-up costs half a second, so the script imports once and forks a child for every pass. One JSON object a line:
+Start-up costs half a second, so the script imports once and forks a child for every pass. It opens no DuckDB and starts
+no thread itself: a fork would take neither along whole. What a kill does to the interpreter's own start, to imports and
+to the command line is not seen here but in `test_fresh.py`. One JSON object a line:
 
 `{"do": "start", "pass": {…}}`      runs one pass until it ends, dies or stops; `{"child": n, …}` and how it ended
 `{"do": "resume", "child": n}`      lets a stopped pass go on
@@ -30,7 +32,7 @@ from typing import Any
 
 import deltalake  # noqa: F401 - imported here so that no child pays for it
 
-from ordertrail import pipeline
+from ordertrail import pipeline, startup
 from ordertrail.config import Config, parse_config
 from ordertrail.delta import table
 from ordertrail.delta.log import LocalLogStore
@@ -211,6 +213,7 @@ def answer(children: Children, job: Spec) -> Spec:
 
 def main() -> None:
     """Answer until stdin ends. What a pass prints goes nowhere: stdout is for answers."""
+    startup.keep_pandas_out()  # as `ordertrail` does; otherwise each child would import it for its first Arrow array
     out = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
