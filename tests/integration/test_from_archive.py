@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,12 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ordertrail.cli import cli
 from ordertrail.errors import TableError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import verify
-from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
+from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 
 EARLY, LATE, LATER = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
@@ -190,29 +187,6 @@ def test_a_dry_run_writes_nothing(house: House) -> None:
     assert (report.history.deliveries_read, report.history_rows) == (5, 11)
     assert contents(house) == before
     assert not list(house.config.warehouse.glob(".ordertrail-rebuild-*"))
-
-
-@st.composite
-def lives(draw: st.DrawFn, *, absent: bool) -> Batches:
-    return draw(batchings(draw(feeds(absent=absent))))
-
-
-@pytest.mark.property
-@pytest.mark.slow
-@settings(max_examples=20)
-@given(lives(absent=True))
-def test_any_feed_comes_out_of_its_archive_as_its_batches_left_it(batches: Batches) -> None:
-    with tempfile.TemporaryDirectory() as folder, without_fsync():
-        house = open_house(Path(folder), vendors=FEED_VENDORS, **FEED_LIMITS)
-        for files in batches:
-            house.drop_all(files)
-            house.run()
-        tables = ("target", "history", "rejects", "deliveries")
-        before = {table: bag(house.rows(table)) for table in tables}
-        lose_all_three(house)
-        rebuild(house.config, from_archive=True)
-        assert {table: bag(house.rows(table)) for table in tables} == before
-        assert house.run().warnings == ()
 
 
 # -- what cannot be had ---------------------------------------------------------------------------------------------

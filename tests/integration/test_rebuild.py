@@ -17,8 +17,6 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ordertrail.cli import cli
 from ordertrail.errors import CommitConflictError, ForeignChangeError, OrdertrailError, PassRunningError, TableError
@@ -26,7 +24,7 @@ from ordertrail.keep import refold
 from ordertrail.keep.rebuild import Differences, RebuildReport, rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.look.verify import verify
-from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, cells, csv_bytes, dated, feeds
+from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 from tests.oracle import Row
 
@@ -100,44 +98,6 @@ def sound(house: House) -> bool:
 
 
 # -- equal to what the batches built --------------------------------------------------------------------------------
-
-
-@st.composite
-def lives(draw: st.DrawFn, *, absent: bool) -> Batches:
-    return draw(batchings(draw(feeds(absent=absent))))
-
-
-def check_rebuild(batches: Batches) -> None:
-    with tempfile.TemporaryDirectory() as folder, without_fsync():
-        house = open_house(Path(folder), vendors=FEED_VENDORS, **FEED_LIMITS)
-        for files in batches:
-            house.drop_all(files)
-            house.run()
-        built = bag(house.rows("target"))
-        assert rebuild(house.config, dry_run=True).differences == NOTHING
-        target_of(house).delete()
-        report = rebuild(house.config)
-        assert bag(house.rows("target")) == built
-        assert report.rows == built.total()
-        assert house.run().warnings == ()
-        check_books(house)
-
-
-@pytest.mark.property
-@pytest.mark.slow
-@settings(max_examples=30)
-@given(lives(absent=False))
-def test_any_feed_is_rebuilt_as_its_batches_built_it(batches: Batches) -> None:
-    """Every column, the audit columns too, of files in any order, batches and repeats."""
-    check_rebuild(batches)
-
-
-@pytest.mark.property
-@pytest.mark.slow
-@settings(max_examples=30)
-@given(lives(absent=True))
-def test_any_feed_that_lacks_a_column_is_rebuilt_as_its_batches_built_it(batches: Batches) -> None:
-    check_rebuild(batches)
 
 
 @both_writers
