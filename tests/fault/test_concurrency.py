@@ -1,4 +1,4 @@
-"""P1 with others at work: two writers, and a writer beside an optimizer, 200 rounds.
+"""P1 with others at work: two writers, and a writer beside an optimizer, a hundred rounds; `ROUNDS=50` for 200.
 
 A round is two processes, each with one thing to do; after it the target must be the model's. In some rounds both begin
 at one moment, in some the second begins when the first is at a given step, and in some the first waits at that step
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -41,7 +42,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow]
 EAGER = "[maintenance]\nmax_small_files = 2\nmax_deleted_share = 0.1\nretention_h = 0\nlog_retention_h = 0\n"
 SHARED = ("S0", "S1", "S2", "S3")
 MADE_WAY = (CommitConflictError, ForeignChangeError, PassRunningError, SourceError)
-ROUNDS = 50
+ROUNDS = int(os.environ.get("ROUNDS", "24"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,17 +116,20 @@ Stories = Callable[[str], Story]
 @pytest.mark.slow
 @pytest.mark.parametrize(("flavour", "batch"), [("plain", 0), ("plain", 1), ("absent", 1), ("shared", 0)])
 def test_killed_at_every_effect(stories: Stories, flavour: str, batch: int) -> None:
+    """Files move alike in every flavour: `plain` is killed while they do, the others until then and thereafter."""
     story = stories(flavour)
-    for place in distinct(story.effects[batch]):
+    names = story.effects[batch]
+    for place in distinct(names):
+        if flavour != "plain" and names[place].startswith("archive."):
+            continue
         world = story.world(batch)
         assert killed(story, world, place)
-        story.ends_right(world, batch, f"{place} {story.effects[batch][place]}")
+        story.ends_right(world, batch, f"{place} {names[place]}")
 
 
-@pytest.mark.parametrize(("flavour", "batch"), [("plain", 1), ("absent", 1), ("shared", 0)])
-def test_killed_at_some_effects(stories: Stories, flavour: str, batch: int) -> None:
+def test_killed_at_some_effects(stories: Stories) -> None:
     """The quick form of the same: after each commit, and while files move."""
-    story = stories(flavour)
+    batch, story = 1, stories("plain")
     names = story.effects[batch]
     for name in ("stage.committed", "load.committed", "history.committed", "deliveries.committed", "archive.linked"):
         world = story.world(batch)
@@ -148,10 +151,16 @@ def test_the_effects_are_there(stories: Stories) -> None:
 
 @pytest.mark.slow
 def test_killed_while_it_recovers_and_goes_on(stories: Stories) -> None:
-    """A pass finishes a batch that was killed after staging and goes on with the next one: killed at every effect."""
+    """A pass finishes a batch that was killed after staging and goes on with the next one: killed at every effect.
+
+    While the next one's files move nothing tells it any more from a pass that had nothing to finish.
+    """
     story = stories("plain")
     names = recovering_effects(story)
+    recovered = names.index("archived.committed")
     for place in distinct(names):
+        if place > recovered and names[place].startswith("archive."):
+            continue
         world = begun(story)
         assert killed(story, world, place)
         story.ends_right(world, 2, f"{place} {names[place]} of the recovering pass")
