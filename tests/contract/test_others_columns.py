@@ -78,7 +78,7 @@ def test_a_column_that_somebody_added_keeps_its_values(make_house: MakeHouse) ->
     if not house.config.in_folders:
         return
     assert [check for check in verify(house.config).checks if not check.ok] == []
-    assert rebuild(house.config, dry_run=True).notes == ("columns of others are carried along: depot, shelf",)
+    assert rebuild(house.config, dry_run=True).notes == ("columns of others are kept: depot, shelf",)
     rebuild(house.config)
     assert depots(house) == expected
     house.drop(dated(22), csv_bytes([cells("A", "2026-11-22 08:00:00", address="newest")]))

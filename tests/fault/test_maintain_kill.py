@@ -133,6 +133,6 @@ def test_a_pass_runs_while_maintenance_stands_still(driver: Driver, story: Story
     assert world.state() == story.end
     ended = driver.resume(started)
     assert "steps" in ended, ended
-    assert "maintain.vectors" in ended["effects"] or any("again meanwhile" in note for note in ended["notes"])
+    assert "maintain.vectors" in ended["effects"] or any("rewrote these files" in note for note in ended["notes"])
     assert world.state() == story.end
     check(world, (*story.sent, *LAST))

@@ -273,7 +273,7 @@ def test_rejects_that_cannot_be_had_are_told(house: House) -> None:
 def test_a_vendor_that_is_gone_from_the_config_is_named(house: House) -> None:
     lose_the_history(house)
     house.config = replace(house.config, vendors=tuple(replace(v, name="other") for v in house.config.vendors))
-    with pytest.raises(TableError, match="is not in the config any more"):
+    with pytest.raises(TableError, match="is no longer in the config"):
         rebuild(house.config, from_archive=True)
 
 

@@ -196,7 +196,7 @@ def test_a_batch_that_updates_every_row_meanwhile_leaves_nothing_to_add(tmp_path
 
     # All old files are gone whole: the pass has taken them out itself.
     (note,) = during(house, "maintain.files", act)
-    assert "again meanwhile" in note
+    assert "rewrote these files" in note
     same(house, after[0])
     assert not list(house.table_path("target").glob("c-*.parquet"))
 

@@ -1,4 +1,4 @@
-"""The command line: every command is parse, one call, render.
+"""The command line: every command parses its arguments, makes one call and renders the result.
 
 Nothing heavier than click is imported before a command runs, so that `ordertrail --help` answers at once.
 """
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 class _Root(click.Group):
-    """The group of all commands; a command's module is imported when it is asked for."""
+    """The group of all commands; a command's module is imported only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
         """All names, in the order of the help."""
@@ -50,20 +50,20 @@ class _Root(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; the error for a wrong name says the nearest right one."""
+        """Find the command; the error for a wrong name suggests the nearest right one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {args[0]!r}; {_nearest(args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by what they are for."""
+        """List the commands by purpose."""
         for title, modules in _SECTIONS.items():
             found = [(name, self.get_command(ctx, name)) for names in modules.values() for name in names]
             with formatter.section(title):
                 formatter.write_dl([(name, one.get_short_help_str(60)) for name, one in found if one is not None])
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's own signature is that wide
-        """Run one command and exit with its code; no error leaves as a traceback."""
+        """Run one command and exit with its code; no error surfaces as a traceback."""
         words = extra.pop("args", None) if not args else args[0]
         words = sys.argv[1:] if words is None else list(words)
         # Always by its own name, also when started as `python -m ordertrail`.

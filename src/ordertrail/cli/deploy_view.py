@@ -1,4 +1,4 @@
-"""What `deploy` says: which files were written, what to do next."""
+"""The output of `deploy`: which files were written, and what to do next."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def rebuild(report: RebuildReport) -> Json:
-    """`rebuild`; `version` is null in a dry run, `differences` otherwise, and where there is no target to compare.
+    """`rebuild`; `version` is null in a dry run; `differences` is null in a real run or without a target to compare.
 
     `history` is null without `--history-from-archive`.
     """

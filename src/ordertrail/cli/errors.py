@@ -23,37 +23,37 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 BUG = "E_BUG"
-"""Code of an error that nobody foresaw: never the user's fault."""
+"""Code of an unexpected error: never the user's fault."""
 
 
 def guarded(call: Callable[[], object], words: Sequence[str]) -> int:
     """Run a command.
 
     Args:
-        call: Gives the exit code; None is 0.
-        words: The command line: whether it asks for JSON or tracebacks must be known even when it is wrong.
+        call: Returns the exit code; None means 0.
+        words: The command line: even when it is wrong, it tells whether JSON or tracebacks are wanted.
 
     Returns:
-        The exit code. Nothing but `SystemExit` leaves.
+        The exit code. Only `SystemExit` is ever raised.
     """
     options = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in options
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal's encoding does not have is shown as an escape.
+            # Characters that the terminal's encoding lacks are shown as escapes.
             stream.reconfigure(errors="backslashreplace")
     with _interrupts() as interrupted:
         try:
             return _run(call, as_json)
         except Exception as error:  # noqa: BLE001 - a traceback never reaches a user
             if interrupted():
-                return EXIT_INTERRUPTED  # a library makes an error of its own of a Ctrl-C that comes in its call
+                return EXIT_INTERRUPTED  # a library may turn a Ctrl-C during its call into an error of its own
             return _told(error, as_json, debug="--debug" in options)
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Within: note that Ctrl-C was pressed; gives whether it was. What Python does then stays as it is."""
+    """Note within the block whether Ctrl-C was pressed, and yield a function that tells; Python still handles it."""
     pressed: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -72,7 +72,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _run(call: Callable[[], object], as_json: bool) -> int:
-    """Run a command; how it ends when it ends as it should, or was used wrongly."""
+    """Run a command; returns its exit code, also when it was used wrongly."""
     try:
         code = call()
         sys.stdout.flush()
@@ -91,7 +91,7 @@ def _run(call: Callable[[], object], as_json: bool) -> int:
 
 
 def _told(error: Exception, as_json: bool, *, debug: bool) -> int:
-    """Say what went wrong; the exit code."""
+    """Report an error, and return the exit code."""
     if isinstance(error, OrdertrailError):
         return _say(error.code, error.message, error.hint, as_json, error.exit_code)
     if debug or _log_says_debug():
@@ -102,7 +102,7 @@ def _told(error: Exception, as_json: bool, *, debug: bool) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with an exit code, at once also when a query cannot be stopped."""
+    """End this process with an exit code, at once even if a query cannot be stopped."""
     if any_stuck():
         with suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -112,10 +112,10 @@ def leave(code: int) -> NoReturn:
 
 
 def put(text: str) -> None:
-    """Write to stdout and flush; a reader that went away (`| head`) is no error.
+    """Write to stdout and flush; a reader that has gone away (`| head`) is not an error.
 
     Raises:
-        StorageError: What stdout is cannot be written to.
+        StorageError: Writing to stdout failed.
     """
     try:
         sys.stdout.write(text)
@@ -124,7 +124,7 @@ def put(text: str) -> None:
         hush()
     except OSError as error:
         hush()
-        raise StorageError(f"cannot write the output: {error.strerror}", hint="see where stdout goes") from error
+        raise StorageError(f"cannot write the output: {error.strerror}", hint="check where stdout goes") from error
 
 
 def note(text: str) -> None:
@@ -134,7 +134,7 @@ def note(text: str) -> None:
 
 
 def hush() -> None:
-    """Let what is still to be written to stdout vanish, so that Python does not complain when it ends."""
+    """Discard what is still to be written to stdout, so that Python does not complain when it ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What all commands share: their options, the config, where logs and progress go, how a result is shown."""
+"""What all commands share: common options, the config, logs and progress, and how a result is shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Frame:
     Attributes:
         config_file: The config file, which need not exist.
         as_json: One JSON document on stdout instead of text.
-        debug: Log everything.
+        debug: Whether to log everything.
     """
 
     config_file: Path
@@ -47,12 +47,12 @@ class Frame:
     debug: bool
 
     def config(self, *, log: str | None = "warning", service: bool = False) -> Config:
-        """Read the config, and let logs go to stderr from here on.
+        """Read the config, and send logs to stderr from here on.
 
         Args:
-            log: The level where `ORDERTRAIL_LOG` does not say one; None for a command that only reads tables: what
-                it calls logs nothing, and it must answer at once.
-            service: Log lines hold nothing up; see `log_lines`.
+            log: The level unless `ORDERTRAIL_LOG` sets one; None for a command that only reads tables: what it calls
+                logs nothing, and it must answer at once.
+            service: Whether log lines must never block; see `log_lines`.
         """
         from ordertrail.config import load_config
 
@@ -61,7 +61,7 @@ class Frame:
         return load_config(self.config_file)
 
     def logs(self, level: str = "warning", *, service: bool = False) -> None:
-        """Let logs go to stderr, from this level on where `ORDERTRAIL_LOG` does not say one."""
+        """Send logs to stderr, from this level on unless `ORDERTRAIL_LOG` sets one."""
         from ordertrail.config import log_level
         from ordertrail.log import configure_when_needed
 
@@ -72,9 +72,9 @@ class Frame:
         )
 
     def tell(self, result: Result, document: Callable[[Result], Json]) -> None:
-        """Print one document of many, on one line; without --json nothing: the log tells it.
+        """Print one of many documents, on one line; prints nothing without --json, because the log reports it.
 
-        One that cannot be written is lost, and nothing else.
+        A document that cannot be written is lost, without further effect.
         """
         if self.as_json:
             write_line("stdout", json_text(document(result), indent=None).rstrip("\n"))
@@ -90,10 +90,10 @@ class Frame:
         """Print a result, as JSON or for people.
 
         Args:
-            result: What both are made of.
-            document: Makes the JSON document.
+            result: The result to show.
+            document: Turns it into the JSON document.
             text: Writes it for people.
-            attention: Something in it needs a person.
+            attention: Whether something in it needs a person.
 
         Returns:
             The exit code, 0 or 3.
@@ -108,7 +108,7 @@ class Frame:
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[Callable[[str], None]]:
-        """Show on a terminal that something is under way; what it gives changes the words."""
+        """Show on a terminal that something is in progress; yields a function that changes the text."""
         if not on_terminal(sys.stderr):
             yield lambda _: None
             return
@@ -123,11 +123,11 @@ Call = Callable[..., int]
 
 
 def command(*params: click.Parameter, name: str | None = None) -> Callable[[Call], click.Command]:
-    """Make a command of a function: it gets a `Frame` and the parameters, and gives the exit code.
+    """Turn a function into a command: it gets a `Frame` and the parameters, and returns the exit code.
 
     Args:
         params: The command's own arguments and options; `--config`, `--json` and `--debug` are added.
-        name: None takes the function's.
+        name: The command's name; None means the function's.
     """
 
     def make(function: Call) -> click.Command:
@@ -135,7 +135,7 @@ def command(*params: click.Parameter, name: str | None = None) -> Callable[[Call
         def call(config_file: str, as_json: bool, debug: bool, **given: object) -> int:
             return function(Frame(Path(config_file), as_json, debug), **given)
 
-        # click's mark for lines to leave as they are; in a raw docstring it is two characters.
+        # click's mark for lines that keep their breaks; in a raw docstring it is two characters.
         help_text = inspect.cleandoc(function.__doc__ or "").replace("\\b\n", "\b\n")
         return click.Command(name or function.__name__, callback=call, params=[*params, *_common()], help=help_text)
 
@@ -176,7 +176,7 @@ def point_in_time(_: click.Context, __: click.Parameter, value: str | None) -> d
 
 
 class _Stderr:
-    """Writes log lines to what stderr is at that moment; one that cannot be written is lost."""
+    """Writes log lines to the current stderr; a line that cannot be written is lost."""
 
     def __init__(self, lines: LogLines | None) -> None:
         self._lines = lines

@@ -1,7 +1,7 @@
-"""Lines to stderr and stdout that are lost when they cannot be written, and hold nothing up.
+"""Writes lines to stderr and stdout without ever blocking; lines that cannot be written are lost.
 
-A service outlives its terminal, the reader of its pipe, and the room on the disk that its log is on. It writes through
-a thread of its own: what waits for a reader that sleeps is that thread, and no more than `ROOM` lines.
+A service outlives its terminal, the reader of its pipe, and the space on the disk of its log. It writes through a
+separate thread: only that thread waits for a reader that sleeps, with at most `ROOM` lines.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import threading
 from typing import Literal
 
 ROOM = 1000
-"""So many lines wait to be written; later ones are lost."""
+"""How many lines may wait to be written; later ones are lost."""
 
 DRAIN_S = 0.4
-"""How long the end of a process waits for the lines that are still to be written, in seconds."""
+"""How long the process waits at its end for lines that are not written yet, in seconds."""
 
 Stream = Literal["stdout", "stderr"]
 
 
 def write_line(stream: Stream, line: str) -> bool:
-    """Write a line; False when that cannot be done.
+    """Write a line; False when that fails.
 
-    It goes past Python's buffers, whose locks would outlive a write that hangs, unless something else has taken the
-    stream's place, such as a progress display.
+    It bypasses Python's buffers, whose locks would outlive a write that hangs, unless something else, such as a
+    progress display, has replaced the stream.
     """
     now, real = getattr(sys, stream), getattr(sys, f"__{stream}__")
     try:
@@ -42,7 +42,7 @@ def write_line(stream: Stream, line: str) -> bool:
 
 
 class LogLines:
-    """Takes lines from any thread, writes them in a thread of its own, and never raises."""
+    """Takes lines from any thread, writes them in a separate thread, and never raises."""
 
     def __init__(self, stream: Stream = "stderr") -> None:
         self._stream: Stream = stream
@@ -51,7 +51,7 @@ class LogLines:
         self._thread: threading.Thread | None = None
 
     def put(self, line: str) -> None:
-        """Have a line written, if that can be done."""
+        """Queue a line to be written if possible."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="ordertrail-log", daemon=True)
             self._thread.start()

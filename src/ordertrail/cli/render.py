@@ -1,4 +1,4 @@
-"""Results for people: one function a result, made of the same values as the JSON documents."""
+"""Results as text for people: one function a result, from the same values as the JSON documents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cell(value: Cell, null: str = "") -> str:
 
 
 def outcomes(rows: RowCounts) -> str:
-    """`12 inserted, 3 rejected`: what became of the rows, without those that are none; `no rows`."""
+    """`12 inserted, 3 rejected`: the outcomes of rows that occur; `no rows` when there are none."""
     return ", ".join(f"{count} {one}" for one in Outcome if (count := asdict(rows)[one])) or "no rows"
 
 
@@ -115,7 +115,7 @@ def _left_alone(screen: Screen, skipped: Sequence[Skipped]) -> None:
 
 
 def attention(screen: Screen, warnings: Iterable[str]) -> None:
-    """What a person should look at."""
+    """Write what a person should look at."""
     for warning in warnings:
         screen.line(f"look at this: {warning}", "yellow")
 
@@ -189,7 +189,7 @@ REJECT_COLUMNS = (
 
 
 def delivery_table(screen: Screen, given: Iterable[_Came]) -> None:
-    """Deliveries, and below why some were not loaded."""
+    """Write the deliveries, and below them why some were not loaded."""
     found = list(given)
     dated = any(one.at for one in found)
     columns = [column for column in _DELIVERY_COLUMNS if dated or column.name != _CAME]
@@ -239,7 +239,7 @@ def reject_table(screen: Screen, found: Iterable[Row]) -> None:
 
 
 def _quoted(value: Cell) -> str:
-    """A cell as it stands in the file, told from the words around it."""
+    """A cell of the file, quoted so that it stands out from the text around it."""
     return "" if value is None else f"'{value}'"
 
 

@@ -1,7 +1,7 @@
-"""What a person sees: lines and tables, on a terminal with colour and rules, in a pipe as plain columns.
+"""Lines and tables for people: on a terminal with colour and rules, in a pipe as plain columns.
 
-Everything from files and tables goes through `shown`: no control character and nothing without a shape reaches a
-terminal, and nothing is read as markup.
+Everything from files and tables goes through `shown`: no control or invisible character reaches a terminal, and nothing
+is read as markup.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Style = Literal["", "bold", "dim", "green", "yellow", "red", "cyan"]
 _GAP = "  "
 _INDENT = "    "
 _MAX_PADDED = 100
-_MIN_COLUMN_WIDTH = 13  # below it a folded cell is no longer readable
+_MIN_COLUMN_WIDTH = 13  # a narrower folded cell is unreadable
 
 
 def json_text(document: Json, *, indent: int | None = 2) -> str:
@@ -47,8 +47,9 @@ class Column:
 
     Attributes:
         name: Its heading.
-        right: Numbers stand right.
-        detail: On a terminal its cells stand in a line of their own below the row, without heading, to save width.
+        right: Whether cells are right-aligned, as numbers are.
+        detail: Whether on a terminal its cells are on a line of their own below the row, without heading, to save
+            width.
     """
 
     name: str
@@ -60,11 +61,11 @@ Row = Sequence[str]
 
 
 class Screen:
-    """Collects what a command says; `text` is written in one go.
+    """Collects the output of a command; `text` is written in one go.
 
     Args:
-        terminal: Colour and rules, folded to the width; else plain columns, one line a row.
-        width: Of the terminal, in characters; None finds out.
+        terminal: Whether to use colour and rules and fold to the width; else plain columns, one line a row.
+        width: Width of the terminal in characters; None detects it.
         colour: False leaves colours out on a terminal too; None asks `NO_COLOR` and the terminal.
     """
 
@@ -74,27 +75,27 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """All that was said so far."""
+        """The output so far."""
         return self._out.getvalue()
 
     @property
     def terminal(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether it is shown on a terminal."""
         return self._console is not None
 
     def line(self, text: str = "", style: Style = "") -> None:
-        """One line, or a paragraph that is folded at the width of a terminal."""
+        """Add one line, or a paragraph folded to the width of a terminal."""
         if self._console is None:
             self._out.write(shown(text) + "\n")
         else:
             self._console.print(_rich_text(text, style))
 
     def verbatim(self, text: str) -> None:
-        """Text of our own in several lines, as it is."""
+        """Add our own text of several lines unchanged."""
         self._out.write(text)
 
     def command(self, text: str, about: str) -> None:
-        """A command to copy, and what it is for."""
+        """Add a command to copy, and its purpose."""
         if self._console is None:
             self._out.write(f"{_GAP}{shown(text):<44}  {shown(about)}".rstrip() + "\n")
         else:
@@ -102,13 +103,13 @@ class Screen:
             self._console.print(line, soft_wrap=True)
 
     def heading(self, text: str) -> None:
-        """A line above what follows, apart from what came before."""
+        """Add a heading, separated from what came before."""
         if self.text:
             self.line()
         self.line(text, "bold")
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values, the values below each other."""
+        """Add names and values, with the values aligned."""
         found = list(pairs)
         width = max((len(name) for name, _ in found), default=0)
         for name, value in found:
@@ -119,11 +120,11 @@ class Screen:
                 self._console.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style] | None = None) -> None:
-        """A table; in a pipe one line a row.
+        """Add a table; in a pipe one line a row.
 
         Args:
-            columns: Of the table.
-            rows: As many cells as columns each.
+            columns: The table's columns.
+            rows: Each has as many cells as there are columns.
             styles: By a cell's text, for states and outcomes.
         """
         if self._console is None:
@@ -133,13 +134,13 @@ class Screen:
 
 
 def on_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at this stream."""
+    """Whether the stream is a terminal."""
     return not stream.closed and stream.isatty()
 
 
 def _plain_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     lines = [[shown(cell) for cell in line] for line in ([column.name for column in columns], *rows)]
-    # Cells that are very long stand as they are: they would push all that follows out of sight.
+    # Very long cells are not padded: they would push everything after them out of sight.
     widths = [max((n for line in lines if (n := len(line[i])) <= _MAX_PADDED), default=0) for i in range(len(columns))]
     text = ""
     for line in lines:
@@ -176,7 +177,7 @@ def _row(
     widths: Sequence[int],
     cells: Sequence[tuple[str, Style]],
 ) -> None:
-    """One row; a cell that is wider than its column goes on in the lines below."""
+    """One row; a cell wider than its column continues on the lines below."""
     folded = [_folded(console, text, width) for (text, _), width in zip(cells, widths, strict=True)]
     for number in range(max(map(len, folded))):
         line = _rich_text("")
@@ -197,7 +198,7 @@ def _folded(console: Console, text: str, width: int) -> list[str]:
 
 
 def _squeezed(widths: Sequence[int], room: int) -> list[int]:
-    """Widths that fit into a room: the widest columns give way."""
+    """Widths that fit into the available space: the widest columns are narrowed."""
     found = list(widths)
     while sum(found) > room:
         found[found.index(max(found))] -= 1
@@ -205,7 +206,7 @@ def _squeezed(widths: Sequence[int], room: int) -> list[int]:
 
 
 def _records(console: Console, columns: Sequence[Column], rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
-    """Too many columns for the terminal: a line for each cell."""
+    """A line for each cell, when the terminal is too narrow for the columns."""
     width = _width(column.name for column in columns)
     for number, row in enumerate(rows, 1):
         console.print(_rich_text(f"row {number}", "bold"))
@@ -223,7 +224,7 @@ def _details(columns: Sequence[Column], row: Row) -> str:
 
 
 def _width(texts: Iterable[str]) -> int:
-    """Of the widest text, in the terminal's characters."""
+    """The width of the widest text, in terminal cells."""
     from rich.cells import cell_len
 
     return max(cell_len(shown(text)) for text in texts)

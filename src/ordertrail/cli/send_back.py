@@ -1,4 +1,4 @@
-"""`rejects --csv`: what a vendor needs to mend its file, in a form that a spreadsheet opens and never runs."""
+"""`rejects --csv`: what a vendor needs to correct its file, in a form that spreadsheets open but never execute."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ordertrail.cli.screen import shown
 from ordertrail.look.rows import Rows
 
 _COLUMNS = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
-_MARK = "\ufeff"  # without it Excel takes UTF-8 for the system's code page
+_MARK = "\ufeff"  # without it Excel reads UTF-8 as the system's code page
 _NUMBER = r"[0-9.,]+(?:$|[;\t\r\n])"
 _RUN = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[=@\uff1d\uff20]|[+\-\uff0b\uff0d](?!{_NUMBER}))")
-"""Where a spreadsheet would begin a formula: at the start of a cell, of a line, and where a semicolon or a tab parts
-cells; there an apostrophe is put. Numbers with a sign are none."""
+"""Where a spreadsheet would begin a formula: at the start of a cell or line, and after a semicolon or tab; an
+apostrophe is inserted there. Signed numbers are not formulas."""
 
 
 def rejects_csv(found: Rows, *, terminal: bool) -> str:
@@ -23,7 +23,7 @@ def rejects_csv(found: Rows, *, terminal: bool) -> str:
 
     Args:
         found: The rejects.
-        terminal: A person's terminal shows it: control characters are escaped, and no mark is written.
+        terminal: Whether a terminal shows it: then control characters are escaped, and no byte order mark is written.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n" if terminal else "\r\n")
@@ -35,5 +35,5 @@ def rejects_csv(found: Rows, *, terminal: bool) -> str:
 
 
 def harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """The cell, made safe from being read as a formula."""
     return _RUN.sub("'", text)

@@ -1,4 +1,4 @@
-"""One shipment for people: what it is now, and every row that spoke of it, with what became of the row."""
+"""One shipment for people: its current state, and every row about it with the row's outcome."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
     """`track`.
 
     Args:
-        screen: Where to.
-        found: What is known of the key.
+        screen: Where to write.
+        found: What is known about the key.
         contract: Names the columns.
     """
     if found.current is None and not found.history:
@@ -51,7 +51,7 @@ def _rejected(screen: Screen, found: Track, contract: Contract) -> None:
 
 
 def timeline(screen: Screen, found: Track, contract: Contract) -> None:
-    """Every accepted row of the key, oldest first by the total order; `*` marks the one that the target has."""
+    """Every accepted row of the key, oldest first by the total order; `*` marks the one in the target."""
     befores = [None, *(before for before, _ in pairwise(found.history))]
     rows = [_line(row, before, found, contract) for before, row in zip(befores, found.history, strict=True)]
     columns = (

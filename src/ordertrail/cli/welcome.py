@@ -1,4 +1,4 @@
-"""What `init` and `demo` say: what was made, what came of it, what to do next."""
+"""The output of `init` and `demo`: what was created, the result, and what to do next."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ def _showcase(screen: Screen, found: Demo) -> None:
 
 
 def _near(path: Path) -> str:
-    """A path as a person in the working folder would write it."""
+    """A path, relative to the working folder if it is below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,5 +1,5 @@
-"""What runs on Databricks: the tasks behind the notebooks, and the bundle that brings them there.
+"""What runs on Databricks: the tasks behind the notebooks, and the bundle that deploys them.
 
-`ordertrail.databricks.task` is what the notebooks call; `ordertrail.databricks.bundle` writes the notebooks, the job
-and all else that a workspace needs. Neither imports anything of Spark or Databricks before a notebook hands it over.
+The notebooks call `ordertrail.databricks.task`; `ordertrail.databricks.bundle` writes the notebooks, the job and
+everything else that a workspace needs. Neither imports anything of Spark or Databricks before a notebook passes it in.
 """

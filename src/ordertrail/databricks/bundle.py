@@ -1,7 +1,7 @@
-"""The bundle that `ordertrail deploy databricks` writes: job, notebooks, config, CI, from templates.
+"""The bundle that `ordertrail deploy databricks` writes: job, notebooks, config and CI, from templates.
 
-`bundle_files` is pure; `deploy` reads what it is made of and writes it. Whether the job is one that Databricks takes is
-checked in `tests/unit/test_bundle.py`, against the classes of databricks-sdk.
+`bundle_files` is pure; `deploy` reads its inputs and writes the files. `tests/unit/test_bundle.py` checks the job
+against the classes of databricks-sdk.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _SAMPLE = "samples/order_tracking_2026_11_23.csv"
 
 @dataclass(frozen=True, slots=True)
 class BundleOptions:
-    """What a bundle is made of.
+    """The options of a bundle.
 
     Attributes:
-        requirement: What pip installs in the job: `ordertrail==...`, or a path to a wheel; None takes the ordertrail
+        requirement: What pip installs in the job: `ordertrail==...`, or a path to a wheel; None means the ordertrail
             that is installed here, as a wheel.
-        toml: The config to take contract, vendors and names from; None takes the order feed's.
-        catalog: Of tables and Volume; None takes the config's.
-        schema: Of tables and Volume; None takes the config's.
-        emails: Who is told when a run fails or needs a person.
+        toml: The config with contract, vendors and names; None means the order feed's.
+        catalog: Catalog of tables and Volume; None means the config's.
+        schema: Schema of tables and Volume; None means the config's.
+        emails: Who is alerted when a run fails or needs a person.
         layout: One of `LAYOUTS`: where source and archive are.
-        ci_requirement: What pip installs in CI; None takes `requirement`.
+        ci_requirement: What pip installs in CI; None means `requirement`.
     """
 
     requirement: str | None = None
@@ -72,7 +72,7 @@ class BundleFile:
 
     Attributes:
         path: Below the bundle's folder.
-        action: `written`, `replaced`, or `unchanged` when it was there with the same content.
+        action: `written`, `replaced`, or `unchanged` when it existed with the same content.
     """
 
     path: str
@@ -84,12 +84,12 @@ class Bundle:
     """A bundle that was written.
 
     Attributes:
-        folder: Where it is.
-        catalog: Of tables and Volume.
-        schema: Of tables and Volume in production.
-        config: The config that contract and vendors are from; None when there was none.
-        files: All files of it, in the order of their paths.
-        notes: What is still to be done by hand, one line each.
+        folder: Its folder.
+        catalog: Catalog of tables and Volume.
+        schema: Schema of tables and Volume in production.
+        config: The config of contract and vendors; None when there was none.
+        files: All its files, in the order of their paths.
+        notes: What remains to be done by hand, one line each.
     """
 
     folder: Path
@@ -147,14 +147,14 @@ def deploy(folder: Path, config_file: Path, options: BundleOptions, *, force: bo
     """Write a bundle.
 
     Args:
-        folder: Where to; it is made when it is not there.
-        config_file: Contract, vendors and names are its when it is there; else they are the order feed's.
-        options: The rest; `toml` is not looked at, and a wheel that is a file here is copied into the bundle.
-        force: Replace files that are there with other content.
+        folder: The folder to write to; created when it is missing.
+        config_file: The config with contract, vendors and names; when it does not exist, the order feed's are used.
+        options: The options; `toml` is ignored, and a wheel that is a local file is copied into the bundle.
+        force: Whether to replace existing files with other content.
 
     Raises:
         ConfigError: The config is wrong.
-        UsageError: A file is there with other content, or an option does not fit. Nothing was written.
+        UsageError: A file exists with other content, or an option does not fit. Nothing was written.
         StorageError: A file cannot be read or written.
     """
     there = config_file if config_file.is_file() else None
@@ -194,7 +194,7 @@ def _config(options: BundleOptions) -> Config:
 
 
 def _first_steps(layout: Layout) -> dict[str, str]:
-    """What the README says about the source folder, which is made by hand where it is not a Volume's root."""
+    """The README's text about the source folder, which is created by hand unless it is a Volume's root."""
     volume, path = layout.source
     if not path:
         first = f"Put a sample into the Volume `{volume}` of that schema, then `databricks bundle run orders`."
@@ -208,14 +208,14 @@ def _first_steps(layout: Layout) -> dict[str, str]:
 
 
 def _sample_folder(vendor: Vendor) -> str:
-    """Where samples of a vendor go: below `samples` as below the source."""
+    """The folder for samples of a vendor: the same below `samples` as below the source."""
     parts = vendor.files.split("/")[:-1]
     plain = takewhile(lambda part: part.isprintable() and not _WILD.intersection(part), parts)
     return "/".join(("samples", *plain))
 
 
 def _with_wheel(options: BundleOptions) -> tuple[BundleOptions, dict[str, bytes]]:
-    """Take a wheel that is a file here into the bundle: the workflow installs it too."""
+    """Copy a wheel that is a local file into the bundle: the workflow installs it, too."""
     given = options.requirement
     if given is None:
         try:

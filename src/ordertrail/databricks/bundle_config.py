@@ -1,4 +1,4 @@
-"""The `ordertrail.toml` of a bundle: a config as it is, but for the settings that Databricks decides."""
+"""The `ordertrail.toml` of a bundle: the given config, except for the settings that Databricks determines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SECTION = re.compile(r"\s*\[")
 
 
 def databricks_toml(text: str, catalog: str, schema: str, folders: tuple[str, str]) -> str:
-    """Write a config again for Databricks; contract, vendors and comments stay.
+    """Rewrite a config for Databricks; contract, vendors and comments stay.
 
-    What `[spark]` says of a session goes, with the passwords in it: the session is the workspace's, and the bundle is
-    committed.
+    The session settings of `[spark]`, with any passwords in them, are removed: the workspace provides the session, and
+    the bundle is committed.
 
     Args:
         text: The config's TOML.
@@ -43,7 +43,7 @@ def databricks_toml(text: str, catalog: str, schema: str, folders: tuple[str, st
         "warehouse": SCRATCH,
         "catalog": catalog,
         "schema": schema,
-        # In a Volume a file appears whole: there is nothing to wait for.
+        # In a Volume files appear complete: there is nothing to wait for.
         "settle_s": 0.0,
     }
     made = with_settings(text, "pipeline", wanted)
@@ -57,11 +57,11 @@ def databricks_toml(text: str, catalog: str, schema: str, folders: tuple[str, st
 
 
 def with_settings(text: str, section: str, values: Mapping[str, object]) -> str:
-    """Set some settings of a section, each on a line of its own; all other lines stay.
+    """Set some settings of a section, each on its own line; all other lines stay.
 
     Args:
         text: TOML.
-        section: A plain table; it is made when it is not there.
+        section: A plain table; created when it is missing.
         values: By the setting's name.
     """
     lines = text.splitlines()
@@ -85,7 +85,7 @@ def with_settings(text: str, section: str, values: Mapping[str, object]) -> str:
 
 
 def without_section(text: str, section: str) -> str:
-    """Take a section and those below it out; all other lines stay.
+    """Remove a section and its subsections; all other lines stay.
 
     Args:
         text: TOML.

@@ -1,1 +1,1 @@
-"""The commands that keep the tables in order: maintenance, and mending what was lost or damaged."""
+"""The commands that keep the tables in order: maintenance, and the repair of lost or damaged tables."""

@@ -1,7 +1,7 @@
-"""Compaction: write some data files of a table again as one, while passes go on.
+"""Compaction: rewrites some data files of a table as one, while passes go on.
 
-The reading and writing is done without the pipeline's lock. Only the commit needs it, for a moment: rows that a pass
-marked meanwhile in the old files are translated into a vector on the new one, which holds the live rows of the old
+Files are read and written without the pipeline's lock. Only the commit needs it, for a moment: rows that a pass has
+marked in the old files meanwhile are translated into a vector on the new file, which holds the live rows of the old
 files in order. A reader sees the same rows before and after, so the commit says that no data changed.
 """
 
@@ -43,7 +43,7 @@ Locked = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """A data file as it was when it was read: its vector's rows then, and where its live rows begin in the new file."""
+    """A data file when it was read: the rows of its vector, and where its live rows begin in the new file."""
 
     file: AddFile
     deleted: vectors.Rows
@@ -52,16 +52,16 @@ class _Old:
 
 
 def compact(session: Session, table: Table, plan: Compaction, locked: Locked) -> str | None:
-    """Write the files of a plan again as one, in one commit.
+    """Rewrite the files of a plan as one, in one commit.
 
     Args:
         session: DuckDB, and the probe.
         table: Which one.
         plan: From `delta.debt.compactions`.
-        locked: Gives the pipeline's lock for the commit.
+        locked: Takes the pipeline's lock for the commit.
 
     Returns:
-        None when it is done; why not, when somebody else wrote the files again or brought deleted rows back meanwhile.
+        None when it is done; else the reason: somebody else rewrote the files or restored deleted rows meanwhile.
 
     Raises:
         UnsupportedTableError: The table has a feature or a type that we do not write.
@@ -83,7 +83,7 @@ def compact(session: Session, table: Table, plan: Compaction, locked: Locked) ->
     finally:
         if not whole:
             path.unlink(missing_ok=True)
-    # From here on the file may be live whatever is raised: one that is not is swept when it is old enough.
+    # From here on the file may be live, whatever is raised; if it is not, it is swept when it is old enough.
     with locked():
         done = _commit(session, table, olds, new)
     if not done.used:
@@ -92,7 +92,7 @@ def compact(session: Session, table: Table, plan: Compaction, locked: Locked) ->
 
 
 def tidy_index(session: Session, target: Snapshot) -> None:
-    """Merge the runs of the target's key index and drop what stands for files that are gone.
+    """Merge the runs of the target's key index, and drop entries of files that are gone.
 
     Raises:
         StorageError: The disk is full or failing; the index is as good as before.
@@ -104,9 +104,9 @@ def tidy_index(session: Session, target: Snapshot) -> None:
 
 
 def commit_optimize(table: Table, base: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> int:
-    """Commit files for others with the same rows, as exactly the next version.
+    """Commit files that replace others with the same rows, as exactly the next version.
 
-    It carries no `txn`: no batch is loaded by it.
+    The commit carries no `txn`, because it loads no batch.
 
     Returns:
         The new version.
@@ -128,7 +128,7 @@ def commit_optimize(table: Table, base: Snapshot, add: Sequence[AddFile], remove
 
 
 def moved(deleted_before: vectors.Rows, deleted_now: vectors.Rows, start: int) -> vectors.Rows | None:
-    """Where the rows that were deleted since stand in the new file.
+    """The places in the new file of rows that were deleted since.
 
     Args:
         deleted_before: Rows of the old file that were not written to the new one, ascending.
@@ -149,7 +149,7 @@ def moved(deleted_before: vectors.Rows, deleted_now: vectors.Rows, start: int) -
 
 
 def _write(session: Session, base: Snapshot, files: Sequence[AddFile], path: Path) -> list[_Old]:
-    """Write the live rows of some files, in order; no file comes into being when there are none."""
+    """Write the live rows of some files, in order; no file is created when there are none."""
     schema = _schema(base)
     olds: list[_Old] = []
     start = 0
@@ -163,7 +163,7 @@ def _write(session: Session, base: Snapshot, files: Sequence[AddFile], path: Pat
         return olds
     reader = pa.RecordBatchReader.from_batches(schema, _batches(base, olds, schema))
     with duckdb_errors("cannot write the compacted file"), session.con.cursor() as con:
-        # The order of the rows is what positions are translated by.
+        # Positions are translated by the order of the rows.
         con.execute("SET preserve_insertion_order = true").fetchall()
         con.register("compacted_rows", reader)
         written = con.execute(f"COPY (FROM compacted_rows) TO {quoted(str(path))} ({PARQUET})").fetchall()[0][0]
@@ -194,7 +194,7 @@ def _batches(base: Snapshot, olds: Sequence[_Old], schema: pa.Schema) -> Iterato
 
 
 def _schema(base: Snapshot) -> pa.Schema:
-    """The table's own columns, those of others too, in Arrow's types.
+    """All columns of the table, those of others included, as an Arrow schema.
 
     Raises:
         UnsupportedTableError: A column has a type that we do not write.
@@ -206,14 +206,14 @@ def _schema(base: Snapshot) -> pa.Schema:
             fields.append(pa.field(name, arrow_type(kind)))
         except (KeyError, TypeError):
             raise UnsupportedTableError(
-                f"{base.root.name} has the column {name} of the type {kind}, which ordertrail does not write again",
+                f"{base.root.name} has the column {name} of the type {kind}, which ordertrail cannot rewrite",
                 hint="compact this table with the tool that added the column",
             ) from None
     return pa.schema(fields)
 
 
 def _cover(session: Session, base: Snapshot, new: AddFile) -> None:
-    """Index the new file before it is live; without that the next pass would have to read it."""
+    """Index the new file before it is live; otherwise the next pass would have to read it."""
     if session.index is not None:
         with duckdb_errors("cannot index the compacted file"):
             cover(session, base, [new])
@@ -225,14 +225,14 @@ def _cover(session: Session, base: Snapshot, new: AddFile) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    """How a commit ended: whether the new file is live, and why nothing was committed."""
+    """The result of a commit: whether the new file is live, and why nothing was committed."""
 
     used: bool
     given_up: str | None = None
 
 
 def _commit(session: Session, table: Table, olds: Sequence[_Old], new: AddFile | None) -> _Committed:
-    """Put the new file in the place of the old ones as they are now."""
+    """Replace the old files, as they are now, by the new one."""
     rows = 0 if new is None else new.rows or 0
     for attempt in range(ATTEMPTS):
         now = table.snapshot()
@@ -262,7 +262,7 @@ def _deleted_since(now: Snapshot, olds: Sequence[_Old]) -> vectors.Rows | str:
     for old in olds:
         live = now.files.get(old.file.path)
         if live is None or live.size_bytes != old.file.size_bytes:
-            return "somebody else wrote these files again meanwhile"
+            return "somebody else rewrote these files meanwhile"
         if live.deletion_vector == old.file.deletion_vector:
             continue
         places = moved(old.deleted, vectors.deleted_rows(now.root, live), old.start)

@@ -1,7 +1,7 @@
-"""The history out of the archive: what `ordertrail rebuild --history-from-archive` does before it rebuilds the target.
+"""Rebuilds the history from the archive, for `ordertrail rebuild --history-from-archive`.
 
-The archived files are the evidence, and the deliveries say which they are. Each file is read again only when its bytes
-have the SHA-256 that was loaded. Nothing is written before every row that the ledger counts can be had.
+The archived files are the evidence, and the deliveries say which files they are. A file is read again only if its bytes
+have the SHA-256 that was loaded. Nothing is written unless every row that the ledger counts can be recovered.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LEFT = ".ordertrail-rebuild-*"
 
 @dataclass(frozen=True, slots=True)
 class HistoryReport:
-    """What was made of the archive.
+    """The result of rebuilding the history.
 
     Attributes:
         deliveries_read: Deliveries whose archived file was read again.
         deliveries_kept: Deliveries whose file cannot be read, of which the old history still had all rows.
-        history_rows: Rows of the new history; of a dry run, those that it would have.
+        history_rows: Rows of the new history; in a dry run, those that it would have.
         rejects_rows: Rows of the new rejects; None in a dry run.
-        notes: What else a person may want to know, one line each.
+        notes: Further information for a person, one line each.
         warnings: What a person must look at, one line each.
     """
 
@@ -59,7 +59,7 @@ class HistoryReport:
 
 @dataclass(frozen=True, slots=True)
 class _Bytes:
-    """Where the bytes of a delivery are, or why they cannot be had; and why they may be read otherwise today."""
+    """Where the bytes of a delivery are, or why they are missing; and why they may be read differently today."""
 
     path: Path | None
     problem: str = ""
@@ -69,16 +69,17 @@ class _Bytes:
 def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[[str], None]) -> HistoryReport:
     """Write history and rejects anew from the archived files, as undisturbed passes would have left them.
 
-    Delivery ids, file rows and the deliveries' place in the order are those of the ledger. Idempotent; killed at any
+    Delivery ids, file rows and the place of deliveries in the order come from the ledger. Idempotent; killed at any
     instant, each table is the old one or the new one, and running it again goes on.
 
     Args:
-        session: Of the pipeline's own tables; its `app_id` is set here. The pipeline's lock is held.
-        dry_run: Write nothing.
-        progress: Called with what is under way.
+        session: A session on the pipeline's own tables; this sets its `app_id`. The caller holds the pipeline's lock.
+        dry_run: Whether to write nothing.
+        progress: Called with a description of each step.
 
     Raises:
-        TableError: The deliveries are damaged; a log is; or rows of some deliveries cannot be had. Nothing was written.
+        TableError: The deliveries or a log are damaged, or rows of some deliveries cannot be recovered. Nothing was
+            written.
         StorageError: The disk is full or fails.
     """
     config, tables = session.config, session.tables
@@ -90,7 +91,7 @@ def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[
     past = [one for one in read_past(session, deliveries) if one.batch <= done]
     found = _find(config, past, _same_bytes(session, deliveries))
     for left in config.warehouse.glob(_LEFT):
-        shutil.rmtree(left, ignore_errors=True)  # of rebuilds that were killed: only one runs at a time
+        shutil.rmtree(left, ignore_errors=True)  # left by killed rebuilds: only one runs at a time
     with scratch_folder(config.warehouse, "rebuild") as scratch:
         (scratch / "spill").mkdir(parents=True)
         with open_replay(config, session.app_id, scratch) as replay:
@@ -105,7 +106,7 @@ def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[
             notes = _notes(session, replay, past, done)
             unread = [one for one in past if one.counts.rejected and one.manifest.delivery_id not in replay.rejected]
             if unread and not whole:
-                warnings.append(f"the rejects of {_listed([_name(one) for one in unread])} could not be had again")
+                warnings.append(f"the rejects of {_listed([_name(one) for one in unread])} could not be recovered")
             return HistoryReport(*counts, rows, rejects, tuple(notes), tuple(warnings))
 
 
@@ -170,7 +171,7 @@ def _replay(
 
 
 def _same_bytes(session: Session, deliveries: Snapshot) -> Mapping[str, list[str]]:
-    """Where files with some SHA-256 were archived, of all deliveries: the same bytes may have come twice."""
+    """Where files with each SHA-256 were archived, for all deliveries: the same bytes may have come twice."""
     rows = session.run(
         f"SELECT sha256, archived_to FROM {scan_sql(session.con, deliveries, DELIVERIES)} "
         "WHERE archived_to IS NOT NULL ORDER BY delivery_id"
@@ -192,7 +193,7 @@ def _bytes_of(config: Config, one: Past, vendors: Mapping[str, Vendor], places: 
         return _Bytes(None, "its rows were there before ordertrail and come from no file")
     vendor = vendors.get(manifest.vendor)
     if vendor is None:
-        return _Bytes(None, f"the vendor {manifest.vendor} is not in the config any more")
+        return _Bytes(None, f"the vendor {manifest.vendor} is no longer in the config")
     own = [] if one.archived_to is None else [one.archived_to]
     problems = []
     for place in dict.fromkeys((*own, *places.get(manifest.sha256, []))):
@@ -207,7 +208,7 @@ def _bytes_of(config: Config, one: Past, vendors: Mapping[str, Vendor], places: 
 
 
 def _problem(path: Path, size_bytes: int, sha256: str) -> str | None:
-    """Why a file is not the one with these bytes; None when it is."""
+    """Why a file does not have these bytes; None when it does."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):

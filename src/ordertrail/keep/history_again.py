@@ -1,4 +1,4 @@
-"""History and rejects written anew from batches that were replayed: one commit a table, all old files out with it."""
+"""Writes history and rejects anew from replayed batches: one commit a table, which removes all old files."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns
 
 OPERATION = "REBUILD"
 FILE_SIZE_BYTES = 512 << 20
-"""About the size of the new data files."""
+"""Approximate size of the new data files."""
 
-_SCRATCH = "_rebuild"  # Readers and VACUUM leave names with an underscore alone.
+_SCRATCH = "_rebuild"  # Readers and VACUUM ignore names with an underscore.
 
 
 def standing(session: Session, role: str, table: Table) -> Snapshot | None:
-    """A table that is to be written anew, as its log has it; None when there is none.
+    """The snapshot of a table that is to be written anew; None when there is no table.
 
     Args:
         session: Its application id is known.
-        role: Of the table.
-        table: Its data files may be damaged or gone.
+        role: The table's role.
+        table: The table; its data files may be damaged or gone.
 
     Raises:
         TableError: Its log is damaged, or it is not ours; the hint says to move it away.
@@ -54,10 +54,10 @@ def standing(session: Session, role: str, table: Table) -> Snapshot | None:
 
 
 def keep_rows(replay: Replay, history: Snapshot, wanted: Sequence[Past]) -> set[str]:
-    """Make `kept_rows`: the rows of some deliveries that the old history still has, whole and unchanged.
+    """Create `kept_rows`: the rows of some deliveries that the old history still has, complete and unchanged.
 
-    Each data file is read for itself: one that is damaged takes no other with it. Rows are proved by their number,
-    their places in the file and their hashes.
+    Each data file is read separately, so that a damaged one does not affect the others. Rows are verified by their
+    number, their places in the file and their hashes.
 
     Args:
         replay: Gets the table.
@@ -65,7 +65,7 @@ def keep_rows(replay: Replay, history: Snapshot, wanted: Sequence[Past]) -> set[
         wanted: Deliveries whose file cannot be read.
 
     Returns:
-        Ids of the deliveries of which all rows are there.
+        Ids of the deliveries whose rows are all there.
     """
     session = replay.session
     columns = history_columns(session.config.contract)
@@ -89,12 +89,12 @@ def keep_rows(replay: Replay, history: Snapshot, wanted: Sequence[Past]) -> set[
 
 
 def write_history(session: Session, replay: Replay, base: Snapshot | None, done: int) -> int:
-    """Put the replayed rows in the place of all others, in one commit.
+    """Replace all rows by the replayed ones, in one commit.
 
     Args:
-        session: Of the pipeline's own tables.
+        session: A session on the pipeline's own tables.
         replay: All batches up to `done` are loaded.
-        base: The history as it stood; None makes the table.
+        base: The old history; None creates the table.
         done: The last batch with the done mark.
 
     Returns:
@@ -108,10 +108,10 @@ def write_history(session: Session, replay: Replay, base: Snapshot | None, done:
 
 
 def write_rejects(session: Session, replay: Replay, base: Snapshot | None, done: int) -> tuple[int, bool]:
-    """As `write_history`, of the rejects. Those of deliveries that were not parsed again are taken over.
+    """Like `write_history`, for the rejects. Those of deliveries that were not parsed again are copied.
 
     Returns:
-        The rows, and whether all those could be taken over.
+        The number of rows, and whether all of those could be copied.
     """
     rows = replay.rows_sql(replay.session.tables.rejects)
     whole = base is not None
@@ -132,15 +132,15 @@ def write_rejects(session: Session, replay: Replay, base: Snapshot | None, done:
 
 
 def amend_counts(session: Session, past: Sequence[Past], counts: Mapping[str, RowCounts]) -> list[str]:
-    """Write the outcomes of undisturbed passes into the deliveries, where a foreign write had led them astray.
+    """Write the outcomes of undisturbed passes into deliveries whose outcomes a foreign write had distorted.
 
     Args:
-        session: Of the pipeline's own tables.
+        session: A session on the pipeline's own tables.
         past: The deliveries as they are recorded.
-        counts: By delivery id, as they came out.
+        counts: The replayed counts, by delivery id.
 
     Returns:
-        Ids of the deliveries that were amended; where there are none nothing is written.
+        Ids of the deliveries that were amended; when there are none, nothing is written.
     """
     changed = [
         one.manifest.delivery_id for one in past if counts.get(one.manifest.delivery_id, one.counts) != one.counts
@@ -187,7 +187,7 @@ def _put(session: Session, replay: Replay, table: Table, base: Snapshot | None, 
 
 
 def _write(session: Session, table: Table, sql: str, done: int) -> list[AddFile]:
-    """Write a query's rows as new data files of a table; what was written is gone again when it fails."""
+    """Write a query's rows as new data files of a table; a failure removes what was written."""
     scratch = table.root / _SCRATCH
     options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
     try:

@@ -1,8 +1,8 @@
-"""`ordertrail maintain`: pay the debt of the five tables, beside the passes.
+"""`ordertrail maintain`: reduces the debt of the five tables, while passes go on.
 
-The plan is data: what `--dry-run` prints is what a run carries out. Each step stands alone and leaves tables that every
-reader reads the same as before; a kill between or within them costs files that the next maintenance sweeps. Only
-moments need the pipeline's lock.
+The plan is data: `--dry-run` prints exactly the steps that a run executes. Each step is independent, and every reader
+reads the same rows before and after it; a kill between or within steps leaves files that the next maintenance sweeps.
+The pipeline's lock is needed only for moments.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from ordertrail.rules.tables import APP_ID
 from ordertrail.scratch import SweepScratch, plan_scratch, scratch_folder, sweep_scratch
 
 WAIT_S = 60.0
-"""How long a step waits for a pass that runs, in seconds."""
+"""How long a step waits for a running pass, in seconds."""
 
 CHECKPOINT_COMMITS = 10
-"""A checkpoint is written when the last one is at least so many commits old."""
+"""A checkpoint is written when there were at least this many commits since the last one."""
 
 _HOUR_S = 3600.0
 _log = Log()
@@ -71,7 +71,7 @@ class TidyIndex:
 
 
 Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex | SweepScratch
-"""One thing to do, to one table but for the last."""
+"""One step, on one table except for the last kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class MaintenancePlan:
     """What maintenance would do, in order.
 
     Attributes:
-        steps: What to do.
+        steps: The steps.
         warnings: What cannot be done, one line each.
     """
 
@@ -92,9 +92,9 @@ class StepDone:
     """How a step of a plan ended.
 
     Attributes:
-        step: Which one.
+        step: The step.
         done: Whether it was carried out.
-        note: Why it was not, or what there is to say.
+        note: Why it was not, or a remark.
         seconds: How long it took.
     """
 
@@ -124,10 +124,10 @@ class MaintenanceReport:
 
 
 def plan_maintenance(config: Config) -> MaintenancePlan:
-    """What there is to do; writes nothing.
+    """Plan the maintenance; writes nothing.
 
     Args:
-        config: Of the pipeline.
+        config: The pipeline's config.
 
     Raises:
         TableError: No pass has run yet, or a table is damaged.
@@ -176,15 +176,15 @@ def maintain(
 
     Args:
         config: Of the pipeline.
-        plan: From `plan_maintenance`; None makes one.
-        dry_run: Only make the plan.
+        plan: From `plan_maintenance`; None creates one.
+        dry_run: Whether to create only the plan.
         probe: Called after every effect with its name; for fault tests.
-        store: Where commits are put; for tests of failing commits.
-        progress: Called with a few words before each step.
+        store: Where commits are written; for tests of failing commits.
+        progress: Called with a short description before each step.
 
     Raises:
-        PassRunningError: Maintenance is running already, or a pass went on for longer than `WAIT_S`.
-        OrdertrailError: What went wrong; the tables are whole, and running it again goes on.
+        PassRunningError: Maintenance is already running, or a pass took longer than `WAIT_S`.
+        OrdertrailError: Something went wrong; the tables are intact, and another run goes on from there.
     """
     began = time.perf_counter()
     config = placed(config)
@@ -206,7 +206,7 @@ def maintain(
 
 
 def word(step: Step) -> str:
-    """What kind of step it is, in one word for programs."""
+    """The kind of a step, as one word for programs."""
     match step:
         case Compaction():
             return "compact"
@@ -245,7 +245,7 @@ def describe(step: Step) -> str:
 
 @dataclass(slots=True)
 class _Run:
-    """A plan while it is carried out."""
+    """A plan being carried out."""
 
     session: Session
     locked: Callable[[], AbstractContextManager[None]]
@@ -264,7 +264,7 @@ class _Run:
         _log.debug("maintenance", step=describe(step), note=note or "done", seconds=seconds)
 
     def _do(self, step: Step) -> str | None:
-        """Carry out a step; why not, when it need not or cannot be."""
+        """Carry out a step; returns the reason when it is not needed or not possible."""
         if isinstance(step, SweepScratch):
             with self.locked():
                 gone = sweep_scratch(step)
@@ -313,7 +313,7 @@ class _Run:
     def _sweep(self, table: Table, step: Sweep) -> str | None:
         config = self.session.config
         with self.locked():
-            # The pass that finishes it reads the target as the batch left it, whatever was written since.
+            # The pass that finishes the batch reads the target as the batch left it, whatever was written since.
             if _unfinished(self.session):
                 return "a batch is not finished yet: run a pass first"
             gone = sweep(table.log, step, config.maintenance.retention_h * _HOUR_S, time.time(), self.session.probe)
@@ -331,7 +331,7 @@ def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[S
             closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
-            # The hashes of keys are made with the salt of the session's index.
+            # Key hashes use the salt of the session's index.
             yield Session(config, con, pool, tables, _app_id(tables.deliveries), probe, index)
     finally:
         if index is not None:
@@ -343,7 +343,7 @@ def _app_id(table: Table) -> str:
 
 
 def _keep_from(table: Table, app_id: str) -> int:
-    """The version that must stay readable with all later ones: the one before the last batch's commit."""
+    """The oldest version that must stay readable: the one before the last batch's commit."""
     newest = 0
     for version, actions in table.log.backwards():
         newest = max(newest, version)

@@ -1,4 +1,4 @@
-"""Deliveries that are done, as the ledger has them: what a batch of the past was made of, to make it again."""
+"""Finished deliveries as the ledger has them, from which a past batch can be replayed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A delivery that is done.
+    """A finished delivery.
 
     Attributes:
-        manifest: What was decided about it, as far as the ledger keeps it: of the file's `stat` size and time.
+        manifest: Its manifest, as far as the ledger keeps it; of the file's `stat` only size and time.
         batch: Its number.
         clock: Of the batch.
         archived_to: Below the archive folder; None when the file vanished before.
@@ -42,7 +42,7 @@ class Past:
 
     @property
     def accepted(self) -> int:
-        """Its rows that are in the history."""
+        """The number of its rows in the history."""
         return self.counts.parsed - self.counts.rejected if self.manifest.state is State.LOADED else 0
 
 
@@ -61,7 +61,7 @@ def read_past(session: Session, deliveries: Snapshot) -> list[Past]:
 
 
 def batches_of(past: Sequence[Past]) -> list[tuple[Batch, list[Past]]]:
-    """The deliveries batch by batch, each batch with their manifests."""
+    """The deliveries batch by batch, each batch with its manifests."""
     found = []
     for number, members in groupby(past, key=lambda one: one.batch):
         these = list(members)

@@ -1,8 +1,8 @@
-"""`ordertrail rebuild`: the target anew from the history, the cure for a target that is damaged or was written to.
+"""`ordertrail rebuild`: writes the target anew from the history, to repair a damaged or modified target.
 
-Needs the history and the deliveries, and nothing of the target but its log. A history that is damaged or lost is
-written anew from the archived files first, when asked for (`from_archive`). A batch that is staged and not recorded is
-left out; the next pass loads it from the stage, as after any crash.
+It needs the history and the deliveries, and only the log of the target. On request (`from_archive`) a damaged or lost
+history is first written anew from the archived files. A batch that is staged but not recorded is left out; the next
+pass loads it from the stage, as after any crash.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class RebuildReport:
     """What a rebuild did, or would do.
 
     Attributes:
-        pipeline: Its name.
-        dry_run: Nothing was written.
+        pipeline: The pipeline's name.
+        dry_run: Whether nothing was written.
         batch: The last batch with the done mark: its rows, and those of all before it, were folded; 0 for none.
         history_rows: Accepted rows that were folded.
         rows: Rows of the rebuilt target.
         files: Its data files; 0 in a dry run.
         version: The target's version that holds them; None in a dry run.
-        created: There was no target: the table was made.
-        differences: Of a dry run: how the target differs now; None when it cannot be read, or there is none.
-        notes: What else a person may want to know, one line each.
+        created: Whether the table was created because there was no target.
+        differences: In a dry run, how the target differs now; None when it cannot be read, or there is none.
+        notes: Further information for a person, one line each.
         warnings: What a person must look at, one line each.
         seconds: How long it took.
-        history: What was made of the archive; None where only the target was rebuilt.
+        history: The rebuilt history; None when only the target was rebuilt.
     """
 
     pipeline: str
@@ -81,9 +81,9 @@ def rebuild(
 
     Args:
         config: Of the pipeline.
-        dry_run: Only say how many rows would differ.
+        dry_run: Whether only to count the rows that would differ.
         from_archive: First write history and rejects anew from the archived files, in one commit each.
-        progress: Called with what is under way.
+        progress: Called with a description of each step.
         probe: Called after every effect with its name; for fault tests.
 
     Raises:
@@ -113,7 +113,7 @@ def rebuild(
 
 
 def _planned(session: Session, history: HistoryReport, began: float) -> RebuildReport:
-    """What a rebuild of the history would do; of the target nothing is said, for its history is not there yet."""
+    """What a rebuild of the history would do; it says nothing about the target, whose history does not exist yet."""
     return RebuildReport(
         pipeline=session.config.name,
         dry_run=True,
@@ -188,9 +188,9 @@ def _compared(work: Rebuild, target: Snapshot) -> Differences:
 def _notes(work: Rebuild, target: Snapshot | None) -> list[str]:
     notes = []
     if target is None:
-        notes.append("there is no target table; a rebuild makes it")
+        notes.append("there is no target table; a rebuild creates it")
     elif others := others_on(target, work.contract):
-        notes.append(f"columns of others are carried along: {', '.join(column.name for column in others)}")
+        notes.append(f"columns of others are kept: {', '.join(column.name for column in others)}")
     if work.staged > work.done:
         notes.append(f"batch {work.staged} is staged and not finished; the next pass loads it")
     return notes

@@ -1,17 +1,17 @@
-"""Rebuild: the target anew as the fold of the history, in one commit, as if the batches had just built it.
+"""Writes the target anew as the fold of the history, in one commit, as if the batches had just built it.
 
-The fold is replayed batch by batch for every key, from the accepted rows alone. The word that a batch left on a row in
-the history is not read: a damaged target may have misled it. A batch changed a key when the content of the fold
-through it differs from the content of the fold before it. Such changes are exactly the rows that undisturbed batches
-call `inserted` and `updated`: their number is the revision, the first one's clock the time of insertion, and the last
-one's row gives the other audit columns. Rows that say again what the target has, older rows, ties that only the
-history settles and columns that some vendor never sends all follow from that one rule.
+The fold is replayed batch by batch for every key, from the accepted rows alone. The outcomes recorded in the history
+are not used, because a damaged target may have distorted them. A batch changed a key when the fold up to that batch
+differs in content from the fold before it. These changes are exactly the rows that undisturbed batches call `inserted`
+and `updated`: their number is the revision, the clock of the first is the time of insertion, and the row of the last
+gives the other audit columns. Unchanged rows, older rows, ties that only the history settles and columns that some
+vendor never sends all follow from that one rule.
 
-After a change of the contract the replay is by today's contract: the contract's columns are what it says, and the
-audit columns are those that the batches would have given under it, which is the best that can be said.
+After a change of the contract the replay follows today's contract: so do the contract's columns, and the audit columns
+are those that the batches would have written under it.
 
-Only narrow rows (key, order, content hash, position) are ordered; the wide ones are read once more, and written as
-they come. DuckDB spills, so memory is bounded by `memory_limit_mb`.
+Only narrow rows (key, order, content hash, position) are sorted; the wide ones are read once more and written in the
+order in which they come. DuckDB spills, so memory is bounded by `memory_limit_mb`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ OPERATION = "REBUILD"
 """Name of the commit in the target's log."""
 
 FILE_SIZE_BYTES = 512 << 20
-"""About the size of the new data files."""
+"""Approximate size of the new data files."""
 
 ATTEMPTS = 5
 """How often the commit is tried again when another writer takes the target's next version."""
 
-_SCRATCH = "_rebuild"  # Readers and VACUUM leave names with an underscore alone.
+_SCRATCH = "_rebuild"  # Readers and VACUUM ignore names with an underscore.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Differences:
         missing: Keys that the target lacks.
         extra: Rows of keys that the history does not know, and further rows of a key that it does.
         different: Keys with another value in a column of the contract or in `_rescued`.
-        audit: Keys that differ in an audit column only.
+        audit: Keys that differ only in an audit column.
     """
 
     missing: int
@@ -71,7 +71,7 @@ class Differences:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all differences."""
         return self.missing + self.extra + self.different + self.audit
 
 
@@ -79,7 +79,7 @@ class Rebuild:
     """One rebuild. Nothing is written before `write`, and no reader sees anything before `commit`.
 
     Args:
-        session: Its `app_id` is set here.
+        session: The session; this sets its `app_id`.
 
     Raises:
         TableError: History or deliveries are missing, damaged, or do not agree with each other: a target folded from
@@ -96,7 +96,7 @@ class Rebuild:
         self._history = sound(tables.history, "history")
         self._agreeing = [tables.history, tables.deliveries]
         if CONTRACT not in self._history.metadata.properties:
-            self._agreeing.append(tables.stage)  # which then says what contract the tables hold
+            self._agreeing.append(tables.stage)  # which then says what contract the tables carry
         require_agreement(session, self._agreeing)
         self._absent: tuple[str, ...] = ()
         self._others: tuple[TableColumn, ...] = ()
@@ -112,7 +112,7 @@ class Rebuild:
 
     @property
     def contract(self) -> Contract:
-        """The contract that is folded by."""
+        """The contract of the fold."""
         return self._session.config.contract
 
     @property
@@ -123,11 +123,11 @@ class Rebuild:
 
     @property
     def history_rows(self) -> int:
-        """Accepted rows that are folded."""
+        """The number of accepted rows that are folded."""
         return self._number(f"SELECT count(*) FROM {self._past()} WHERE {recorded_sql(self.done)}")
 
     def target(self) -> Snapshot | None:
-        """The target as its log has it, None when there is none. Its data files may be damaged or gone.
+        """The snapshot of the target; None when there is none. Its data files may be damaged or gone.
 
         Raises:
             TableError: The log is damaged, or the table is not ours, or has a feature that we do not write to.
@@ -135,7 +135,7 @@ class Rebuild:
         table = self._session.tables.target
         if not table.log.exists():
             return None
-        aside = f"move the folder {table.root} away, then run ordertrail rebuild: it makes the table anew"
+        aside = f"move the folder {table.root} away, then run ordertrail rebuild: it creates the table anew"
         try:
             snapshot = table.snapshot()
             snapshot.require_writable()
@@ -143,12 +143,12 @@ class Rebuild:
                 raise ForeignChangeError(f"the table {table.root} belongs to another pipeline")
         except TableError as error:
             raise type(error)(error.message, hint=aside) from error
-        # Not in the same breath: what others have in it would be lost with the folder.
+        # Not automatically: columns of others would be lost with the folder.
         require_agreement(self._session, [table])
         return snapshot
 
     def bring_up_to_date(self) -> Snapshot | None:
-        """See `local.schema.bring_up_to_date`; the target as it then is."""
+        """Apply `local.schema.bring_up_to_date`, and return the new snapshot of the target."""
         bring_up_to_date(self._session, [*self._agreeing, self._session.tables.target])
         return self.target()
 
@@ -236,13 +236,13 @@ class Rebuild:
         return f"SELECT {', '.join(cells)} FROM {past} h JOIN bearers b ON h._pos = b.pos {joins}"
 
     def carry(self, target: Snapshot) -> list[str]:
-        """Keep what others have in columns of their own for `write`; before the commit nobody else may write there.
+        """Keep the columns of others for `write`; nobody else may write there before the commit.
 
         Args:
-            target: As it is.
+            target: The current snapshot.
 
         Returns:
-            The data files that could not be read; what others have in their rows is lost.
+            The data files that could not be read; values of others in their rows are lost.
         """
         self._others = others_on(target, self._session.config.contract)
         return carry_by_key(self._session, target, self._others) if self._others else []
@@ -250,7 +250,7 @@ class Rebuild:
     # -- what it would change, and doing it -----------------------------------------------------------------
 
     def differences(self, target: Snapshot) -> Differences:
-        """Compare the target with what `write` would write; after `fold`.
+        """Compare the target with what `write` would write; call it after `fold`.
 
         Raises:
             TableError: The target's data files cannot be read.
@@ -275,14 +275,14 @@ class Rebuild:
         return Differences(*(int(str(number or 0)) for number in found))
 
     def write(self, rows: int) -> list[AddFile]:
-        """Write the target's rows as new data files; after `fold`. Makes the table when there is none.
+        """Write the target's rows as new data files; call it after `fold`. Creates the table when there is none.
 
         Args:
-            rows: As `fold` gave them; another number of rows written is an error.
+            rows: The result of `fold`; writing another number of rows is an error.
 
         Raises:
             TableError: The rows written are not as many as the keys.
-            StorageError: The disk is full or fails. What was written is gone again.
+            StorageError: The disk is full or fails. What was written is removed again.
         """
         session, table = self._session, self._session.tables.target
         self._create()
@@ -319,10 +319,10 @@ class Rebuild:
         return table.added(place, rows)
 
     def commit(self, base: Snapshot, files: Sequence[AddFile], rows: int) -> int:
-        """Put the new files in the place of all others, in one commit.
+        """Replace all files by the new ones, in one commit.
 
-        The commit carries the `txn` of the last batch with the done mark, also where the target had that of a batch
-        which is not recorded yet: the next pass then loads that batch again, from the stage.
+        The commit carries the `txn` of the last batch with the done mark, even if the target had that of a batch that
+        is not recorded yet: the next pass then loads that batch again, from the stage.
 
         Args:
             base: The target as it was before anything was folded.
@@ -346,8 +346,8 @@ class Rebuild:
                 if base.txns != standing or self._recorded_meanwhile():
                     break
                 if others_on(base, session.config.contract):
-                    break  # what they have there now is not what was carried
-                continue  # what somebody else wrote is not in the history: it goes like any such write before it
+                    break  # their columns have changed since they were kept
+                continue  # rows that somebody else wrote are not in the history: they go, like all earlier ones
             session.probe("rebuild.committed")
             table.checkpoint_if_due(version)
             return version
@@ -360,7 +360,7 @@ class Rebuild:
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _check_history(self) -> None:
-        """The history has as many rows of every delivery as the deliveries say, and no others."""
+        """Check that the history has as many rows of every delivery as the deliveries say, and no others."""
         deliveries = scan_sql(self._session.con, self._deliveries, DELIVERIES)
         wrong = self._session.run(
             "SELECT coalesce(id, 'unknown'), coalesce(h.n, 0), coalesce(d.n, 0) FROM "
@@ -393,7 +393,7 @@ class Rebuild:
 
 
 def sound(table: Table, role: str) -> Snapshot:
-    """A table that a rebuild reads, with all its data files there.
+    """The snapshot of a table that a rebuild reads, after checking that all its data files exist.
 
     Args:
         table: Which one.

@@ -1,8 +1,8 @@
-"""The batches of the past once more, in a folder that is thrown away: what undisturbed passes would have recorded.
+"""Replays past batches in a temporary folder, to find what undisturbed passes would have recorded.
 
-The rows come out of the archived files through the row kernel, or, where a file is gone, out of a history that still
-has them. Everything else is the code of a pass, on tables of its own: stage, load, record. So outcomes, revisions and
-times come out as they would have been, whatever was done to the pipeline's own tables.
+The rows come from the archived files through the row kernel or, when a file is gone, from a history that still has
+them. Everything else is the code of a pass on separate tables: stage, load, record. So outcomes, revisions and times
+are as they would have been, whatever happened to the pipeline's own tables.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ordertrail.rules.tables import APP_ID
 
 @dataclass(frozen=True, slots=True)
 class ReadAgain:
-    """An archived file that is parsed once more.
+    """An archived file that is parsed again.
 
     Attributes:
-        candidate: What the row kernel wants to know of it.
+        candidate: What the row kernel needs to know about it.
         open_file: Opens it at its first byte; raises FileChangedError when it is gone.
-        unchanged: Whether it still is the file whose SHA-256 was found right.
+        unchanged: Whether it is still the file whose SHA-256 was verified.
     """
 
     candidate: Candidate
@@ -51,13 +51,13 @@ class ReadAgain:
 
 @dataclass(slots=True)
 class Replay:
-    """The tables that the batches are loaded into once more.
+    """The tables into which the batches are loaded again.
 
     Attributes:
-        session: On them.
+        session: A session on these tables.
         counts: Rows by outcome, by delivery id, of the batches so far.
-        rejected: Deliveries whose rejects were made again.
-        problems: By delivery id, why its rows did not come out as the ledger has them.
+        rejected: Deliveries whose rejects were produced again.
+        problems: By delivery id, why its rows differ from those in the ledger.
     """
 
     session: Session
@@ -66,16 +66,16 @@ class Replay:
     problems: dict[str, str] = field(default_factory=dict)
 
     def batch(self, batch: Batch, past: Sequence[Past], files: Mapping[str, ReadAgain]) -> None:
-        """Load one batch, the next one by its number; nothing is loaded where it does not come out as it was.
+        """Load the next batch; nothing is loaded when its rows differ from those in the ledger.
 
         Args:
-            batch: With the manifests of its deliveries.
+            batch: The batch with the manifests of its deliveries.
             past: Its deliveries, in the same order.
-            files: By delivery id, those whose archived file is read. Of the others the rows lie in `kept_rows`.
+            files: The archived files to read, by delivery id. Rows of other deliveries are in `kept_rows`.
         """
         session, table = self.session, self.session.tables.stage
         base = table.snapshot()
-        # What was loaded then is loaded whatever `max_reject_share` is now, and what was quarantined is not.
+        # Files loaded then are loaded whatever `max_reject_share` is now, and quarantined ones are not.
         loaded = self._parsed(batch, _of(past, files, State.LOADED), 1.0)
         quarantined = self._parsed(batch, _of(past, files, State.QUARANTINED), 0.0)
         for path, _ in quarantined.rows:
@@ -85,7 +85,7 @@ class Replay:
         if self.problems:
             return
         kept = self._kept(batch, [one for one in past if one.accepted and one.manifest.delivery_id not in files])
-        # Rows of two kinds of files cannot become files of the target as they are.
+        # With two kinds of files, the files cannot be moved into the target as they are.
         add = [table.added(path, rows, {} if kept else {ROWS_TAG: str(rows)}) for path, rows in loaded.rows]
         add += kept
         if rejects := [*loaded.rejects, *quarantined.rejects]:
@@ -114,7 +114,7 @@ class Replay:
         return job.run([file.candidate for file in files])
 
     def _judge(self, past: Sequence[Past], parsed: Mapping[str, ParsedFile]) -> None:
-        """Whether the files gave what the ledger says they gave."""
+        """Whether the files yield what the ledger says."""
         for one in past:
             manifest, file = one.manifest, parsed.get(one.manifest.delivery_id)
             if file is None:
@@ -176,7 +176,7 @@ def _of(past: Sequence[Past], files: Mapping[str, ReadAgain], state: State) -> l
 
 
 class _LooseStore:
-    """Log entries of tables that are thrown away: nothing is made durable."""
+    """Log entries of temporary tables: nothing is made durable."""
 
     def put_if_absent(self, path: Path, data: bytes) -> None:
         with path.open("xb") as file:
@@ -185,12 +185,12 @@ class _LooseStore:
 
 @contextmanager
 def open_replay(config: Config, app_id: str, scratch: Path) -> Iterator[Replay]:
-    """Empty tables to load the batches of the past into.
+    """Empty tables into which past batches are loaded.
 
     Args:
-        config: Of the pipeline. Nothing is written below its folders but in `scratch`.
-        app_id: Of the pipeline.
-        scratch: An empty folder on the warehouse's disk; the caller throws it away.
+        config: The pipeline's config. Below its folders only `scratch` is written.
+        app_id: The pipeline's application id.
+        scratch: An empty folder on the warehouse's disk; the caller deletes it.
     """
     own = config.embedded_in(scratch / "warehouse")
     tables = tables_of(own, _LooseStore())

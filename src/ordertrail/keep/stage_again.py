@@ -1,4 +1,4 @@
-"""A stage that was lost, made again without rows: once its batch has the done mark, no step needs them."""
+"""Recreates a lost stage without rows: once its batch has the done mark, no step needs them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ OPERATION = "REBUILD"
 
 
 def stage_again(session: Session, done: int, *, records_follow: bool = False) -> str | None:
-    """Make the stage stand at the done mark, where it is gone or behind; idempotent.
+    """Bring a missing stage, or one that is behind, up to the done mark; idempotent.
 
-    Files of that batch which were not archived yet are found in the source by the next pass: they are duplicates.
+    The next pass finds files of that batch that were not archived yet in the source: they are duplicates.
 
     Args:
         session: Its application id is known.
         done: The last batch with the done mark.
-        records_follow: History and rejects are written anew afterwards, up to the done mark.
+        records_follow: Whether history and rejects are written anew afterwards, up to the done mark.
 
     Returns:
-        What was done, None when the stage is there.
+        What was done; None when the stage needs nothing.
 
     Raises:
-        TableError: It is damaged; or it is lost, and history or rejects have a batch that only it could finish.
+        TableError: The stage is damaged; or it is lost, and history or rejects have a batch that only it could finish.
     """
     tables = session.tables
     stage = tables.stage
@@ -52,4 +52,4 @@ def stage_again(session: Session, done: int, *, records_follow: bool = False) ->
     ledger = tables.deliveries.snapshot()
     if ledger.txns.get(archive_id(session.app_id), 0) < done:
         tables.deliveries.commit(ledger, Change(Txn(archive_id(session.app_id), done, now_ms), "ARCHIVE"))
-    return f"the stage was lost; it is made again, without rows: batch {done} is done"
+    return f"the stage was lost; it is created again, without rows: batch {done} is done"

@@ -1,1 +1,1 @@
-"""The service: a pass whenever a file is complete, until it is told to stop."""
+"""The service: runs a pass whenever a file is complete, until it is told to stop."""

@@ -1,9 +1,9 @@
-"""What Linux tells about files in the source folder: closed after writing, moved in, opened and not closed yet.
+"""Linux events of files in the source folder: closed after writing, moved in, opened and not closed yet.
 
 Built on watchdog's inotify. Only `ordertrail.watch.service` imports this module, and only when it starts to watch, so
-that no other command pays for it. Nothing here is needed for a file to be found: the service looks by itself every
-`--interval`. What no event tells of (a write on another machine to a network share, events that the kernel dropped
-because its queue was full, a folder that could not be watched) is found then, under the settle rule.
+that no other command pays for it. Events are not needed to find a file: the service looks by itself every `--interval`.
+Files without an event (written to a network share by another machine, events dropped because the kernel's queue was
+full, a folder that could not be watched) are found then, under the settle rule.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 
 NEW_FOLDER_S = 5.0
-"""So long after a folder appeared, a file in it may have been closed before the folder was watched, in seconds."""
+"""For this long after a folder appeared, in seconds, a file in it may have been closed before we watched it."""
 
 Post = Callable[[Literal["closed", "opened", "touched"], str], None]
-"""Told what happened to which path below the folder, spelled as `FoundFile.path`.
+"""Called with what happened to which path below the folder, spelled as `FoundFile.path`.
 
-`closed`: the file is complete. `opened`: it was made and is being written; `closed` or `touched` follows. `touched`:
-something is there to look at, and the settle rule says when it is complete.
+`closed`: the file is complete. `opened`: it was created and is being written; `closed` or `touched` follows. `touched`:
+there is something to look at, and the settle rule decides when it is complete.
 """
 
 
@@ -50,7 +50,7 @@ class FolderEvents:
     """Reports what happens below one folder; a `Listener`.
 
     Args:
-        folder: The source folder; it may be a symbolic link, and need not be there yet.
+        folder: The source folder; it may be a symbolic link, and need not exist yet.
         post: Called from another thread with each event.
     """
 
@@ -61,7 +61,7 @@ class FolderEvents:
         self._watched: tuple[int, int] | None = None
 
     def ensure(self) -> None:
-        """Listen to the folder that has the name now; nothing is done when that is so already.
+        """Listen to the folder that has the name now; does nothing if it already listens to it.
 
         Raises:
             OSError: It cannot be watched: it is missing, or the system's limit of watches is reached.
@@ -85,7 +85,7 @@ class FolderEvents:
         self._observer, self._watched = observer, place
 
     def close(self) -> None:
-        """Listen no more. Repeat at will."""
+        """Stop listening. Idempotent."""
         observer, self._observer = self._observer, None
         if observer is not None:
             observer.stop()
@@ -93,10 +93,10 @@ class FolderEvents:
 
 
 class _Emitter(InotifyFullEmitter):
-    """Asks the kernel for what we use only.
+    """Asks the kernel only for the events that we use.
 
-    Above all not for IN_MOVED_FROM: watchdog holds everything behind such an event back for half a second in case its
-    other half follows, and archiving renames every file.
+    Above all not for IN_MOVED_FROM: after such an event watchdog delays everything for half a second in case its other
+    half follows, and archiving renames every file.
     """
 
     def get_event_mask_from_filter(self) -> Mask:
@@ -138,13 +138,13 @@ class _Handler(FileSystemEventHandler):
 
 
 def _has_bytes(path: str) -> bool:
-    """Many a writer makes an empty file first and opens it again to fill it: such a one is not complete yet."""
+    """Whether a closed file is empty: many writers create an empty file first and open it again to fill it."""
     status = _status(path)
     return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _one_name(path: str) -> bool:
-    """Whether a new name is that of a new file: one made by link(2) has another name, and nobody will close it."""
+    """Whether a new name belongs to a new file: a link(2) to a file has another name, and nobody will close it."""
     status = _status(path)
     return status is not None and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 

@@ -17,7 +17,7 @@ from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
 
 BEAT_S = 10.0
-"""How often the heartbeat file is written at the least, in seconds."""
+"""Longest time between two writes of the heartbeat file, in seconds."""
 
 State = Literal["idle", "running", "backing_off", "stopping"]
 """What the service is doing."""
@@ -27,10 +27,10 @@ _log = Log()
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What the heartbeat file says. Times are aware UTC.
+    """The content of the heartbeat file. Times are aware UTC.
 
-    `last_error` is cleared by a pass that ends well; `attention` (how often, when last, what) stays while the service
-    runs: files and warnings that need a person.
+    A successful pass clears `last_error`; `attention` (how often, when last, what) stays while the service runs: it
+    counts files and warnings that need a person.
     """
 
     started_at: datetime
@@ -41,7 +41,7 @@ class Beat:
     attention: tuple[int, datetime, str] | None = None
 
     def document(self, pid: int, now: datetime) -> dict[str, object]:
-        """The file's content, for JSON."""
+        """The file's content as a JSON document."""
         return {
             "pid": pid,
             "started_at": self.started_at.isoformat(),
@@ -61,20 +61,20 @@ class Beat:
 
 
 def heartbeat_path(config: Config) -> Path:
-    """Where the service of a pipeline keeps its heartbeat."""
+    """The heartbeat file of a pipeline's service."""
     return config.warehouse / f".ordertrail-{config.name}.heartbeat"
 
 
 class Heartbeat:
-    """A small JSON file that is fresh while the service lives: a supervisor alarms when `beat_at` is old.
+    """A small JSON file that is updated while the service lives: a supervisor raises an alarm when `beat_at` is old.
 
-    A thread of its own writes it, so that a long pass does not look like a dead service. The file appears by renaming:
-    nobody reads half of it. A disk that does not take it is no reason to stop.
+    A separate thread writes it, so that a long pass does not look like a dead service. The file is replaced by
+    renaming, so nobody reads half of it. A disk that cannot be written to does not stop the service.
 
     Args:
-        path: The file. Its folder is the warehouse, which a pass makes: until then there is no file.
+        path: The file. Its folder is the warehouse, which a pass creates: until then there is no file.
         now: The wall clock, aware UTC.
-        alone: Whether the file is this service's to write; may raise `PassRunningError` as well.
+        alone: Whether this service may write the file; may also raise `PassRunningError`.
     """
 
     def __init__(self, path: Path, now: Callable[[], datetime], alone: Callable[[], bool] = lambda: True) -> None:
@@ -94,11 +94,11 @@ class Heartbeat:
         self._thread.start()
 
     def state(self, state: State) -> None:
-        """Say what the service is doing."""
+        """Record what the service is doing."""
         self._write(lambda beat: replace(beat, state=state))
 
     def passed(self, batch: int | None) -> None:
-        """A pass ended well; `batch` is None when nothing was waiting."""
+        """Record a successful pass; `batch` is None when nothing was waiting."""
         now = self._now()
         self._write(
             lambda beat: replace(
@@ -107,17 +107,17 @@ class Heartbeat:
         )
 
     def failed(self, code: str, message: str) -> None:
-        """A pass failed."""
+        """Record a failed pass."""
         now = self._now()
         self._write(lambda beat: replace(beat, last_pass_at=now, last_error=(code, message)))
 
     def attention(self, what: str) -> None:
-        """Something needs a person."""
+        """Record that something needs a person."""
         now = self._now()
         self._write(lambda beat: replace(beat, attention=((beat.attention or (0,))[0] + 1, now, what)))
 
     def stop(self) -> None:
-        """Remove the file: the service ended in good order."""
+        """Remove the file: the service ended normally."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=0.5)

@@ -1,11 +1,11 @@
-"""The service: a pass whenever a file is complete, over and over, until it is told to stop.
+"""The service: runs a pass whenever a file is complete, until it is told to stop.
 
-One thread decides. It sleeps on a mailbox into which everything else puts messages: the folder's events, the signals,
-the thread that runs a pass. `Schedule` says when the next pass is due; it is a plain state machine without a clock.
+One thread decides. It sleeps on a mailbox that receives all messages: the folder's events, the signals, the end of a
+pass. `Schedule` says when the next pass is due; it is a plain state machine without a clock.
 
-A file is complete when the system tells that it was closed or moved in (`ordertrail.watch.events`), or, where no event
-comes, when it is settled. The folder is looked at every `interval_s` in any case: on a network share, with events lost
-or unavailable, that is what finds files.
+A file is complete when the system reports that it was closed or moved in (`ordertrail.watch.events`) or, without an
+event, when it has settled. The folder is scanned every `interval_s` in any case: on a network share, or with events
+lost or unavailable, that is how files are found.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ class FolderEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A pass ended: with its report, or with what went wrong."""
+    """A pass ended, with its report or its error."""
 
     result: RunReport | Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The service is to end."""
+    """The service must end."""
 
 
 Message = FolderEvent | Ended | Stop
 
 
 class Mailbox(Protocol):
-    """Where the service sleeps. `queue.SimpleQueue` is one: a signal handler may put into it at any point."""
+    """The mailbox on which the service sleeps. `queue.SimpleQueue` is one: a signal handler may use it any time."""
 
     def put(self, message: Message, /) -> None:
         """Add a message, from any thread; never blocks."""
@@ -76,28 +76,28 @@ class Mailbox(Protocol):
 
 
 class Listener(Protocol):
-    """Who tells about files in the source folder."""
+    """Reports events of files in the source folder."""
 
     def ensure(self) -> None:
-        """Listen to the folder as it is now. Repeat at will. Raises `OSError` when that cannot be."""
+        """Listen to the folder as it is now. Idempotent. Raises `OSError` when that is not possible."""
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the service works with; tests put fakes here.
+    """The collaborators of the service; tests pass fakes.
 
     Attributes:
-        run: One pass. Gets the paths that are complete and a function that gives those still open for writing.
-        listener: Tells about the folder; None where the system has no such events.
-        heartbeat: Told what goes on.
-        mailbox: Everything arrives here.
+        run: Runs one pass. Gets the paths that are complete, and a function that returns those still open for writing.
+        listener: Reports events of the folder; None when the system has no such events.
+        heartbeat: Records what the service does.
+        mailbox: Receives all messages.
         clock: Monotonic, in seconds.
-        random: Gives numbers from 0 to below 1.
+        random: Returns numbers in [0, 1).
         start: Starts a pass in another thread.
-        upkeep: Asked after each pass that went well to maintain the tables; None leaves that to people.
+        upkeep: Maintains the tables when asked after each successful pass; None leaves that to people.
     """
 
     run: Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
@@ -113,13 +113,13 @@ class Parts:
 
 
 class Service:
-    """The loop. It ends when `Stop` arrives, or with an error that the config is to blame for, at the first pass.
+    """The loop. It ends when `Stop` arrives, or at the first pass with an error in the config.
 
     Args:
-        config: Of the pipeline.
-        parts: What it works with.
-        interval_s: Between looks when nothing happens.
-        on_report: Called after each pass that had something to tell.
+        config: The pipeline's config.
+        parts: Its collaborators.
+        interval_s: Time between scans when nothing happens, in seconds.
+        on_report: Called after each pass that has something to report.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Service:
             try:
                 self._take(self._parts.mailbox.get(timeout=timeout_s))
             except queue.Empty:
-                # A pass starts only when the mailbox is empty: all that was announced before is part of it.
+                # A pass starts only when the mailbox is empty, so that it covers everything announced before.
                 if not self._running and self._stop_by_s is None and self._schedule.due_s <= self._parts.clock():
                     self._start()
 
@@ -205,20 +205,20 @@ class Service:
         def work() -> None:
             try:
                 result: RunReport | Exception = self._parts.run(handed, lambda: frozenset(self._open))
-            except Exception as error:  # noqa: BLE001 - a service does not die of a bad pass: it records and goes on
+            except Exception as error:  # noqa: BLE001 - a failed pass does not end the service: it records the error and goes on
                 result = error
             self._parts.mailbox.put(Ended(result))
 
         self._parts.start(work)
 
     def _listen(self) -> None:
-        """Events are a help, not a need: without them the looks at every interval find the files."""
+        """Listen to events if possible; without them the scan at every interval finds the files."""
         if self._parts.listener is None:
             return
         try:
             self._parts.listener.ensure()
         except FileNotFoundError:
-            # The pass says that the folder is missing.
+            # The pass reports that the folder is missing.
             self._parts.listener.close()
         except OSError as error:
             reason = error.strerror or str(error)
@@ -301,7 +301,7 @@ class Service:
 
 
 def _no_report(_: RunReport) -> None:
-    """Nobody asked."""
+    """Ignore a report."""
 
 
 def watch(
@@ -313,17 +313,17 @@ def watch(
 ) -> int:
     """Watch the source folder and load what arrives, until SIGTERM or SIGINT.
 
-    A pass that runs when the service is told to stop has `STOP_GRACE_S` to end. Then it is abandoned, which is as safe
-    as any kill (P1): the next pass finishes what is staged. A thread cannot be ended from outside, so the process ends
-    at once; a second signal does the same. With `stop` the process is the caller's: then an abandoned pass is left to
-    its daemon thread, and signals are left to the caller.
+    A pass that is running when the service is told to stop has `STOP_GRACE_S` to end. Then it is abandoned, which is as
+    safe as any kill (P1): the next pass finishes what is staged. A thread cannot be ended from outside, so the process
+    ends at once; a second signal does the same. With `stop`, the process belongs to the caller: an abandoned pass stays
+    in its daemon thread, and the caller handles signals.
 
     Args:
         config: From `load_config`.
         interval_s: Seconds between looks at the folder when no event tells of a file.
-        on_report: Called in this thread after each pass that loaded something, or left something alone or warned of
-            something that the pass before had not.
-        stop: Ends the service when set, in place of the signals.
+        on_report: Called in this thread after each pass that loaded something, or that skipped or warned of something
+            new.
+        stop: Ends the service when set, instead of signals.
 
     Returns:
         The exit code: 0.
@@ -358,7 +358,7 @@ def watch(
         cut_short = upkeep is not None and upkeep.running
         if cut_short:
             _log.info("maintenance was cut short; it begins anew next time")
-        # A thread at work in a library must not meet the end of the interpreter.
+        # A thread at work in a library must not outlive the interpreter.
         if stop is None and (cut_short or not ended):
             _leave()
         if listener is not None:
@@ -369,14 +369,14 @@ def watch(
 
 
 def _passes(config: Config) -> Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]:
-    """What runs one pass. Imported here, when signals are already taken care of: the engine takes its time."""
+    """The function that runs one pass. The engine is imported here, after the signals are handled: it takes time."""
     from ordertrail.pipeline import Pipeline
 
-    # The looks stay here from pass to pass, also where they cannot be written down.
+    # The looks are kept here from pass to pass, even if they cannot be written to a file.
     notes = Notes(notes_path(config))
 
     def run(complete: frozenset[str], still_open: Callable[[], frozenset[str]]) -> RunReport:
-        # The service looks again by itself: no pass waits for a file to rest.
+        # The service looks again by itself, so no pass waits for a file to be at rest.
         source = source_of(config, notes, still_open)
         return Pipeline(config, source=source, notes=notes, patience_s=0.0).run(complete)
 
@@ -393,7 +393,7 @@ def _listener(config: Config, mailbox: Mailbox) -> Listener | None:
 
 @contextmanager
 def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
-    """The caller's event puts `Stop` into the mailbox."""
+    """Put `Stop` into the mailbox when the caller's event is set."""
 
     def wait() -> None:
         stop.wait()
@@ -406,7 +406,7 @@ def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
 def _leave() -> None:
     """End the process without waiting for the pass."""
     drain()
-    # Should the pass hold the lock of an output stream, flushing would wait for it: this ends the process then.
+    # If the pass holds the lock of an output stream, flushing would wait for it: this ends the process then.
     watchdog = threading.Timer(0.5, os._exit, (0,))
     watchdog.daemon = True
     watchdog.start()

@@ -1,8 +1,8 @@
-"""SIGTERM and Ctrl-C for the service: it is told, and its process ends in time whatever blocks.
+"""SIGTERM and Ctrl-C for the service: they tell it to stop, and its process ends in time whatever blocks.
 
-Python runs a signal's handler between two steps of the main thread, and that thread may hang in a call of the system:
-writing to a pipe that nobody reads, waiting for a disk. So a thread of its own waits at the descriptor that the
-interpreter writes each signal to at once.
+Python runs a signal's handler between two steps of the main thread, and that thread may hang in a system call: writing
+to a pipe that nobody reads, waiting for a disk. So a separate thread waits at the descriptor to which the interpreter
+writes each signal at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 LIMIT_S = 4.6
-"""The process ends so long after the first signal at the latest, in seconds: 5 are promised."""
+"""The process ends at most this long after the first signal, in seconds; 5 are promised."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def stopping_by_signal(stop: Callable[[], None], limit_s: float = LIMIT_S) -> Iterator[None]:
-    """Within: the first SIGTERM or SIGINT calls `stop`; a second one, or `limit_s` after the first, ends the process.
+    """Within the block the first SIGTERM or SIGINT calls `stop`; a second one, or `limit_s`, ends the process.
 
-    Only the main thread may take signals over; elsewhere they are the caller's business and nothing is done.
+    Only the main thread can handle signals; in any other thread this does nothing and leaves them to the caller.
 
     Args:
         stop: Called once, in a thread of its own; it must not block.
@@ -52,7 +52,7 @@ def stopping_by_signal(stop: Callable[[], None], limit_s: float = LIMIT_S) -> It
 
 
 def _noted(_: int, __: object) -> None:
-    """The interpreter writes a signal to the descriptor only where it has a handler."""
+    """Do nothing: the interpreter writes a signal to the descriptor only if it has a handler."""
 
 
 def _listen(reader: int, stop: Callable[[], None], limit_s: float) -> None:
@@ -72,7 +72,7 @@ def _listen(reader: int, stop: Callable[[], None], limit_s: float) -> None:
 
 
 def _signalled(reader: int) -> bool:
-    """Wait for one of our signals; False when nobody waits for them any more."""
+    """Wait for one of our signals; False when they are no longer wanted."""
     with suppress(OSError):
         while data := os.read(reader, 64):
             if any(number in _SIGNALS for number in data):

@@ -1,8 +1,8 @@
-"""Maintenance by the service: in a thread of its own, one at a time, and never in the way of a pass.
+"""Maintenance by the service: in a separate thread, one at a time, and never in the way of a pass.
 
-The service asks after every pass. Whether anything is due is found out in the thread, from the logs alone; the work
-then needs the pipeline's lock for moments only, which a pass waits for. A kill, or the end of the service, may come at
-any instant: maintenance that was cut short is begun anew.
+The service asks after every pass. The thread decides from the logs alone whether anything is due; the work needs the
+pipeline's lock only for moments, for which a pass waits. A kill, or the end of the service, may come at any instant:
+interrupted maintenance begins anew.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ordertrail.errors import OrdertrailError, PassRunningError
 from ordertrail.log import Log
 
 PAUSE_S = 10.0
-"""At least so long between two looks at the debt, in seconds."""
+"""Shortest time between two checks of the debt, in seconds."""
 
 PAUSE_FACTOR = 5.0
-"""... and at least so many times as long as the last look and the work took: bounds the share of maintenance."""
+"""... and at least this many times the duration of the last check and its work: bounds the share of maintenance."""
 
 SWEEP_EVERY_S = 6 * 3600.0
-"""What nobody needs any more is swept this often, with or without other debt, in seconds."""
+"""How often files that are no longer needed are swept, with or without other debt, in seconds."""
 
 NICENESS = 10
-"""How much less the thread insists on a core than a pass does, where the system tells threads apart."""
+"""The niceness of the thread, so that passes come first, on systems where threads have their own."""
 
 _log = Log()
 
@@ -41,9 +41,9 @@ class Upkeep:
     """Maintains the tables when it is asked and something is due.
 
     Args:
-        config: Of the pipeline.
-        run: One maintenance; None takes `ordertrail.keep.maintain.maintain`.
-        due: Why it is to be maintained, one line each; None reads the logs.
+        config: The pipeline's config.
+        run: Runs one maintenance; None means `ordertrail.keep.maintain.maintain`.
+        due: Returns why maintenance is due, one line each; None reads the logs.
         clock: Monotonic, in seconds.
         start: Starts work in another thread.
     """
@@ -70,11 +70,11 @@ class Upkeep:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is at work."""
+        """Whether the thread is working."""
         return self._running
 
     def consider(self) -> None:
-        """Begin if nothing is under way and the last time is long enough ago; returns at once."""
+        """Begin if no maintenance is running and the last one is long enough ago; returns at once."""
         if self._running or self._clock() < self._next_s:
             return
         self._running = True
@@ -86,7 +86,7 @@ class Upkeep:
             self._maintain(began_s)
         except PassRunningError as error:
             _log.debug("maintenance waits", reason=error.message)
-        except Exception as error:  # noqa: BLE001 - the service loads files whether the tables can be maintained or not
+        except Exception as error:  # noqa: BLE001 - the service goes on loading files even if maintenance fails
             self._failed(error)
         finally:
             took_s = self._clock() - began_s
@@ -113,7 +113,7 @@ class Upkeep:
 
 
 def due_reasons(config: Config) -> tuple[str, ...]:
-    """Why the tables are to be maintained now, read off their logs; none before the first pass."""
+    """Why maintenance is due now, according to the logs; empty before the first pass."""
     config = placed(config)
     if not _maintainable(config):
         return ()
@@ -127,7 +127,7 @@ def due_reasons(config: Config) -> tuple[str, ...]:
 
 
 def _maintainable(config: Config) -> bool:
-    """Whether there are tables, and in folders: others are for their catalog to maintain."""
+    """Whether there are tables in folders: the catalog maintains any others."""
     return config.in_folders and DeltaLog(config.table_path(config.tables.deliveries)).exists()
 
 
@@ -135,7 +135,7 @@ def _maintain(config: Config) -> None:
     config = placed(config)
     if not _maintainable(config):
         return
-    # The engine takes its time to import; a pass has done it before.
+    # importing the engine takes time; a pass has done it before
     from ordertrail.keep.maintain import describe, maintain
 
     _step_back()
@@ -149,7 +149,7 @@ def _maintain(config: Config) -> None:
 
 
 def _step_back() -> None:
-    """Let passes have the cores first. Threads that DuckDB starts from here on are as modest."""
+    """Lower this thread's priority below that of passes; threads that DuckDB starts from it inherit that."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
