@@ -18,6 +18,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, uncovered
+from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_KEYS, STAGED_ROWS, StagedBatch
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.kernel import connect
@@ -59,8 +60,8 @@ def session_of(house: House) -> Iterator[Session]:
         yield Session(config, con, pool, tables, "", no_probe, index)
 
 
-def stage(session: Session) -> None:
-    """`staged_rows`: a row for each key of the target, which ties and is equal, or ties and differs, or neither."""
+def stage(session: Session) -> StagedBatch:
+    """A staged row for each key of the target, which ties and is equal, or ties and differs, or neither."""
     contract = session.config.contract
     scan = scan_sql(session.con, session.tables.target.snapshot(), target_columns(contract))
     session.run(
@@ -70,8 +71,9 @@ def stage(session: Session) -> None:
         f"AS ch, row_number() OVER () AS n FROM {scan} UNION ALL SELECT 'new ' || n, 0, 0, n FROM range(9) r(n)) "
         "WHERE key IS NOT NULL"
     )
-    session.run("CREATE OR REPLACE TEMP VIEW staged_keys AS SELECT k, key FROM staged_rows")
-    session.run(f"CREATE OR REPLACE TEMP TABLE repeated AS {several('staged_rows')}")
+    keys = STAGED_KEYS.make(session.run, "SELECT k, key FROM staged_rows")
+    repeated = REPEATED.make(session.run, several("staged_rows"))
+    return StagedBatch(BATCH_DELIVERIES, STAGED_ROWS, keys, repeated)
 
 
 def rows(session: Session, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
@@ -81,9 +83,9 @@ def rows(session: Session, columns: str, where: str = "true") -> list[tuple[Any,
 def check_both_ways(house: House) -> int:
     """Compare; gives how many rows there are."""
     with session_of(house) as session:
-        stage(session)
+        staged = stage(session)
         target = session.tables.target.snapshot()
-        find_rows(session, target)
+        find_rows(session, target, staged)
         assert session.index is not None
         assert uncovered(session.index, target) == []
         tied = (
@@ -91,7 +93,7 @@ def check_both_ways(house: House) -> int:
             "OR k IN (SELECT k FROM target_before GROUP BY k HAVING count(*) > 1)"
         )
         found = rows(session, SURE), rows(session, TIED, tied)
-        find_by_scan(session, target)
+        find_by_scan(session, target, staged)
         assert found == (rows(session, SURE), rows(session, TIED, tied))
         assert len(found[1]) > 0
         return len(found[0])

@@ -160,19 +160,19 @@ def delivery_rows(batch: Batch, counts: Mapping[str, RowCounts]) -> pa.Table:
 
 
 def batch_deliveries(batch: Batch) -> pa.Table:
-    """What the order rules want to know of a batch's deliveries; `dn` is the place in the batch."""
+    """What the order rules want to know of a batch's deliveries: `KNOWN`, and `dn`, the place in the batch."""
     manifests = batch.manifests
     return pa.table(
         {
             "dn": pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32()),
             "delivery_id": pa.array([m.delivery_id for m in manifests], pa.string()),
+            "fk": pa.array([m.file_key for m in manifests], pa.int64()),
             "vendor": pa.array([m.vendor for m in manifests], pa.string()),
             "path": pa.array([clean_name(m.path) for m in manifests], pa.string()),
             "mtime_ms": pa.array([m.identity.mtime_ns // 1_000_000 for m in manifests], pa.int64()),
             "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
-            "fk": pa.array([m.file_key for m in manifests], pa.int64()),
-            "batch": pa.array([batch.number] * len(manifests), pa.int64()),
             "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
+            "batch": pa.array([batch.number] * len(manifests), pa.int64()),
         }
     )
 

@@ -28,6 +28,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.local.fold import place_deliveries
 from ordertrail.engines.local.others import carry_by_key
+from ordertrail.engines.local.relations import Relation
 from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, others_on
 from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
@@ -100,6 +101,8 @@ class Rebuild:
         require_agreement(session, self._agreeing)
         self._absent: tuple[str, ...] = ()
         self._others: tuple[TableColumn, ...] = ()
+        self._placed: Relation | None = None
+        self._carried: Relation | None = None
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
                 f"{tables.history.root.name} and {tables.deliveries.root.name} belong to different pipelines",
@@ -164,7 +167,7 @@ class Rebuild:
         deliveries = scan_sql(session.con, self._deliveries, DELIVERIES)
         names = session.config.contract.names
         self._absent = tuple(str(name) for (name,) in session.run(lacking_sql(deliveries)) if name in names)
-        place_deliveries(session, None, None)
+        self._placed = place_deliveries(session)
         clocks = f"SELECT batch, max(staged_at) AS clock FROM {deliveries} GROUP BY batch"
         session.run(f"CREATE OR REPLACE TEMP TABLE clocks AS {clocks}")
         session.run(f"CREATE OR REPLACE TEMP TABLE bearers AS {self._bearers_sql()}")
@@ -190,11 +193,11 @@ class Rebuild:
         differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY bn)" for s in states)
         last = "".join(f", arg_max({name}, bn) AS {name}" for name in bearers)
         return (
-            f"WITH accepted AS ({self._accepted_sql()}), "
-            f"ranked AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord "
-            "FROM accepted), "
+            f"WITH narrow AS ({self._accepted_sql()}), "
+            f"ordered AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord "
+            "FROM narrow), "
             "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
-            f"ends_batch{made} FROM ranked), "
+            f"ends_batch{made} FROM ordered), "
             f"changes AS (SELECT *, {differs} AS changed FROM through WHERE ends_batch) "
             f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first{last} "
             "FROM changes WHERE changed GROUP BY k"
@@ -209,7 +212,7 @@ class Rebuild:
             f"SELECT {contract_key_sql(contract)} AS k, {order_sql(contract)}, _batch AS bn, _pos AS pos, "
             f"{row_hash_sql(whole)} AS ch{hashes} FROM {self._past()} WHERE {recorded_sql(self.done)}"
         )
-        return placed_sql(f"({rows})", self._absent)
+        return placed_sql(f"({rows})", self._absent, str(self._placed))
 
     def _rows_sql(self) -> str:
         """SQL of the target's rows, in the order of its columns; after `fold`."""
@@ -232,7 +235,7 @@ class Rebuild:
         if self._others:
             cells += [f"o.{name_sql(column.name)}" for column in self._others]
             past = f"(SELECT *, {contract_key_sql(contract)} AS _k FROM {past})"
-            joins += " LEFT JOIN carried_keys o ON o._k = h._k"
+            joins += f" LEFT JOIN {self._carried} o ON o._k = h._k"
         return f"SELECT {', '.join(cells)} FROM {past} h JOIN bearers b ON h._pos = b.pos {joins}"
 
     def carry(self, target: Snapshot) -> list[str]:
@@ -245,7 +248,10 @@ class Rebuild:
             The data files that could not be read; values of others in their rows are lost.
         """
         self._others = others_on(target, self._session.config.contract)
-        return carry_by_key(self._session, target, self._others) if self._others else []
+        if not self._others:
+            return []
+        self._carried, unread = carry_by_key(self._session, target, self._others)
+        return unread
 
     # -- what it would change, and doing it -----------------------------------------------------------------
 

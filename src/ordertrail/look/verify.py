@@ -364,8 +364,8 @@ def _fold(proof: _Proof) -> _Finding:
     session, contract = proof.session, proof.config.contract
     lacking = session.run(lacking_sql(proof.rows(session.tables.deliveries)))
     absent = tuple(name for (name,) in lacking if isinstance(name, str) and name in contract.names)
-    place_deliveries(session, None, None)
-    fold(session, proof.of(session.tables.history), recorded_sql(proof.done), absent, None)
+    history = f"(SELECT * FROM {proof.rows(session.tables.history)} WHERE {recorded_sql(proof.done)})"
+    folded = fold(session, place_deliveries(session), [history], absent)
     names = [name_sql(name) for name in (*contract.names, "_rescued")]
     differs = ", ".join(f"CASE WHEN t.{name} IS DISTINCT FROM f.{name} THEN {_says(name)} END" for name in names)
     session.run(
@@ -373,14 +373,14 @@ def _fold(proof: _Proof) -> _Finding:
         "CASE WHEN t._here IS NULL THEN 'missing' WHEN f._here IS NULL THEN 'extra' ELSE 'different' END AS kind, "
         f"CASE WHEN t._here AND f._here THEN list_filter([{differs}], lambda x: x IS NOT NULL) END AS columns "
         f"FROM (SELECT *, {contract_key_sql(contract)} AS _k, true AS _here FROM {proof.target_rows()}) t "
-        "FULL JOIN (SELECT *, true AS _here FROM folded) f ON t._k = f._k) "
+        f"FULL JOIN (SELECT *, true AS _here FROM {folded}) f ON t._k = f._k) "
         "WHERE kind <> 'different' OR len(columns) > 0"
     )
     wrong, more = proof.texts(
         "SELECT format('key {}: {}', k, CASE kind WHEN 'missing' THEN 'it is missing from the target' "
         "WHEN 'extra' THEN 'the history does not know it' ELSE array_to_string(columns, ', ') END) FROM differences"
     )
-    count = proof.number("SELECT count(*) FROM folded")
+    count = proof.number(f"SELECT count(*) FROM {folded}")
     return _Finding(f"{count} keys folded from the history, equal in every column", wrong, _fold_hint(proof), more)
 
 

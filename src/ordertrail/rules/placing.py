@@ -98,16 +98,17 @@ def order_sql(contract: Contract) -> str:
     return ", ".join(f"{said[name]} AS {name}" for name in OF_ROW) + ", _delivery_id AS delivery_id"
 
 
-def placed_sql(rows: str, absent: Sequence[str] = ()) -> str:
+def placed_sql(rows: str, absent: Sequence[str] = (), placed: str = "placed") -> str:
     """SQL of rows with all order columns, without those of deliveries that `placed` lacks.
 
     Args:
         rows: A relation with `OF_ROW` and `delivery_id`.
         absent: Contract columns that some delivery lacks: for each there is a boolean `lacks_<place in absent>`.
+        placed: What `PLACED` gave.
     """
     lacks = "".join(f", array_contains(p.absent, {quoted(name)}) AS lacks_{i}" for i, name in enumerate(absent))
     given = ", ".join(f"p.{name}" for name in OF_DELIVERY)
-    return f"SELECT r.*, {given}{lacks} FROM {rows} r JOIN placed p ON r.delivery_id = p.delivery_id"
+    return f"SELECT r.*, {given}{lacks} FROM {rows} r JOIN {placed} p ON r.delivery_id = p.delivery_id"
 
 
 def placed_or_lowest_sql(rows: str) -> str:

@@ -4,7 +4,7 @@
 batch. `write_copies` replaces every file with a row that goes by one with the rows that stay: its cost follows the
 files touched. It is the fall-back for tables that do not allow vectors, and what every reader understands.
 
-Both read what `load` worked out: `outcomes`, `best`, `target_before` and, with `folded`, the fold.
+Both read what became of the batch when it was weighed, see `local.relations.WeighedBatch`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.engines.local.accepted import CHANGED, ChangeSet, accepted_rows_sql
 from ordertrail.engines.local.find import cover, cover_staged, physical_rows
 from ordertrail.engines.local.others import carry
+from ordertrail.engines.local.relations import WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
@@ -60,7 +61,7 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     remove: list[AddFile] = []
     add: list[AddFile] = []
     marks: list[tuple[AddFile, int, np.ndarray]] = []
-    for file, gone in _doomed(session, before):
+    for file, gone in _doomed(session, change.weighed, before):
         rows = physical_rows(before, file)
         all_gone = _united(vectors.deleted_rows(before.root, file), gone)
         remove.append(file)
@@ -73,24 +74,24 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
             session.probe("load.vectors")
     except OSError as error:
         raise storage_error(error, before.root) from error
-    carry(session, before, change.others)
-    rows_sql = accepted_rows_sql(session, change, CHANGED, for_history=change.plain)
+    carried = carry(session, change.weighed, before, change.others)
+    rows_sql = accepted_rows_sql(session, change, CHANGED, carried, for_history=change.plain)
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
-        if change.folded:
+        if change.weighed.folded:
             cover(session, before, [new])
         else:
-            cover_staged(session, before, new)
+            cover_staged(session, change.weighed.staged, before, new)
         session.probe("load.indexed")
     return Written(add, remove, new if change.plain else None)
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
     """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
-    touched = [file for file, _ in _doomed(session, before)]
-    carry(session, before, change.others)
-    parts = [accepted_rows_sql(session, change, CHANGED, for_history=False)]
+    touched = [file for file, _ in _doomed(session, change.weighed, before)]
+    carried = carry(session, change.weighed, before, change.others)
+    parts = [accepted_rows_sql(session, change, CHANGED, carried, for_history=False)]
     if touched:
         columns = (*target_columns(session.config.contract), *change.others)
         names = ", ".join(name_sql(column.name) for column in columns)
@@ -122,11 +123,12 @@ def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
     return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
 
 
-def _doomed(session: Session, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
+def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
     """The live files with rows that go, each with the numbers of these rows; makes `doomed` of their positions."""
     session.run(
-        f"CREATE OR REPLACE TEMP VIEW doomed AS SELECT pos FROM outcomes WHERE outcome = {CODES[Outcome.UPDATED]} "
-        "UNION ALL SELECT pos FROM best WHERE copies > 1 AND place > 1"
+        "CREATE OR REPLACE TEMP VIEW doomed AS "
+        f"SELECT pos FROM {weighed.outcomes} WHERE outcome = {CODES[Outcome.UPDATED]} "
+        f"UNION ALL SELECT pos FROM {weighed.best} WHERE copies > 1 AND place > 1"
     )
     positions = np.sort(np.asarray(session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"], dtype=np.int64))
     if not len(positions):

@@ -141,11 +141,12 @@ class LocalRecorder:
         wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
         path = table.new_path(f"b{self._batch.number:06d}")
         listed = f"({', '.join(map(str, wanted))})"
-        found = session.run(f"SELECT count(*) FROM outcomes WHERE outcome IN {listed}")[0][0]
+        change = self._weighing.change
+        found = session.run(f"SELECT count(*) FROM {change.weighed.outcomes} WHERE outcome IN {listed}")[0][0]
         if not found:
             return files
         with session.joins_as_written():
-            rows = session.copy(accepted_rows_sql(session, self._weighing.change, listed, for_history=True), path)
+            rows = session.copy(accepted_rows_sql(session, change, listed, for_history=True), path)
         return [*files, table.added(path, rows)]
 
     def _reject_files(self) -> list[AddFile]:

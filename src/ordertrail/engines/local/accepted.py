@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local.relations import Relation, WeighedBatch
 from ordertrail.engines.local.session import Session, clock_sql
 from ordertrail.model import Batch, Outcome
 from ordertrail.rules.cells import name_sql
@@ -27,19 +28,20 @@ class ChangeSet:
     Attributes:
         batch: As it is staged.
         stage: Has its rows.
-        folded: The contract columns of the new rows are in `folded`, and not in the stage's rows.
-        others: Columns of others on the target: they are in `carried` once `carry` has made it.
+        weighed: What becomes of them. Where it has a fold, the contract columns of the new rows are in there, and not
+            in the stage's rows.
+        others: Columns of others on the target, see `others.carry`.
     """
 
     batch: Batch
     stage: Snapshot
-    folded: bool
+    weighed: WeighedBatch
     others: tuple[TableColumn, ...] = ()
 
     @property
     def plain(self) -> bool:
         """The new rows are the staged ones with their audit columns, and nothing else: history's as well."""
-        return not self.folded and not self.others
+        return self.weighed.folded is None and not self.others
 
     @property
     def staged_rows(self) -> int:
@@ -47,25 +49,28 @@ class ChangeSet:
         return sum(file.rows or 0 for file in self.stage.files.values())
 
 
-def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for_history: bool) -> str:
+def accepted_rows_sql(
+    session: Session, change: ChangeSet, outcomes: str, carried: Relation | None = None, *, for_history: bool
+) -> str:
     """The staged rows with some outcomes, with their audit columns.
 
     Args:
         session: The pass.
-        change: The batch; where it is `folded`, the cells are the fold's, but for the history.
+        change: The batch; where it has a fold, the cells are the fold's, but for the history.
         outcomes: SQL list of their numbers.
+        carried: What others have in the rows that are replaced; not for the history.
         for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
-            or updated, all other columns are those of the target. Otherwise with the columns of others, from `carried`.
+            or updated, all other columns are those of the target. Otherwise with the columns of others, if `carried`.
     """
     contract = session.config.contract
     staged = scan_sql(session.con, change.stage, stage_columns(contract))
     clock = clock_sql(change.batch.clock)
-    folded = change.folded and not for_history
+    folded = None if for_history else change.weighed.folded
     cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
-    fold = "JOIN folded f ON o.k = f._k " if folded else ""
-    others = () if for_history else change.others
+    fold = f"JOIN {folded} f ON o.k = f._k " if folded else ""
+    others = change.others if carried else ()
     kept = "".join(f", c.{name_sql(column.name)}" for column in others)
-    fold += "LEFT JOIN carried c ON o.pos = c._at " if others else ""
+    fold += f"LEFT JOIN {carried} c ON o.pos = c._at " if carried else ""
     changed = f"o.outcome IN {CHANGED}"
     names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
     outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
@@ -75,6 +80,6 @@ def accepted_rows_sql(session: Session, change: ChangeSet, outcomes: str, *, for
         f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
         f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
         f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{kept}{outcome}"
-        f"FROM {staged} s JOIN outcomes o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
+        f"FROM {staged} s JOIN {change.weighed.outcomes} o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
         f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
     )

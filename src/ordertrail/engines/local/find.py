@@ -1,6 +1,6 @@
 """Find the target's rows of the staged keys: through the key index, or by a scan.
 
-What comes out is the table `target_before`, the same either way. The index (`keyindex.index`) is a cache and is
+What comes out is `target_before`, the same either way. The index (`keyindex.index`) is a cache and is
 believed only where it can be: an entry counts if its data file is live and its row not in that file's deletion vector,
 and live files that no run covers are read and indexed first. Where that fails (no space, a damaged run), the scan
 answers.
@@ -24,6 +24,7 @@ from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.delta.vectors import deleted_rows
+from ordertrail.engines.local.relations import DOUBLED, TARGET_BEFORE, FoundRows, StagedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
 from ordertrail.rules.cells import name_sql
@@ -62,31 +63,36 @@ def open_index(config: Config, target: Snapshot) -> KeyIndex:
     return KeyIndex(folder, fingerprint)
 
 
-def find_by_scan(session: Session, target: Snapshot) -> None:
-    """Make `target_before` and `doubled`, reading the key and order columns of the whole target."""
+def find_by_scan(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
+    """The target's rows, reading the key and order columns of the whole target.
+
+    Args:
+        session: The pass.
+        target: Any version.
+        staged: The keys to look for.
+    """
     contract = session.config.contract
     key = contract_key_sql(contract)
     scan = scan_sql(session.con, target, target_columns(contract))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE scanned_rows AS SELECT {session.key_hash_sql(key)} AS k, _pos AS pos, "
         f"{order_sql(contract)}, {content_sql(contract)} AS ch, _revision AS rv, _batch AS bn, "
-        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM staged_keys)"
+        f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM {staged.keys})"
     )
-    session.run("CREATE OR REPLACE TEMP VIEW target_before AS FROM scanned_rows")
-    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('scanned_rows')}")
+    before = TARGET_BEFORE.make(session.run, "FROM scanned_rows")
+    return FoundRows(before, DOUBLED.make(session.run, several("scanned_rows")))
 
 
-def find_rows(session: Session, target: Snapshot) -> None:
-    """Make `target_before` and `doubled`, through the key index if there is one.
+def find_rows(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
+    """The target's rows, through the key index if there is one.
 
     Args:
-        session: The pass; `staged_rows` has the hashes of the staged keys, `repeated` those that it has more than once,
-            `staged_keys` the keys themselves.
+        session: The pass.
         target: The target without this batch.
+        staged: The keys to look for.
     """
-    index = session.index
-    if index is None or not _find_by_index(session, index, target):
-        find_by_scan(session, target)
+    found = None if session.index is None else _find_by_index(session, session.index, target, staged)
+    return find_by_scan(session, target, staged) if found is None else found
 
 
 def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
@@ -128,14 +134,15 @@ def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Seq
     _write_run(session, index, target, files, query)
 
 
-def cover_staged(session: Session, target: Snapshot, file: AddFile) -> None:
+def cover_staged(session: Session, staged: StagedBatch, target: Snapshot, file: AddFile) -> None:
     """Index the data file that a batch's new rows were just written to, as they were staged.
 
-    What an entry says of a row is in `staged_rows` already; the file tells which row stands where. A failure leaves
+    What an entry says of a row is in the staged rows already; the file tells which row stands where. A failure leaves
     the file uncovered, as in `cover`.
 
     Args:
-        session: The pass; `staged_rows` and `batch_deliveries` are those of the batch.
+        session: The pass.
+        staged: The batch.
         target: Says where the file lies.
         file: Whole and durable.
     """
@@ -145,8 +152,8 @@ def cover_staged(session: Session, target: Snapshot, file: AddFile) -> None:
     scan = scan_sql(session.con, _unmarked(target, [file]), columns)
     query = (
         "SELECT s.k AS h, _pos, s.ev AS event_us, s.ch AS content, epoch_us(_inserted_at) AS inserted_us, "
-        f"_revision AS revision FROM {scan} JOIN batch_deliveries d ON _delivery_id = d.delivery_id "
-        "JOIN staged_rows s ON s.dn = d.dn AND s.fr = _file_row"
+        f"_revision AS revision FROM {scan} JOIN {staged.deliveries} d ON _delivery_id = d.delivery_id "
+        f"JOIN {staged.rows} s ON s.dn = d.dn AND s.fr = _file_row"
     )
     with suppress(OSError, ValueError):
         _write_run(session, session.index, target, [file], query)
@@ -201,19 +208,20 @@ def _halves_sql(name: str) -> str:
     return f"CAST({name} >> 64 AS UBIGINT) AS upper, CAST({name} & CAST({_LOWER} AS UHUGEINT) AS UBIGINT) AS lower"
 
 
-def _find_by_index(session: Session, index: KeyIndex, target: Snapshot) -> bool:
+def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> FoundRows | None:
+    """As `find_rows`; None where the index does not cover the target."""
     missing = uncovered(index, target)
     if missing:
         cover(session, target, missing)
-    once = "SELECT k FROM staged_rows WHERE k NOT IN (SELECT k FROM repeated) UNION ALL SELECT k FROM repeated"
+    repeated = f"SELECT k FROM {staged.repeated}"
+    once = f"SELECT k FROM {staged.rows} WHERE k NOT IN ({repeated}) UNION ALL {repeated}"
     keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM ({once})").fetchnumpy()
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
     if uncovered(index, target):
-        return False  # a run was found damaged meanwhile, or could not be written
+        return None  # a run was found damaged meanwhile, or could not be written
     _register(session, upper, lower, found, target)
-    _read_ties(session, target)
-    return True
+    return _read_ties(session, target, staged)
 
 
 def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Found, target: Snapshot) -> None:
@@ -259,17 +267,17 @@ def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return found
 
 
-def _read_ties(session: Session, target: Snapshot) -> None:
-    """Make `target_before` and `doubled` of `found_rows`; rows that the rest of the order decides on are read.
+def _read_ties(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
+    """What `found_rows` has, as it is passed on; rows that the rest of the order decides on are read.
 
     These are the rows that tie with a staged one on event time and differ, and keys that stand there more than once.
     """
     contract = session.config.contract
-    session.run(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('found_rows')}")
+    doubled = DOUBLED.make(session.run, several("found_rows"))
     session.run(
-        "CREATE OR REPLACE TEMP TABLE tied_rows AS SELECT f.pos FROM found_rows f JOIN staged_rows s "
+        f"CREATE OR REPLACE TEMP TABLE tied_rows AS SELECT f.pos FROM found_rows f JOIN {staged.rows} s "
         "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch "
-        "UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM doubled)"
+        f"UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM {doubled})"
     )
     order = "SELECT CAST(NULL AS BIGINT) AS pos, -2 AS rk, 0 AS fr, '' AS delivery_id, 0 AS bn WHERE false"
     touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
@@ -281,9 +289,11 @@ def _read_ties(session: Session, target: Snapshot) -> None:
             "AND _pos IN (SELECT pos FROM tied_rows))"
         )
     session.run(f"CREATE OR REPLACE TEMP TABLE tied_order AS {order}")
-    session.run(
-        "CREATE OR REPLACE TEMP VIEW target_before AS SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
+    before = TARGET_BEFORE.make(
+        session.run,
+        "SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
         f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
         f"nullif(f.inserted_us, {LOWEST}) AS ins "
-        "FROM found_rows f LEFT JOIN tied_order o ON f.pos = o.pos"
+        "FROM found_rows f LEFT JOIN tied_order o ON f.pos = o.pos",
     )
+    return FoundRows(before, doubled)

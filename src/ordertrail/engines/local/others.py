@@ -9,6 +9,7 @@ import duckdb
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.engines.local.relations import CARRIED, CARRIED_KEYS, Relation, WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import OrdertrailError
 from ordertrail.model import Outcome
@@ -18,22 +19,26 @@ from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import TableColumn, target_columns
 
 
-def carry(session: Session, before: Snapshot, others: Sequence[TableColumn]) -> None:
-    """Make `carried`: of the rows that go and are replaced their positions, and what others have in them.
+def carry(session: Session, weighed: WeighedBatch, before: Snapshot, others: Sequence[TableColumn]) -> Relation | None:
+    """Of the rows that go and are replaced their positions, and what others have in them.
 
-    Only the data files with such rows are read. Nothing is done where nobody else has columns.
+    Only the data files with such rows are read.
 
     Args:
-        session: The pass; `outcomes` and `best` are those of the batch.
-        before: The target.
+        session: The pass.
+        weighed: The batch.
+        before: The target that it was weighed against.
         others: Which columns.
+
+    Returns:
+        `carried`; None where nobody else has columns.
     """
     if not others:
-        return
+        return None
     files = list(before.files.values())
     session.run(
-        "CREATE OR REPLACE TEMP TABLE replaced AS SELECT pos FROM outcomes "
-        f"WHERE outcome = {CODES[Outcome.UPDATED]} UNION SELECT pos FROM best WHERE copies > 1 AND place = 1"
+        f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT pos FROM {weighed.outcomes} "
+        f"WHERE outcome = {CODES[Outcome.UPDATED]} UNION SELECT pos FROM {weighed.best} WHERE copies > 1 AND place = 1"
     )
     found = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} AS place FROM replaced ORDER BY place")
     places = [int(str(place)) for (place,) in found]
@@ -41,14 +46,15 @@ def carry(session: Session, before: Snapshot, others: Sequence[TableColumn]) -> 
     rows = scan_sql(session.con, replace(before, files={file.path: file for file in touched}), others)
     place = f"CAST(list_position({places or [-1]}, pos >> {ROW_BITS}) - 1 AS BIGINT)"
     at = f"({place} << {ROW_BITS}) | (pos & {(1 << ROW_BITS) - 1})"
-    session.run(
-        f"CREATE OR REPLACE TEMP TABLE carried AS SELECT r.pos AS _at, t.* EXCLUDE (_pos) FROM {rows} t "
-        f"JOIN (SELECT pos, {at} AS place FROM replaced) r ON t._pos = r.place"
+    return CARRIED.make(
+        session.run,
+        f"SELECT r.pos AS _at, t.* EXCLUDE (_pos) FROM {rows} t "
+        f"JOIN (SELECT pos, {at} AS place FROM replaced) r ON t._pos = r.place",
     )
 
 
-def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColumn]) -> list[str]:
-    """Make `carried_keys`: of every key of the target `_k`, the key as text, and what others have in its row.
+def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColumn]) -> tuple[Relation, list[str]]:
+    """Of every key of the target `_k`, the key as text, and what others have in its row.
 
     Of rows of one key the one counts that was written last.
 
@@ -58,7 +64,7 @@ def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColum
         others: Which columns.
 
     Returns:
-        The data files that could not be read; what others have in their rows is lost.
+        `carried_keys`, and the data files that could not be read; what others have in their rows is lost.
     """
     contract = session.config.contract
     columns = [*target_columns(contract), *others]
@@ -73,8 +79,9 @@ def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColum
             session.run(f"INSERT INTO carried_rows SELECT {number}, * FROM ({rows}{scan})")
         except (duckdb.Error, OrdertrailError, OSError):
             unread.append(file.path)  # the target may be damaged: that is what it is written anew for
-    session.run(
-        f"CREATE OR REPLACE TEMP TABLE carried_keys AS SELECT _k, {names} FROM carried_rows QUALIFY row_number() "
-        "OVER (PARTITION BY _k ORDER BY _b DESC NULLS LAST, _r DESC NULLS LAST, _f DESC, _p DESC) = 1"
+    carried = CARRIED_KEYS.make(
+        session.run,
+        f"SELECT _k, {names} FROM carried_rows QUALIFY row_number() "
+        "OVER (PARTITION BY _k ORDER BY _b DESC NULLS LAST, _r DESC NULLS LAST, _f DESC, _p DESC) = 1",
     )
-    return unread
+    return carried, unread

@@ -7,20 +7,41 @@ the history; `find` finds the target's rows of the staged keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.batch_rows import batch_deliveries, counted
 from ordertrail.engines.load import require_staged
+from ordertrail.engines.local import relations
 from ordertrail.engines.local.accepted import ChangeSet
 from ordertrail.engines.local.find import find_by_scan, find_rows
 from ordertrail.engines.local.fold import fold, place_deliveries
+from ordertrail.engines.local.relations import (
+    BATCH_DELIVERIES,
+    BEST,
+    CODES_ROW,
+    CURRENT,
+    HISTORY_ROWS,
+    OUTCOMES,
+    RANKED,
+    RECALLED,
+    REPEATED,
+    STAGED,
+    STAGED_KEYS,
+    STAGED_ROWS,
+    FoundRows,
+    Relation,
+    StagedBatch,
+    WeighedBatch,
+)
 from ordertrail.engines.local.session import Session, others_on
 from ordertrail.model import Batch, RowCounts
 from ordertrail.rules import outcomes as rules
+from ordertrail.rules import placing
 from ordertrail.rules.accepted import LOADED, lacking_sql, recorded_sql
-from ordertrail.rules.placing import OF_ROW, STAGED, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
+from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
 
@@ -66,10 +87,14 @@ class WholeTables:
         """See `Reads.close`: the tables are the session's."""
 
 
+FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
+"""Finds the target's rows of the staged keys: `find.find_rows` or `find.find_by_scan`."""
+
+
 class LocalWeighing:
     """`Weighing` in DuckDB.
 
-    Afterwards the DuckDB table `outcomes` (see `rules.outcomes`) holds what is to be applied and recorded.
+    What is to be applied and recorded stands in relations of DuckDB (`relations.WeighedBatch`).
 
     Attributes:
         session: The pass.
@@ -96,31 +121,27 @@ class LocalWeighing:
         self._reads = reads or WholeTables(session)
         self._absent: tuple[str, ...] = ()
         self._others: tuple[TableColumn, ...] = ()
-        self._deliveries = ""
+        self._weighed: WeighedBatch | None = None
         require_staged(self.stage.txns.get(session.app_id), batch)
 
     @property
     def change(self) -> ChangeSet:
-        """What is to be applied; after `weigh`."""
-        return ChangeSet(self.batch, self.stage, folded=bool(self._absent), others=self._others)
+        """What is to be applied; after the batch was weighed."""
+        assert self._weighed is not None
+        return ChangeSet(self.batch, self.stage, self._weighed, self._others)
 
     def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh`."""
         self.before = before = self._reads.target(target_version)
         self._others = others_on(before, self.contract)
-        self._register_deliveries()
-        self._prepare(before, find_rows)
-        self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES}")
-        if self._absent:
-            self._refold()
-        return self._count_outcomes()
+        weighed = self._judged(before, find_rows, rules.OUTCOMES)
+        self._weighed = self._refolded(weighed) if self._absent else weighed
+        return self._count_outcomes(self._weighed)
 
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh_again`."""
-        self._register_deliveries()
-        self._prepare(self._reads.target(target_version), find_by_scan)
-        self.session.run(f"CREATE OR REPLACE TEMP TABLE outcomes AS {rules.OUTCOMES_AGAIN}")
-        return self._count_outcomes()
+        self._weighed = self._judged(self._reads.target(target_version), find_by_scan, rules.OUTCOMES_AGAIN)
+        return self._count_outcomes(self._weighed)
 
     def close(self) -> None:
         """See `Weighing.close`."""
@@ -128,98 +149,98 @@ class LocalWeighing:
 
     # -- relations of the rules -----------------------------------------------------------------------------
 
-    def _prepare(self, target: Snapshot, find: Callable[[Session, Snapshot], None]) -> None:
-        """Fill the relations that `rules.outcomes` reads and make `ranked` and `best` of them; `find` finds rows."""
+    def _judged(self, target: Snapshot, find: FindRows, rule: str) -> WeighedBatch:
+        """Fill the relations that `rules.outcomes` reads, and run one of its rules for the outcomes."""
         run = self.session.run
-        content = content_sql(self.contract)
-        key = contract_key_sql(self.contract)
-        self._deliveries = self.session.deliveries()
         self._absent = self._absent_columns()
-        staged = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        staged = self._staged()
+        found = find(self.session, target, staged)
+        recalled = self._recalled(staged, found)
+        ids = f"SELECT delivery_id FROM {found.before} UNION SELECT delivery_id FROM {recalled}"
+        placed = place_deliveries(self.session, ids, (self.batch.number, staged.deliveries))
+        STAGED.make(run, placing.STAGED)
+        CURRENT.make(run, placed_or_lowest_sql(str(found.before)))
+        RECALLED.make(run, placed_or_lowest_sql(str(recalled)))
+        CODES_ROW.make(run, rules.codes_sql(self.batch.number))
+        self._ordered(RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
+        best = self._ordered(BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
+        return WeighedBatch(staged, found, placed, best, OUTCOMES.make(run, rule))
+
+    def _staged(self) -> StagedBatch:
+        """The batch's rows, narrow, with its deliveries."""
+        run, con = self.session.run, self.session.con
+        con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
+        deliveries = BATCH_DELIVERIES.make(run, "FROM batch_deliveries_arrow")
+        con.unregister("batch_deliveries_arrow")
+        content, key = content_sql(self.contract), contract_key_sql(self.contract)
         hashed = self.session.key_hash_sql(key)
-        rows = f"FROM {staged} JOIN (SELECT dn AS _dn, fk AS _fk FROM batch_deliveries) ON _delivery_no = _dn"
-        run(
-            f"CREATE OR REPLACE TEMP TABLE staged_rows AS SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, "
-            f"_dn AS dn, {content} AS ch, {order_sql(self.contract)}, _fk AS fk {rows} WHERE _kind = 'row')"
+        stage = scan_sql(con, self.stage, stage_columns(self.contract))
+        source = f"FROM {stage} JOIN (SELECT dn AS _dn, fk AS _fk FROM {deliveries}) ON _delivery_no = _dn"
+        rows = STAGED_ROWS.make(
+            run,
+            f"SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, _dn AS dn, {content} AS ch, "
+            f"{order_sql(self.contract)}, _fk AS fk {source} WHERE _kind = 'row')",
         )
-        run(f"CREATE OR REPLACE TEMP VIEW staged_keys AS SELECT {hashed} AS k, {key} AS key {rows} WHERE _kind = 'row'")
-        run(f"CREATE OR REPLACE TEMP TABLE repeated AS {rules.several('staged_rows')}")
-        find(self.session, target)
-        self._recall()
-        ids = "SELECT delivery_id FROM target_before UNION SELECT delivery_id FROM history_rows"
-        place_deliveries(self.session, ids, self.batch.number)
-        run(f"CREATE OR REPLACE TEMP VIEW staged AS {STAGED}")
-        for view, table in (("current", "target_before"), ("recalled", "history_rows")):
-            run(f"CREATE OR REPLACE TEMP VIEW {view} AS {placed_or_lowest_sql(table)}")
-        run(f"CREATE OR REPLACE TEMP TABLE codes AS {rules.codes_sql(self.batch.number)}")
-        self._order("ranked", rules.RANKED, rules.RANKED_ALONE, "repeated")
-        self._order("best", rules.BEST, rules.BEST_ALONE, "doubled")
+        keys = STAGED_KEYS.make(run, f"SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row'")
+        return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
-    def _order(self, name: str, rule: str, alone: str, several: str) -> None:
-        """Make `ranked` or `best`. A row that is its key's only one has nothing to be ordered with: a view will do."""
+    def _ordered(self, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
+        """`ranked` or `best`. A row that is its key's only one has nothing to be ordered with: a view will do."""
         if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
-            self.session.run(f"CREATE OR REPLACE TEMP TABLE {name}_ordered AS {rule}")
-            alone = f"FROM {name}_ordered"
-        self.session.run(f"CREATE OR REPLACE TEMP VIEW {name} AS {alone}")
+            self.session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
+            alone = f"FROM {relation}_ordered"
+        return relation.make(self.session.run, alone)
 
-    def _recall(self) -> None:
+    def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation:
         """`history_rows`: history's rows of the keys where only it can tell.
 
         These are the keys where a staged row ties with the target's on event time and differs, while a delivery with
         a file key not lower was loaded before. When some delivery lacks columns it is every staged key.
         """
         run = self.session.run
-        run(
-            "CREATE OR REPLACE TEMP TABLE loaded AS SELECT max(file_key) AS fk FROM "
-            f"{self._deliveries} WHERE {LOADED} AND batch < {self.batch.number}"
-        )
+        before = f"{LOADED} AND batch < {self.batch.number}"
+        relations.LOADED.make(run, f"SELECT max(file_key) AS fk FROM {self.session.deliveries()} WHERE {before}")
         run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
-        keys = "SELECT key FROM staged_keys"
+        keys = f"SELECT key FROM {staged.keys}"
         if not self._absent:
             keys += " WHERE k IN (SELECT k FROM ties)"
         if not self._absent and run("SELECT count(*) FROM ties")[0][0] == 0:
-            nothing = f"SELECT k, {', '.join(OF_ROW)}, delivery_id FROM target_before LIMIT 0"
-            run(f"CREATE OR REPLACE TEMP TABLE history_rows AS {nothing}")
-            return
-        history = scan_sql(self.session.con, self._reads.history(keys), history_columns(self.contract))
-        key = contract_key_sql(self.contract)
-        run(
-            f"CREATE OR REPLACE TEMP TABLE history_rows AS SELECT {self.session.key_hash_sql(key)} AS k, "
-            f"{order_sql(self.contract)} "
-            f"FROM {history} WHERE {key} IN ({keys}) AND {recorded_sql(self.batch.number - 1)}"
-        )
+            return HISTORY_ROWS.make(run, f"SELECT k, {', '.join(OF_ROW)}, delivery_id FROM {found.before} LIMIT 0")
+        hashed = self.session.key_hash_sql(contract_key_sql(self.contract))
+        return HISTORY_ROWS.make(run, f"SELECT {hashed} AS k, {order_sql(self.contract)} FROM {self._past(keys)}")
 
-    def _register_deliveries(self) -> None:
-        self.session.con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
-        self.session.run("CREATE OR REPLACE TEMP TABLE batch_deliveries AS FROM batch_deliveries_arrow")
-        self.session.con.unregister("batch_deliveries_arrow")
+    def _past(self, keys: str) -> str:
+        """SQL of the accepted rows that the history has of some keys, from before this batch."""
+        history = scan_sql(self.session.con, self._reads.history(keys), history_columns(self.contract))
+        before = recorded_sql(self.batch.number - 1)
+        return f"(SELECT * FROM {history} WHERE {contract_key_sql(self.contract)} IN ({keys}) AND {before})"
 
     # -- files that lack a column ---------------------------------------------------------------------------
 
     def _absent_columns(self) -> tuple[str, ...]:
         """Contract columns that some delivery, of this batch or loaded before, does not carry."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
-        rows = self.session.run(lacking_sql(self._deliveries))
+        rows = self.session.run(lacking_sql(self.session.deliveries()))
         return tuple(sorted(absent | {str(row[0]) for row in rows}))
 
-    def _refold(self) -> None:
-        """Fold the keys' whole history, and replace `outcomes`; `folded` has the contract columns to write."""
-        key = contract_key_sql(self.contract)
-        keys = "SELECT key FROM staged_keys"
-        wanted = f"{key} IN ({keys}) AND {recorded_sql(self.batch.number - 1)}"
-        history = self._reads.history(keys)
-        fold(self.session, history, wanted, self._absent, self.stage, self.session.key_hash_sql(key))
-        self.session.run(
-            "CREATE OR REPLACE TEMP TABLE outcomes AS WITH weighed AS (FROM outcomes), folded_content AS "
-            f"(SELECT _k AS k, {content_sql(self.contract)} AS ch FROM folded) {rules.OUTCOMES_FOLDED}"
-        )
+    def _refolded(self, weighed: WeighedBatch) -> WeighedBatch:
+        """The batch with the fold of its keys' whole history, which gives the columns to write, and other outcomes."""
+        stage = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        rows = [self._past(f"SELECT key FROM {weighed.staged.keys}"), f"(SELECT * FROM {stage} WHERE _kind = 'row')"]
+        hashed = self.session.key_hash_sql(contract_key_sql(self.contract))
+        folded = fold(self.session, weighed.placed, rows, self._absent, hashed)
+        content = f"SELECT _k AS k, {content_sql(self.contract)} AS ch FROM {folded}"
+        steps = f"weighed AS (FROM {weighed.outcomes}), folded_content AS ({content})"
+        outcomes = OUTCOMES.make(self.session.run, f"WITH {steps} {rules.OUTCOMES_FOLDED}")
+        return replace(weighed, outcomes=outcomes, folded=folded)
 
-    # -- counting -------------------------------------------------------------------------------
+    # -- counting -------------------------------------------------------------------------------------------
 
-    def _count_outcomes(self) -> dict[str, RowCounts]:
+    def _count_outcomes(self, weighed: WeighedBatch) -> dict[str, RowCounts]:
         names = {number: outcome for outcome, number in rules.CODES.items()}
         rows = self.session.run(
-            "SELECT delivery_id, outcome, count(*) FROM outcomes o JOIN batch_deliveries d ON o.dn = d.dn GROUP BY ALL"
+            f"SELECT delivery_id, outcome, count(*) FROM {weighed.outcomes} o "
+            f"JOIN {weighed.staged.deliveries} d ON o.dn = d.dn GROUP BY ALL"
         )
         found = [(delivery_id, names[int(str(code))], count) for delivery_id, code, count in rows]
         return counted(self.batch, found)

@@ -44,8 +44,9 @@ class LocalFrames:
     def changes(self) -> Changes:
         """See `Frames.changes`."""
         weighing = self._weighing
-        doubles = bool(weighing.session.run("SELECT count(*) FROM doubled")[0][0])
-        others = weighing.change.others if doubles else ()
+        change = weighing.change
+        doubles = bool(weighing.session.run(f"SELECT count(*) FROM {change.weighed.found.doubled}")[0][0])
+        others = change.others if doubles else ()
         columns = (*target_columns(weighing.contract), *others, *guard_columns(weighing.contract))
         rows = self._frame(_source_sql(weighing, others, doubles=doubles), columns)
         return Changes(rows, doubles, _pruning(weighing), tuple(column.name for column in others))
@@ -88,22 +89,24 @@ def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubl
     """SQL of `Changes.rows`; makes `changes`."""
     session, contract, target = weighing.session, weighing.contract, weighing.before
     assert target is not None  # the batch has been weighed
-    carry(session, target, others)
-    rows = accepted_rows_sql(session, replace(weighing.change, others=tuple(others)), CHANGED, for_history=False)
+    change = replace(weighing.change, others=tuple(others))
+    weighed = change.weighed
+    carried = carry(session, weighed, target, others)
+    rows = accepted_rows_sql(session, change, CHANGED, carried, for_history=False)
     keys = ", ".join(f"a.{name_sql(name)} AS _k{i}" for i, name in enumerate(contract.key))
     session.run(
         f"CREATE OR REPLACE TEMP TABLE changes AS SELECT a.*, o.outcome = {CODES[Outcome.UPDATED]} AS _found, "
         f"o.rv AS _old_revision, o.ins AS _old_ins, false AS _gone, {keys}, o.k AS _key FROM ({rows}) a "
-        "JOIN batch_deliveries d ON a._delivery_id = d.delivery_id "
-        "JOIN outcomes o ON o.dn = d.dn AND o.fr = a._file_row"
+        f"JOIN {weighed.staged.deliveries} d ON a._delivery_id = d.delivery_id "
+        f"JOIN {weighed.outcomes} o ON o.dn = d.dn AND o.fr = a._file_row"
     )
     if not doubles:
         return "SELECT * EXCLUDE (_key) FROM changes"
     columns = (*target_columns(contract), *others)
     names = ", ".join(name_sql(column.name) for column in columns)
     stays = names.replace('"_inserted_at"', 'make_timestamptz(b.ins) AS "_inserted_at"')
-    best = f"{scan_sql(session.con, target, columns)} a JOIN best b ON a._pos = b.pos AND b.copies > 1"
-    alone = "_key NOT IN (SELECT k FROM doubled)"
+    best = f"{scan_sql(session.con, target, columns)} a JOIN {weighed.best} b ON a._pos = b.pos AND b.copies > 1"
+    alone = f"_key NOT IN (SELECT k FROM {weighed.found.doubled})"
     return (
         f"SELECT * EXCLUDE (_key) FROM changes WHERE {alone} UNION ALL BY NAME "
         f"SELECT {names}, false AS _found, false AS _gone FROM changes WHERE NOT ({alone}) UNION ALL BY NAME "

@@ -1,0 +1,312 @@
+"""The relations of a load in DuckDB: what each is called, what it holds, who makes it and who reads it.
+
+The order rules are SQL that reads relations by fixed names; so does what is built on them. Here each has one row. Its
+maker makes it with `Relation.make` and returns it, its readers take it as an argument: what has not been made cannot be
+read. A relation that only its maker reads is not here.
+
+`k` is the salted hash of a key, `pos` a row's position in the target's snapshot (`delta.table.ROW_BITS`), `ch` a
+content hash; the order columns are those of `rules.placing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ordertrail.rules.column_types import plain_type
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.placing import KNOWN, ORDER, TOTAL_ORDER
+
+RunSql = Callable[[str], object]
+"""Runs one statement of DuckDB to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A temporary table or view. As text it is its name.
+
+    Attributes:
+        name: In every SQL text that reads it.
+        columns: (name, DuckDB's type) of those that it always has, in order.
+        maker: The module below `engines.local`, or elsewhere in the package, that makes it.
+        readers: The modules whose code or SQL reads it.
+        help: What a row of it is.
+        view: It is a view: its rows are worked out where they are read.
+        more: Which columns follow, where they depend on the contract.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    maker: str
+    readers: tuple[str, ...]
+    help: str
+    view: bool = False
+    more: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def make(self, run: RunSql, sql: str) -> Relation:
+        """Make it, in the place of one that is there.
+
+        Args:
+            run: Of the DuckDB that is to have it.
+            sql: Of its rows.
+        """
+        run(f"CREATE OR REPLACE TEMP {'VIEW' if self.view else 'TABLE'} {self.name} AS {sql}")
+        return self
+
+
+_ORDER = {column.name: plain.duckdb for column in TOTAL_ORDER if (plain := plain_type(column.type)) is not None}
+_ALL_ORDER = tuple((name, _ORDER[name]) for name in ORDER)
+_KEY, _CONTENT, _POSITION = ("k", "UHUGEINT"), ("ch", "BIGINT"), ("pos", "BIGINT")
+_NUMBER, _DELIVERY = ("dn", "INTEGER"), ("delivery_id", "VARCHAR")
+_OLD = (("rv", "BIGINT"), ("bn", "BIGINT"), ("ins", "BIGINT"))
+_KNOWN_TYPES = {"fk": "BIGINT", "mtime_ms": "BIGINT", "absent": "VARCHAR[]", "batch": "BIGINT"}
+
+
+def _order(*names: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _ORDER[name]) for name in names)
+
+
+# -- the batch ------------------------------------------------------------------------------------------------------
+
+BATCH_DELIVERIES = Relation(
+    "batch_deliveries",
+    (_NUMBER, *((name, _KNOWN_TYPES.get(name, "VARCHAR")) for name in KNOWN)),
+    "local.weigh",
+    ("local.weigh", "local.fold", "local.find", "rules.placing", "spark.changes"),
+    "a delivery of the batch, `dn` its number",
+)
+STAGED_ROWS = Relation(
+    "staged_rows",
+    (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr", "fk")),
+    "local.weigh",
+    ("local.weigh", "local.find", "rules.outcomes", "rules.placing"),
+    "a staged row, narrow, before the places of deliveries are known",
+)
+STAGED_KEYS = Relation(
+    "staged_keys",
+    (_KEY, ("key", "VARCHAR")),
+    "local.weigh",
+    ("local.weigh", "local.find"),
+    "the key of a staged row, as hash and as text",
+    view=True,
+)
+REPEATED = Relation(
+    "repeated",
+    (_KEY,),
+    "local.weigh",
+    ("local.weigh", "local.find", "rules.outcomes"),
+    "a key with more than one staged row",
+)
+
+# -- what is there already ------------------------------------------------------------------------------------------
+
+TARGET_BEFORE = Relation(
+    "target_before",
+    (_KEY, _POSITION, *_order("ev", "rk", "fr"), _DELIVERY, _CONTENT, *_OLD),
+    "local.find",
+    ("local.weigh", "rules.outcomes"),
+    "a row of the target with a staged key, before the places of deliveries are known; `rv` its revision, `bn` its "
+    "batch, `ins` the microseconds of its first insertion",
+    view=True,
+)
+DOUBLED = Relation(
+    "doubled",
+    (_KEY,),
+    "local.find",
+    ("local.weigh", "rules.outcomes", "spark.changes"),
+    "a staged key that stands more than once in the target",
+)
+LOADED = Relation(
+    "loaded",
+    _order("fk"),
+    "local.weigh",
+    ("rules.outcomes",),
+    "one row: the highest file key of the deliveries that were loaded before",
+)
+HISTORY_ROWS = Relation(
+    "history_rows",
+    (_KEY, *_order("ev", "rk", "fr"), _DELIVERY),
+    "local.weigh",
+    ("local.weigh",),
+    "an accepted row of the history, of a key where only the history can tell",
+)
+PLACED = Relation(
+    "placed",
+    (_DELIVERY, *_order("fk"), ("absent", "VARCHAR[]"), *_order("tb")),
+    "local.fold",
+    ("local.fold", "local.weigh", "keep.refold", "rules.placing"),
+    "a delivery, with what it gives to the order of its rows",
+)
+
+# -- what the rules read and give -----------------------------------------------------------------------------------
+
+STAGED = Relation(
+    "staged",
+    (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr", "fk", "tb")),
+    "local.weigh",
+    ("rules.outcomes",),
+    "a staged row in the total order",
+    view=True,
+)
+CURRENT = Relation(
+    "current",
+    (*TARGET_BEFORE.columns, *_order("fk", "tb")),
+    "local.weigh",
+    ("rules.outcomes",),
+    "a row of `target_before` in the total order",
+    view=True,
+)
+RECALLED = Relation(
+    "recalled",
+    (*HISTORY_ROWS.columns, *_order("fk", "tb")),
+    "local.weigh",
+    ("rules.outcomes",),
+    "a row of `history_rows` in the total order",
+    view=True,
+)
+CODES_ROW = Relation(
+    "codes",
+    (*((str(outcome), "INTEGER") for outcome in CODES), ("batch", "INTEGER"), ("first_revision", "INTEGER")),
+    "local.weigh",
+    ("rules.outcomes",),
+    "one row: the numbers of the outcomes, and of the batch",
+)
+RANKED = Relation(
+    "ranked",
+    (_KEY, _NUMBER, _CONTENT, *_ALL_ORDER, ("place", "BIGINT"), ("repeat", "BIGINT")),
+    "local.weigh",
+    ("rules.outcomes",),
+    "a staged row with its place among its key's, and among the equal ones; 1 is the newest; an INTEGER where no key "
+    "is repeated",
+    view=True,
+)
+BEST = Relation(
+    "best",
+    (_KEY, _POSITION, _CONTENT, *_OLD, *_ALL_ORDER, ("place", "BIGINT"), ("copies", "BIGINT")),
+    "local.weigh",
+    ("rules.outcomes", "embedded.apply", "local.others", "spark.changes"),
+    "a row of the target with its place in its key, 1 counts, and how often the key stands; an INTEGER where no key "
+    "is doubled",
+    view=True,
+)
+OUTCOMES = Relation(
+    "outcomes",
+    (_KEY, _NUMBER, *_order("fr"), ("rv", "BIGINT"), _POSITION, ("ins", "BIGINT"), ("outcome", "INTEGER")),
+    "local.weigh",
+    ("local.weigh", "local.accepted", "local.others", "embedded.apply", "embedded.record", "spark.changes"),
+    "a staged row with its outcome; `rv`, `pos` and `ins` are those of the target's row before",
+)
+ACCEPTED = Relation(
+    "accepted",
+    (),
+    "local.fold",
+    ("rules.outcomes",),
+    "an accepted row in the total order, with what its delivery lacks",
+    view=True,
+    more="`k`, the order columns, `c<i>` for each column folded and `lacks_<i>` for each that some delivery lacks",
+)
+FOLDED = Relation(
+    "folded",
+    (),
+    "local.fold",
+    ("local.weigh", "local.accepted", "look.verify"),
+    "a key, with the fold of its accepted rows",
+    more="`_k`, the contract's columns and `_rescued`",
+)
+
+# -- columns of others ----------------------------------------------------------------------------------------------
+
+CARRIED = Relation(
+    "carried",
+    (("_at", "BIGINT"),),
+    "local.others",
+    ("local.accepted",),
+    "a row that goes and is replaced: its position, and what others have in it",
+    more="the columns of others",
+)
+CARRIED_KEYS = Relation(
+    "carried_keys",
+    (("_k", "VARCHAR"),),
+    "local.others",
+    ("keep.refold",),
+    "a key of the target, as text, and what others have in its row",
+    more="the columns of others",
+)
+
+RELATIONS = (
+    BATCH_DELIVERIES,
+    STAGED_ROWS,
+    STAGED_KEYS,
+    REPEATED,
+    TARGET_BEFORE,
+    DOUBLED,
+    LOADED,
+    HISTORY_ROWS,
+    PLACED,
+    STAGED,
+    CURRENT,
+    RECALLED,
+    CODES_ROW,
+    RANKED,
+    BEST,
+    OUTCOMES,
+    ACCEPTED,
+    FOLDED,
+    CARRIED,
+    CARRIED_KEYS,
+)
+"""All of them, in the order in which a load makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBatch:
+    """What the rows of the target are looked for by.
+
+    Attributes:
+        deliveries: `BATCH_DELIVERIES`.
+        rows: `STAGED_ROWS`.
+        keys: `STAGED_KEYS`.
+        repeated: `REPEATED`.
+    """
+
+    deliveries: Relation
+    rows: Relation
+    keys: Relation
+    repeated: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """What was found in the target.
+
+    Attributes:
+        before: `TARGET_BEFORE`.
+        doubled: `DOUBLED`.
+    """
+
+    before: Relation
+    doubled: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedBatch:
+    """What becomes of a batch: all that is needed to apply and record it.
+
+    Attributes:
+        staged: What was weighed.
+        found: What it was weighed against.
+        placed: `PLACED`.
+        best: `BEST`.
+        outcomes: `OUTCOMES`.
+        folded: `FOLDED`; None where no delivery lacks a column.
+    """
+
+    staged: StagedBatch
+    found: FoundRows
+    placed: Relation
+    best: Relation
+    outcomes: Relation
+    folded: Relation | None = None

@@ -1,0 +1,100 @@
+"""The relations of a load are what `engines.local.relations` says: their columns, their makers, and what rules read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+
+from ordertrail.delta.alter import alter
+from ordertrail.engines.embedded.stage import read_staged
+from ordertrail.engines.local import relations
+from ordertrail.engines.local.others import carry, carry_by_key
+from ordertrail.engines.local.relations import RELATIONS, Relation
+from ordertrail.engines.local.session import Session, app_id_of, tables_of
+from ordertrail.engines.local.weigh import LocalWeighing
+from ordertrail.model import no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.rules import outcomes, placing
+from ordertrail.rules.tables import TableColumn
+from tests.feeds import Layout, cells, csv_bytes, dated
+from tests.harness import open_house
+
+VENDORS = '[[vendors]]\nname = "blue"\nfiles = "b*.csv"\nabsent = ["address"]\n[[vendors]]\nname = "acme"\n'
+NO_ADDRESS = Layout(order=(0, 1, 2, 3, 4, 6))
+PACKAGE = Path(relations.__file__).parents[2]
+THEIRS = TableColumn("note", "string", "somebody else's")
+# What the rules' texts read beside relations: steps of their own, and what an engine puts before them.
+STEPS = {"known", "weighed", "folded_content", "rows"}
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, str]]]:
+    """Of every relation of a load that makes them all: its columns with DuckDB's types, by its name."""
+    house = open_house(tmp_path_factory.mktemp("relations"), VENDORS)
+    house.drop(dated(20), csv_bytes([cells(f"{n:04d}", "2026-11-20 10:00:00") for n in range(9)]))
+    house.run()
+    theirs = DeltaTable(house.table_path("target"))
+    two = QueryBuilder().register("t", theirs).execute("SELECT * FROM t LIMIT 2")
+    write_deltalake(theirs, pa.table(two), mode="append")
+    tables = tables_of(house.config)
+    alter(tables.target, tables.target.snapshot(), [THEIRS])
+    house.drop(
+        f"b{dated(21)}", csv_bytes([cells(f"{n:04d}", "2026-11-21 10:00:00") for n in (*range(12), 1)], NO_ADDRESS)
+    )
+    house.stage()
+    with closing(connect(1, 256, house.config.warehouse / "spill")) as con, ThreadPoolExecutor(1) as pool:
+        session = Session(house.config, con, pool, tables, app_id_of(tables.stage.snapshot()), no_probe)
+        weighing = LocalWeighing(session, read_staged(session))
+        target = tables.target.snapshot()
+        weighing.weigh(target.version)
+        assert carry(session, weighing.change.weighed, target, [THEIRS]) is not None
+        carry_by_key(session, target, [THEIRS])
+        yield {
+            one.name: {str(name): str(kind) for name, kind, *_ in session.run(f"DESCRIBE {one}")} for one in RELATIONS
+        }
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=str)
+def test_the_columns_are_those_that_duckdb_has(described: dict[str, dict[str, str]], relation: Relation) -> None:
+    found, declared = described[relation.name], dict(relation.columns)
+    if relation.more:
+        assert len(found) > len(declared)
+        found = dict(list(found.items())[: len(declared)])
+    assert list(found.items()) == list(declared.items())
+
+
+def test_every_relation_is_in_the_list_once() -> None:
+    declared = [one for one in vars(relations).values() if isinstance(one, Relation)]
+    assert sorted(map(str, declared)) == sorted(map(str, RELATIONS))
+    assert len({one.name for one in RELATIONS}) == len(RELATIONS)
+
+
+def test_each_is_made_by_its_maker_alone_and_named_nowhere_else_in_sql() -> None:
+    """A name in a string would be read whether or not the relation was made."""
+    names = "|".join(one.name for one in RELATIONS)
+    named = re.compile(rf"(?:FROM|JOIN|VIEW|TABLE) ({names})\b")
+    for path in PACKAGE.glob("**/*.py"):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if module.startswith("engines.spark.weigh") or module in {"rules.outcomes", "rules.placing"}:
+            continue  # Spark's own relations of these names, and the rules' texts
+        assert not named.findall(path.read_text()), module
+    for constant, relation in vars(relations).items():
+        if isinstance(relation, Relation):
+            maker = (PACKAGE / "engines" / Path(*relation.maker.split("."))).with_suffix(".py").read_text()
+            assert constant in maker
+            assert ".make(" in maker
+
+
+@pytest.mark.parametrize("module", [outcomes, placing], ids=["outcomes", "placing"])
+def test_what_the_rules_read_is_declared_with_them_as_readers(module: object) -> None:
+    texts = [value for value in vars(module).values() if isinstance(value, str)]
+    read = {name for text in texts for name in re.findall(r"(?:FROM|JOIN) ([a-z_]+)\b", text)} - STEPS
+    name = str(getattr(module, "__name__", "")).removeprefix("ordertrail.")
+    assert read <= {one.name for one in RELATIONS if name in one.readers} | {"t"}
