@@ -36,6 +36,7 @@ from ordertrail.errors import CommitConflictError, ForeignChangeError, TableErro
 from ordertrail.model import Contract
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED, lacking_sql, recorded_sql
+from ordertrail.rules.audit import states_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.placing import OLDEST_FIRST, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.schema import CONTRACT
@@ -227,7 +228,7 @@ class Rebuild:
         for i, name in enumerate(self._absent):
             carriers[name] = f"m_{i}"
             joins += f" LEFT JOIN {past} m_{i} ON m_{i}._pos = b.m_{i}"
-        audit = {"_inserted_at": "c.clock", "_updated_at": "h._loaded_at", "_revision": "b.revision"}
+        audit = states_sql("c.clock", "h._loaded_at", "b.revision")
         cells = []
         for column in target_columns(contract):
             source = carriers.get(column.name, "h")

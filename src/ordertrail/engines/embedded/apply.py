@@ -23,13 +23,14 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.durable import fsync_file, fsync_folder
-from ordertrail.engines.local.accepted import CHANGED, ChangeSet, accepted_rows_sql
+from ordertrail.engines.local.accepted import ChangeSet, accepted_rows_sql
 from ordertrail.engines.local.find import cover, cover_staged, physical_rows
 from ordertrail.engines.local.others import carry
 from ordertrail.engines.local.relations import WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
+from ordertrail.rules.audit import CHANGED
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import target_columns

@@ -18,11 +18,12 @@ from ordertrail.engines.batch_rows import counted, delivery_rows, has_rejects, r
 from ordertrail.engines.embedded.apply import share_file
 from ordertrail.engines.embedded.shorten import shorten_stage
 from ordertrail.engines.local.accepted import accepted_rows_sql
-from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import ACCEPTED
-from ordertrail.model import Batch, Outcome, RowCounts, State
+from ordertrail.model import Batch, RowCounts, State
 from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED
+from ordertrail.rules.audit import CHANGED, clock_sql, listed_sql
 from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
@@ -138,15 +139,14 @@ class LocalRecorder:
         files = [share_file(path, table.root, file) for path, file in self._shared.files]
         if files and not self._shared.rest:
             return files
-        wanted = [number for o, number in CODES.items() if not (files and o in (Outcome.INSERTED, Outcome.UPDATED))]
+        wanted = tuple(number for number in CODES.values() if not (files and number in CHANGED))
         path = table.new_path(f"b{self._batch.number:06d}")
-        listed = f"({', '.join(map(str, wanted))})"
         change = self._weighing.change
-        found = session.run(f"SELECT count(*) FROM {change.weighed.outcomes} WHERE outcome IN {listed}")[0][0]
-        if not found:
+        listed = listed_sql(wanted)
+        if not session.run(f"SELECT count(*) FROM {change.weighed.outcomes} WHERE outcome IN {listed}")[0][0]:
             return files
         with session.joins_as_written():
-            rows = session.copy(accepted_rows_sql(session, change, listed, for_history=True), path)
+            rows = session.copy(accepted_rows_sql(session, change, wanted, for_history=True), path)
         return [*files, table.added(path, rows)]
 
     def _reject_files(self) -> list[AddFile]:

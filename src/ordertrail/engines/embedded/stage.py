@@ -25,10 +25,11 @@ from ordertrail.engines.batch_rows import (
 )
 from ordertrail.engines.embedded.shorten import shorten_stage
 from ordertrail.engines.local.accepted import ROWS_TAG
-from ordertrail.engines.local.session import Session, clock_sql
+from ordertrail.engines.local.session import Session
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch
 from ordertrail.parse.job import ParsedFile, ParseJob
+from ordertrail.rules.audit import clock_sql, inserted_sql
 from ordertrail.rules.tables import stage_columns
 
 NewPath = Callable[[str], Path]
@@ -127,10 +128,7 @@ def staged_columns(batch: Batch) -> list[tuple[str, str]]:
     clock = clock_sql(batch.clock)
     return [
         *STAGED_COLUMNS,
-        ("_batch", f"CAST({batch.number} AS BIGINT)"),
-        ("_inserted_at", clock),
-        ("_updated_at", clock),
-        ("_revision", "CAST(1 AS BIGINT)"),
+        *inserted_sql(batch.number, clock).items(),
         ("_outcome", "CAST('inserted' AS ENUM('inserted'))"),
         ("_loaded_at", clock),
     ]

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.relations import Relation, WeighedBatch
-from ordertrail.engines.local.session import Session, clock_sql
-from ordertrail.model import Batch, Outcome
+from ordertrail.engines.local.session import Session
+from ordertrail.model import Batch
+from ordertrail.rules.audit import FROM, history_sql, judged_sql, listed_sql
 from ordertrail.rules.cells import name_sql
-from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import TableColumn, stage_columns
-
-CHANGED = f"({CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]})"
-"""SQL list of the numbers of the outcomes that put a row into the target."""
 
 ROWS_TAG = "ordertrail.rows"
 """Tag of a stage file that holds good rows only, with the audit columns of rows that are all inserted: when they
@@ -50,36 +47,41 @@ class ChangeSet:
 
 
 def accepted_rows_sql(
-    session: Session, change: ChangeSet, outcomes: str, carried: Relation | None = None, *, for_history: bool
+    session: Session,
+    change: ChangeSet,
+    outcomes: tuple[int, ...],
+    carried: Relation | None = None,
+    *,
+    for_history: bool,
 ) -> str:
     """The staged rows with some outcomes, with their audit columns.
 
     Args:
         session: The pass.
         change: The batch; where it has a fold, the cells are the fold's, but for the history.
-        outcomes: SQL list of their numbers.
+        outcomes: Their numbers.
         carried: What others have in the rows that are replaced; not for the history.
         for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
             or updated, all other columns are those of the target. Otherwise with the columns of others, if `carried`.
     """
     contract = session.config.contract
     staged = scan_sql(session.con, change.stage, stage_columns(contract))
-    clock = clock_sql(change.batch.clock)
     folded = None if for_history else change.weighed.folded
     cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
     fold = f"JOIN {folded} f ON o.k = f._k " if folded else ""
     others = change.others if carried else ()
     kept = "".join(f", c.{name_sql(column.name)}" for column in others)
     fold += f"LEFT JOIN {carried} c ON o.pos = c._at " if carried else ""
-    changed = f"o.outcome IN {CHANGED}"
-    names = "CASE o.outcome " + " ".join(f"WHEN {number} THEN '{o}'" for o, number in CODES.items()) + " END"
-    outcome = f", {names} AS _outcome, {clock} AS _loaded_at " if for_history else " "
+    batch = change.batch
+    audit = {
+        **{name: f"s.{name}" for name in FROM},
+        **judged_sql(batch.number, batch.clock),
+        "_row_hash": "s._row_hash",
+    }
+    words = ", ".join(f"{sql} AS {name}" for name, sql in audit.items())
+    ends = "".join(f", {sql} AS {name}" for name, sql in history_sql(batch.clock).items()) if for_history else ""
     return (
-        f"SELECT {cells}, s._vendor, s._delivery_id, s._file_name, s._file_row, "
-        f"CAST({change.batch.number} AS BIGINT) AS _batch, "
-        f"CASE WHEN {changed} THEN coalesce(make_timestamptz(o.ins), {clock}) END AS _inserted_at, "
-        f"CASE WHEN {changed} THEN {clock} END AS _updated_at, "
-        f"CASE WHEN {changed} THEN CAST(coalesce(o.rv, 0) + 1 AS BIGINT) END AS _revision, s._row_hash{kept}{outcome}"
+        f"SELECT {cells}, {words}{kept}{ends} "
         f"FROM {staged} s JOIN {change.weighed.outcomes} o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"
-        f"WHERE s._kind = 'row' AND o.outcome IN {outcomes}"
+        f"WHERE s._kind = 'row' AND o.outcome IN {listed_sql(outcomes)}"
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -181,16 +180,6 @@ def adopt_id(app_id: str) -> str:
 def batch_txn(app_id: str, batch: Batch) -> Txn:
     """The `txn` of a batch under an application id."""
     return Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000))
-
-
-def clock_us(clock: datetime) -> int:
-    """An aware UTC time in microseconds since 1970."""
-    return int(clock.timestamp()) * 1_000_000 + clock.microsecond
-
-
-def clock_sql(clock: datetime) -> str:
-    """An aware UTC time as an SQL literal."""
-    return f"make_timestamptz({clock_us(clock)})"
 
 
 def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:

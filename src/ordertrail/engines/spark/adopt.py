@@ -24,6 +24,7 @@ from ordertrail.errors import TableError, UsageError
 from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.markers import Belonging
 from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State, no_probe
+from ordertrail.rules.audit import SPARK_TIME, clock_sql, inserted_sql
 from ordertrail.rules.tables import APP_ID, AUDIT
 
 if TYPE_CHECKING:
@@ -127,11 +128,11 @@ class _Adoption:
 
         run, tables = self._run, self._run.tables
         batch = Batch(ADOPTED, uuid.uuid4().hex, datetime.now(UTC), ())
-        clock = f.lit(batch.clock)
+        clock = clock_sql(batch.clock, SPARK_TIME)
         audit = {
             "_vendor": f.lit(VENDOR), "_delivery_id": f.lit(DELIVERY_ID), "_file_name": f.lit(self._target.name),
-            "_file_row": f.monotonically_increasing_id() + 1, "_batch": f.lit(0).cast("bigint"),
-            "_inserted_at": clock, "_updated_at": clock, "_revision": f.lit(1).cast("bigint"),
+            "_file_row": f.monotonically_increasing_id() + 1,
+            **{name: f.expr(sql) for name, sql in inserted_sql(0, clock).items()},
         }  # fmt: skip
         with run.commit(batch, "ADOPT"):
             self._target.overwrite(run.spark.table(self._name).withColumns(audit))
@@ -140,7 +141,7 @@ class _Adoption:
                 table.create({APP_ID: app_id, "ordertrail.pipeline": run.config.name}, vectors=False)
         rows = self._target.rows()
         with run.commit(batch, "ADOPT"):
-            tables.history.append(rows.withColumns({"_outcome": f.lit("inserted"), "_loaded_at": clock}))
+            tables.history.append(rows.withColumns({"_outcome": f.lit("inserted"), "_loaded_at": f.expr(clock)}))
         count = rows.count()
         with run.commit(batch, "ADOPT"):
             tables.deliveries.append(self._delivery(count, batch))

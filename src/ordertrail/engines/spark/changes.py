@@ -12,21 +12,19 @@ import pyarrow as pa
 from ordertrail.arrow import conformed
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.batch_rows import rejects_sql
-from ordertrail.engines.local.accepted import CHANGED, accepted_rows_sql
+from ordertrail.engines.local.accepted import accepted_rows_sql
 from ordertrail.engines.local.others import carry
-from ordertrail.engines.local.session import clock_sql
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.spark.merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
+from ordertrail.rules.audit import CHANGED, clock_sql
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_ALL = f"({', '.join(map(str, CODES.values()))})"
 
 
 class LocalFrames:
@@ -54,7 +52,7 @@ class LocalFrames:
     def history(self) -> DataFrame:
         """See `Frames.history`."""
         weighing = self._weighing
-        sql = accepted_rows_sql(weighing.session, weighing.change, _ALL, for_history=True)
+        sql = accepted_rows_sql(weighing.session, weighing.change, tuple(CODES.values()), for_history=True)
         return self._frame(sql, self._run.tables.history.columns)
 
     def rejects(self) -> DataFrame:

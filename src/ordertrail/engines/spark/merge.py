@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ordertrail.engines.spark.causes import MOVED
 from ordertrail.engines.spark.tables import ticked
-from ordertrail.model import Batch, Contract, Outcome
-from ordertrail.rules.outcomes import CODES
+from ordertrail.model import Batch, Contract
 from ordertrail.rules.tables import TableColumn, target_columns
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from ordertrail.engines.spark.work import SparkPass
 
-CHANGED = (CODES[Outcome.INSERTED], CODES[Outcome.UPDATED])
 """Numbers of the outcomes that put a row into the target."""
 
 MAX_SLOTS = 1 << 23

@@ -13,8 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ordertrail.engines.batch_rows import batch_deliveries, counted, rejects_sql
-from ordertrail.engines.local.session import clock_sql, clock_us
-from ordertrail.engines.spark.merge import CHANGED, Changes, Pruning, pruned_by, slots_for
+from ordertrail.engines.spark.merge import Changes, Pruning, pruned_by, slots_for
 from ordertrail.engines.spark.session import kept
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass, spark_schema, spark_type
@@ -22,6 +21,7 @@ from ordertrail.engines.spark.workers import RELATION, run_sql
 from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.accepted import LOADED, recorded_sql
+from ordertrail.rules.audit import CHANGED, FROM, SPARK_TIME, clock_sql, history_sql, judged_sql
 from ordertrail.rules.cells import name_sql
 from ordertrail.rules.placing import (
     KNOWN,
@@ -316,32 +316,25 @@ class ClusterWeighing:
         assert self._outcomes is not None
         contract, batch = self.contract, self.batch
         found = self._outcomes.where(f.col("outcome").isin(list(outcomes))).select(
-            f.col("dn").alias("o_dn"), f.col("fr").alias("o_fr"), f.col("k").alias("o_k"), "rv", "ins", "outcome"
+            "dn", "fr", "k", "rv", "ins", "outcome"
         )
-        rows = self._staged().join(found, f.expr("_delivery_no = o_dn AND _file_row = o_fr"))
-        cells = {name: f.col(ticked(name)) for name in (*contract.names, "_rescued")}
+        same = f.expr("s._delivery_no = o.dn AND s._file_row = o.fr")
+        rows = self._staged().alias("s").join(found.alias("o"), same)
+        cells = {name: f.col(f"s.{ticked(name)}") for name in (*contract.names, "_rescued")}
         if self._folded is not None and not for_history:
             folded = self._folded.select(f.col("k").alias("f_k"), *(f.col(n).alias(f"f_{n}") for n in cells))
-            rows = rows.join(folded, f.col("o_k") == f.col("f_k"))
+            rows = rows.join(folded, f.col("o.k") == f.col("f_k"))
             cells = {name: f.col(ticked(f"f_{name}")) for name in cells}
-        clock = f.timestamp_micros(f.lit(clock_us(batch.clock)))
-        changed = f.col("outcome").isin(list(CHANGED))
-        audit = {
-            **{name: f.col(name) for name in ("_vendor", "_delivery_id", "_file_name", "_file_row")},
-            "_batch": f.lit(batch.number).cast("bigint"),
-            "_inserted_at": f.when(changed, f.coalesce(f.timestamp_micros("ins"), clock)),
-            "_updated_at": f.when(changed, clock),
-            "_revision": f.when(changed, (f.coalesce("rv", f.lit(0)) + 1).cast("bigint")),
-            "_row_hash": f.col("_row_hash"),
-        }
+        words = judged_sql(batch.number, batch.clock, SPARK_TIME)
+        audit = {name: f.col(f"s.{name}") for name in FROM} | {name: f.expr(sql) for name, sql in words.items()}
+        audit["_row_hash"] = f.col("s._row_hash")
         if for_history:
-            name = f.coalesce(*(f.when(f.col("outcome") == number, str(o)) for o, number in rules.CODES.items()))
-            audit |= {"_outcome": name, "_loaded_at": clock}
+            audit |= {name: f.expr(sql) for name, sql in history_sql(batch.clock, SPARK_TIME).items()}
             return rows.select(*(column.alias(name) for name, column in (cells | audit).items()))
         guards = {
-            "_found": f.col("outcome") == rules.CODES[Outcome.UPDATED],
-            "_old_revision": f.col("rv"),
-            "_old_ins": f.col("ins"),
+            "_found": f.col("o.outcome") == rules.CODES[Outcome.UPDATED],
+            "_old_revision": f.col("o.rv"),
+            "_old_ins": f.col("o.ins"),
         }
         keys = {f"_k{i}": cells[name] for i, name in enumerate(contract.key)}
         return rows.select(*(column.alias(name) for name, column in (cells | audit | guards | keys).items()))
