@@ -16,7 +16,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
+from ordertrail.delta.actions import AddFile
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local import session as local_session
 from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, uncovered
 from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_KEYS, STAGED_ROWS, StagedBatch
 from ordertrail.engines.local.session import Session, tables_of
@@ -200,3 +202,18 @@ def test_without_room_for_the_index_the_scan_answers(house: House) -> None:
     (house.config.warehouse / ".ordertrail-index").write_text("in the way")
     send(house, dated(23), KEYS[:80], 23)
     assert {row["address"] for row in house.rows("target") if row["tracking_num"] < KEYS[80]} == {"23"}
+
+
+def test_a_pass_reads_each_vector_of_the_target_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    before = local_session.deleted_rows
+
+    def counted(root: Path, file: AddFile) -> Any:
+        if file.deletion_vector is not None:
+            read.append(file.deletion_vector)
+        return before(root, file)
+
+    monkeypatch.setattr(local_session, "deleted_rows", counted)
+    send(house, dated(23), KEYS[:60], 23)
+    assert len(read) > 0
+    assert len(read) == len(set(read))

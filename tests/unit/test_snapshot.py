@@ -17,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot, read_tombstones
 from ordertrail.delta.table import Change, Table, scan_sql
@@ -419,7 +419,7 @@ class History:
 
     def __init__(self, root: Path) -> None:
         self.table = Table(root, COLUMNS)
-        self.table.create({}, WITH_VECTORS)
+        self.table.create({}, vectors=True)
         self.next = 0
 
     def rows(self, count: int = 3) -> pa.Table:

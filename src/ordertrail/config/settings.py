@@ -1,6 +1,7 @@
 """Every setting of `ordertrail.toml` in one table.
 
-The sections are pydantic models: the name of a key, its type, its default and its help are written once, here.
+The sections are pydantic models: the name of a key, its type, its default and its help are written once, here; the
+defaults of `[spark]` and `[maintenance]` are those of the frozen values in `values`.
 `SETTINGS` is derived from them for the commented file (`template`), the documentation and the tests;
 `ordertrail.config` parses with the same models and checks what a type alone cannot express.
 """
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ordertrail.config.values import Maintenance, SparkSettings
 from ordertrail.model import Column, Contract
 
 ENVIRONMENT_PREFIX = "ORDERTRAIL_PIPELINE_"
@@ -121,20 +123,27 @@ class PipelineSection(Section):
     )
 
 
+# The values have these defaults too, for whoever makes one without a file.
+_SPARK, _MAINTENANCE = SparkSettings(), Maintenance()
+
+
 class SparkSection(Section):
     """`[spark]`: how the engine "spark" finds its session and its tables."""
 
     tables: str = Field(
-        "path",
+        _SPARK.tables,
         description='Where the tables are: "path" (below the warehouse folder, as the embedded engine has them), '
         '"two-level" (schema.table) or "three-level" (catalog.schema.table).',
     )
     master: str = Field(
-        "local[*]", description="Master of a session that ordertrail starts; an existing one is used as it is."
+        _SPARK.master, description="Master of a session that ordertrail starts; an existing one is used as it is."
     )
-    remote: str = Field("", description='Address of a Spark Connect server, such as "sc://server:15002"; "" for none.')
+    remote: str = Field(
+        _SPARK.remote, description='Address of a Spark Connect server, such as "sc://server:15002"; "" for none.'
+    )
     driver_max_mb: int = Field(
-        64, description="Up to this size a batch is parsed by the driver, above it by the executors, in MB."
+        _SPARK.driver_max_bytes >> 20,
+        description="Up to this size a batch is parsed by the driver, above it by the executors, in MB.",
     )
     conf: dict[str, str] = Field(
         {},
@@ -147,23 +156,29 @@ class SparkSection(Section):
 class MaintenanceSection(Section):
     """`[maintenance]`: how large the debt of the tables may grow, and how long old versions stay readable."""
 
-    auto: bool = Field(True, description="`ordertrail watch` maintains the tables by itself, beside its passes.")
+    auto: bool = Field(
+        _MAINTENANCE.auto, description="`ordertrail watch` maintains the tables by itself, beside its passes."
+    )
     max_small_files: int = Field(
-        8, description="When a table has more small data files than this, they are merged into fewer."
+        _MAINTENANCE.max_small_files,
+        description="When a table has more small data files than this, they are merged into fewer.",
     )
     max_deleted_share: float = Field(
-        0.1, description="Share of deleted rows, 0 to 1, above which a data file is rewritten without them."
+        _MAINTENANCE.max_deleted_share,
+        description="Share of deleted rows, 0 to 1, above which a data file is rewritten without them.",
     )
     file_size_mb: int = Field(
-        256, description="Target size of data files, in MB; a file below a quarter of it counts as small."
+        _MAINTENANCE.file_size_bytes >> 20,
+        description="Target size of data files, in MB; a file below a quarter of it counts as small.",
     )
     retention_h: float = Field(
-        168.0,
+        _MAINTENANCE.retention_h,
         description="Data files that no reader of the newest version needs stay this long for those that began before, "
         "in hours.",
     )
     log_retention_h: float = Field(
-        720.0, description="Log entries stay at least this long, in hours, so that older versions can be read."
+        _MAINTENANCE.log_retention_h,
+        description="Log entries stay at least this long, in hours, so that older versions can be read.",
     )
 
 

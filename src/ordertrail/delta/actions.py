@@ -176,6 +176,9 @@ class ProtocolVersions:
 PLAIN = ProtocolVersions(1, 2)
 """What every reader and writer of Delta tables supports."""
 
+VECTORS = "delta.enableDeletionVectors"
+"""Table property: whether writers may mark rows in deletion vectors, where the protocol supports it."""
+
 WITH_VECTORS = ProtocolVersions(3, 7, ("deletionVectors",), ("deletionVectors", "invariants"))
 """A table whose rows can be marked as deleted without rewriting their file.
 

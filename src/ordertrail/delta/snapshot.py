@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions
+from ordertrail.delta.actions import VECTORS, AddFile, Json, Metadata, ProtocolVersions
 from ordertrail.delta.checkpoint import checkpoint_actions
 from ordertrail.delta.features import require_readable, require_writable
 from ordertrail.delta.log import DeltaLog
@@ -85,7 +85,7 @@ class Snapshot:
         features = (
             "deletionVectors" in names for names in (self.protocol.reader_features, self.protocol.writer_features)
         )
-        return all(features) and self.metadata.properties.get("delta.enableDeletionVectors", "").lower() != "false"
+        return all(features) and self.metadata.properties.get(VECTORS, "").lower() != "false"
 
     @property
     def live_rows(self) -> int | None:

@@ -17,7 +17,17 @@ import numpy as np
 import pyarrow as pa
 
 from ordertrail.arrow import numbers
-from ordertrail.delta.actions import PLAIN, AddFile, Json, Metadata, ProtocolVersions, Txn, delta_type, schema_string
+from ordertrail.delta.actions import (
+    PLAIN,
+    VECTORS,
+    WITH_VECTORS,
+    AddFile,
+    Json,
+    Metadata,
+    Txn,
+    delta_type,
+    schema_string,
+)
 from ordertrail.delta.checkpoint import sync_checkpoint
 from ordertrail.delta.log import DeltaLog, LogStore, storage_error
 from ordertrail.delta.said import FILES, ROWS, commit_info, live_rows, number, user_metadata
@@ -90,20 +100,22 @@ class Table:
         self._properties = dict(properties or {})
         self._newest: Snapshot | None = None
 
-    def create(self, properties: Mapping[str, str], protocol: ProtocolVersions = PLAIN) -> None:
+    def create(self, properties: Mapping[str, str], *, vectors: bool = False) -> None:
         """Create the table unless it exists.
 
         Commit 0 is our own: it requires no more of readers than the table needs.
 
         Args:
             properties: Further properties of the table.
-            protocol: What readers and writers must support; by default a plain table, (1, 2).
+            vectors: Its rows may be marked in deletion vectors; otherwise it is a plain table, of protocol (1, 2).
         """
         if self.log.exists():
             return
         fields = [(c.name, delta_type(c.type), not c.required) for c in self.columns]
         now_ms = time.time_ns() // 1_000_000
-        metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), {**properties, **self._properties}, now_ms)
+        held = {**properties, **self._properties, **({VECTORS: "true"} if vectors else {})}
+        metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), held, now_ms)
+        protocol = WITH_VECTORS if vectors else PLAIN
         info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
         said: dict[str, Json] = {ROWS: 0, FILES: 0}
         info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4()), "userMetadata": user_metadata(said)}

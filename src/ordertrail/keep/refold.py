@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ordertrail.delta.actions import WITH_VECTORS, AddFile, Txn
+from ordertrail.delta.actions import AddFile, Txn
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
@@ -313,10 +313,7 @@ class Rebuild:
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
         properties = {APP_ID: self._session.app_id, "ordertrail.pipeline": config.name}
-        if config.deletion_vectors:
-            table.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
-        else:
-            table.create(properties)
+        table.create(properties, vectors=config.deletion_vectors)
         self._session.probe("rebuild.table")
 
     def _moved(self, path: Path, rows: int) -> AddFile:

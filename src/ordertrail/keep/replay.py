@@ -17,7 +17,7 @@ from typing import BinaryIO
 import pyarrow.parquet as pq
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import WITH_VECTORS, AddFile
+from ordertrail.delta.actions import AddFile
 from ordertrail.delta.table import Change, Table, scan_sql
 from ordertrail.engines.batch_rows import header_rows, reject_headers, reject_rows_sql
 from ordertrail.engines.embedded.load import load_of
@@ -196,7 +196,7 @@ def open_replay(config: Config, app_id: str, scratch: Path) -> Iterator[Replay]:
     tables = tables_of(own, _LooseStore())
     properties = {APP_ID: app_id}
     if config.deletion_vectors:
-        tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+        tables.target.create(properties, vectors=True)
     for table in tables.all:
         table.create(properties)
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")

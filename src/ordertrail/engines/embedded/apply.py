@@ -64,7 +64,7 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     marks: list[tuple[AddFile, int, np.ndarray]] = []
     for file, gone in _doomed(session, change.weighed, before):
         rows = physical_rows(before, file)
-        all_gone = _united(vectors.deleted_rows(before.root, file), gone)
+        all_gone = _united(session.deleted_rows(before, file), gone)
         remove.append(file)
         if len(all_gone) < rows:
             marks.append((file, rows, all_gone))

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import WITH_VECTORS
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
@@ -135,6 +134,6 @@ class FolderBooks:
             session.app_id = self._app_id() or session.app_id
         properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
         if session.config.deletion_vectors:
-            tables.target.create({**properties, "delta.enableDeletionVectors": "true"}, WITH_VECTORS)
+            tables.target.create(properties, vectors=True)
         for table in tables.all:
             table.create(properties)

@@ -23,7 +23,6 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
-from ordertrail.delta.vectors import deleted_rows
 from ordertrail.engines.local.relations import DOUBLED, TARGET_BEFORE, FoundRows, StagedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
@@ -229,7 +228,7 @@ def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Fou
     places = {path: place for place, path in enumerate(target.files)}
     place_of = np.array([places[path] for path in found.files] or [0], dtype=np.int64)
     places_found = place_of[found.file]
-    live = _live(target, places_found, found.row)
+    live = _live(session, target, places_found, found.row)
     columns = {"event_us": "ev", "content": "ch", "revision": "rv", "inserted_us": "inserted_us"}
     table = {short: numbers(getattr(found, name)[live]) for name, short in columns.items()}
     query = found.query[live]
@@ -243,13 +242,13 @@ def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Fou
     session.con.unregister("found_arrow")
 
 
-def _live(target: Snapshot, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _live(session: Session, target: Snapshot, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Which of some rows no deletion vector marks."""
     live = np.ones(len(rows), dtype=bool)
     for place, file in enumerate(target.files.values()):
         if file.deletion_vector is None:
             continue
-        gone = deleted_rows(target.root, file)
+        gone = session.deleted_rows(target, file)
         here = np.flatnonzero(places == place)
         live[here] = ~members(rows[here], gone)
     return live

@@ -12,10 +12,11 @@ from pathlib import Path
 import duckdb
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import Txn
+from ordertrail.delta.actions import AddFile, Txn
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
+from ordertrail.delta.vectors import Rows, deleted_rows
 from ordertrail.engines.ledger import app_id_in
 from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe
@@ -27,6 +28,9 @@ from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn, history_columns, stage_columns, target_columns
 from ordertrail.scratch import SPILL
+
+MARKED_ROWS = 4_000_000
+"""So many deleted rows of the target a pass remembers between finding rows and marking more (8 bytes each)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Session:
     salt: bytes = field(default_factory=lambda: os.urandom(16))
     spill: Path | None = None
     _deliveries: int = -1
+    _marked: tuple[int, dict[str, Rows]] = field(default_factory=lambda: (-1, {}))
 
     def key_hash_sql(self, key: str) -> str:
         """SQL of the 128-bit hash that stands for a key in a load's tables, and in the key index.
@@ -110,6 +115,25 @@ class Session:
             self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
             self._deliveries = snapshot.version
         return "deliveries"
+
+    def deleted_rows(self, target: Snapshot, file: AddFile) -> Rows:
+        """As `delta.vectors.deleted_rows`, of a live data file of the target; each vector of a version is read once.
+
+        Args:
+            target: Any version; what is kept is that of the last one asked for, as long as it is small.
+            file: Of that version.
+        """
+        if file.deletion_vector is None:
+            return deleted_rows(target.root, file)
+        version, known = self._marked
+        if version != target.version:
+            self._marked = target.version, (known := {})
+        rows = known.get(file.deletion_vector)
+        if rows is None:
+            rows = deleted_rows(target.root, file)
+            if len(rows) + sum(map(len, known.values())) <= MARKED_ROWS:
+                known[file.deletion_vector] = rows
+        return rows
 
     @property
     def database(self) -> Database:

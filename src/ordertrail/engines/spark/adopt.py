@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ordertrail.config import Config
+from ordertrail.delta.actions import VECTORS
 from ordertrail.engines.batch_rows import delivery_rows
 from ordertrail.engines.local.session import ADOPTED, adopt_id
 from ordertrail.engines.spark.adoptable import require_adoptable
 from ordertrail.engines.spark.session import session_of, spark_errors
-from ordertrail.engines.spark.tables import VECTORS, tables_of, ticked
+from ordertrail.engines.spark.tables import tables_of, ticked
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import TableError, UsageError
 from ordertrail.lock import make_warehouse, pipeline_lock

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ordertrail.config import Config
-from ordertrail.delta.actions import PLAIN, WITH_VECTORS, Json, Txn
+from ordertrail.delta.actions import VECTORS, Json, Txn
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import said_by
 from ordertrail.delta.table import Change, Table
@@ -33,9 +33,6 @@ from ordertrail.rules.tables import (
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-VECTORS = "delta.enableDeletionVectors"
-"""The table property by which rows may be marked in deletion vectors."""
 
 RECENT = 50
 """So many commits of a table's history are looked at first; nearly always the last of ours is among them."""
@@ -126,10 +123,11 @@ class SparkTable:
             properties: Of the table, beside its own.
             vectors: Its rows may be marked in deletion vectors.
         """
-        properties = {**properties, **self._properties, **({VECTORS: "true"} if vectors else {})}
+        properties = {**properties, **self._properties}
         if self._local is not None:
-            self._local.create(properties, WITH_VECTORS if vectors else PLAIN)
+            self._local.create(properties, vectors=vectors)
             return
+        properties |= {VECTORS: "true"} if vectors else {}
         columns = ", ".join(
             f"{ticked(c.name)} {c.type.upper()}{' NOT NULL' if c.required else ''}" for c in self.columns
         )
