@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test test-fast spark-jars bench soak docs format lock clean
+.PHONY: help demo check lint test test-fast mutation spark-jars bench soak docs format lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -42,6 +42,9 @@ test: lint spark-jars ## the fast tests, then the slow ones, last those with Spa
 test-fast: $(VENV)/.dev ## what to run all day: unit, property, contract on the embedded engine, docs
 	$(PYTEST) -m "not slow and not spark" tests/unit tests/property tests/contract tests/docs
 
+mutation: $(VENV)/.mutation ## put small faults into the code: does a test fail? ONLY=rules/outcomes.py for one module
+	$(BIN)/python -m tests.mutation $(ONLY)
+
 # Not a file of make's: the jars are looked at each time, by their checksums, and fetched only where Java is.
 spark-jars: $(VENV)/.dev ## fetch what the tests with Spark need; without Java 17 they are skipped
 	$(BIN)/python -m tests.spark.jars
@@ -59,9 +62,10 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## write both lock files again (needs uv); pins stay unless UPGRADE=--upgrade
+lock: ## write the lock files again (needs uv); pins stay unless UPGRADE=--upgrade
 	$(LOCK) $(UPGRADE) --group build -o requirements.lock
 	$(LOCK) $(UPGRADE) --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) $(UPGRADE) --group mutation -c requirements-dev.lock -o requirements-mutation.lock
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -82,4 +86,8 @@ $(VENV)/.core: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.core
 	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.mutation: requirements-mutation.lock $(VENV)/.dev
+	$(PIP) install --require-hashes -r requirements-mutation.lock
 	@touch $@

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from ordertrail.engines.spark import locations
 from ordertrail.log import _waiting
@@ -24,6 +24,9 @@ from tests.spark.session import Spark, problem, start
 # No deadline: the machine may be busy, and time is not what these tests are about.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile(  # a mutant is dead or not: how it dies at its smallest is nothing to wait for
+    "mutation", settings.get_profile("ci"), max_examples=25, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 MEMORY = Path("/dev/shm")

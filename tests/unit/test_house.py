@@ -190,7 +190,7 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-mutation.lock"])
 def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not INDEX_HOSTS.search(text)

@@ -51,8 +51,9 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 def fill(con: duckdb.DuckDBPyConnection, name: str, columns: Iterable[str], rows: Iterable[tuple[object, ...]]) -> None:
     types = ", ".join(f"{column} {'VARCHAR' if column == 'k' else 'BIGINT'}" for column in columns)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({types})").fetchall()
-    for row in rows:
-        con.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", list(row)).fetchall()
+    if plain := [*rows]:
+        values = ", ".join(f"({', '.join('?' * len(row))})" for row in plain)
+        con.execute(f"INSERT INTO {name} VALUES {values}", [value for row in plain for value in row]).fetchall()
 
 
 def prepare(
@@ -183,6 +184,35 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
     assert judged(con, OUTCOMES_AGAIN) == before
 
 
+FOLDED = ("k", "dn", "fr", "rv", "pos", "ins", "outcome")
+
+
+def test_where_deliveries_lack_columns_the_fold_says_whether_the_target_changes(con: duckdb.DuckDBPyConnection) -> None:
+    weighed = [
+        ("new", 1, "inserted", "inserted"),
+        ("new", 2, "superseded", "superseded"),
+        ("other", 3, "updated", "updated"),
+        ("other", 4, "superseded", "superseded"),
+        ("other", 5, "duplicate", "duplicate"),
+        ("late", 6, "stale", "updated"),  # it fills a column that newer files lack
+        ("like", 7, "unchanged", "updated"),
+        ("same", 8, "updated", "stale"),  # what it says was overtaken, column by column
+        ("old", 9, "stale", "stale"),
+        ("equal", 10, "unchanged", "unchanged"),
+    ]
+    there = ["other", "late", "like", "same", "old", "equal"]
+    prepare(con, [], [target(key, 1, OLD, pos) for pos, key in enumerate(there)] + [target("same", 2, MIDDLE, 9)])
+    numbers = {name: number for number, name in NAMES.items()}
+    rows = [(key, 0, fr, 5, fr, 100 + fr, numbers[outcome]) for key, fr, outcome, _ in weighed]
+    fill(con, "weighed", FOLDED, rows)
+    content = {"new": 7, "other": 3, "late": 3, "like": 3, "same": 2, "old": 1, "equal": 1}
+    fill(con, "folded_content", ("k", "ch"), content.items())
+    assert judged(con, outcomes.OUTCOMES_FOLDED) == {(0, fr): outcome for _, fr, _, outcome in weighed}
+    names = ", ".join(FOLDED[:-1])
+    found = con.execute(f"SELECT {names} FROM ({outcomes.OUTCOMES_FOLDED}) ORDER BY fr").fetchall()
+    assert found == [row[:-1] for row in rows]
+
+
 orders = st.tuples(*(st.integers(-2, 2) for _ in ORDER))
 
 
@@ -219,6 +249,12 @@ def test_rows_that_are_alone_need_no_order(con: duckdb.DuckDBPyConnection, rows:
         assert len(ordered) == len(rows)
 
 
+def test_several_gives_the_keys_that_stand_more_than_once(con: duckdb.DuckDBPyConnection) -> None:
+    """Only these are sorted: a key too many would cost time, and change nothing else."""
+    prepare(con, [row(key, 1, MIDDLE, n) for n, key in enumerate("ABACCC")])
+    assert con.execute(f"{several('staged')} ORDER BY k").fetchall() == [("A",), ("C",)]
+
+
 # -- the fold -------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +277,23 @@ def test_the_fold_takes_an_absent_column_from_the_newest_row_that_carries_it(con
     assert folded(con, rows, ("y",)) == {"A": (3, 6), "B": (5, None)}
     rows = [("A", *OLD, 1, 2, 0), ("A", *NEW, 3, None, 0)]
     assert folded(con, rows, ("y",)) == {"A": (3, None)}
+
+
+carried = st.tuples(st.sampled_from("AB"), orders, *[st.none() | st.integers(1, 3)] * 2, st.booleans(), st.booleans())
+
+
+@given(st.lists(carried, max_size=6, unique_by=lambda c: c[:2]))
+def test_the_fold_agrees_with_picking_each_column_by_itself(
+    con: duckdb.DuckDBPyConnection, rows: list[tuple[str, Order, int | None, int | None, bool, bool]]
+) -> None:
+    expected = {}
+    for key in {row[0] for row in rows}:
+        oldest_first = sorted((row for row in rows if row[0] == key), key=lambda row: row[1])
+        expected[key] = tuple(
+            next((row[2 + i] for row in reversed(oldest_first) if not row[4 + i]), None) for i in range(2)
+        )
+    plain = [(key, *order, x, y, int(no_x), int(no_y)) for key, order, x, y, no_x, no_y in rows]
+    assert folded(con, plain, ("x", "y")) == expected
 
 
 # -- the text -------------------------------------------------------------------------------------------------------
