@@ -33,7 +33,7 @@ PACKAGE = ROOT / "src" / "ordertrail"
 REASONS = Path(__file__).with_name("reasons.toml")
 LIBRARIES = ("deltalake", "duckdb", "hypothesis", "numpy", "polars", "pyarrow.dataset", "pyarrow.parquet", "pydantic")
 OPTIONS = (
-    *("-x", "-q", "-m", "not slow and not spark", "-W", "ignore:Module already imported"),
+    *("-x", "-q", "-m", "not slow and not spark", "-k", "not [copies", "-W", "ignore:Module already imported"),
     *(f"-pno:{plugin}" for plugin in ("randomly", "cacheprovider", "xdist")),
 )
 

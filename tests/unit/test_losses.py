@@ -43,6 +43,9 @@ def test_what_passes_leave_also_those_that_were_killed(batches: Batches) -> None
         ((7, 7, None, 7, 7), "history", "t_history is not there"),
         ((7, 7, 7, None, None), "rejects", "t_rejects is not there"),
         ((7, 7, 7, 7, None), "deliveries", "up to batch 7"),
+        ((0, None, 0, 0, 0), "target", "but t_stage, t_history, t_rejects and t_deliveries are before the first batch"),
+        ((None, 3, None, None, None), "stage", "the table t_stage is not there, but t_target is up to batch 3"),
+        ((7, 8, 7, 7, 7), "stage", "the table t_stage stands at batch 7, but t_target"),
         ((1, None, None, None, None), "target", "t_target is not there"),
         ((7, 6, 7, 7, 7), "target", "t_target stands at batch 6, but batch 7 is done according to t_deliveries"),
         ((7, 7, 0, 7, 7), "history", "t_history stands at batch 0"),
@@ -61,13 +64,24 @@ def test_what_only_a_loss_leaves(batches: Batches, role: str, words: str) -> Non
 
 @pytest.mark.parametrize(
     ("batches", "ahead"),
-    [((None, 7, 7, 7, 7), False), ((7, 8, 7, 7, 7), False), ((None, 8, 8, 7, 7), True), ((6, 8, 8, 8, 7), True)],
+    [
+        *(((None, 7, 7, 7, 7), False), ((7, 8, 7, 7, 7), False), ((None, 8, 8, 7, 7), True), ((6, 8, 8, 8, 7), True)),
+        ((None, 1, 1, 0, 0), True),  # the first batch is recorded like any other
+    ],
 )
 def test_a_lost_stage_is_told_apart_by_whether_records_of_its_batch_are_there(batches: Batches, ahead: bool) -> None:
     found = loss(standings(batches))
     assert found is not None
     assert found.role == "stage"
     assert found.ahead == ahead
+
+
+@pytest.mark.parametrize("batches", [(8, 6, 8, 7, 7), (8, None, 8, 8, 7), (9, 9, 9, 9, 7)])
+def test_records_ahead_matter_only_where_the_stage_is_lost(batches: Batches) -> None:
+    found = loss(standings(batches))
+    assert found is not None
+    assert found.role != "stage"
+    assert not found.ahead
 
 
 def test_tables_are_made_in_their_order_before_the_first_batch_only() -> None:

@@ -71,7 +71,7 @@ def prepare(
     con.execute("CREATE OR REPLACE TEMP VIEW target_before AS FROM current").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE repeated AS {several('staged')}").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE doubled AS {several('current')}").fetchall()
-    fill(con, "codes", [*CODES, "batch", "first_revision"], [(*CODES.values(), BATCH, 1)])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE codes AS {outcomes.codes_sql(BATCH)}").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {RANKED}").fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE best AS {BEST}").fetchall()
 
@@ -149,9 +149,14 @@ def test_x_y_x_again_asks_history_only_where_it_must(con: duckdb.DuckDBPyConnect
     assert judged(con) == {(0, 1): "updated"}
     prepare(con, staged, [base], recalled=[("A", *tie)], loaded=[3])
     assert judged(con) == {(0, 1): "stale"}
+    newest = (20, 4, 0, 4, 1)
+    prepare(con, staged, [base], recalled=[("A", *tie), ("A", *newest)], loaded=[3])
+    assert judged(con) == {(0, 1): "stale"}  # once, however often history says so
     for recalled in (("A", *OLD), ("A", *higher), ("A", 30, 3, 0, 3, 1), ("B", *tie)):
         prepare(con, staged, [base], recalled=[recalled], loaded=[3])
         assert judged(con) == {(0, 1): "updated"}, recalled
+    prepare(con, [*staged, row("A", 3, (20, 2, 0, 2, 2))], [base], loaded=[3])
+    assert ties() == [("A",)]
     prepare(con, staged, [base], loaded=[2])  # its own file key is enough
     assert ties() == [("A",)]
     prepare(con, staged, [base], loaded=[1])  # nothing with a file key as high was loaded
@@ -171,6 +176,7 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
     kept = [
         target("same", 3, OLD, 1, 4, 2),
         target("late", 8, NEW, 2, 5, 1),
+        target("late", 7, MIDDLE, 4, 5, 9),
         target("tie", 6, (20, 1, 0, 1, 1), 3, 6, 3),
     ]
     prepare(con, staged, [target("upd", 1, OLD, 0, 3, 7), *kept], recalled=[("tie", 20, 3, 0, 3, 1)], loaded=[3])
@@ -182,6 +188,8 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
     written = [target("new", 1, (20, 1, 0, 1, 1), 10, BATCH, 1), target("upd", 2, (20, 1, 0, 1, 2), 11, BATCH, 8)]
     prepare(con, staged, [*written, *kept])
     assert judged(con, OUTCOMES_AGAIN) == before
+    revisions = con.execute(f"SELECT k, rv FROM ({OUTCOMES_AGAIN}) WHERE fr IN (2, 3, 4, 7) ORDER BY k").fetchall()
+    assert revisions == [("late", 1), ("same", 2), ("tie", 3), ("upd", 7)]  # as they were before the batch
 
 
 FOLDED = ("k", "dn", "fr", "rv", "pos", "ins", "outcome")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ LOADED = LoadedFile("000000-00000-aa", "acme", "aa", "h", 100, "a/b.csv", 5, 7, 
 def test_ids() -> None:
     identity = FileIdentity(1, 2, 3, 5_999_999, 5)
     one = delivery_id(12, 3, "a/b.csv", identity)
-    assert one.startswith("000012-00003-")
+    assert re.fullmatch("000012-00003-[0-9a-f]{8}", one)
     assert one == delivery_id(12, 3, "a/b.csv", replace(identity, inode=7, ctime_ns=9))
     others = [
         ("a/c.csv", identity),
@@ -66,6 +67,13 @@ def test_a_file_is_a_duplicate_only_of_the_same_bytes_loaded_with_an_order_not_l
     loaded: LoadedFile, duplicate: bool
 ) -> None:
     assert loaded_before(CANDIDATE, [loaded]) == (loaded if duplicate else None)
+
+
+def test_a_file_is_placed_by_the_millisecond_in_which_it_was_written() -> None:
+    """As the deliveries say it: a file that was loaded stands where it stood before it was."""
+    for mtime_ms in (0, 5, 1_795_824_000_123):
+        identity = replace(CANDIDATE.identity, mtime_ns=mtime_ms * 1_000_000 + 999_999)
+        assert replace(CANDIDATE, identity=identity).order == replace(LOADED, mtime_ms=mtime_ms).order
 
 
 def test_a_file_that_an_older_release_loaded_is_known_by_the_name_it_gave_the_contract() -> None:
