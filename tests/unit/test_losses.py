@@ -66,7 +66,7 @@ def test_what_only_a_loss_leaves(batches: Batches, role: str, words: str) -> Non
     ("batches", "ahead"),
     [
         *(((None, 7, 7, 7, 7), False), ((7, 8, 7, 7, 7), False), ((None, 8, 8, 7, 7), True), ((6, 8, 8, 8, 7), True)),
-        ((None, 1, 1, 0, 0), True),  # the first batch is recorded like any other
+        *(((None, 0, 0, 0, 0), False), ((None, 1, 1, 0, 0), True)),  # the first batch is recorded like any other
     ],
 )
 def test_a_lost_stage_is_told_apart_by_whether_records_of_its_batch_are_there(batches: Batches, ahead: bool) -> None:
