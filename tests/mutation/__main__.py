@@ -31,6 +31,7 @@ from tests.mutation.mutants import Mutant, mutants, sample
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ordertrail"
 REASONS = Path(__file__).with_name("reasons.toml")
+MEMORY = Path("/dev/shm")
 LIBRARIES = ("deltalake", "duckdb", "hypothesis", "numpy", "polars", "pyarrow.dataset", "pyarrow.parquet", "pydantic")
 OPTIONS = (
     *("-x", "-q", "-m", "not slow and not spark", "-k", "not [copies", "-W", "ignore:Module already imported"),
@@ -85,7 +86,7 @@ def in_a_fork(work: Callable[[], int], at_most_s: float) -> int | None:
 
 def run(path: Path, source: str, tests: Sequence[str], at_most_s: float) -> int | None:
     """How the tests end when this is the source of a module: 0 when all pass, None when time is up."""
-    folder = tempfile.mkdtemp(prefix="mutation-")
+    folder = tempfile.mkdtemp(prefix="mutation-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
 
     def work() -> int:
         sys.meta_path.insert(0, Mutated(path, source))

@@ -162,6 +162,28 @@ def test_a_table_that_somebody_replaced_is_told_from_a_changed_contract(name: st
         agree(tables, terms_of(OLD).text, OLD, lambda _: True)
 
 
+@pytest.mark.parametrize(
+    ("gone", "instead", "kind", "before"),
+    [
+        ("_batch", None, "replaced", "nothing"),
+        ("tracking_num", None, "replaced", "nothing"),
+        ("weight", None, "added", None),
+        ("depot", None, "added", None),
+        ("depot", "Depot", "replaced", "Depot"),
+    ],
+)
+def test_a_column_that_is_gone_is_made_again_only_where_old_rows_may_be_null(
+    gone: str, instead: str | None, kind: str, before: str | None
+) -> None:
+    """Names that differ only in case are one name in Delta: such a column cannot be added beside the other."""
+    contract = turned(Column("depot", "string"))
+    tables = wanting(made(contract), contract)
+    kept = tuple(column for column in tables[2].columns if column.name != gone)
+    tables[2] = replace(tables[2], columns=(*kept, DeclaredColumn(instead, "string", True)) if instead else kept)
+    found = differences(tables, terms_of(contract), contract)
+    assert [(one.kind, one.before) for one in found if one.column == gone] == [(kind, before)]
+
+
 def test_a_pass_that_was_killed_after_the_history_goes_on_with_the_others() -> None:
     contract = turned(Column("depot", "string"))
     tables = [*wanting(made(), contract)[:2], made(contract)[2]]
