@@ -174,7 +174,7 @@ _DELIVERY_COLUMNS = (
     Column(_CAME),
     Column("vendor", detail=True),
     Column("delivery", detail=True),
-    Column("what became of them", detail=True),
+    Column("result", detail=True),
 )
 REJECT_COLUMNS = (
     Column("file"),

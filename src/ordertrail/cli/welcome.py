@@ -76,7 +76,7 @@ def _what_came(screen: Screen, found: Demo) -> None:
         Column("state"),
         Column("rows", right=True),
         Column("vendor", detail=True),
-        Column("what became of them", detail=True),
+        Column("result", detail=True),
     )
     rows = [
         (str(report.batch), one.file_name, str(one.state), str(one.rows.parsed), one.vendor, _became(one))
