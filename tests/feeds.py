@@ -233,6 +233,14 @@ def without_address(draw: st.DrawFn) -> list[FeedFile]:
 
 
 @st.composite
+def address_kept(draw: st.DrawFn) -> list[FeedFile]:
+    """A file of `blue`, then one that lacks `address` and else says the same: together they change nothing."""
+    row = draw(good_rows)
+    contents, mtime_ns = (csv_bytes([row]), csv_bytes([row], NO_ADDRESS)), draw(mtimes)
+    return [FeedFile(f"blue/{dated(day)}", c, mtime_ns) for day, c in zip(DAYS, contents, strict=False)]
+
+
+@st.composite
 def no_rows(draw: st.DrawFn) -> list[FeedFile]:
     """Zero bytes, or only a header."""
     return [FeedFile(f"{draw(vendors)}/{draw(names)}", draw(st.sampled_from((b"", csv_bytes([])))), draw(mtimes))]
@@ -261,7 +269,7 @@ def feeds(draw: st.DrawFn, *, absent: bool = False) -> tuple[FeedFile, ...]:
         no_rows,
     ]
     if absent:
-        parts.append(without_address)
+        parts += [without_address, address_kept, address_kept]
     drawn = draw(st.lists(st.one_of([part() for part in parts]), min_size=1, max_size=4))
     files = [file for part in drawn for file in part]
     if draw(st.booleans()):

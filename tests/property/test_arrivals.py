@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.model import Outcome, RowCounts, RunReport
@@ -27,7 +26,7 @@ TABLES = ("target", "history", "rejects", "deliveries")
 
 
 @settings(max_examples=FEEDS)
-@given(st.booleans().flatmap(lambda absent: arrivals(absent=absent)))
+@given(arrivals(absent=True))
 def test_any_arrival_is_as_the_oracle_says_and_is_built_again_as_it_was(arrival: Arrival) -> None:
     """One house for all that is asked of it: it is the passes that cost, and not the questions.
 
