@@ -2,6 +2,7 @@
 
 The SDK's own `from_dict` drops what it does not know; here every unknown field, wrong type, bad value of an enum and
 missing field is found, and said with its path. What a bundle has beside the API's fields is listed in `_BUNDLE_ONLY`.
+The SDK's classes take a second to import: only a check that needs them pays for it, and not who reads a bundle.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from enum import Enum
 from typing import Any, Union
 
 import yaml
-from databricks.sdk.service import catalog, jobs
 
 _REFERENCE = re.compile(r"\$\{([\w.\-]+)\}")
 _JOINED_BY = {
@@ -118,6 +118,8 @@ def problems(resources: Mapping[str, Any]) -> list[str]:
 
 def job_problems(job: Mapping[str, Any], path: str = "job") -> list[str]:
     """What is wrong with a job; beyond the types, that its tasks and environments are there and named once."""
+    from databricks.sdk.service import jobs
+
     found = list(_against(job, jobs.JobSettings, path))
     tasks = [task for task in job.get("tasks", []) if isinstance(task, dict)]
     keys = [task.get("task_key") for task in tasks]
@@ -139,10 +141,14 @@ def job_problems(job: Mapping[str, Any], path: str = "job") -> list[str]:
 
 
 def _schema_problems(schema: Mapping[str, Any], path: str) -> list[str]:
+    from databricks.sdk.service import catalog
+
     return [*_against_call(schema, catalog.SchemasAPI.create, path), *_bundle_problems(schema, path)]
 
 
 def _volume_problems(volume: Mapping[str, Any], path: str) -> list[str]:
+    from databricks.sdk.service import catalog
+
     return [*_against_call(volume, catalog.VolumesAPI.create, path), *_bundle_problems(volume, path)]
 
 
@@ -154,6 +160,8 @@ _KINDS: Mapping[str, Callable[[Any, str], list[str]]] = {
 
 
 def _bundle_problems(resource: Mapping[str, Any], path: str) -> Iterator[str]:
+    from databricks.sdk.service import catalog
+
     for number, grant in enumerate(resource.get("grants", [])):
         at = f"{path}.grants[{number}]"
         yield from _against(grant, catalog.PrivilegeAssignment, at)

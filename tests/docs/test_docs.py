@@ -89,9 +89,9 @@ def test_an_error_code_is_documented(error: type) -> None:
     assert f"| `{vars(error)['code']}` | `{error.__name__}` |" in pages()["errors.md"]
 
 
-@pytest.mark.parametrize("rule", sorted({*rules_in_code(), *cell_rules()}))
-def test_a_reject_rule_is_documented(rule: str) -> None:
-    assert f"| `{rule}` |" in pages()["rejects.md"]
+def test_a_reject_rule_is_documented() -> None:
+    missing = [rule for rule in {*rules_in_code(), *cell_rules()} if f"| `{rule}` |" not in pages()["rejects.md"]]
+    assert missing == []
 
 
 def test_a_table_column_is_documented() -> None:

@@ -191,12 +191,24 @@ def test_plan_says_what_a_pass_would_do_and_writes_nothing(pipeline: Call) -> No
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def two_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `init` and two passes leave. Only to copy."""
+    folder = tmp_path_factory.mktemp("loaded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
+        assert CliRunner().invoke(cli, ["init"]).exit_code == 0
+        for name, text in (("order_tracking_2024_11_20.csv", GOOD), ("order_tracking_2024_11_21.csv", NEWER)):
+            drop(name, text)
+            assert CliRunner().invoke(cli, ["run"]).exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def loaded(pipeline: Call) -> Call:
-    for name, text in (("order_tracking_2024_11_20.csv", GOOD), ("order_tracking_2024_11_21.csv", NEWER)):
-        drop(name, text)
-        assert pipeline("run").exit_code == 0
-    return pipeline
+def loaded(call: Call, two_batches: Path) -> Call:
+    shutil.copytree(two_batches, Path.cwd(), dirs_exist_ok=True)
+    return call
 
 
 def test_status_is_one_object(loaded: Call) -> None:

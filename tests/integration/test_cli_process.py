@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,9 +38,17 @@ def ordertrail(folder: Path, *words: str, **more: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `init` leaves. Only to copy."""
+    folder = tmp_path_factory.mktemp("begun")
+    assert ordertrail(folder, "init").returncode == 0
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    assert ordertrail(tmp_path, "init").returncode == 0
+def folder(begun: Path, tmp_path: Path) -> Path:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     (tmp_path / "data/source/a.csv").write_text(CSV)
     return tmp_path
 
