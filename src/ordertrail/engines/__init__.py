@@ -1,1 +1,1 @@
-"""Where and how the five tables are kept: one Protocol, one implementation an engine."""
+"""Where and how the five tables are kept: one protocol, and one implementation for each engine."""

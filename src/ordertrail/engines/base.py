@@ -1,8 +1,8 @@
-"""The seam between the pipeline and the place where its tables live.
+"""The seam between the pipeline and the place where its tables are.
 
-The pipeline decides what happens in which order; an engine makes each step happen, at most once. Every write carries
-the batch number as a `txn` of the pipeline's application id, so a step that is asked for again after a crash finds
-its own mark and does nothing.
+The pipeline decides what happens in which order; an engine performs each step, at most once. Every write carries the
+batch number as a `txn` of the pipeline's application id, so a step that is repeated after a crash finds its own mark
+and does nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ordertrail.rules.planning import Candidate, LoadedFile
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What the tables say before a pass.
+    """What the tables say at the beginning of a pass.
 
     Attributes:
         staged: Number of the last batch staged, 0 for none.
         done: Number of the last batch with the done mark, 0 for none.
         archived: Number of the last batch whose files are archived, or wait for it one by one; 0 for none.
-        highest: The highest batch number in any table's `txn`; the next batch is one more.
-        warnings: What somebody else did to the tables and a person should know.
+        highest: The highest batch number in any table's `txn`; the next batch is one higher.
+        warnings: What a person should know about changes that somebody else made to the tables.
         app_id: The application id of the tables.
     """
 
@@ -38,12 +38,12 @@ class Ledger:
 
 
 Admit = Callable[[str | None], str]
-"""Asked before an engine makes anything: gets the application id of the tables that are there, None when there is none;
-gives it back, or the id of the tables to be made. Raises what forbids it."""
+"""Called before an engine creates anything, with the application id of the existing tables, None when there are none;
+returns it, or the id for new tables. Raises an error to forbid it."""
 
 
 def anyone(found: str | None) -> str:
-    """The `Admit` of who asks nobody."""
+    """An `Admit` that forbids nothing."""
     return found or str(uuid.uuid4())
 
 
@@ -55,7 +55,7 @@ class StageRequest:
         batch: Number, run id and clock; its manifests are still empty.
         candidates: The files.
         open_file: Opens one at its first byte; raises FileChangedError when it is gone.
-        unchanged: Whether one still is the file that was fingerprinted.
+        unchanged: Whether one is still the file that was fingerprinted.
         duplicates: For a candidate's number, the delivery that makes it a duplicate.
         route: Who parses and weighs the batch, for its manifests; the engine decides it.
     """
@@ -77,7 +77,7 @@ class Staged:
 
 
 class Books(Protocol):
-    """What the five tables say of batches, and where a pass begins and ends. Used by one thread; `close` comes last.
+    """What the five tables say about batches; opened and closed by a pass. Used by one thread; `close` comes last.
 
     All methods raise `StorageError` when the disk fails, `CommitConflictError` when another writer was faster (nothing
     was written), `CommitUnknownError` when a commit's reply was lost and reading back failed, `TableError` and its
@@ -85,15 +85,15 @@ class Books(Protocol):
     """
 
     def open(self, admit: Admit = anyone) -> Ledger:
-        """Make the missing tables and read where the last pass stopped. Idempotent.
+        """Create the missing tables and read where the last pass stopped. Idempotent.
 
         Args:
-            admit: Asked before anything is made.
+            admit: Called before anything is created.
         """
         ...
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
-        """The `loaded` deliveries of one of these sizes: those that a file can be a duplicate of. Reads only."""
+        """The `loaded` deliveries with one of these sizes: a file can be a duplicate only of these. Reads only."""
         ...
 
     def staged(self) -> Batch:
@@ -104,9 +104,9 @@ class Books(Protocol):
         """Note that a batch's files are archived, in one commit; idempotent. After `record` and the last move.
 
         Args:
-            batch: As it was recorded; where its files are noted already, only `elsewhere` is written.
-            elsewhere: By delivery id, `archived_to` of the files that are not where the table says, also of batches
-                before; None where they are not in the archive.
+            batch: As it was recorded; when its files are already noted, only `elsewhere` is written.
+            elsewhere: By delivery id, `archived_to` of files that are not where the table says, also of earlier
+                batches; None when they are not in the archive.
         """
         ...
 
@@ -116,7 +116,7 @@ class Books(Protocol):
 
 
 class Engine(Books, Protocol):
-    """The five tables, and the steps of a batch: an engine is put together once for a pass, of the parts below."""
+    """The five tables and the steps of a batch. An engine is composed of the parts below, once for each pass."""
 
     def stage(self, request: StageRequest) -> Staged:
         """Parse the files and overwrite the stage in ONE commit with `txn n`.
@@ -129,8 +129,8 @@ class Engine(Books, Protocol):
     def load(self, batch: Batch) -> Mapping[str, RowCounts]:
         """Give every staged row its outcome and bring the target up to date in ONE commit with `txn n`.
 
-        Idempotent: with `txn n` already there nothing is written and the outcomes are worked out again from the
-        stage and the target at that version.
+        Idempotent: if `txn n` is already there, nothing is written, and the outcomes are computed again from the stage
+            and the target at that version.
 
         Returns:
             Rows by outcome, by delivery id.
@@ -146,7 +146,7 @@ class Engine(Books, Protocol):
 
 
 class Weighing(Protocol):
-    """What becomes of every row of one staged batch. All methods only read."""
+    """Determines the outcome of every row of one staged batch. All methods only read."""
 
     def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
         """Give every row its outcome against a target without this batch.
@@ -160,10 +160,10 @@ class Weighing(Protocol):
         ...
 
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
-        """As `weigh`, against a target that has the batch: the outcomes are those of the pass that applied it.
+        """Like `weigh`, against a target that already has the batch: returns the outcomes of the pass that applied it.
 
         Args:
-            target_version: The version that the batch's commit made.
+            target_version: The version that the batch's commit created.
         """
         ...
 
@@ -175,38 +175,38 @@ class Weighing(Protocol):
 class Applier(Protocol):
     """Brings the target up to date with one batch, in one commit that carries the batch's `txn`.
 
-    Atomic. Not idempotent: `Load` asks the recorder first whether the batch is there.
+    Atomic. Not idempotent: `Load` first asks the recorder whether the batch is there.
     """
 
     def share(self, target_version: int) -> Mapping[str, RowCounts] | None:
-        """Commit the stage's own data files where every row of the batch is inserted, without weighing it.
+        """Commit the stage's own data files when every row of the batch is inserted, without weighing it.
 
         Args:
             target_version: The version of the target to commit on.
 
         Returns:
-            Rows by outcome, by delivery id; None when nothing was committed and the batch is to be weighed.
+            Rows by outcome, by delivery id; None when nothing was committed and the batch must be weighed.
         """
         ...
 
     def apply(self, target_version: int) -> None:
-        """Commit what the weighing worked out.
+        """Commit the result of the weighing.
 
         Args:
-            target_version: What the batch was weighed against.
+            target_version: The version that the batch was weighed against.
 
         Raises:
-            CommitConflictError: The target is no longer that; nothing was committed.
+            CommitConflictError: The target has another version now; nothing was committed.
         """
         ...
 
 
 class Recorder(Protocol):
-    """Reads what the tables say of one batch, and writes the tables beside stage and target."""
+    """Reads what the tables say about one batch, and writes the tables other than stage and target."""
 
     @property
     def target_name(self) -> str:
-        """Of the target, for messages."""
+        """The name of the target, for messages."""
         ...
 
     def target(self) -> tuple[int, int]:
@@ -214,11 +214,11 @@ class Recorder(Protocol):
         ...
 
     def committed(self) -> int | None:
-        """The version of the target that the batch's commit made; None when the log does not have it any more."""
+        """The version of the target that the batch's commit created; None when the log no longer has it."""
         ...
 
     def recorded(self) -> Mapping[str, RowCounts] | None:
-        """Rows by outcome, by delivery id, as the history has them of this batch; None when it does not have it."""
+        """Rows by outcome, by delivery id, of this batch in the history; None when the history lacks the batch."""
         ...
 
     def history(self) -> None:

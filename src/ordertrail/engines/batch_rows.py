@@ -1,4 +1,4 @@
-"""Rows of a batch that every engine writes alike: headers and rejects of the stage, deliveries, and their counts."""
+"""Rows of a batch that all engines write alike: headers and rejects of the stage, deliveries, and their counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
 from ordertrail.rules.tables import DELIVERIES
 
 ERRORS_SHAPE = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'
-"""The shape of `orders_stage._errors`, as DuckDB's `from_json` wants it."""
+"""The structure of `orders_stage._errors`, for DuckDB's `from_json`."""
 
 STAGED_COLUMNS = (
     ("_kind", "CAST('row' AS ENUM('row'))"),
@@ -27,23 +27,23 @@ STAGED_COLUMNS = (
     ("_delivery_id", "delivery_id"),
     ("_file_name", "file_name"),
 )
-"""(name, SQL) of the columns of a staged row beside the kernel's."""
+"""(name, SQL) of the columns of a staged row besides the kernel's."""
 
 
 # --- the stage -----------------------------------------------------------------------------------------------------
 
 
 def duplicate_file(candidate: Candidate, of: LoadedFile) -> ParsedFile:
-    """The fate of a file whose bytes were loaded before: it is not parsed."""
+    """The result for a file whose bytes were loaded before: it is not parsed."""
     reason = f"the same bytes as {of.clean_path}, loaded as {of.delivery_id}"
     return ParsedFile(candidate, State.DUPLICATE, reason, (), of.rows_parsed, 0, of.rows_parsed)
 
 
 def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
-    """All that was decided about a delivery.
+    """The manifest of a delivery: everything that was decided about it.
 
     Args:
-        file: As it was parsed.
+        file: The parsed file.
         batch: Number, run id and clock.
         route: See `StageRequest.route`.
     """
@@ -84,8 +84,8 @@ def header_rows(batch: Batch, files: Sequence[ParsedFile | None]) -> pa.Table:
     """The header rows of the stage, one a delivery, and a reject for each file that is rejected as a whole.
 
     Args:
-        batch: With the manifests of `files`, in their order.
-        files: As they were parsed; None for one that was not.
+        batch: The batch with the manifests of `files`, in their order.
+        files: The parsed files; None for one that was not parsed.
     """
     rows: list[dict[str, object]] = []
     for manifest, file in zip(batch.manifests, files, strict=True):
@@ -106,7 +106,7 @@ def header_rows(batch: Batch, files: Sequence[ParsedFile | None]) -> pa.Table:
 
 
 def reject_headers(batch: Batch) -> pa.Table:
-    """What `reject_rows_sql` puts before the rejects of a delivery, as relation `reject_headers`."""
+    """The values that `reject_rows_sql` adds to the rejects of a delivery, as relation `reject_headers`."""
     return pa.table(
         {
             "d": pa.array([delivery_number(m.delivery_id) for m in batch.manifests], pa.int32()),
@@ -130,15 +130,15 @@ def reject_rows_sql(parts: Sequence[Path]) -> str:
 
 
 def has_rejects(batch: Batch) -> bool:
-    """Whether something of a batch is rejected."""
+    """Whether any row or file of a batch is rejected."""
     return any(manifest.rows_rejected or manifest.state in SET_ASIDE for manifest in batch.manifests)
 
 
 def rejects_sql(batch: Batch, staged: str, clock: str) -> str:
-    """DuckDB SQL of a batch's rows of `orders_rejects`: one for every thing wrong.
+    """DuckDB SQL of a batch's rows of `orders_rejects`: one for each error.
 
     Args:
-        batch: Its number is told.
+        batch: The batch; only its number is used.
         staged: SQL of a relation with rows of the stage.
         clock: SQL of the batch's clock.
     """
@@ -199,10 +199,10 @@ def row_counts(manifest: Manifest, found: Mapping[Outcome, int]) -> RowCounts:
 
 
 def check_balance(counts: Mapping[str, RowCounts]) -> None:
-    """P3, before anything is committed.
+    """Check P3 before anything is committed.
 
     Raises:
-        BalanceError: It does not hold.
+        BalanceError: The outcomes do not add up.
     """
     for delivery_id, rows in counts.items():
         if not rows.balanced:

@@ -1,4 +1,4 @@
-"""Which engine a config names. An engine's libraries are imported when it is asked for."""
+"""Chooses the engine that a config names. An engine's libraries are imported only when it is chosen."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
     """The engine of one pass.
 
     Args:
-        config: Names it.
+        config: Names the engine.
         probe: Called after each effect.
-        session: For Spark; None takes the active one, or begins one.
+        session: For Spark; None uses the active one, or starts one.
 
     Raises:
-        UsageError: Its libraries are not installed, or Spark cannot begin.
+        UsageError: Its libraries are not installed, or Spark cannot start.
     """
     if config.engine == "embedded":
         from ordertrail.engines.embedded.engine import EmbeddedEngine
@@ -33,17 +33,17 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
 
 
 def placed(config: Config, session: SparkSession | None = None) -> Config:
-    """The config with the folders of its tables, so that what reads folders can read tables with names.
+    """The config with the folders of its tables, so that code that reads folders can read named tables.
 
     Args:
-        config: Of the pipeline.
-        session: Asked where the tables have names; None takes the active one, or begins one.
+        config: The pipeline's config.
+        session: Asked for the folders of named tables; None uses the active one, or starts one.
 
     Returns:
-        See `spark.locations.placed_by`; as it was where tables have no names.
+        See `spark.locations.placed_by`; the unchanged config when the tables have no names.
 
     Raises:
-        UsageError: Spark is not installed, or cannot begin.
+        UsageError: Spark is not installed, or cannot start.
     """
     if config.in_folders:
         return config

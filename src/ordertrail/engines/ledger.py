@@ -1,4 +1,4 @@
-"""What every engine looks at when it opens the tables: whose they are, and what others did to the target."""
+"""What every engine checks when it opens the tables: whose they are, and what others did to the target."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ordertrail.errors import ForeignChangeError
 from ordertrail.rules.tables import APP_ID
 
 RESETS = "resets"
-"""What a commit of the target says: which foreign commits took rows away wholesale, since it was last rebuilt."""
+"""Member of the note of a target's commit: foreign commits that removed rows wholesale since the last rebuild."""
 
 _RESETS = frozenset({"RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT"})
 
 
 def agreed_app_id(found: Iterable[str], place: str) -> str | None:
-    """The application id that the tables which are there agree on; None when there is none yet.
+    """The application id that the existing tables agree on; None when there is none yet.
 
     Args:
         found: The id of each.
@@ -35,18 +35,18 @@ def agreed_app_id(found: Iterable[str], place: str) -> str | None:
 
 
 def app_id_in(properties: Mapping[str, str], name: str) -> str:
-    """The application id that a table of ours has among its properties.
+    """The application id among the properties of one of our tables.
 
     Args:
-        properties: Of the table.
-        name: Of the table, for the message.
+        properties: The table's properties.
+        name: The table's name, for the message.
 
     Raises:
         ForeignChangeError: It has none.
     """
     if APP_ID not in properties:
         raise ForeignChangeError(
-            f"the table {name} was not made by ordertrail, or was replaced",
+            f"ordertrail did not create the table {name}, or somebody replaced it",
             hint="choose another table name, or restore the table to a version of ordertrail's; "
             "a target that was there before ordertrail is taken over with ordertrail adopt",
         )
@@ -54,16 +54,16 @@ def app_id_in(properties: Mapping[str, str], name: str) -> str:
 
 
 def resets_in(said: Mapping[str, Json]) -> tuple[str, ...]:
-    """The warnings that a commit of the target hands on, from what it says."""
+    """The warnings in the note of a target's commit, which each commit passes on."""
     found = said.get(RESETS)
     return tuple(str(text) for text in found) if isinstance(found, list) else ()
 
 
 def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]]) -> tuple[str, ...]:
-    """Warnings about commits of others that took rows of the target away wholesale.
+    """Warnings about commits of others that removed rows of the target wholesale.
 
     Args:
-        name: Of the target.
+        name: The target's name.
         commits: (version, operation, mode) of the commits after the last one of ours, newest first.
     """
     warnings = []
@@ -72,7 +72,7 @@ def reset_warnings(name: str, commits: Iterable[tuple[int, str, str]]) -> tuple[
         if operation in _RESETS or operation == "TRUNCATE" or overwritten:
             warnings.append(
                 f"version {version} of {name} is a foreign {operation}: the target may no longer be the fold of the "
-                "history; ordertrail rebuild makes it that again"
+                "history; ordertrail rebuild restores that"
             )
     return tuple(warnings)
 
@@ -81,8 +81,8 @@ def batches_of_nothing(commits: Iterable[tuple[int, Sequence[Mapping[str, Json]]
     """The batches that were recorded without a delivery: every file changed while executors read it.
 
     Args:
-        commits: Of the deliveries table, as far as its log has them, each with its version.
-        app_id: Of the pipeline.
+        commits: Commits of the deliveries table, as far as its log has them, each with its version.
+        app_id: The pipeline's application id.
     """
     said = [said_by(actions) for _, actions in commits]
     return [int(str(one["batch"])) for one in said if one.get("app") == app_id and one.get("deliveries") == 0]

@@ -1,8 +1,8 @@
 """The load of a batch: the one sequence of steps, on every engine.
 
-Recorded already? Committed already? Else weigh the rows, check that they add up (P3), and apply them to the target.
-Then record: history, rejects and, last, deliveries, the done mark. What a step does is behind the seams of `base`; an
-engine puts a load together from its parts.
+Is the batch recorded already? Committed already? Otherwise weigh the rows, check that they add up (P3), and apply them
+to the target. Then record: history, rejects and, last, deliveries, the done mark. The seams of `base` hide how a step
+works; an engine composes a load from parts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Load:
 
     Args:
         batch: As it is staged.
-        weighing: What becomes of its rows.
-        applier: How they come into the target.
-        recorder: What the tables say of the batch, and how they are written.
+        weighing: Determines the outcomes of its rows.
+        applier: Applies them to the target.
+        recorder: Reads what the tables say about the batch, and records it.
     """
 
     def __init__(self, batch: Batch, weighing: Weighing, applier: Applier, recorder: Recorder) -> None:
@@ -32,7 +32,7 @@ class Load:
         self._recorder = recorder
 
     def run(self) -> Mapping[str, RowCounts]:
-        """See `Engine.load`. What the history has of the batch counts, also where the target was rebuilt since."""
+        """See `Engine.load`. Outcomes that the history has of the batch count, even if the target was rebuilt since."""
         recorded = self._recorder.recorded()
         if recorded is not None:
             check_balance(recorded)
@@ -57,7 +57,7 @@ class Load:
         self._weighing.close()
 
     def _weighed_again(self) -> Mapping[str, RowCounts]:
-        """The outcomes of a batch that was applied by a pass that did not live to record it."""
+        """The outcomes of a batch that was applied by a pass that was killed before it recorded it."""
         version = self._recorder.committed()
         if version is None:
             raise ForeignChangeError(
@@ -87,7 +87,7 @@ def require_staged(staged: int | None, batch: Batch) -> None:
 
 
 def loaded(load: Load | None, batch: Batch) -> Load:
-    """The load of a batch that is to be recorded.
+    """The load of the batch to record.
 
     Raises:
         TableError: The batch was not loaded.

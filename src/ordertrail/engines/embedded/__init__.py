@@ -1,1 +1,1 @@
-"""The embedded engine: DuckDB computes, plain Delta tables in local folders hold, no server."""
+"""The embedded engine: DuckDB computes, and plain Delta tables in local folders store; no server."""

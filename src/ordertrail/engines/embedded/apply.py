@@ -36,17 +36,17 @@ from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import target_columns
 
 SMALL_ROWS = 400_000
-"""A data file of fewer rows gets small row groups, which two threads write and read side by side."""
+"""A data file with fewer rows gets small row groups, which two threads write and read in parallel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one commit is to do.
+    """The data files of one commit.
 
     Attributes:
         add: Data files to add.
-        remove: Live ones to take out; a file whose rows are marked is among both.
-        new: The data file of the new rows, when it holds nothing else and has history's columns too.
+        remove: Live data files to remove; a file whose rows are marked is in both.
+        new: The data file of the new rows, when it holds nothing else and also has the history's columns.
     """
 
     add: list[AddFile]
@@ -55,9 +55,10 @@ class Written:
 
 
 def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Written:
-    """Mark the rows that go, write the new ones to one file, and index it.
+    """Mark outdated rows, write the new ones to one file, and index it.
 
-    The index comes before the commit: a run of a file that is not live is inert, a live file without one is not.
+    The index comes before the commit: a run for a file that is not live is harmless, but a live file without one is
+    slow to find rows in.
     """
     remove: list[AddFile] = []
     add: list[AddFile] = []
@@ -89,7 +90,7 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
-    """Write the rows that stay of every file with one that goes, and the new ones, to one file."""
+    """Write the remaining rows of every file with an outdated one, and the new rows, to one file."""
     touched = [file for file, _ in _doomed(session, change.weighed, before)]
     carried = carry(session, change.weighed, before, change.others)
     parts = [accepted_rows_sql(session, change, CHANGED, carried, for_history=False)]
@@ -109,7 +110,7 @@ def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Writt
 def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
     """Give a data file a second name in another table's folder, or a copy where there are no hard links.
 
-    Readers of that table see its columns only: Delta readers take columns by name and leave the others.
+    Readers of that table see only its columns: Delta readers take columns by name and ignore others.
     """
     name = f"{path.stem}-{uuid.uuid4().hex[:8]}.parquet"
     try:
@@ -125,7 +126,7 @@ def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
 
 
 def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
-    """The live files with rows that go, each with the numbers of these rows; makes `doomed` of their positions."""
+    """The live files with outdated rows, and the numbers of these rows; creates `doomed` with their positions."""
     session.run(
         "CREATE OR REPLACE TEMP VIEW doomed AS "
         f"SELECT pos FROM {weighed.outcomes} WHERE outcome = {CODES[Outcome.UPDATED]} "
@@ -142,8 +143,8 @@ def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> list[t
 
 
 def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Two ascending lists of row numbers as one, each number once."""
-    merged = np.sort(np.concatenate([rows, others]), kind="stable")  # which merges what is sorted already
+    """The union of two ascending lists of row numbers."""
+    merged = np.sort(np.concatenate([rows, others]), kind="stable")  # stable sort merges runs that are sorted already
     fresh = np.ones(len(merged), dtype=bool)
     np.not_equal(merged[1:], merged[:-1], out=fresh[1:])
     return merged[fresh]

@@ -1,4 +1,4 @@
-"""The books of tables in folders: opening them, where the last pass stopped, what is staged and what is archived."""
+"""The books of tables in folders: opens them, tells where the last pass stopped and what is staged or archived."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FolderBooks:
     Args:
         config: Names, folders, contract and limits.
         probe: Called after each effect.
-        store: Where commits are put; for tests of failing commits.
+        store: Where commits are written; for tests of failing commits.
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:
@@ -86,7 +86,7 @@ class FolderBooks:
         with self.errors("cannot note what is archived"):
             mark_archived(self.session, batch, elsewhere)
         if self.session.index is not None:
-            # The batch is done and readable: small runs of the index are merged now, so that the next one is quick.
+            # The batch is done and readable: small runs of the index are merged now, so that the next batch is quick.
             with suppress(OSError):
                 self.session.index.tidy(self.session.tables.target.snapshot().files.keys())
 
@@ -99,22 +99,22 @@ class FolderBooks:
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
-        """Within: errors of DuckDB, of the disk and of damaged files are ours, and say what cures them.
+        """Translate errors of DuckDB, of the disk and of damaged files within the block into ours, with what to do.
 
         Args:
-            doing: What was going on, to begin the message with.
+            doing: The beginning of the message, such as `cannot read the stage`.
         """
         with cured(self.session.config), duckdb_errors(doing):
             yield
 
     def _app_id(self) -> str | None:
-        """The id that those of our tables that are there agree on; None when there is none yet."""
+        """The application id that the existing tables agree on; None when there is none yet."""
         tables = self.session.tables.all
         found = (app_id_of(snapshot) for _, snapshot in self._present() if snapshot is not None)
         return agreed_app_id(found, str(tables[0].root.parent))
 
     def _present(self) -> list[tuple[str, Snapshot | None]]:
-        """Each role with its table, None where there is none."""
+        """Each role with its table; None when there is none."""
         found: list[tuple[str, Snapshot | None]] = []
         for role, table in zip(ROLES, self.session.tables.all, strict=True):
             with log_errors(role, table.root):
@@ -125,12 +125,12 @@ class FolderBooks:
         return standings_of(self._present(), self.session.app_id, astuple(self.session.config.tables))
 
     def _make(self) -> None:
-        """Make the tables that were never made."""
+        """Create the tables that were never created."""
         session, tables = self.session, self.session.tables
         name = session.config.name
         if not tables.stage.log.exists():
             tables.stage.create({APP_ID: session.app_id, "ordertrail.pipeline": name})
-            # Where no lock reaches, another pass may have made the stage just now.
+            # Where no lock reaches, another pass may just have created the stage.
             session.app_id = self._app_id() or session.app_id
         properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
         if session.config.deletion_vectors:

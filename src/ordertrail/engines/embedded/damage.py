@@ -1,7 +1,7 @@
-"""What a pass notices of damage when it opens the tables: cheap looks, made each time, until the damage is mended.
+"""Damage that a pass notices when it opens the tables, by cheap checks that are repeated until it is repaired.
 
-Counts come from the logs, and from what commits of ours say of the table (`delta.said`); of data files only the names
-are looked at. `ordertrail verify` reads everything.
+Counts come from the logs and from the notes of our commits (`delta.said`); of data files only the names are checked.
+`ordertrail verify` reads everything.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from ordertrail.errors import TableError
 
 
 def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
-    """Warnings about rows and files that are not there any more, with what cures each.
+    """Warnings about missing rows and files, each with what to do.
 
     Args:
         tables: All five by their role.
-        app_id: Of the pipeline.
+        app_id: The pipeline's application id.
     """
     found = list(log_warnings(tables, app_id))
     done = tables["deliveries"].txns.get(app_id, 0)
     for role, snapshot in tables.items():
-        # The next batch overwrites a stage that is done.
+        # the next batch overwrites a stage that is done
         if role != "stage" or snapshot.txns.get(app_id, 0) > done:
             found += _missing(role, snapshot)
     return tuple(found)
 
 
 def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
-    """Warnings about commits of others that took rows of the target away wholesale, until it is rebuilt.
+    """Warnings about commits of others that removed rows of the target wholesale, until it is rebuilt.
 
     Args:
         table: The target.
-        app_id: Of the pipeline.
-        batch: The last one that the target has, 0 for none.
+        app_id: The pipeline's application id.
+        batch: The last batch of the target, 0 for none.
     """
     known = resets_in(table.newest().said)
-    # What happened to a target before it was adopted, and that adopting wrote it anew, is nobody's reset.
+    # What happened to a target before it was adopted does not count, nor that adopting wrote it anew.
     ours = table.version_of(app_id, batch) if batch else table.version_of(adopt_id(app_id), ADOPTED)
     new = reset_warnings(table.root.name, table.operations_since(ours or 0))
     return tuple(dict.fromkeys((*new, *known)))
 
 
 def _missing(role: str, snapshot: Snapshot) -> list[str]:
-    """One line for the data files, and one for the vectors, that a table names and that are gone."""
+    """One line for missing data files, and one for missing vectors, of a table."""
     folders: dict[Path, frozenset[str]] = {}
     here = _names(snapshot.root, folders)
-    # Nearly all lie in the table's folder under the name that the log has: no path need be made for them.
+    # Nearly all are in the table's folder under their name in the log: no path has to be built for them.
     others = [file for path, file in snapshot.files.items() if path not in here]
     gone = [path for path in map(snapshot.path_of, others) if path.name not in _names(path.parent, folders)]
     found = [f"{snapshot.root.name} lacks {_some(gone, 'data file')}; {cure_of_files(role)}"] if gone else []
@@ -67,7 +67,7 @@ def _missing(role: str, snapshot: Snapshot) -> list[str]:
 
 
 def _names(folder: Path, known: dict[Path, frozenset[str]]) -> frozenset[str]:
-    """What is in a folder; each is listed once."""
+    """The names in a folder; each folder is listed once."""
     if folder not in known:
         try:
             known[folder] = frozenset(entry.name for entry in os.scandir(folder))
@@ -77,7 +77,7 @@ def _names(folder: Path, known: dict[Path, frozenset[str]]) -> frozenset[str]:
 
 
 def _vectors(snapshot: Snapshot) -> Iterator[Path]:
-    """The files of the vectors, each once."""
+    """The distinct files of the vectors."""
     seen: set[object] = set()
     for file in snapshot.files.values():
         if file.deletion_vector is None:

@@ -1,6 +1,6 @@
-"""The embedded engine: DuckDB computes, plain Delta tables in local folders hold, no server.
+"""The embedded engine: DuckDB computes, and plain Delta tables in local folders store; no server.
 
-Where each step of a batch is: stage (`stage`), load (`load`), record (`record`); the tables themselves: `books`.
+Each step of a batch has its module: `stage`, `load`, `record`; the tables themselves are in `books`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EmbeddedEngine:
     Args:
         config: Names, folders, contract and limits.
         probe: Called after each effect.
-        store: Where commits are put; for tests of failing commits.
+        store: Where commits are written; for tests of failing commits.
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, store: LogStore | None = None) -> None:

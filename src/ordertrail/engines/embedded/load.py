@@ -1,6 +1,6 @@
-"""Load: bring the target up to date by a commit of our own, and the parts that the engine's load is made of.
+"""Load: brings the target up to date by a commit of our own, and composes the load from its parts.
 
-How the rows are weighed: `local.weigh`; which files a commit adds and takes out: `apply`.
+`local.weigh` weighs the rows; `apply` determines which files a commit adds and removes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import stage_columns
 
 SHARE_ROWS = 500_000
-"""A stage file of at least this many rows becomes a file of target and history as it is, when all are inserted."""
+"""A stage file with at least this many rows is shared with target and history when all rows are inserted."""
 
 
 def load_of(session: Session, batch: Batch) -> Load:
-    """The load of a batch of a pass, all of it here.
+    """The load of a batch by this process alone.
 
     Args:
         session: The pass.
@@ -46,10 +46,10 @@ class CommitApplier:
     """`Applier` that writes data files, or marks rows in deletion vectors, and commits them.
 
     Attributes:
-        shared: The data files that are also history's; filled by `share` and `apply`.
+        shared: The data files that the history shares; filled by `share` and `apply`.
 
     Args:
-        weighing: Of the batch.
+        weighing: The weighing of the batch.
     """
 
     def __init__(self, weighing: LocalWeighing) -> None:
@@ -65,7 +65,7 @@ class CommitApplier:
         if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
             return None
         if any(manifest.absent for manifest in batch.manifests) or others_on(before, self._weighing.contract):
-            return None  # a file of the stage may have a column of others' name, which is not theirs
+            return None  # a stage file may have a column with the name of one of others, but with other content
         if self._keys() != sum(file.rows or 0 for file in files):
             return None
         counts = {m.delivery_id: row_counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in batch.manifests}
@@ -87,7 +87,7 @@ class CommitApplier:
             self.shared.files, self.shared.rest = ((before.path_of(written.new), written.new),), True
 
     def _keys(self) -> int:
-        """How many keys the staged rows have."""
+        """The number of distinct keys among the staged rows."""
         contract = self._weighing.contract
         rows = scan_sql(self._session.con, self._weighing.stage, stage_columns(contract))
         key = contract_key_sql(contract)

@@ -29,16 +29,17 @@ from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
 
 COMPACT_FILES = 50
-"""With more data files than this, `orders_deliveries` is written again as one: every pass reads it."""
+"""With more data files than this, `orders_deliveries` is rewritten as one file: every pass reads it."""
 
 
 @dataclass(slots=True)
 class Shared:
-    """Data files of the target that are also history's.
+    """Data files of the target that the history shares.
 
     Attributes:
-        files: Each with its place.
-        rest: They have the rows that changed the target only; otherwise they have all accepted rows.
+        files: Each with its path.
+        rest: Whether they hold only the rows that changed the target, so that other accepted rows must still be
+            written.
     """
 
     files: tuple[tuple[Path, AddFile], ...] = ()
@@ -49,8 +50,8 @@ class LocalRecorder:
     """`Recorder` on tables in folders, by commits of our own.
 
     Args:
-        weighing: Of the batch; it has the outcomes once it has been weighed.
-        shared: What the applier shares with the history; None where it shares nothing.
+        weighing: The weighing of the batch; it has the outcomes once the batch has been weighed.
+        shared: Data files that the applier shares with the history; None when it shares none.
     """
 
     def __init__(self, weighing: LocalWeighing, shared: Shared | None = None) -> None:
@@ -130,10 +131,10 @@ class LocalRecorder:
         table.checkpoint_if_due(version)
 
     def _history_files(self) -> list[AddFile]:
-        """Every accepted row of the batch, with its outcome; audit columns of the target where it went there.
+        """Write every accepted row of the batch with its outcome; rows in the target have the target's audit columns.
 
-        In recovery `outcomes` was made after the target's commit: the target's new row has the time of the first
-        insertion from the one before.
+        In recovery `outcomes` was computed after the target's commit: the target's new row has the time of first
+        insertion from the row before it.
         """
         session, table = self._session, self._session.tables.history
         files = [share_file(path, table.root, file) for path, file in self._shared.files]
@@ -150,7 +151,7 @@ class LocalRecorder:
         return [*files, table.added(path, rows)]
 
     def _reject_files(self) -> list[AddFile]:
-        """One row for every thing wrong."""
+        """Write one row for each error."""
         session, table, batch = self._session, self._session.tables.rejects, self._batch
         if not has_rejects(batch):
             return []
@@ -186,7 +187,7 @@ def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | 
 
 
 def _differing(session: Session, base: Snapshot, elsewhere: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    """Those that the table says something else of; a call that is repeated writes nothing."""
+    """The entries that differ from the table; a repeated call writes nothing."""
     if not elsewhere:
         return elsewhere
     rows = session.run(f"SELECT delivery_id, archived_to FROM {scan_sql(session.con, base, DELIVERIES)}")
@@ -195,7 +196,7 @@ def _differing(session: Session, base: Snapshot, elsewhere: Mapping[str, str | N
 
 
 def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[str, str | None]) -> AddFile:
-    """The deliveries again, with another `archived_to` for some."""
+    """Write the deliveries again, with another `archived_to` for some."""
     table = session.tables.deliveries
     moved = {
         "delivery_id": pa.array(list(elsewhere), pa.string()),
@@ -223,7 +224,7 @@ def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -
 
 
 def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[str, RowCounts]) -> int:
-    """Rows of all loaded deliveries that were not rejected, those of this batch too."""
+    """The number of accepted rows of all loaded deliveries, including this batch."""
     before = number(base.said, ACCEPTED)
     if before is None:
         found = session.run(f"SELECT coalesce(sum({ACCEPTED_ROWS}), 0) FROM {session.deliveries()} WHERE {LOADED}")

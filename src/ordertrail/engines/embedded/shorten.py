@@ -1,7 +1,7 @@
-"""A batch that an older release staged with texts of any length: its stage is brought within today's bounds.
+"""Brings a stage of an older release, which had no limits on texts, within today's bounds.
 
-What was staged before there were bounds may hold a reason or a rejected cell of hundreds of megabytes, and DuckDB then
-runs out of memory wherever it reads it: such a batch could neither be finished nor be left out.
+Such a stage may hold a reason or a rejected cell of hundreds of megabytes, and DuckDB then runs out of memory wherever
+it reads it: the batch could be neither finished nor skipped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _BATCH_ROWS = 256
 
 
 def shorten_stage(session: Session) -> None:
-    """Write the stage's rejects and deliveries again, their texts cut with the usual mark, in one commit.
+    """Rewrite the stage's rejects and deliveries with their texts cut, with the usual mark, in one commit.
 
-    Rows are left alone: no value is touched. Idempotent; killed at any instant, the stage is as before or shortened.
+    Rows are not touched. Idempotent; killed at any instant, the stage is as before or shortened.
     """
     table = session.tables.stage
     base = table.snapshot()
@@ -72,7 +72,7 @@ def _cut_texts(name: str, texts: list[str | None]) -> Iterator[str | None]:
 
 
 def _cut_members(value: object) -> object:
-    """A JSON value whose texts are cut that are kept for people."""
+    """A JSON value in which the texts that are kept for people are cut."""
     if isinstance(value, list):
         return [_cut_members(one) for one in value]
     if not isinstance(value, dict):

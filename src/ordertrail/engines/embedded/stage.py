@@ -1,4 +1,4 @@
-"""Stage: parse the files of a batch and overwrite `orders_stage` in one commit that holds all a crash could need."""
+"""Stage: parses the files of a batch and overwrites `orders_stage` in one commit with all that recovery needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ordertrail.rules.audit import clock_sql, inserted_sql
 from ordertrail.rules.tables import stage_columns
 
 NewPath = Callable[[str], Path]
-"""Gives a data file name that nobody has, for a kind of content."""
+"""Returns a new, unused data file name for a kind of content."""
 
 
 def stage_batch(session: Session, request: StageRequest) -> Staged:
@@ -41,7 +41,8 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     table, batch = session.tables.stage, request.batch
     base = table.snapshot()
     if base.txns.get(session.app_id, 0) >= batch.number:
-        # Where no lock reaches: the plan was made before the other pass staged; put-if-absent covers the time after.
+        # Where no lock reaches, another pass may have staged since the plan; put-if-absent covers the time after this
+        # check.
         raise CommitConflictError(
             f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
         )
@@ -102,10 +103,10 @@ def read_staged(session: Session) -> Batch:
 
 
 def _batch_of_nothing(session: Session, number: int) -> Batch:
-    """The batch of a stage in which Spark's executors left no row: every file changed while they read it.
+    """The batch of a stage without rows: every file changed while Spark's executors read it.
 
     Raises:
-        TableError: The stage had rows when it was committed; somebody took them out.
+        TableError: The stage had rows when it was committed; somebody removed them.
     """
     table = session.tables.stage
     version = table.version_of(session.app_id, number)
@@ -124,7 +125,7 @@ def _manifests(session: Session) -> list[tuple[object, ...]]:
 
 
 def staged_columns(batch: Batch) -> list[tuple[str, str]]:
-    """Columns of every staged row beside the kernel's: where it is from, and its audit columns if it is inserted."""
+    """Columns of every staged row besides the kernel's: its origin, and its audit columns if it is inserted."""
     clock = clock_sql(batch.clock)
     return [
         *STAGED_COLUMNS,
@@ -135,7 +136,7 @@ def staged_columns(batch: Batch) -> list[tuple[str, str]]:
 
 
 def _rejects(session: Session, batch: Batch, parts: Sequence[Path], new_path: NewPath) -> list[AddFile]:
-    """The rejects of the batch as one stage file: the kernel's parts, with the names that the table has."""
+    """Write the rejects of the batch as one stage file, from the kernel's parts, with the table's column names."""
     if not parts:
         return []
     path = new_path("rejects-all")
@@ -155,7 +156,7 @@ def _deliveries(session: Session, batch: Batch, files: Sequence[ParsedFile], new
 
 
 def _sweep(session: Session, batch: int) -> None:
-    """Delete what older batches left in the stage's folder; the last two batches' files stay for slow readers."""
+    """Delete files of older batches from the stage's folder; those of the last two batches stay for slow readers."""
     table = session.tables.stage
     live = {path.name for path in table.snapshot().paths}
     for path in table.root.glob("b*.parquet"):

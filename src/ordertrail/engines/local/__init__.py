@@ -1,1 +1,1 @@
-"""What engines share that work in DuckDB on tables in folders: one session a pass, finding, weighing, folding."""
+"""DuckDB on tables in folders, shared by the engines: one session a pass, finding, weighing and folding rows."""

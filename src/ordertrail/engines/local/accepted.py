@@ -1,4 +1,4 @@
-"""The rows of a batch that were accepted, with their audit columns: what goes into the target and into the history."""
+"""The accepted rows of a batch with their audit columns, as they go into the target and the history."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ordertrail.rules.cells import name_sql
 from ordertrail.rules.tables import TableColumn, stage_columns
 
 ROWS_TAG = "ordertrail.rows"
-"""Tag of a stage file that holds good rows only, with the audit columns of rows that are all inserted: when they
-are, the file itself can become a file of target and history (`embedded.load`)."""
+"""Tag of a stage file that holds only good rows, with the audit columns for the case that all are inserted: then the
+file itself can become a file of target and history (`embedded.load`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ChangeSet:
 
     @property
     def plain(self) -> bool:
-        """The new rows are the staged ones with their audit columns, and nothing else: history's as well."""
+        """Whether the new rows are just the staged rows with their audit columns, the same as in the history."""
         return self.weighed.folded is None and not self.others
 
     @property

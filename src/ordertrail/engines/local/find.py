@@ -32,10 +32,10 @@ from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, orde
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000
-"""Data files are indexed together up to this many rows: bounds what one sort spills to disk."""
+"""Data files are indexed together up to this many rows; it bounds how much one sort spills to disk."""
 
 COVER_BATCH_ROWS = 1 << 17
-"""Rows in one step from DuckDB into a run of the index."""
+"""How many rows go from DuckDB into a run of the index in one step."""
 
 _PLACED = ("_delivery_id", "_file_row", "_inserted_at", "_revision")
 _LOWER = (1 << 64) - 1
@@ -43,11 +43,11 @@ _ROW_MASK = (1 << ROW_BITS) - 1
 
 
 def open_index(config: Config, target: Snapshot) -> KeyIndex:
-    """The key index of a target; nothing of it is read yet.
+    """The key index of a target; does not read it yet.
 
     Args:
         config: Its warehouse holds the index, below `.ordertrail-index`.
-        target: Of any version of the table.
+        target: Any version of the table.
     """
     contract = config.contract
     depends = [
@@ -97,13 +97,13 @@ def find_rows(session: Session, target: Snapshot, staged: StagedBatch) -> FoundR
 def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
     """Index data files of the target, all their rows, whether a vector marks them or not.
 
-    A failure of the disk, or a log that counts the rows of a file wrong, leaves them uncovered: a scan answers.
-    A row without a key, of a foreign writer, stands under a hash that no key has.
+    A failure of the disk, or a log with a wrong row count of a file, leaves them uncovered: a scan answers. A row
+    without a key, of a foreign writer, is indexed under a hash that no key has.
 
     Args:
         session: The pass; without an index nothing is done.
-        target: Says where its files lie; `files` need not be live in it.
-        files: Whole and durable.
+        target: Locates the files, which need not be live in it.
+        files: Complete and durable data files.
     """
     if session.index is None:
         return
@@ -142,8 +142,8 @@ def cover_staged(session: Session, staged: StagedBatch, target: Snapshot, file: 
     Args:
         session: The pass.
         staged: The batch.
-        target: Says where the file lies.
-        file: Whole and durable.
+        target: Locates the file.
+        file: A complete and durable data file.
     """
     if session.index is None:
         return
@@ -164,7 +164,7 @@ def _unmarked(target: Snapshot, files: Sequence[AddFile]) -> Snapshot:
 
 
 def _write_run(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile], entries_sql: str) -> None:
-    """Write a run of some data files; `entries_sql` gives the entries, with `h` and `_pos`, in any order."""
+    """Write a run of some data files; `entries_sql` returns the entries, with `h` and `_pos`, in any order."""
     covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
     query = (
         f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
@@ -189,7 +189,7 @@ def _entries(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def physical_rows(target: Snapshot, file: AddFile) -> int:
-    """Rows of a data file, those marked as deleted too; from its footer where the log does not say."""
+    """The number of rows of a data file, including deleted ones; from its footer when the log does not say."""
     if file.rows is not None:
         return file.rows
     import pyarrow.parquet as pq
@@ -218,13 +218,13 @@ def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: 
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
     if uncovered(index, target):
-        return None  # a run was found damaged meanwhile, or could not be written
+        return None  # a run turned out to be damaged, or could not be written
     _register(session, upper, lower, found, target)
     return _read_ties(session, target, staged)
 
 
 def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Found, target: Snapshot) -> None:
-    """Make `found_rows` of the entries that are live."""
+    """Create `found_rows` from the live entries."""
     places = {path: place for place, path in enumerate(target.files)}
     place_of = np.array([places[path] for path in found.files] or [0], dtype=np.int64)
     places_found = place_of[found.file]
@@ -243,7 +243,7 @@ def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Fou
 
 
 def _live(session: Session, target: Snapshot, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of some rows no deletion vector marks."""
+    """A mask of the rows that no deletion vector marks."""
     live = np.ones(len(rows), dtype=bool)
     for place, file in enumerate(target.files.values()):
         if file.deletion_vector is None:
@@ -255,10 +255,10 @@ def _live(session: Session, target: Snapshot, places: np.ndarray, rows: np.ndarr
 
 
 def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Which of some row numbers are among ascending ones."""
+    """A mask of the row numbers that are among ascending ones."""
     if not len(ascending):
         return np.zeros(len(rows), dtype=bool)
-    order = np.argsort(rows)  # a search through neighbours finds what it needs in the cache
+    order = np.argsort(rows)  # searching in ascending order is kind to the CPU cache
     ordered = rows[order]
     at = np.minimum(np.searchsorted(ascending, ordered), len(ascending) - 1)
     found = np.empty(len(rows), dtype=bool)

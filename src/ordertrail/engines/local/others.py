@@ -1,4 +1,4 @@
-"""Carry columns of others along: from the rows of the target that go to those that come in their place."""
+"""Keeps the values of columns that others added: copies them from the target's old rows to their successors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColum
             scan = scan_sql(session.con, replace(target, files={file.path: file}), columns)
             session.run(f"INSERT INTO carried_rows SELECT {number}, * FROM ({rows}{scan})")
         except (duckdb.Error, OrdertrailError, OSError):
-            unread.append(file.path)  # the target may be damaged: that is what it is written anew for
+            unread.append(file.path)  # the target may be damaged: that is why it is written anew
     carried = CARRIED_KEYS.make(
         session.run,
         f"SELECT _k, {names} FROM carried_rows QUALIFY row_number() "

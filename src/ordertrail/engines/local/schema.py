@@ -1,4 +1,4 @@
-"""Bring tables in folders up to what this release and the contract want, before a pass writes rows."""
+"""Brings tables in folders up to date with this release and the contract, before a pass writes rows."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ATTEMPTS = 5
 
 
 def bring_up_to_date(session: Session, tables: Sequence[Table] | None = None) -> None:
-    """Add the columns that tables lack and note the contract that they hold, one commit a table. Idempotent.
+    """Add missing columns and note the contract that the tables carry, in one commit a table. Idempotent.
 
-    All tables are looked at before the first one is written to. The history is the first: it says which contract holds.
+    All tables are checked before the first one is written to. The history is the first: it says which contract holds.
 
     Args:
         session: Its tables, and DuckDB to look into them.
-        tables: Those to bring up to date; None takes all. Those that are not there yet are left out: they are made as
-            they should be.
+        tables: The tables to bring up to date; None means all. Missing ones are skipped: they will be created as they
+            should be.
 
     Raises:
         ConfigError: The contract was changed in a way that the tables cannot follow; nothing was written.
@@ -53,7 +53,7 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
 
     Args:
         session: Its tables, and DuckDB to look into them.
-        tables: Those to compare; None takes all that are there.
+        tables: The tables to compare; None means all existing ones.
 
     Raises:
         ConfigError: As `bring_up_to_date`.
@@ -89,7 +89,7 @@ def declared(table: Table) -> DeclaredTable:
 
 
 def alter_table(table: Table, properties: Mapping[str, str]) -> None:
-    """Add the columns that a table lacks and set properties, in one commit; nothing is written when all is there.
+    """Add missing columns and set properties, in one commit; nothing is written when nothing is missing.
 
     Raises:
         TableError: It lacks a column that cannot be added.

@@ -1,4 +1,4 @@
-"""What the steps of the embedded engine share for one pass."""
+"""What the steps of a pass in DuckDB share."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Tables:
 
     @property
     def all(self) -> tuple[Table, Table, Table, Table, Table]:
-        """In the order in which a batch writes them."""
+        """The tables in the order in which a batch writes them."""
         return self.stage, self.target, self.history, self.rejects, self.deliveries
 
 
 def tables_of(config: Config, store: LogStore | None = None) -> Tables:
-    """The five tables where a config has them; nothing is read or made.
+    """The five tables of a config; reads and creates nothing.
 
     Args:
         config: Names, folders and contract.
-        store: Where commits are put; for tests of failing commits.
+        store: Where commits are written; for tests of failing commits.
     """
     names, contract = config.tables, config.contract
     bounded = (*contract.key, contract.order_by, "_batch")
@@ -70,7 +70,7 @@ def tables_of(config: Config, store: LogStore | None = None) -> Tables:
 
 @dataclass(slots=True)
 class Session:
-    """One pass of the embedded engine.
+    """One pass in DuckDB on tables in folders.
 
     Attributes:
         config: Names, folders, contract and limits.
@@ -79,9 +79,9 @@ class Session:
         tables: The five tables.
         app_id: The pipeline's application id; known once the tables are open.
         probe: Called after each effect.
-        index: Finds the target's rows of some keys; None lets a scan find them.
-        salt: Of the hashes of keys, when there is no index.
-        spill: DuckDB's folder for temporary files, when it is begun anew.
+        index: Finds the target's rows of some keys; None means that a scan finds them.
+        salt: Salt of the key hashes when there is no index.
+        spill: DuckDB's folder for temporary files, for a new database.
     """
 
     config: Config
@@ -97,9 +97,9 @@ class Session:
     _marked: tuple[int, dict[str, Rows]] = field(default_factory=lambda: (-1, {}))
 
     def key_hash_sql(self, key: str) -> str:
-        """SQL of the 128-bit hash that stands for a key in a load's tables, and in the key index.
+        """SQL of the 128-bit hash that represents a key in a load's tables and in the key index.
 
-        It is MD5 behind a secret salt, so that nobody can make two keys collide; by chance two of 10^9 do with a
+        It is MD5 with a secret salt, so that nobody can make two keys collide; by chance two of 10^9 do with a
         probability of 10^-21.
 
         Args:
@@ -109,7 +109,7 @@ class Session:
         return f"md5_number({quoted(salt.hex())} || {key})"
 
     def deliveries(self) -> str:
-        """SQL of a relation with the rows of `orders_deliveries`; of one version of the table they are read once."""
+        """SQL of a relation with the rows of `orders_deliveries`, which are read once for each version of the table."""
         snapshot = self.tables.deliveries.snapshot()
         if snapshot.version != self._deliveries:
             self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
@@ -137,11 +137,11 @@ class Session:
 
     @property
     def database(self) -> Database:
-        """The DuckDB as it is now, and how to begin a new one."""
+        """The current DuckDB database, and how to open a new one."""
         return Database(self.con, self._renew)
 
     def _renew(self) -> duckdb.DuckDBPyConnection:
-        """Begin a new DuckDB, without what was in the former, which refuses everything after an error of its own."""
+        """Open a new, empty DuckDB database in place of one that refuses everything after an error of its own."""
         self.con.close()
         spill = self.spill or self.config.warehouse / SPILL
         self.con = connect(self.config.threads, self.config.memory_limit_mb, spill)
@@ -157,14 +157,15 @@ class Session:
         return batch_txn(archive_id(self.app_id), batch)
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
-        """Run one statement to its end and give its rows."""
+        """Run one statement to its end and return its rows."""
         return self.con.execute(sql).fetchall()
 
     @contextmanager
     def joins_as_written(self) -> Iterator[None]:
-        """Within: DuckDB holds the right side of a join in memory and streams the left one, as the text says.
+        """Make DuckDB keep the right side of a join in memory within the block, and stream the left one, as written.
 
-        From its guess of how many rows a filter leaves it would hold the wide staged rows, and stream the narrow ones.
+        DuckDB would otherwise build its hash table on the wide staged rows, because it misjudges how many rows a filter
+        leaves.
         """
         self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         try:
@@ -173,12 +174,12 @@ class Session:
             self.run("RESET disabled_optimizers")
 
     def copy(self, query: str, path: object, parquet: str = PARQUET) -> int:
-        """Write a query's rows to a new Parquet file; gives their number."""
+        """Write a query's rows to a new Parquet file; returns their number."""
         return int(str(self.run(f"COPY ({query}) TO {quoted(str(path))} ({parquet})")[0][0]))
 
 
 def others_on(target: Snapshot, contract: Contract) -> tuple[TableColumn, ...]:
-    """The columns of the target that are somebody else's, see `rules.others`."""
+    """The columns of the target that others added, see `rules.others`."""
     return others_of(target.metadata.schema_string, target_columns(contract))
 
 

@@ -1,4 +1,4 @@
-"""Weigh a batch in DuckDB: what becomes of every staged row.
+"""Weighs a batch in DuckDB: determines the outcome of every staged row.
 
 The rules are the SQL of `rules.outcomes`. This module fills the relations that they read from the stage, the target and
 the history; `find` finds the target's rows of the staged keys.
@@ -46,10 +46,10 @@ from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
 
 class Reads(Protocol):
-    """Where the rows of target and history are that a batch is weighed against."""
+    """Provides the rows of target and history against which a batch is weighed."""
 
     def target(self, version: int) -> Snapshot:
-        """The target as of a version, with at least the rows of the staged keys."""
+        """The target at a version, with at least the rows of the staged keys."""
         ...
 
     def history(self, keys: str) -> Snapshot:
@@ -66,7 +66,7 @@ class Reads(Protocol):
 
 
 class WholeTables:
-    """`Reads` of the tables themselves.
+    """`Reads` on the complete tables.
 
     Args:
         session: The pass.
@@ -84,7 +84,7 @@ class WholeTables:
         return self._tables.history.snapshot()
 
     def close(self) -> None:
-        """See `Reads.close`: the tables are the session's."""
+        """See `Reads.close`: the tables belong to the session, so nothing is released."""
 
 
 FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
@@ -99,14 +99,14 @@ class LocalWeighing:
     Attributes:
         session: The pass.
         batch: As it is staged.
-        contract: Of the pipeline.
-        stage: Has the batch's rows.
+        contract: The pipeline's contract.
+        stage: The stage with the batch's rows.
         before: The target that the batch was last weighed against by `weigh`; None before that.
 
     Args:
         session: The pass.
         batch: As it is staged.
-        reads: Where the rows are that the batch meets; None takes the session's tables.
+        reads: Provides the rows to weigh against; None means the session's tables.
 
     Raises:
         ForeignChangeError: The stage does not hold the batch.
@@ -192,10 +192,11 @@ class LocalWeighing:
         return relation.make(self.session.run, alone)
 
     def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation:
-        """`history_rows`: history's rows of the keys where only it can tell.
+        """Create `history_rows`: the history's rows of the keys that only the history can decide.
 
-        These are the keys where a staged row ties with the target's on event time and differs, while a delivery with
-        a file key not lower was loaded before. When some delivery lacks columns it is every staged key.
+        These are the keys for which a staged row ties with the target's on event time and differs, while a delivery
+        with the same or a higher file key was loaded before. When some delivery lacks columns, they are all staged
+        keys.
         """
         run = self.session.run
         before = f"{LOADED} AND batch < {self.batch.number}"
@@ -218,7 +219,7 @@ class LocalWeighing:
     # -- files that lack a column ---------------------------------------------------------------------------
 
     def _absent_columns(self) -> tuple[str, ...]:
-        """Contract columns that some delivery, of this batch or loaded before, does not carry."""
+        """Contract columns that some delivery, of this batch or loaded before, lacks."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
         rows = self.session.run(lacking_sql(self.session.deliveries()))
         return tuple(sorted(absent | {str(row[0]) for row in rows}))

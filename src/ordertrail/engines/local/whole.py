@@ -1,4 +1,4 @@
-"""Whether the five tables are all there and whole, before anything is done to them; and what cures one that is not."""
+"""Checks that the five tables exist and are complete before anything is done to them, and says how to repair them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FROM_ARCHIVE = "ordertrail rebuild --history-from-archive"
 
 
 ACCEPTED = "accepted"
-"""What a commit of the deliveries says: the rows of all `loaded` deliveries that were not rejected."""
+"""Member of the note of a deliveries' commit: the number of accepted rows of all `loaded` deliveries."""
 
 
 def places_of(config: Config) -> dict[str, Path]:
@@ -30,7 +30,7 @@ def places_of(config: Config) -> dict[str, Path]:
 
 
 def cure(role: str, *, ahead: bool = False) -> str:
-    """What cures a table whose folder is lost, or whose last batches are: as an instruction."""
+    """How to repair a table whose folder, or whose last batches, are lost; as an instruction."""
     restore = "restore its folder from a backup, or, where its disk is not mounted, mount it"
     match role:
         case "target":
@@ -44,7 +44,7 @@ def cure(role: str, *, ahead: bool = False) -> str:
 
 
 def cure_of_log(role: str, root: Path) -> str:
-    """What cures a table whose log is damaged: as an instruction."""
+    """How to repair a table whose log is damaged; as an instruction."""
     restore = "restore that file from a backup"
     match role:
         case "target" | "stage":
@@ -56,7 +56,7 @@ def cure_of_log(role: str, root: Path) -> str:
 
 
 def cure_of_files(role: str) -> str:
-    """What cures a table whose data files or deletion vectors are damaged or gone: as an instruction."""
+    """How to repair a table whose data files or deletion vectors are damaged or gone; as an instruction."""
     match role:
         case "target":
             return f"{REBUILD} writes it anew from the history"
@@ -73,7 +73,7 @@ def cure_of_files(role: str) -> str:
 
 @contextmanager
 def cured(config: Config) -> Iterator[None]:
-    """Within: an error about a file of a table says what cures that table."""
+    """Add to an error about a table's file within the block how to repair that table."""
     try:
         yield
     except TableError as error:
@@ -84,13 +84,13 @@ def cured(config: Config) -> Iterator[None]:
 
 
 def role_of(config: Config, path: Path) -> str | None:
-    """The table that a file is of; None when it is of none."""
+    """The table that a file belongs to; None when it belongs to none."""
     return next((role for role, root in places_of(config).items() if path.is_relative_to(root)), None)
 
 
 @contextmanager
 def log_errors(role: str, root: Path) -> Iterator[None]:
-    """Within: an error of a damaged log says what cures the table of this role."""
+    """Add to an error about a damaged log within the block how to repair the table of this role."""
     try:
         yield
     except (UnsupportedTableError, ForeignChangeError):
@@ -100,7 +100,7 @@ def log_errors(role: str, root: Path) -> Iterator[None]:
 
 
 def require_whole(standings: Sequence[Standing]) -> None:
-    """Refuse tables of which one is lost, or has lost its last batches; nothing may be made in its place.
+    """Refuse tables when one is lost, or has lost its last batches; nothing may be created in its place.
 
     Args:
         standings: All five, in the order of `ROLES`.
@@ -118,12 +118,12 @@ def error_of(lost: Loss) -> TableError:
 
 
 def standings_of(found: Sequence[tuple[str, Snapshot | None]], app_id: str, names: Sequence[str]) -> list[Standing]:
-    """Where tables stand.
+    """The last batch of each table.
 
     Args:
-        found: Each role with its table, None for one that is not there.
-        app_id: Of the pipeline.
-        names: Of the tables.
+        found: Each role with its table; None for a missing one.
+        app_id: The pipeline's application id.
+        names: The names of the tables.
     """
     return [
         Standing(role, name, None if snapshot is None else snapshot.txns.get(app_id, 0))
@@ -132,10 +132,10 @@ def standings_of(found: Sequence[tuple[str, Snapshot | None]], app_id: str, name
 
 
 def look(config: Config) -> dict[str, Snapshot]:
-    """The newest version of each table that is there, by its role; from the last one a batch writes to the first.
+    """The newest version of each existing table, by role; read from the last one that a batch writes to the first.
 
     Raises:
-        TableError: A table is damaged, or missing though it was made, with what cures it.
+        TableError: A table is damaged, or missing although it was created; with how to repair it.
     """
     logs = {role: DeltaLog(root) for role, root in places_of(config).items()}
     found = {role: _read(role, logs[role]) for role in reversed(ROLES) if logs[role].exists()}
@@ -146,11 +146,11 @@ def look(config: Config) -> dict[str, Snapshot]:
 
 
 def read_whole(config: Config) -> dict[str, Snapshot]:
-    """As `look`, of all five tables.
+    """Like `look`, for all five tables.
 
     Raises:
         TableError: As `look`; or no pass has run yet.
-        StorageError: There are no tables though there should be: the disk is not mounted.
+        StorageError: There are no tables although there should be: the disk is not mounted.
     """
     found = look(config)
     if len(found) < len(places_of(config)):
@@ -164,11 +164,11 @@ def _read(role: str, log: DeltaLog) -> Snapshot:
 
 
 def log_warnings(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
-    """What the logs alone tell of damage, each with what cures it; no data file is looked at.
+    """Damage that the logs alone reveal, each with how to repair it; no data file is opened.
 
     Args:
         tables: All five by their role. They may be a moment apart, when the deliveries were read first.
-        app_id: Of the pipeline.
+        app_id: The pipeline's application id.
     """
     found = [
         f"{what}: some were lost; {cure(role)}"
@@ -197,7 +197,7 @@ def log_warnings(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]
 
 
 def whole_again(look: Callable[[], Sequence[Standing]]) -> Sequence[Standing]:
-    """Look at the tables; once more where one seems to be lost, for another machine may just be making them.
+    """Read the tables, twice if one seems to be lost: another machine may just be creating them.
 
     Raises:
         TableError: As `require_whole`.
