@@ -25,6 +25,7 @@ from tests.feeds import (
     FEED_LIMITS,
     FEED_VENDORS,
     LAYOUTS,
+    NO_ADDRESS,
     TIE_TIME,
     Batches,
     FeedFile,
@@ -140,3 +141,15 @@ def test_there_and_back_again_in_every_order(
         house = load(tmp_path, tuple((files[n],) for n in order))
     assert house.target()["007",]["address"] == "X"
     check_books(house)
+
+
+def test_a_file_that_lacks_a_column_and_says_the_same_changes_nothing(tmp_path: Path) -> None:
+    """Its row comes later in the order, but together with the one before it is what the target has."""
+    row = cells("007", TIE_TIME)
+    contents = csv_bytes([row]), csv_bytes([row], NO_ADDRESS)
+    files = [FeedFile(f"blue/{dated(day)}", c, NOON_NS) for day, c in zip((20, 21), contents, strict=True)]
+    with without_fsync():
+        house = load(tmp_path, tuple((file,) for file in files))
+    assert house.outcomes() == {(dated(20), 1): "inserted", (dated(21), 1): "stale"}
+    check_books(house)
+    assert rebuild(house.config, dry_run=True).differences == Differences(0, 0, 0, 0)
