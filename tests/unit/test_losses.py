@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ordertrail.rules.losses import ROLES, Standing, loss, makeable
+from ordertrail.rules.losses import ROLES, Progress, Standing, loss, makeable
 
 Batches = tuple[int | None, int | None, int | None, int | None, int | None]
 
@@ -88,3 +90,11 @@ def test_tables_are_made_in_their_order_before_the_first_batch_only() -> None:
     assert makeable(standings((0, 0, None, None, None)))
     assert not makeable(standings((1, 0, None, None, None)))
     assert not makeable(standings((0, None, 0, None, None)))
+
+
+def test_the_progress_of_five_tables_says_which_batch_is_next_and_whether_one_is_unfinished() -> None:
+    done = Progress(staged=4, loaded=4, recorded=4, rejected=4, done=4, archived=3)
+    assert (done.highest, done.unfinished) == (4, False)
+    recording = replace(done, staged=5, loaded=5, recorded=5)
+    assert (recording.highest, recording.unfinished) == (5, True)
+    assert replace(done, loaded=7).highest == 7  # a table from a later backup still takes its number

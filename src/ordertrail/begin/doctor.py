@@ -198,7 +198,7 @@ def _tables(config: Config) -> Iterator[Finding]:
     for warning in warnings:
         yield Finding(name, "warn", warning, "ordertrail verify says all that is wrong, and what cures it")
     if not warnings:
-        yield Finding(name, "ok", f"all five, up to batch {deliveries.txns.get(app_id, 0)}")
+        yield Finding(name, "ok", f"all five, up to batch {deliveries.last_txn(app_id)}")
 
 
 def _agreement(config: Config) -> Finding:
@@ -348,7 +348,7 @@ def _known(config: Config) -> tuple[str, int] | None:
     if not found:
         return None
     app_id = found["deliveries"].metadata.properties.get(APP_ID, "")
-    return app_id, found["deliveries"].txns.get(app_id, 0)
+    return app_id, found["deliveries"].last_txn(app_id)
 
 
 def _events(source: Path) -> Finding:

@@ -74,6 +74,10 @@ class Snapshot:
         """The live data files on disk, in the order of `files`."""
         return [self.path_of(file) for file in self.files.values()]
 
+    def last_txn(self, app_id: str) -> int:
+        """The last version of an application: of a pipeline, its last batch in this table. 0 where there is none."""
+        return self.txns.get(app_id, 0)
+
     @property
     def has_deletion_vectors(self) -> bool:
         """Whether a live file has rows that are marked as deleted."""

@@ -53,6 +53,11 @@ def app_id_in(properties: Mapping[str, str], name: str) -> str:
     return properties[APP_ID]
 
 
+def archive_id(app_id: str) -> str:
+    """The application id, in the deliveries table, of the mark that a batch's files are archived."""
+    return f"{app_id}.archive"
+
+
 def resets_in(said: Mapping[str, Json]) -> tuple[str, ...]:
     """The warnings in the note of a target's commit, which each commit passes on."""
     found = said.get(RESETS)

@@ -85,7 +85,7 @@ def history_from_archive(session: Session, *, dry_run: bool, progress: Callable[
     config, tables = session.config, session.tables
     deliveries = sound(tables.deliveries, "deliveries")
     session.app_id = app_id_of(deliveries)
-    done = deliveries.txns.get(session.app_id, 0)
+    done = deliveries.last_txn(session.app_id)
     bases = [standing(session, role, getattr(tables, role)) for role in ("history", "rejects")]
     progress("looking at the archived files")
     past = [one for one in read_past(session, deliveries) if one.batch <= done]

@@ -14,7 +14,8 @@ from ordertrail.delta.actions import AddFile, Txn
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, duckdb_errors, scan_sql
-from ordertrail.engines.local.session import Session, archive_id
+from ordertrail.engines.ledger import archive_id
+from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.whole import log_errors
 from ordertrail.errors import StorageError, TableError
 from ordertrail.keep.past import Past
@@ -165,7 +166,7 @@ def amend_counts(session: Session, past: Sequence[Past], counts: Mapping[str, Ro
     )
     session.con.unregister("amended")
     app_id = archive_id(session.app_id)
-    txn = Txn(app_id, base.txns.get(app_id, 0), time.time_ns() // 1_000_000)
+    txn = Txn(app_id, base.last_txn(app_id), time.time_ns() // 1_000_000)
     table.commit(base, Change(txn, OPERATION, [table.added(path, rows)], list(base.files.values())))
     session.probe("rebuild.deliveries")
     return changed

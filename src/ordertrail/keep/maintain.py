@@ -356,8 +356,7 @@ def _keep_from(table: Table, app_id: str) -> int:
 def _unfinished(session: Session) -> bool:
     """Whether a batch is staged and lacks the done mark."""
     staged, done = (
-        read_snapshot(table.log).txns.get(session.app_id, 0)
-        for table in (session.tables.stage, session.tables.deliveries)
+        read_snapshot(table.log).last_txn(session.app_id) for table in (session.tables.stage, session.tables.deliveries)
     )
     return staged > done
 

@@ -117,7 +117,7 @@ def _planned(session: Session, history: HistoryReport, began: float) -> RebuildR
     return RebuildReport(
         pipeline=session.config.name,
         dry_run=True,
-        batch=session.tables.deliveries.snapshot().txns.get(session.app_id, 0),
+        batch=session.tables.deliveries.snapshot().last_txn(session.app_id),
         history_rows=history.history_rows,
         rows=0,
         files=0,

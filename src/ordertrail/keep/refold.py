@@ -94,7 +94,7 @@ class Rebuild:
         tables = session.tables
         self._deliveries = sound(tables.deliveries, "deliveries")
         session.app_id = app_id_of(self._deliveries)
-        self.done = self._deliveries.txns.get(session.app_id, 0)
+        self.done = self._deliveries.last_txn(session.app_id)
         self._history = sound(tables.history, "history")
         self._agreeing = [tables.history, tables.deliveries]
         if CONTRACT not in self._history.metadata.properties:
@@ -109,7 +109,7 @@ class Rebuild:
                 f"{tables.history.root.name} and {tables.deliveries.root.name} belong to different pipelines",
                 hint="restore them from one backup; the target was not touched",
             )
-        behind = self._history.txns.get(session.app_id, 0)
+        behind = self._history.last_txn(session.app_id)
         if behind < self.done:
             raise self._incomplete(f"{tables.history.root.name} stands at batch {behind}, not {self.done}")
         self._check_history()
@@ -123,7 +123,7 @@ class Rebuild:
     def staged(self) -> int:
         """Number of the newest batch in the stage; 0 when there is no stage."""
         stage = self._session.tables.stage
-        return stage.snapshot().txns.get(self._session.app_id, 0) if stage.log.exists() else 0
+        return stage.snapshot().last_txn(self._session.app_id) if stage.log.exists() else 0
 
     @property
     def history_rows(self) -> int:

@@ -6,7 +6,8 @@ import time
 
 from ordertrail.delta.actions import Txn
 from ordertrail.delta.table import Change
-from ordertrail.engines.local.session import Session, archive_id
+from ordertrail.engines.ledger import archive_id
+from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.whole import cure, log_errors
 from ordertrail.errors import TableError
 from ordertrail.rules.tables import APP_ID
@@ -33,9 +34,9 @@ def stage_again(session: Session, done: int, *, records_follow: bool = False) ->
     tables = session.tables
     stage = tables.stage
     with log_errors("stage", stage.root):
-        there = stage.newest().txns.get(session.app_id, 0) if stage.log.exists() else None
+        there = stage.newest().last_txn(session.app_id) if stage.log.exists() else None
     records = [table for table in (tables.history, tables.rejects) if table.log.exists()]
-    ahead = max((table.newest().txns.get(session.app_id, 0) for table in records), default=0)
+    ahead = max((table.newest().last_txn(session.app_id) for table in records), default=0)
     needed = ahead if ahead > done and not records_follow else done
     if there is not None and there >= needed:
         return None
@@ -50,6 +51,6 @@ def stage_again(session: Session, done: int, *, records_follow: bool = False) ->
     stage.commit(base, Change(Txn(session.app_id, done, now_ms), OPERATION, (), list(base.files.values()), anew=True))
     session.probe("rebuild.stage")
     ledger = tables.deliveries.snapshot()
-    if ledger.txns.get(archive_id(session.app_id), 0) < done:
+    if ledger.last_txn(archive_id(session.app_id)) < done:
         tables.deliveries.commit(ledger, Change(Txn(archive_id(session.app_id), done, now_ms), "ARCHIVE"))
     return f"the stage was lost; it is created again, without rows: batch {done} is done"

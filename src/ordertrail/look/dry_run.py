@@ -21,10 +21,11 @@ from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
-from ordertrail.engines.local.whole import look
+from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.model import Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.losses import ROLES
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import APP_ID, stage_columns
 
@@ -132,5 +133,5 @@ def _standing(session: Session) -> Ledger:
     for snapshot in snapshots:
         snapshot.require_writable()
     session.app_id = app_id_of(snapshots[0])
-    versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
-    return Ledger(versions[0], versions[-1], versions[-1], max(versions))
+    stands = progress_of(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
+    return Ledger(stands.staged, stands.done, stands.done, stands.highest)

@@ -18,7 +18,7 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.engines.local.whole import log_warnings
+from ordertrail.engines.local.whole import log_warnings, progress_of
 from ordertrail.errors import OrdertrailError, StorageError, TableError
 from ordertrail.model import SET_ASIDE, State
 from ordertrail.rules.filekey import clean_name, take
@@ -149,15 +149,16 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
     names = config.tables
     target, deliveries = snapshots[names.target], snapshots[names.deliveries]
     app_id = deliveries.metadata.properties.get(APP_ID, "")
-    done = deliveries.txns.get(app_id, 0)
+    tables = {role: snapshots[getattr(names, role)] for role in ROLES}
+    stands = progress_of(tables, app_id)
     counts, last_loaded_at, quarantined = _summary(_deliveries(deliveries, names.deliveries, read))
     waiting, warnings = waiting_in(config)
     return Status(
         pipeline=config.name,
         engine=config.engine,
-        last_batch=done or None,
+        last_batch=stands.done or None,
         last_loaded_at=last_loaded_at,
-        staged_batch_unfinished=snapshots[names.stage].txns.get(app_id, 0) > done,
+        staged_batch_unfinished=stands.unfinished,
         target_version=target.version,
         target_rows=live_rows(target),
         target_files=len(target.files),
@@ -169,7 +170,7 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
         waiting_files=_takeable(waiting),
         waiting=waiting,
         debt=_debt(config, snapshots),
-        warnings=(*warnings, *log_warnings({role: snapshots[getattr(names, role)] for role in ROLES}, app_id)),
+        warnings=(*warnings, *log_warnings(tables, app_id)),
     )
 
 

@@ -135,9 +135,9 @@ class _Proof:
                 break
         deliveries, target = self.of(tables.deliveries), self.of(tables.target)
         session.app_id = deliveries.metadata.properties.get(APP_ID, "")
-        self.done = deliveries.txns.get(session.app_id, 0)
+        self.done = deliveries.last_txn(session.app_id)
         self.target, self.note = target, ""
-        loading = target.txns.get(session.app_id, 0)
+        loading = target.last_txn(session.app_id)
         if loading > self.done and (taken := tables.target.version_of(session.app_id, loading)):
             self.target = tables.target.snapshot(taken - 1)
             self.note = f"; batch {loading} is under way, the target is judged as it was before it"
@@ -251,7 +251,7 @@ def _batches(proof: _Proof) -> _Finding:
     tables, ledger = proof.session.tables.all, proof.config.tables.deliveries
     wrong: list[str] = []
     app_id = proof.session.app_id
-    standing = [(table.root.name, proof.of(table).txns.get(app_id, 0)) for table in tables]
+    standing = [(table.root.name, proof.of(table).last_txn(app_id)) for table in tables]
     stage, target, *records = standing
     # A rebuilt target stands at the done mark, also beside the first records of a batch that the next pass loads again.
     again = target[1] == proof.done < stage[1]

@@ -16,6 +16,37 @@ ROLES = ("stage", "target", "history", "rejects", "deliveries")
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the batches of a pipeline are: the last one in each of the tables, 0 for none.
+
+    Attributes:
+        staged: In the stage.
+        loaded: In the target.
+        recorded: In the history.
+        rejected: In the rejects.
+        done: In the deliveries, which is the done mark.
+        archived: The last one whose files are archived, or wait for it one by one.
+    """
+
+    staged: int
+    loaded: int
+    recorded: int
+    rejected: int
+    done: int
+    archived: int
+
+    @property
+    def highest(self) -> int:
+        """The highest number that a table has; the next batch is one more."""
+        return max(self.staged, self.loaded, self.recorded, self.rejected, self.done)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a batch is staged that lacks the done mark."""
+        return self.staged > self.done
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """The last batch of one table.
 

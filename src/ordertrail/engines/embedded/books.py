@@ -18,8 +18,8 @@ from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import open_index
 from ordertrail.engines.local.schema import bring_up_to_date
-from ordertrail.engines.local.session import Session, app_id_of, archive_id, loaded_files, tables_of
-from ordertrail.engines.local.whole import cured, log_errors, standings_of, whole_again
+from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
@@ -64,12 +64,11 @@ class FolderBooks:
             snapshot.require_writable()
         if snapshots[1].takes_vectors:
             session.index = open_index(session.config, snapshots[1])
-        versions = [snapshot.txns.get(session.app_id, 0) for snapshot in snapshots]
-        staged, *_, done = versions
-        archived = snapshots[-1].txns.get(archive_id(session.app_id), 0)
-        self.resets = resets(tables.target, session.app_id, versions[1])
-        warnings = self.resets + damage(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
-        return Ledger(staged, done, archived, max(versions), warnings, session.app_id)
+        here = dict(zip(ROLES, snapshots, strict=True))
+        stands = progress_of(here, session.app_id)
+        self.resets = resets(tables.target, session.app_id, stands.loaded)
+        warnings = self.resets + damage(here, session.app_id)
+        return Ledger(stands.staged, stands.done, stands.archived, stands.highest, warnings, session.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""

@@ -17,7 +17,7 @@ from ordertrail.delta.table import Table
 from ordertrail.delta.vectors import vector_file
 from ordertrail.engines.ledger import reset_warnings, resets_in
 from ordertrail.engines.local.session import ADOPTED, adopt_id
-from ordertrail.engines.local.whole import cure_of_files, log_warnings
+from ordertrail.engines.local.whole import cure_of_files, log_warnings, progress_of
 from ordertrail.errors import TableError
 
 
@@ -29,10 +29,10 @@ def damage(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]:
         app_id: The pipeline's application id.
     """
     found = list(log_warnings(tables, app_id))
-    done = tables["deliveries"].txns.get(app_id, 0)
+    unfinished = progress_of(tables, app_id).unfinished
     for role, snapshot in tables.items():
         # the next batch overwrites a stage that is done
-        if role != "stage" or snapshot.txns.get(app_id, 0) > done:
+        if role != "stage" or unfinished:
             found += _missing(role, snapshot)
     return tuple(found)
 

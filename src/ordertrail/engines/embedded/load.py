@@ -97,7 +97,7 @@ class CommitApplier:
     def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
         batch, app_id = self._weighing.batch, self._session.app_id
         info: dict[str, Json] = {"run_id": batch.run_id, "deliveries": len(batch.manifests)}
-        if taken := resets(self._target, app_id, before.txns.get(app_id, 0)):
+        if taken := resets(self._target, app_id, before.last_txn(app_id)):
             info[RESETS] = list(taken)
         version = self._target.commit(before, Change(self._session.txn(batch), "MERGE", add, remove, info))
         self._session.probe("load.committed")

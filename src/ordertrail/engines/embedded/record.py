@@ -68,7 +68,7 @@ class LocalRecorder:
     def target(self) -> tuple[int, int]:
         """See `Recorder.target`."""
         newest = self._session.tables.target.snapshot()
-        return newest.version, newest.txns.get(self._session.app_id, 0)
+        return newest.version, newest.last_txn(self._session.app_id)
 
     def committed(self) -> int | None:
         """See `Recorder.committed`."""
@@ -78,7 +78,7 @@ class LocalRecorder:
         """See `Recorder.recorded`."""
         session = self._session
         history = session.tables.history.snapshot()
-        if history.txns.get(session.app_id, 0) < self._batch.number:
+        if history.last_txn(session.app_id) < self._batch.number:
             return None
         rows = scan_sql(session.con, history, history_columns(session.config.contract))
         found = session.run(
@@ -98,7 +98,7 @@ class LocalRecorder:
         """See `Recorder.deliveries`."""
         session, batch, table = self._session, self._batch, self._session.tables.deliveries
         base = table.snapshot()
-        if base.txns.get(session.app_id, 0) >= batch.number:
+        if base.last_txn(session.app_id) >= batch.number:
             return
         rows = delivery_rows(batch, counts)
         path = table.new_path(f"b{batch.number:06d}")
@@ -122,7 +122,7 @@ class LocalRecorder:
     def _append(self, table: Table, name: str, write: Callable[[], list[AddFile]]) -> None:
         session = self._session
         base = table.snapshot()
-        if base.txns.get(session.app_id, 0) >= self._batch.number:
+        if base.last_txn(session.app_id) >= self._batch.number:
             return
         add = write()
         session.probe(f"{name}.files")
@@ -172,7 +172,7 @@ def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | 
     table = session.tables.deliveries
     base = table.snapshot()
     txn = session.archive_txn(batch)
-    if (marked := base.txns.get(txn.app_id, 0)) >= batch.number:
+    if (marked := base.last_txn(txn.app_id)) >= batch.number:
         elsewhere = _differing(session, base, elsewhere)
         if not elsewhere:
             return

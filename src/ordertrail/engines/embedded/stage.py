@@ -40,7 +40,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     """See `Engine.stage`."""
     table, batch = session.tables.stage, request.batch
     base = table.snapshot()
-    if base.txns.get(session.app_id, 0) >= batch.number:
+    if base.last_txn(session.app_id) >= batch.number:
         # Where no lock reaches, another pass may have staged since the plan; put-if-absent covers the time after this
         # check.
         raise CommitConflictError(

@@ -17,7 +17,7 @@ from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.delta.vectors import Rows, deleted_rows
-from ordertrail.engines.ledger import app_id_in
+from ordertrail.engines.ledger import app_id_in, archive_id
 from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe
 from ordertrail.parse.kernel import PARQUET, Database, connect
@@ -190,11 +190,6 @@ def app_id_of(snapshot: Snapshot) -> str:
 
 ADOPTED = 1
 """The version of the `txn`s of `adopt`; there is only one."""
-
-
-def archive_id(app_id: str) -> str:
-    """The application id, in the deliveries table, of the mark that a batch's files are archived."""
-    return f"{app_id}.archive"
 
 
 def adopt_id(app_id: str) -> str:

@@ -11,9 +11,10 @@ from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, read_snapshot
+from ordertrail.engines.ledger import archive_id
 from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.markers import no_tables_yet
-from ordertrail.rules.losses import ROLES, Loss, Standing, loss
+from ordertrail.rules.losses import ROLES, Loss, Progress, Standing, loss
 from ordertrail.rules.tables import APP_ID
 
 REBUILD = "ordertrail rebuild"
@@ -126,9 +127,20 @@ def standings_of(found: Sequence[tuple[str, Snapshot | None]], app_id: str, name
         names: The names of the tables.
     """
     return [
-        Standing(role, name, None if snapshot is None else snapshot.txns.get(app_id, 0))
+        Standing(role, name, None if snapshot is None else snapshot.last_txn(app_id))
         for (role, snapshot), name in zip(found, names, strict=True)
     ]
+
+
+def progress_of(tables: Mapping[str, Snapshot], app_id: str) -> Progress:
+    """How far the batches of a pipeline are.
+
+    Args:
+        tables: All five by their role.
+        app_id: Of the pipeline.
+    """
+    staged, loaded, recorded, rejected, done = (tables[role].last_txn(app_id) for role in ROLES)
+    return Progress(staged, loaded, recorded, rejected, done, tables["deliveries"].last_txn(archive_id(app_id)))
 
 
 def look(config: Config) -> dict[str, Snapshot]:
@@ -182,13 +194,13 @@ def log_warnings(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]
             for path in snapshot.passed_over
         ]
     history, deliveries = tables["history"], tables["deliveries"]
-    done = deliveries.txns.get(app_id, 0)
+    progress = progress_of(tables, app_id)
     for role, snapshot in tables.items():
-        if snapshot.txns.get(app_id, 0) < done:
-            stands = f"{snapshot.root.name} stands at batch {snapshot.txns.get(app_id, 0)}, but batch {done} is done"
+        if (last := snapshot.last_txn(app_id)) < progress.done:
+            stands = f"{snapshot.root.name} stands at batch {last}, but batch {progress.done} is done"
             found.append(f"{stands}; {cure(role)}")
     accepted = number(deliveries.said, ACCEPTED)
-    if history.mismatch() is None and accepted is not None and history.txns.get(app_id, 0) == done:
+    if history.mismatch() is None and accepted is not None and progress.recorded == progress.done:
         rows = history.live_rows if len(history.files) <= MOST_FILES else None
         if rows is not None and rows != accepted:
             what = f"{history.root.name} has {rows} rows, but by {deliveries.root.name} {accepted} were accepted"

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
-from ordertrail.engines.ledger import RESETS
-from ordertrail.engines.local.session import archive_id
+from ordertrail.engines.ledger import RESETS, archive_id
 from ordertrail.engines.spark.session import commit_of
 from ordertrail.engines.spark.tables import SparkTables, user_metadata
 from ordertrail.model import Batch, Probe
