@@ -1,10 +1,10 @@
-"""Apply a batch's outcomes to the target: the data files to add and to take out, in two ways.
+"""Applies a batch's outcomes to the target: determines the data files to add and to remove, in one of two ways.
 
-`write_vectors` marks the rows that go in deletion vectors and adds one file with the new rows: its cost follows the
-batch. `write_copies` replaces every file with a row that goes by one with the rows that stay: its cost follows the
-files touched. It is the fall-back for tables that do not allow vectors, and what every reader understands.
+`write_vectors` marks outdated rows in deletion vectors and adds one file with the new rows: its cost follows the batch.
+`write_copies` replaces every file with an outdated row by one with the remaining rows: its cost follows the files
+touched. It is the fall-back for tables that do not allow vectors, and every reader understands its files.
 
-Both read what became of the batch when it was weighed, see `local.relations.WeighedBatch`.
+Both read the weighed batch, see `local.relations.WeighedBatch`.
 """
 
 from __future__ import annotations

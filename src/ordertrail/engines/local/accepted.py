@@ -20,13 +20,13 @@ file itself can become a file of target and history (`embedded.load`)."""
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """What is to be applied.
+    """The changes to apply.
 
     Attributes:
         batch: As it is staged.
-        stage: Has its rows.
-        weighed: What becomes of them. Where it has a fold, the contract columns of the new rows are in there, and not
-            in the stage's rows.
+        stage: The stage with its rows.
+        weighed: Their outcomes. When it has a fold, that has the contract columns of the new rows, instead of the
+            stage's rows.
         others: Columns of others on the target, see `others.carry`.
     """
 
@@ -58,11 +58,12 @@ def accepted_rows_sql(
 
     Args:
         session: The pass.
-        change: The batch; where it has a fold, the cells are the fold's, but for the history.
-        outcomes: Their numbers.
-        carried: What others have in the rows that are replaced; not for the history.
-        for_history: With `_outcome` and `_loaded_at`, and the cells as they were sent. For rows that are inserted
-            or updated, all other columns are those of the target. Otherwise with the columns of others, if `carried`.
+        change: The batch; when it has a fold, the cells come from the fold, except for the history.
+        outcomes: The outcomes to select.
+        carried: The values of others in the rows that are replaced; not for the history.
+        for_history: Whether to add `_outcome` and `_loaded_at`, with the cells as they were sent. For inserted or
+            updated rows, all other columns are those of the target. Otherwise columns of others are added, if
+            `carried`.
     """
     contract = session.config.contract
     staged = scan_sql(session.con, change.stage, stage_columns(contract))

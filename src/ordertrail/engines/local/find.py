@@ -1,9 +1,8 @@
-"""Find the target's rows of the staged keys: through the key index, or by a scan.
+"""Finds the target's rows of the staged keys: through the key index, or by a scan.
 
-What comes out is `target_before`, the same either way. The index (`keyindex.index`) is a cache and is
-believed only where it can be: an entry counts if its data file is live and its row not in that file's deletion vector,
-and live files that no run covers are read and indexed first. Where that fails (no space, a damaged run), the scan
-answers.
+The result, `target_before`, is the same either way. The index (`keyindex.index`) is a cache and is trusted only as far
+as it can be: an entry counts if its data file is live and its row is not in that file's deletion vector, and live files
+that no run covers are read and indexed first. If that fails (no space, a damaged run), the scan answers.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def open_index(config: Config, target: Snapshot) -> KeyIndex:
 
 
 def find_by_scan(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
-    """The target's rows, reading the key and order columns of the whole target.
+    """Find the target's rows by reading the key and order columns of the whole target.
 
     Args:
         session: The pass.
@@ -83,7 +82,7 @@ def find_by_scan(session: Session, target: Snapshot, staged: StagedBatch) -> Fou
 
 
 def find_rows(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
-    """The target's rows, through the key index if there is one.
+    """Find the target's rows, through the key index if there is one.
 
     Args:
         session: The pass.
@@ -134,9 +133,9 @@ def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Seq
 
 
 def cover_staged(session: Session, staged: StagedBatch, target: Snapshot, file: AddFile) -> None:
-    """Index the data file that a batch's new rows were just written to, as they were staged.
+    """Index the data file to which a batch's new rows were just written, as they were staged.
 
-    What an entry says of a row is in the staged rows already; the file tells which row stands where. A failure leaves
+    The content of the entries is already in the staged rows; the file tells the position of each row. A failure leaves
     the file uncovered, as in `cover`.
 
     Args:
@@ -208,7 +207,7 @@ def _halves_sql(name: str) -> str:
 
 
 def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> FoundRows | None:
-    """As `find_rows`; None where the index does not cover the target."""
+    """Like `find_rows`; None when the index does not cover the target."""
     missing = uncovered(index, target)
     if missing:
         cover(session, target, missing)
@@ -267,9 +266,9 @@ def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 
 
 def _read_ties(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
-    """What `found_rows` has, as it is passed on; rows that the rest of the order decides on are read.
+    """The rows of `found_rows` as `target_before`; reads rows that the rest of the order decides on.
 
-    These are the rows that tie with a staged one on event time and differ, and keys that stand there more than once.
+    These are rows that tie with a staged one on event time and differ, and those of keys that occur more than once.
     """
     contract = session.config.contract
     doubled = DOUBLED.make(session.run, several("found_rows"))

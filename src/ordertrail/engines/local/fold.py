@@ -14,13 +14,13 @@ from ordertrail.rules.sql import name_sql
 
 
 def place_deliveries(session: Session, ids: str | None = None, batch: tuple[int, Relation] | None = None) -> Relation:
-    """File key, place `tb` in (vendor, path, mtime, sha256, batch) and absent columns of deliveries.
+    """Create `placed`: file key, place `tb` in (vendor, path, mtime, sha256, batch) and absent columns of deliveries.
 
     Args:
         session: The pass.
-        ids: SQL of the delivery ids wanted; None takes all.
+        ids: SQL of the wanted delivery ids; None means all.
         batch: Number and deliveries of the batch that is weighed: of the recorded deliveries only those of earlier
-            batches count. None takes all.
+            batches count. None means all.
 
     Returns:
         `placed`.
@@ -38,14 +38,14 @@ def place_deliveries(session: Session, ids: str | None = None, batch: tuple[int,
 def fold(
     session: Session, placed: Relation, rows: Sequence[str], absent: tuple[str, ...], key: str | None = None
 ) -> Relation:
-    """One row a key, `_k`, with the contract's columns and `_rescued`, folded from the accepted rows.
+    """Create `folded`: one row a key, `_k`, with the contract's columns and `_rescued`, folded from accepted rows.
 
     Args:
         session: The pass.
         placed: Has every delivery concerned.
         rows: Relations with accepted rows: the contract's columns, `_rescued`, `_file_row` and `_delivery_id`.
         absent: Contract columns that some delivery lacks.
-        key: SQL of `_k`; None takes the key as text.
+        key: SQL of `_k`; None means the key as text.
 
     Returns:
         `folded`.

@@ -20,7 +20,7 @@ from ordertrail.rules.tables import TableColumn, target_columns
 
 
 def carry(session: Session, weighed: WeighedBatch, before: Snapshot, others: Sequence[TableColumn]) -> Relation | None:
-    """Of the rows that go and are replaced their positions, and what others have in them.
+    """Create `carried`: positions of the rows that are replaced, and their values in the columns of others.
 
     Only the data files with such rows are read.
 
@@ -31,7 +31,7 @@ def carry(session: Session, weighed: WeighedBatch, before: Snapshot, others: Seq
         others: Which columns.
 
     Returns:
-        `carried`; None where nobody else has columns.
+        `carried`; None when there are no columns of others.
     """
     if not others:
         return None
@@ -54,9 +54,9 @@ def carry(session: Session, weighed: WeighedBatch, before: Snapshot, others: Seq
 
 
 def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColumn]) -> tuple[Relation, list[str]]:
-    """Of every key of the target `_k`, the key as text, and what others have in its row.
+    """Create `carried_keys`: for every key of the target `_k`, the key as text, and the values of others in its row.
 
-    Of rows of one key the one counts that was written last.
+    Of several rows of a key, the one written last counts.
 
     Args:
         session: The pass.
@@ -64,7 +64,7 @@ def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColum
         others: Which columns.
 
     Returns:
-        `carried_keys`, and the data files that could not be read; what others have in their rows is lost.
+        `carried_keys`, and the data files that could not be read; values of others in their rows are lost.
     """
     contract = session.config.contract
     columns = [*target_columns(contract), *others]

@@ -1,8 +1,8 @@
-"""The relations of a load in DuckDB: what each is called, what it holds, who makes it and who reads it.
+"""The relations of a load in DuckDB: the name and content of each, the module that creates it, and its readers.
 
-The order rules are SQL that reads relations by fixed names; so does what is built on them. Here each has one row. Its
-maker makes it with `Relation.make` and returns it, its readers take it as an argument: what has not been made cannot be
-read. A relation that only its maker reads is not here.
+The order rules are SQL that reads relations by fixed names, and so is the code built on them. Each relation is declared
+here once. Its maker creates it with `Relation.make` and returns it, and its readers take it as an argument: a relation
+that has not been created cannot be read. Relations that only their maker reads are not declared.
 
 `k` is the salted hash of a key, `pos` a row's position in the target's snapshot (`delta.table.ROW_BITS`), `ch` a
 content hash; the order columns are those of `rules.placing`.
@@ -23,16 +23,16 @@ RunSql = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A temporary table or view. As text it is its name.
+    """A temporary table or view. Its text is its name.
 
     Attributes:
-        name: In every SQL text that reads it.
-        columns: (name, DuckDB's type) of those that it always has, in order.
-        maker: The module below `engines.local`, or elsewhere in the package, that makes it.
+        name: Its name in all SQL that reads it.
+        columns: (name, DuckDB type) of the columns that it always has, in order.
+        maker: The module below `engines.local`, or elsewhere in the package, that creates it.
         readers: The modules whose code or SQL reads it.
-        help: What a row of it is.
-        view: It is a view: its rows are worked out where they are read.
-        more: Which columns follow, where they depend on the contract.
+        help: What one row is.
+        view: Whether it is a view, computed when it is read.
+        more: The columns that follow, when they depend on the contract.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Relation:
         return self.name
 
     def make(self, run: RunSql, sql: str) -> Relation:
-        """Make it, in the place of one that is there.
+        """Create it, replacing an existing one.
 
         Args:
-            run: Of the DuckDB that is to have it.
-            sql: Of its rows.
+            run: Runs SQL in the DuckDB that gets it.
+            sql: SQL of its rows.
         """
         run(f"CREATE OR REPLACE TEMP {'VIEW' if self.view else 'TABLE'} {self.name} AS {sql}")
         return self
@@ -258,12 +258,12 @@ RELATIONS = (
     CARRIED,
     CARRIED_KEYS,
 )
-"""All of them, in the order in which a load makes them."""
+"""All relations, in the order in which a load creates them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """What the rows of the target are looked for by.
+    """The staged batch as relations, by which the target's rows are found.
 
     Attributes:
         deliveries: `BATCH_DELIVERIES`.
@@ -280,7 +280,7 @@ class StagedBatch:
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """What was found in the target.
+    """The rows that were found in the target.
 
     Attributes:
         before: `TARGET_BEFORE`.
@@ -293,15 +293,15 @@ class FoundRows:
 
 @dataclass(frozen=True, slots=True)
 class WeighedBatch:
-    """What becomes of a batch: all that is needed to apply and record it.
+    """A weighed batch: everything needed to apply and record it.
 
     Attributes:
-        staged: What was weighed.
-        found: What it was weighed against.
+        staged: The staged batch.
+        found: The rows that it was weighed against.
         placed: `PLACED`.
         best: `BEST`.
         outcomes: `OUTCOMES`.
-        folded: `FOLDED`; None where no delivery lacks a column.
+        folded: `FOLDED`; None when no delivery lacks a column.
     """
 
     staged: StagedBatch

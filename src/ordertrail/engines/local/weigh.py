@@ -94,7 +94,7 @@ FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
 class LocalWeighing:
     """`Weighing` in DuckDB.
 
-    What is to be applied and recorded stands in relations of DuckDB (`relations.WeighedBatch`).
+    The results to apply and record are in relations of DuckDB (`relations.WeighedBatch`).
 
     Attributes:
         session: The pass.
@@ -126,7 +126,7 @@ class LocalWeighing:
 
     @property
     def change(self) -> ChangeSet:
-        """What is to be applied; after the batch was weighed."""
+        """The changes to apply, once the batch was weighed."""
         assert self._weighed is not None
         return ChangeSet(self.batch, self.stage, self._weighed, self._others)
 
@@ -167,7 +167,7 @@ class LocalWeighing:
         return WeighedBatch(staged, found, placed, best, OUTCOMES.make(run, rule))
 
     def _staged(self) -> StagedBatch:
-        """The batch's rows, narrow, with its deliveries."""
+        """The batch's rows, with the columns of the rules only, and its deliveries."""
         run, con = self.session.run, self.session.con
         con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
         deliveries = BATCH_DELIVERIES.make(run, "FROM batch_deliveries_arrow")
@@ -185,7 +185,7 @@ class LocalWeighing:
         return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
     def _ordered(self, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
-        """`ranked` or `best`. A row that is its key's only one has nothing to be ordered with: a view will do."""
+        """`ranked` or `best`. When every key has one row there is nothing to order, and a view suffices."""
         if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
             self.session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
             alone = f"FROM {relation}_ordered"
@@ -225,7 +225,7 @@ class LocalWeighing:
         return tuple(sorted(absent | {str(row[0]) for row in rows}))
 
     def _refolded(self, weighed: WeighedBatch) -> WeighedBatch:
-        """The batch with the fold of its keys' whole history, which gives the columns to write, and other outcomes."""
+        """The batch with the fold of its keys' whole history: it supplies the columns to write, and new outcomes."""
         stage = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
         rows = [self._past(f"SELECT key FROM {weighed.staged.keys}"), f"(SELECT * FROM {stage} WHERE _kind = 'row')"]
         hashed = self.session.key_hash_sql(contract_key_sql(self.contract))

@@ -1,7 +1,7 @@
-"""Take over a target that was there before ordertrail: columns added, rows kept, the first merge right.
+"""Takes over a target that existed before ordertrail: adds columns and keeps the rows.
 
 Its rows become batch 0, a delivery of their own, in the target and in the history, so that the target is the fold of
-the history from the first day on. Every step may be repeated: adopting that was cut short goes on where it stood.
+the history from the first day on. Every step can be repeated: interrupted adopting goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 ADOPTING = "ordertrail.adopting"
-"""Table property of a target while it is taken over: the application id that it will have."""
+"""Table property of a target during adoption: its future application id."""
 
 DELIVERY_ID = "000000-00000-adopted"
-"""The delivery that rows count as which were there before ordertrail."""
+"""The delivery of rows that existed before ordertrail."""
 
 VENDOR = "adopted"
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A target that was taken over.
+    """An adopted target.
 
     Attributes:
         table: Its plain name.
-        rows: Rows that it had, and has.
+        rows: The number of its rows, unchanged.
         columns_added: Audit columns that it lacked.
     """
 
@@ -56,11 +56,11 @@ class Adopted:
 
 
 def adopt(config: Config, session: SparkSession | None = None) -> Adopted:
-    """Take the target over, and make the other four tables.
+    """Take over the target, and create the other four tables.
 
     Args:
         config: Names the target; the engine must be `spark`.
-        session: Used as it is; None takes the active one, or begins one.
+        session: Used as it is; None uses the active one, or starts one.
 
     Raises:
         UsageError: The engine is not `spark`, the table is ours already, or its rows cannot meet the contract. Nothing
@@ -96,7 +96,7 @@ class _Adoption:
             raise UsageError(f"the table {target.name} is ordertrail's already", hint="there is nothing to do")
         require_adoptable(run)
         app_id = properties.get(ADOPTING) or self._app_id()
-        # From here on the tables are written to.
+        # from here on the tables are written to
         self._set({ADOPTING: app_id})
         run.app_id = adopt_id(app_id)
         present = set(run.spark.table(self._name).columns)
@@ -111,7 +111,7 @@ class _Adoption:
         return Adopted(target.name, rows, tuple(column.name for column in missing))
 
     def _app_id(self) -> str:
-        """The id that those of the other tables which are there agree on, else a new one."""
+        """The application id that the other existing tables agree on, else a new one."""
         others = [table for table in self._run.tables.all if table is not self._target and table.exists()]
         found = {table.state().properties.get(APP_ID, "") for table in others}
         if len(found) > 1 or "" in found:
@@ -124,7 +124,7 @@ class _Adoption:
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _record(self, app_id: str) -> int:
-        """The rows with their audit columns, into the target and the history; and their delivery."""
+        """Write the rows with their audit columns into the target and the history, and write their delivery."""
         from pyspark.sql import functions as f
 
         run, tables = self._run, self._run.tables

@@ -1,7 +1,7 @@
-"""Whether a target can be taken over: every check there is, made before `adopt` writes anything.
+"""Checks whether a target can be adopted, before `adopt` writes anything.
 
-A table in a folder is the embedded engine's too, whichever engine adopts it; one that only Spark reads must be such
-that its `MERGE` can bring it up to date. Each refusal says what to do, as a statement where there is one.
+A table in a folder must suit the embedded engine, too, whichever engine adopts it; one that only Spark reads must be
+such that its `MERGE` can bring it up to date. Each refusal says what to do, as an SQL statement where there is one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _REFUSED = {
     "delta.appendOnly": "rows of it cannot be updated",
     "delta.setTransactionRetentionDuration": "batches that are loaded would be forgotten",
 }
-"""Properties of a table that only Spark reads, with what they would do."""
+"""Properties that a table read only by Spark must not have, with their effect."""
 
 
 def require_adoptable(run: SparkPass) -> None:
-    """Refuse a target that no pass could bring up to date afterwards. Reads only.
+    """Refuse a target that no pass could bring up to date afterwards; reads only.
 
     Raises:
         UsageError: Its columns or rows do not meet the contract.
@@ -59,7 +59,7 @@ def _require_delta(name: str, sql_name: str, detail: Mapping[str, Any]) -> None:
 
 
 def _require_mergeable(name: str, sql_name: str, detail: Mapping[str, Any]) -> None:
-    """Only Spark reads it: what Delta's own `MERGE` cannot do, or would forget."""
+    """Refuse, for a table read only by Spark, what Delta's own `MERGE` cannot do or would lose."""
     for property_name, problem in _REFUSED.items():
         value = str(detail["properties"].get(property_name, "false"))
         if value.lower() != "false":
@@ -78,7 +78,7 @@ def _require_mergeable(name: str, sql_name: str, detail: Mapping[str, Any]) -> N
 
 
 def _require_columns(run: SparkPass, present: Mapping[str, DataType]) -> None:
-    """The contract's columns are there, with its names and types; so are those of ours that are there."""
+    """Check that the contract's columns exist with its names and types, and that columns named like ours are ours."""
     folded = {name.lower(): name for name in present}
     for column in run.config.contract.columns:
         wanted = spark_type(column.type)
@@ -109,7 +109,7 @@ def _require_columns(run: SparkPass, present: Mapping[str, DataType]) -> None:
 
 
 def _other_type(run: SparkPass, name: str, found: DataType, wanted: str, columns: Sequence[str]) -> UsageError:
-    """A type is changed by writing the table anew: Delta's wider types are such that other readers cannot read."""
+    """Refuse a column of another type: it must be rewritten, as other readers cannot read Delta's type widening."""
     listed = (
         f"CAST({ticked(one)} AS {wanted.upper()}) AS {ticked(one)}" if one == name else ticked(one) for one in columns
     )
@@ -132,7 +132,7 @@ def _written_anew(run: SparkPass, select: str) -> str:
 
 
 def _require_rows(run: SparkPass, rows: DataFrame) -> None:
-    """No row lacks its key or its event time."""
+    """Check that no row lacks its key or its event time."""
     from pyspark.sql import functions as f
 
     contract, target = run.config.contract, run.tables.target

@@ -1,4 +1,4 @@
-"""The books of tables that only Spark reads: opening them, where the last pass stopped, what is staged and archived."""
+"""The books of tables that only Spark reads: opens them, tells where the last pass stopped and what is staged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CatalogBooks:
     """`Books` of tables that Spark reads and writes.
 
     Args:
-        run: The pass; `open` tells it what the steps of a batch share.
+        run: The pass; `open` fills in what the steps of a batch share.
     """
 
     def __init__(self, run: SparkPass) -> None:
@@ -96,7 +96,7 @@ class CatalogBooks:
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _made(self, admit: Admit) -> list[TableState]:
-        """All five tables as they stand; those that were missing are made, of the application id of the others."""
+        """The state of all five tables; missing ones are created with the application id of the others."""
         run = self.run
         tables = run.tables.all
         known = {table: table.state() for table in tables if table.exists()}
@@ -118,7 +118,7 @@ class CatalogBooks:
         return [known.get(table) or table.state() for table in tables]
 
     def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
-        """Warnings about commits of others that took rows of the target away wholesale, until it is written anew."""
+        """Warnings about commits of others that removed rows of the target wholesale, until it is written anew."""
         run = self.run
         name = run.tables.target.name
         ours = {run.app_id, adopt_id(run.app_id)}
@@ -134,14 +134,14 @@ class CatalogBooks:
 
 
 def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:
-    """Refuse tables of which one is lost, see `whole.require_whole`."""
+    """Refuse tables when one is lost, see `whole.require_whole`."""
     found: list[Standing] = []
     done = max((state.batches.get(run.app_id, 0) for state in known.values()), default=0)
     if (ledger := known.get(run.tables.deliveries)) is not None:
         done = ledger.batches.get(run.app_id, 0)
     for role, table in zip(ROLES, run.tables.all, strict=True):
         state = known.get(table)
-        # Rows alone do not tell that a batch without any is there.
+        # Rows alone do not show a batch without rows.
         known_batch = state is not None and (state.by_commits or table is run.tables.deliveries)
         batch = state.batches.get(run.app_id, 0) if state is not None else None
         found.append(Standing(role, table.name, batch if known_batch or state is None else max(done, batch or 0)))

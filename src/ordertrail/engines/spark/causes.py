@@ -1,7 +1,7 @@
-"""What an error of Spark's or Delta's means, in our words: judged by classes and conditions, never by a plan's text.
+"""Translates errors of Spark and Delta into ours, by their classes and conditions, never by the text of a plan.
 
-The message of an analysis error holds the whole plan, hence the very words that our own `MERGE` and a conflict have in
-theirs. Errors of the JVM carry the chain of their causes; those that came over Spark Connect begin with the class.
+The message of an analysis error contains the whole plan, and so the same words that errors of our own `MERGE` and of a
+conflict contain. Errors of the JVM carry the chain of their causes; those from Spark Connect begin with the class.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ordertrail.errors import (
 from ordertrail.rules.secrets import masked
 
 MOVED = "ordertrail: the target was written meanwhile"
-"""What a MERGE fails with when the target is no longer what the outcomes were worked out against."""
+"""The error of a MERGE when the target has changed since the outcomes were computed."""
 
 MAX_MESSAGE = 500
-"""So much of a message of Spark's is shown, in characters."""
+"""How much of a message of Spark is shown, in characters."""
 
 CONFLICTS = frozenset(
     {
@@ -34,7 +34,7 @@ CONFLICTS = frozenset(
         *("ProtocolChangedException", "DeltaConcurrentModificationException", "FileAlreadyExistsException"),
     }
 )
-"""Delta's classes, in every package that it has had, for a table that somebody else wrote to meanwhile."""
+"""Delta's error classes for a concurrent write, in every package that they have been in."""
 
 _INVARIANT = "DeltaInvariantViolationException"
 _ANALYSIS = frozenset({"AnalysisException", "ExtendedAnalysisException", "DeltaAnalysisException", "ParseException"})
@@ -48,7 +48,7 @@ _MAX_CAUSES = 20
 
 
 class RowsLostError(Exception):
-    """For the engine alone: rows that Spark kept went with their executor; they can be worked out again."""
+    """Internal to the engine: rows that Spark kept were lost with their executor; they can be computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Cause:
     Attributes:
         name: Its class, without the package.
         condition: Spark's name of the error, such as `TABLE_OR_VIEW_NOT_FOUND`; empty when it has none.
-        message: What it says.
+        message: Its message.
     """
 
     name: str
@@ -67,26 +67,26 @@ class Cause:
 
 
 def causes(error: BaseException) -> tuple[Cause, ...]:
-    """The chain of an error, the error itself first. What Python raised it from counts where that knows the class."""
+    """The chain of an error, the error itself first; includes Python's cause when that knows the class."""
     found = tuple(_java_causes(error)) or (_python_cause(error),)
-    # PySpark asks the JVM for the message of a condition that only Delta knows, and fails at that.
+    # PySpark asks the JVM for the message of a condition that only Delta knows, and fails.
     behind = error.__cause__ or error.__context__
     unknown = found[0].condition == "INTERNAL_ERROR" and "Cannot find main error class" in found[0].message
     return (causes(behind) or found) if unknown and behind is not None else found
 
 
 def translated(doing: str, error: Exception) -> OrdertrailError | RowsLostError:
-    """The error in our words.
+    """Translate an error.
 
     Args:
-        doing: What was going on, to begin the message with.
-        error: Of Spark, Delta or the way to them.
+        doing: The beginning of the message, such as `cannot stage the batch`.
+        error: An error of Spark, Delta or the connection to them.
     """
     chain = causes(error)
     names, conditions = {cause.name for cause in chain}, {cause.condition for cause in chain}
     moved = any(cause.condition == "USER_RAISED_EXCEPTION" and MOVED in cause.message for cause in chain)
     if moved or names & CONFLICTS or any(condition.startswith("DELTA_CONCURRENT_") for condition in conditions):
-        return CommitConflictError(f"{doing}: the table was written by somebody else meanwhile", hint="run again")
+        return CommitConflictError(f"{doing}: somebody else wrote to the table meanwhile", hint="run again")
     said = _told(chain)
     if "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE" in conditions or "DELTA_UNSUPPORTED_FEATURES_FOR_READ" in conditions:
         return UnsupportedTableError(f"{doing}: {said}", hint="the table was not touched")
@@ -97,18 +97,18 @@ def translated(doing: str, error: Exception) -> OrdertrailError | RowsLostError:
         return TableError(f"{doing}: the table refuses a row: {said}", hint=hint)
     if not names & _ANALYSIS and (other := _of_the_surroundings(doing, error, chain, said)) is not None:
         return other
-    return TableError(f"{doing}: {said}", hint="run again; if it stays, see Spark's own log")
+    return TableError(f"{doing}: {said}", hint="run again; if the error persists, see Spark's own log")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line, without passwords."""
+    """The message of an error on one line, without passwords."""
     return _told(causes(error))
 
 
 def _of_the_surroundings(
     doing: str, error: Exception, chain: Sequence[Cause], said: str
 ) -> OrdertrailError | RowsLostError | None:
-    """Executors, network and disks; None when it is none of them."""
+    """Our error for failing executors, network and disks; None for any other."""
     text = "\n".join(f"{cause.name} {cause.message}" for cause in chain)
     if _LOST in text:
         return RowsLostError(f"{doing}: an executor has ended")
@@ -117,7 +117,7 @@ def _of_the_surroundings(
             f"{doing}: Spark went away: {said}", hint="run again: the next pass looks what was committed"
         )
     if (found := _STORAGE.search(text)) is not None:
-        return StorageError(f"{doing}: {found[0]}", hint="see to the storage, then run again; nothing is lost")
+        return StorageError(f"{doing}: {found[0]}", hint="check the storage, then run again; nothing is lost")
     return None
 
 
@@ -125,7 +125,7 @@ def _java_causes(error: BaseException) -> Iterator[Cause]:
     from py4j.protocol import Py4JError
 
     java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    # The JVM that is asked may have ended since.
+    # the JVM may have ended
     with suppress(Py4JError, OSError):
         for _ in range(_MAX_CAUSES):
             if java is None:
@@ -152,11 +152,11 @@ def _condition_in(message: str) -> str:
 
 
 def _told(chain: Sequence[Cause]) -> str:
-    """What the cause says that started it: the last one that has a name of Spark's, else the last one with words."""
+    """The message of the root cause: the last one with a Spark condition, else the last one with a message."""
     named = [cause for cause in chain if cause.condition and cause.condition != "TASK_WRITE_FAILED"]
     worded = [cause for cause in chain if cause.message.strip()]
     cause = (named or worded or list(chain))[-1]
     lines = [line.strip() for line in cause.message.splitlines() if line.strip()]
-    # Delta lists the values of a row that a constraint refuses on lines of their own; elsewhere a plan follows.
+    # Delta lists the values of a refused row on separate lines; in other errors a plan follows.
     text = " ".join(lines) if cause.name == _INVARIANT else "".join(lines[:1])
     return masked(text or cause.name)[:MAX_MESSAGE]

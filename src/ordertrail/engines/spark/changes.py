@@ -1,4 +1,4 @@
-"""The rows of a batch that was weighed in DuckDB, handed to Spark: the source of its `MERGE`, history, rejects."""
+"""Passes the rows of a batch that was weighed in DuckDB to Spark: the source of its `MERGE`, history and rejects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LocalFrames:
 
     Args:
         run: The pass in Spark.
-        weighing: Of the batch.
+        weighing: The weighing of the batch.
     """
 
     def __init__(self, run: SparkPass, weighing: LocalWeighing) -> None:
@@ -67,7 +67,7 @@ class LocalFrames:
 
 
 def frame_of(run: SparkPass, con: duckdb.DuckDBPyConnection, sql: str, columns: Sequence[TableColumn]) -> DataFrame:
-    """The rows of a query of DuckDB's, as a DataFrame with some columns."""
+    """The rows of a DuckDB query as a DataFrame with some columns."""
     schema = arrow_schema_of(columns)
     rows = con.sql(sql).to_arrow_table()
     return run.frame(pa.Table.from_batches([conformed(part, schema) for part in rows.to_batches()], schema), columns)
@@ -84,9 +84,9 @@ def _pruning(weighing: LocalWeighing) -> Pruning | None:
 
 
 def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubles: bool) -> str:
-    """SQL of `Changes.rows`; makes `changes`."""
+    """SQL of `Changes.rows`; creates `changes`."""
     session, contract, target = weighing.session, weighing.contract, weighing.before
-    assert target is not None  # the batch has been weighed
+    assert target is not None  # set by the weighing
     change = replace(weighing.change, others=tuple(others))
     weighed = change.weighed
     carried = carry(session, weighed, target, others)

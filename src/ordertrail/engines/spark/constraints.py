@@ -1,9 +1,9 @@
-"""Rows that the target's own constraints refuse are rejects, found before the stage is committed.
+"""Turns rows that the target's own constraints refuse into rejects, before the stage is committed.
 
 Delta refuses the whole `MERGE` for one such row, and every later batch would wait behind it. Only tables that Spark
-alone writes to have CHECK constraints. One that speaks of a column that is not ours, or of one that a vendor never
-sends and of which the target has the value, cannot be judged here: Delta judges it, and its refusal names the
-constraint and the row.
+alone writes to have CHECK constraints. A constraint on a column that is not ours, or on one that a vendor never sends
+and whose value is in the target, cannot be evaluated here: Delta evaluates it, and its refusal names the constraint and
+the row.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def with_rejects(run: SparkPass, staged: DataFrame, constraints: Sequence[Constraint]) -> tuple[DataFrame, bool]:
-    """The rows of the stage where those that a constraint refuses are rejects, and whether there are any.
+    """The rows of the stage, with those that a constraint refuses as rejects, and whether there are any.
 
     Args:
         run: The pass.
         staged: The rows of the stage: rows, rejects and deliveries.
-        constraints: Of the target.
+        constraints: The target's constraints.
     """
     staged = kept(staged)
     usable = [one for one in constraints if _can_be_judged(staged, one)]
@@ -65,7 +65,7 @@ _COUNTS = (
 
 
 def _can_be_judged(staged: DataFrame, constraint: Constraint) -> bool:
-    """Whether it speaks of staged columns only."""
+    """Whether a constraint concerns only staged columns."""
     from pyspark.errors import AnalysisException
 
     try:
@@ -75,11 +75,11 @@ def _can_be_judged(staged: DataFrame, constraint: Constraint) -> bool:
 
 
 def _refused_sql(constraints: Sequence[Constraint], absent: Mapping[str, Sequence[str]]) -> str:
-    """SQL of what refuses a row, a list of errors; of what is no row it is empty."""
+    """SQL of the errors of a row, a list; empty for anything that is not a row."""
     errors = []
     for one in constraints:
         error = _error_sql(one, rule="constraint")
-        # The target has its own values of columns that the file does not carry.
+        # The target has its own values in columns that the file lacks.
         unknown = [delivery for delivery, names in absent.items() if set(names) & set(one.columns)]
         known = f" AND _delivery_id NOT IN ({', '.join(map(sql_text, unknown))})" if unknown else ""
         errors.append(f"CASE WHEN _kind = 'row' AND NOT coalesce({one.condition}, false){known} THEN {error} END")
@@ -87,7 +87,7 @@ def _refused_sql(constraints: Sequence[Constraint], absent: Mapping[str, Sequenc
 
 
 def _error_sql(constraint: Constraint, *, rule: str) -> str:
-    """SQL of what `orders_stage._errors` lists; the column is named where it is one alone."""
+    """SQL of an entry of `orders_stage._errors`; it names the column if the constraint concerns only one."""
     alone = constraint.columns[0] if len(constraint.columns) == 1 else None
     column, value = ("NULL", "NULL") if alone is None else (sql_text(alone), ticked(alone))
     reason = f"the target refuses it: its constraint {constraint.name} is {constraint.condition}"
@@ -98,7 +98,7 @@ def _error_sql(constraint: Constraint, *, rule: str) -> str:
 
 
 def _others_sql(judged: str, names: Sequence[str], changed: Sequence[str]) -> str:
-    """SQL of all staged rows but the headers that changed."""
+    """SQL of all staged rows except the headers that changed."""
     made = {
         "_kind": "if(size(_refused) > 0, 'reject', _kind)",
         "_errors": "if(size(_refused) > 0, to_json(_refused, map('ignoreNullFields', 'false')), _errors)",

@@ -1,8 +1,8 @@
-"""The Spark engine: tables that only Spark reads, and large batches of all others; on a laptop, a cluster, Databricks.
+"""The Spark engine: for tables that only Spark reads, and for large batches; on a laptop, a cluster, Databricks.
 
-Where each step of a batch is: stage (`stage`), load (`load`), record (`record`); who does it: `route`. The rules are
-those of the embedded engine: rows go through the row kernel (`workers`), sets through the SQL of `rules.outcomes`; only
-applying the change set is Delta's own `MERGE`.
+Each step of a batch has its module: `stage`, `load`, `record`; `route` decides who does it. The rules are those of the
+embedded engine: rows go through the row kernel (`workers`), sets through the SQL of `rules.outcomes`; only the change
+set is applied by Delta's own `MERGE`.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ATTEMPTS = 4
-"""How often a step is done again whose rows an executor took with it."""
+"""How often a step is tried when its rows are lost with an executor."""
 
 
 class SparkEngine:
     """`Engine` on Spark and Delta Lake.
 
-    Tables in folders are the embedded engine's too: there a small batch is staged, weighed and recorded as that engine
-    does it, and Spark only applies it to the target.
+    Tables in folders are shared with the embedded engine: there a small batch is staged, weighed and recorded as in
+    that engine, and Spark only applies it to the target.
 
     Args:
         config: Names, folders, contract and limits.
         probe: Called after each effect.
-        session: Used as it is, and left open; None takes the active one, or begins one.
+        session: Used as it is, and left open; None uses the active one, or starts one.
 
     Raises:
-        UsageError: Spark is not installed, or cannot begin.
+        UsageError: Spark is not installed, or cannot start.
     """
 
     def __init__(self, config: Config, probe: Probe = no_probe, session: SparkSession | None = None) -> None:
@@ -144,7 +144,7 @@ class SparkEngine:
             self._load = None
 
     def _open_catalog(self) -> None:
-        """Open tables in folders through Spark, too; once a pass."""
+        """Open tables in folders through Spark as well, once a pass."""
         if not self._open_in_spark:
             self._catalog.open()
             self._open_in_spark = True

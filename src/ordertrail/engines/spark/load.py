@@ -1,4 +1,4 @@
-"""Load on Spark: the parts that a batch's load is made of, by the way that the batch takes."""
+"""Load on Spark: composes a batch's load from parts, depending on the batch's way."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ordertrail.model import Batch
 
 
 def load_in_folders(run: SparkPass, session: Session, batch: Batch) -> Load:
-    """The load of a small batch whose tables this process reads: all of it is here but the `MERGE`.
+    """The load of a small batch whose tables this process reads: everything happens here except the `MERGE`.
 
     Args:
         run: The pass in Spark.
-        session: The pass here.
+        session: The pass in this process.
         batch: As it is staged.
 
     Raises:
@@ -33,12 +33,12 @@ def load_in_folders(run: SparkPass, session: Session, batch: Batch) -> Load:
 
 
 def load_through_spark(run: SparkPass, batch: Batch, route: Route) -> Load:
-    """The load of a batch whose tables are read and written by Spark.
+    """The load of a batch whose tables Spark reads and writes.
 
     Args:
         run: The pass.
         batch: As it is staged.
-        route: A small batch is weighed here, on the rows of the tables that it meets.
+        route: The batch's way: a small batch is weighed here, on the rows of its keys.
 
     Raises:
         ForeignChangeError: The stage does not hold it.

@@ -1,8 +1,8 @@
-"""The folders behind a catalog's names.
+"""Finds the folders behind a catalog's names.
 
-A catalog of one machine, or on a disk that its machines share, keeps a Delta table in a folder. Where this process can
-read and write all five as files they are what tables in folders are: small batches need Spark for the `MERGE` alone,
-and every command works. Tables on other storage, and such that only their catalog may commit to, stay Spark's.
+A catalog on one machine, or on a shared disk, keeps a Delta table in a folder. If this process can read and write all
+five as files, they are treated like tables in folders: small batches need Spark only for the `MERGE`, and every command
+works. Only Spark accesses tables on other storage, or tables to which only their catalog may commit.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def placed_by(spark: SparkSession, config: Config) -> Config:
         config: Of a pipeline whose tables have names.
 
     Returns:
-        The config with `folders`; as it was where a table is not there, or in no folder that this process may read and
+        The config with `folders`; unchanged when a table is missing, is in no folder that this process may read and
         write, or has a table feature that the embedded engine does not write to.
     """
     if type(spark).__module__.startswith("pyspark.sql.connect"):
-        return config  # paths are those of the server's machine
+        return config  # its paths are on the server's machine
     locations = locations_of(spark, config)
     found: list[tuple[str, Path]] = []
     for name in astuple(config.tables):
@@ -51,9 +51,9 @@ def placed_by(spark: SparkSession, config: Config) -> Config:
 
 
 def locations_of(spark: SparkSession, config: Config) -> Mapping[str, str]:
-    """Where a catalog says that the tables are, by name in lower case. It looks into none of them.
+    """The locations of the tables according to the catalog, by name in lower case; does not open any of them.
 
-    A catalog that has no such schema, or does not tell, gives nothing.
+    Empty when the catalog has no such schema, or does not tell.
     """
     from pyspark.errors import PySparkException
 
@@ -66,18 +66,18 @@ def locations_of(spark: SparkSession, config: Config) -> Mapping[str, str]:
         return {}
     found: dict[str, str] = {}
     for row in told:
-        # What owners write, comments and properties, stands before it.
+        # comments and properties by owners come before it
         for location in _LOCATION.findall(str(row["information"]))[-1:]:
             found[str(row["tableName"]).lower()] = location
     return found
 
 
 def folder_at(location: str) -> Path | None:
-    """The folder that a location means; None when it is none of this machine, or has no table that we may write to."""
+    """The folder of a location; None when it is not on this machine, or has no table that we may write to."""
     scheme, _, path = location.partition(":")
     if scheme != "file":
         return None
-    # Some catalogs escape what a URI cannot hold, some do not.
+    # Some catalogs escape characters that a URI cannot contain, some do not.
     folders = (Path(text) for text in dict.fromkeys((path, unquote(path))))
     return next((folder for folder in folders if _is_ours(folder)), None)
 

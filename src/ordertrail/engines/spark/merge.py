@@ -1,7 +1,8 @@
-"""Apply a batch's outcomes to the target: one Delta `MERGE`, whose source is no more than what changes.
+"""Applies a batch's outcomes to the target by one Delta `MERGE`, whose source contains only the changes.
 
-The MERGE decides nothing: it carries what the outcomes were worked out against, and fails, nothing written, when a row
-of the target is no longer that. Keys that a foreign writer left more than once are taken out and one row is put back.
+The MERGE decides nothing: its source carries the target's state when the outcomes were computed, and it fails without
+writing when a row of the target has changed since. Keys that a foreign writer left more than once are deleted, and one
+row is inserted again.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ if TYPE_CHECKING:
 """Numbers of the outcomes that put a row into the target."""
 
 MAX_SLOTS = 1 << 23
-"""A bitmap of keys has up to this many slots. It is a literal, and Spark's planner looks at it again and again."""
+"""Most slots of a bitmap of keys. It is a literal, which Spark's planner processes repeatedly."""
 
 _MIN_SLOTS = 1 << 12
 _SLOTS_A_KEY = 16
 
 _BITS = 7
-"""Slots in a byte of a bitmap: what is left of one, taken as text, is ASCII."""
+"""Slots in a byte of a bitmap: without the highest bit, the bytes are ASCII text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """Which rows of the target a batch can touch at all: a bitmap of CRC-32 of their keys.
+    """Which rows of the target a batch can touch: a bitmap of the CRC-32 of their keys.
 
-    Without it Spark would sort all keys of the target for the join that MERGE makes; with it about as many as change.
+    Without it Spark would sort all keys of the target for the join of MERGE; with it, about as many as change.
 
     Attributes:
-        column: The key column that it is made of.
-        slots: Of the bitmap, a power of 2.
-        taken: Those of the batch's keys. New ones are among them: one that somebody else inserts meanwhile is met too.
+        column: The key column on which it is based.
+        slots: The number of slots, a power of 2.
+        taken: The slots of the batch's keys, new ones included, so that a key that somebody else inserts meanwhile is
+            noticed.
     """
 
     column: str
@@ -51,13 +53,13 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is to be applied to the target.
+    """The changes to apply to the target.
 
     Attributes:
         rows: The new rows, with the columns of the target and of `guard_columns`.
-        doubles: Some keys stand in the target more than once: rows that are `_gone` take all of them out.
-        pruning: None where there are too many keys.
-        others: Columns of others that `rows` has too, for the rows that come in the place of doubled ones.
+        doubles: Whether some keys occur in the target more than once: rows that are `_gone` delete all of them.
+        pruning: None when there are too many keys.
+        others: Columns of others that `rows` has, too, for rows that replace doubled ones.
     """
 
     rows: DataFrame
@@ -67,14 +69,14 @@ class Changes:
 
 
 class Frames(Protocol):
-    """The rows of a weighed batch that Spark is to write."""
+    """The rows of a weighed batch for Spark to write."""
 
     def changes(self) -> Changes:
-        """What is to be applied to the target; after `Weighing.weigh`."""
+        """The changes to apply to the target; call it after `Weighing.weigh`."""
         ...
 
     def history(self) -> DataFrame:
-        """The batch's rows of `orders_history`; after `Weighing.weigh` or `weigh_again`."""
+        """The batch's rows of `orders_history`; call it after `Weighing.weigh` or `weigh_again`."""
         ...
 
     def rejects(self) -> DataFrame:
@@ -83,7 +85,7 @@ class Frames(Protocol):
 
 
 def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
-    """The columns of `Changes.rows` beside the target's: what the MERGE must find there."""
+    """The columns of `Changes.rows` besides the target's: the state that the MERGE must find there."""
     types = {column.name: column.type for column in contract.columns}
     return (
         TableColumn("_found", "boolean", "the target has a row of this key"),
@@ -98,20 +100,20 @@ def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
 
 
 def slots_for(keys: int) -> int | None:
-    """How large a bitmap of so many keys is to be; None when it would leave nothing out."""
+    """The size of a bitmap for this many keys; None when it would exclude nothing."""
     if keys * 4 > MAX_SLOTS:
         return None
     return min(MAX_SLOTS, max(_MIN_SLOTS, 1 << (keys * _SLOTS_A_KEY).bit_length()))
 
 
 def pruned_by(contract: Contract) -> str | None:
-    """The key column that the bitmap is made of: the first that is text; None when there is none."""
+    """The key column for the bitmap: the first that is text; None when there is none."""
     types = {column.name: column.type for column in contract.columns}
     return next((name for name in contract.key if types[name] == "string"), None)
 
 
 def slot(value: str, slots: int) -> int:
-    """The slot of a value of that column, as `_pruned` has Spark work it out."""
+    """The slot of a value of that column, as `_pruned` lets Spark compute it."""
     return zlib.crc32(value.encode()) % slots
 
 
@@ -151,9 +153,9 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
     moved = f"raise_error('{MOVED}')"
     guard = "s._found AND t._revision <=> s._old_revision AND unix_micros(t._inserted_at) <=> s._old_ins"
     sets = {name: f"s.{ticked(name)}" for name in names}
-    # In the values, not in the conditions: those are looked at for every row of the join, also the other clause's.
+    # In the values, not in the conditions: conditions are evaluated for every row of the join, also for other clauses.
     updated = {**sets, "_revision": f"CASE WHEN {guard} THEN s._revision ELSE {moved} END"}
-    # What others have in a row that is updated stays there by itself.
+    # Columns of others in an updated row keep their values by themselves.
     inserted = {**sets, **{name: f"s.{ticked(name)}" for name in changes.others}}
     inserted |= {"_revision": f"CASE WHEN s._found THEN {moved} ELSE s._revision END"}
     gone = "WHEN MATCHED AND s._gone THEN DELETE " if changes.doubles else ""

@@ -25,7 +25,7 @@ class CatalogRecorder:
     Args:
         run: The pass.
         batch: As it is staged.
-        frames: The batch's rows, once it has been weighed.
+        frames: The rows of the batch after weighing.
     """
 
     def __init__(self, run: SparkPass, batch: Batch, frames: Frames) -> None:
@@ -93,7 +93,7 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
     table = run.tables.deliveries
     if table.standing(run.archive_id, in_rows=False)[1] >= batch.number:
         if elsewhere:
-            # Without a `txn`: Delta would take the number for a commit that is repeated, and write nothing.
+            # Without a `txn`: Delta would take it for a repeated commit and write nothing.
             _amend(run, table, elsewhere)
         return
     with run.commit(batch, "ARCHIVE", run.archive_id):

@@ -1,4 +1,4 @@
-"""Bring tables that only Spark reads up to what this release and the contract want, before a pass writes rows."""
+"""Brings tables that only Spark reads up to date with this release and the contract, before a pass writes rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ordertrail.rules.schema import CONTRACT, DeclaredTable, declared_columns
 def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> list[SparkTable]:
     """See `local.schema.bring_up_to_date`.
 
-    The history is the first, and its property comes before its columns: a column that the contract in the property has
-    is ours, whenever a pass ends.
+    The history is the first, and its property comes before its columns, so that a column of the contract in the
+    property is known to be ours, whenever a pass is killed.
 
     Args:
         run: The pass.
-        known: The tables that are there, as they stand.
+        known: The state of the existing tables.
 
     Returns:
         The tables that were altered.

@@ -1,4 +1,4 @@
-"""A Spark session for the engine: an existing one as it is, else one of our own, quick for small batches.
+"""A Spark session for the engine: an existing one as it is, else our own, which is quick for small batches.
 
 Only this package and `ordertrail.databricks` import Spark.
 """
@@ -29,13 +29,13 @@ DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 OURS: Mapping[str, str] = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    # Measured on two cores: of 9 s for the MERGE of a small batch Delta's 50 partitions of a snapshot took 5.
+    # Measured on two cores: of the 9 s of a small batch's MERGE, Delta's 50 snapshot partitions took 5 s.
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    # A data file is shared by all cores, also where the table has few.
+    # All cores share a data file, even if the table has few files.
     "spark.sql.files.maxPartitionBytes": "32m",
-    # The few rows of the target that a MERGE joins are hashed, not sorted.
+    # A MERGE joins few rows of the target: they are hashed, not sorted.
     "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "64m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -44,7 +44,7 @@ OURS: Mapping[str, str] = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
 }
-"""Settings of a session that we begin. What `[spark.conf]` says goes before them."""
+"""Settings of a session that we start. `[spark.conf]` overrides them."""
 
 _APP_ID = "spark.databricks.delta.write.txnAppId"
 _VERSION = "spark.databricks.delta.write.txnVersion"
@@ -52,10 +52,10 @@ _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 def session_of(config: Config) -> SparkSession:
-    """The active session, used as it is; else one that we begin. It lives as long as the process.
+    """The active session, used as it is, else one that we start; it lives as long as the process.
 
     Raises:
-        UsageError: Spark is not installed, or cannot begin.
+        UsageError: Spark is not installed, or cannot start.
     """
     if importlib.util.find_spec("pyspark") is None:
         raise UsageError(
@@ -68,7 +68,7 @@ def session_of(config: Config) -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    # Executors run the interpreter that ordertrail is installed in.
+    # Executors use the interpreter in which ordertrail is installed.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(f"ordertrail {config.name}")
     conf = dict(config.spark.conf)
@@ -86,21 +86,22 @@ def _connected(builder: SparkSession.Builder, conf: Mapping[str, str]) -> SparkS
         return builder.config(map=dict[str, bool | float | int | str | None](conf)).getOrCreate()
     except Exception as error:
         raise UsageError(
-            f"cannot begin a session with the Spark Connect server: {first_line(error)}",
-            hint="see that the server runs and that spark.remote in the config is right",
+            f"cannot start a session with the Spark Connect server: {first_line(error)}",
+            hint="check that the server runs and that spark.remote in the config is right",
         ) from error
 
 
 @contextmanager
 def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> Iterator[None]:
-    """Within: writes to a Delta table carry a `txn`, and one that the table has already is left out by Delta.
+    """Make writes to a Delta table within the block carry a `txn`; Delta skips a write whose `txn` the table has.
 
-    Session settings, so nothing else may be written within; they are as they were afterwards. Where a session does not
-    let them be set (serverless compute) the writes carry none, and what the tables hold tells what is done.
+    These are session settings, so nothing else may be written within the block; afterwards they are restored. When a
+    session does not allow them (serverless compute), the writes carry no `txn`, and the content of the tables tells
+    what is done.
 
     Args:
         spark: The session.
-        app_id: Of the `txn`.
+        app_id: The application id of the `txn`.
         batch: Its version.
         metadata: For the table's history.
     """
@@ -131,21 +132,21 @@ def _refusals() -> Iterator[None]:
 
 @contextmanager
 def lost_for_good() -> Iterator[None]:
-    """Within: rows that are lost once more are a failure of the pass, which the next one makes good."""
+    """Make repeated loss of rows within the block a failure of the pass, which the next pass recovers from."""
     try:
         yield
     except RowsLostError as error:
-        raise StorageError(f"{error}, again and again", hint="see to the cluster, then run again") from error
+        raise StorageError(f"{error}, again and again", hint="check the cluster, then run again") from error
 
 
 def kept(rows: DataFrame) -> DataFrame:
-    """Rows that are read more than once, worked out now and kept; what is built on them begins with them.
+    """Compute rows that are read more than once now and keep them; later plans begin with them.
 
-    Not `persist`: Spark compares every plan with those of all persisted rows, and these grow with every step. Where a
-    session does not keep rows they are worked out again each time.
+    Not by `persist`: Spark compares every plan with those of all persisted rows, and these grow with every step. If a
+    session cannot keep rows, they are computed again each time.
 
     Raises:
-        RowsLostError: Later, where they are read, when an executor with some of them has ended.
+        RowsLostError: Later, when they are read after an executor that holds some of them has ended.
     """
     from pyspark.errors import PySparkException
 
@@ -157,10 +158,10 @@ def kept(rows: DataFrame) -> DataFrame:
 
 @contextmanager
 def spark_errors(doing: str) -> Iterator[None]:
-    """Translate the errors of Spark, Delta and the way to them into ours.
+    """Translate errors of Spark, Delta and the connection to them within the block into ours.
 
     Args:
-        doing: What was going on, to begin the message with.
+        doing: The beginning of the message, such as `cannot stage the batch`.
     """
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -168,9 +169,9 @@ def spark_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (OrdertrailError, RowsLostError, FileNotFoundError):
-        raise  # a file that is gone is one of a table: `duckdb_errors` tells of which
+        raise  # a missing file belongs to a table: `duckdb_errors` says to which
     except (PySparkException, Py4JError, ConnectionError) as error:
         raise translated(doing, error) from error
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise StorageError(f"{doing}: {reason}", hint="see to the disk, then run again; nothing is lost") from error
+        raise StorageError(f"{doing}: {reason}", hint="check the disk, then run again; nothing is lost") from error

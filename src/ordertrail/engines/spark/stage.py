@@ -1,8 +1,8 @@
-"""Stage on Spark: parse the files of a batch, on the driver or in the executors, and overwrite the stage in one commit.
+"""Stage on Spark: parses a batch's files on the driver or in executors, and overwrites the stage in one commit.
 
 A small batch goes through the row kernel on the driver. Above `spark.driver_max_mb` the executors get the files' bytes
-(`binaryFile`), each task one file, and what they make of it goes into the stage without passing the driver. A file is
-then known by its SHA-256: bytes that are not those that were fingerprinted give no rows, and the file drops out.
+(`binaryFile`), one file a task, and their rows go into the stage without passing through the driver. A file is then
+identified by its SHA-256: bytes other than those that were fingerprinted yield no rows, and the file drops out.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 MAX_TASK_BYTES = 1 << 30
-"""A larger file is read by the driver, in pieces: Spark gives a task its bytes as one value, of 2 GiB at most."""
+"""The driver reads a larger file, in pieces: Spark passes a task its bytes as one value, of at most 2 GiB."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,-]+")
-"""Paths that mean themselves wherever Spark looks at them; one with a glob's signs or a colon is read by the driver."""
+"""Paths without special meaning to Spark; the driver reads files whose paths have glob characters or a colon."""
 
 _RAISED = re.compile(r"^[\w.]*(?:Error|Exception)\b.*$", re.MULTILINE)
 
@@ -55,7 +55,7 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
     try:
         return _stage(run, request, {})
     except (PySparkException, Py4JError) as error:
-        if type(translated("", error)) is not TableError:  # not the fault of a file, or the commit may be there
+        if type(translated("", error)) is not TableError:  # not the fault of a file, or the commit may have happened
             raise
         held = _failing(run, request)
         if not held:
@@ -64,12 +64,12 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
 
 
 def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, QuarantineError]) -> Staged:
-    """Stage what the executors do not fail on.
+    """Stage the files on which the executors do not fail.
 
     Args:
         run: The pass.
         request: What to stage.
-        why_held: By the number of the first file of a group, why its files are held.
+        why_held: Why the files of a group are held, by the number of the group's first file.
     """
     batch = request.batch
     before = [c for c in request.candidates if c.number in request.duplicates]
@@ -120,7 +120,7 @@ def read_staged(run: SparkPass) -> Batch:
         .collect()
     )
     if not rows:
-        # Every file changed while the executors read it: a batch of nothing, which is loaded like any other.
+        # Every file changed while the executors read it: an empty batch, which is loaded like any other.
         return Batch(run.tables.stage.standing(run.app_id)[1], uuid.uuid4().hex, datetime.now(UTC), ())
     rows.sort(key=lambda row: int(row["_delivery_no"]))
     number = int(str(rows[0]["_delivery_id"]).partition("-")[0])
@@ -149,9 +149,9 @@ def _divided(
 
 
 def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]]) -> DataFrame:
-    """Rows of the stage that executors make of the files."""
+    """Rows of the stage, which executors produce from the files."""
     paths = [str(run.config.source / group[0].path) for group in groups]
-    # Fingerprints are worked out by now, or waited for: a promise does not travel to another process.
+    # Wait for all fingerprints: a future cannot be sent to another process.
     known = [tuple(_settled(candidate) for candidate in group) for group in groups]
     task = ParseTask(
         batch=batch,
@@ -166,7 +166,7 @@ def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]
 
 
 def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError]:
-    """Let the executors parse each file alone, for nothing: those that make them fail, as `_stage` wants them."""
+    """Let the executors parse each file alone, as a test; returns the files on which they fail, for `_stage`."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
@@ -184,7 +184,7 @@ def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError
 
 
 def _said(error: Exception) -> str:
-    """What made an executor fail: the last line of a worker's traceback, else what Spark says."""
+    """Why an executor failed: the last line of a worker's traceback, else Spark's message."""
     traced = (cause.message for cause in causes(error) if "Traceback" in cause.message)
     lines = [line for message in traced for line in _RAISED.findall(message)]
     return masked(lines[-1]) if lines else first_line(error)
@@ -197,7 +197,7 @@ def _settled(candidate: Candidate) -> Candidate:
 def _commit(
     run: SparkPass, whole: Batch, rows: Sequence[pa.Table], groups: Sequence[Sequence[Candidate]]
 ) -> Batch | None:
-    """Overwrite the stage; the batch as it is staged, None when there was nothing to stage."""
+    """Overwrite the stage; returns the batch as staged, None when there was nothing to stage."""
     if not whole.manifests and not groups:
         return None
     parts = [run.frame(pa.concat_tables(rows), run.tables.stage.columns)] if whole.manifests else []

@@ -1,7 +1,6 @@
-"""Begin the JVM of a Spark session: what it says while it starts is held back, and why it does not start is told.
+"""Starts the JVM of a Spark session, holds back its output during the start, and reports why it does not start.
 
-Fetching packages alone prints some hundred lines on the standard error. Once Spark runs, what the JVM says there is
-passed on.
+Fetching packages alone prints some hundred lines on the standard error. Once Spark runs, the JVM's output is passed on.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ordertrail.rules.secrets import masked
 
 _MAX_LINES = 1000
 _STDERR = 2
-# What Ivy, Spark's resolver of packages, says: `unresolved dependency: io.delta#delta-spark_4.2_2.13;4.4.0: not found`.
+# The message of Ivy, Spark's package resolver: `unresolved dependency: io.delta#delta-spark_4.2_2.13;4.4.0: not found`.
 _UNRESOLVED = re.compile(r"unresolved dependency: ([^#\s]+)#([^;\s]+);([^:\s\]]+)")
 _NO_JAVA = re.compile(
     r"JAVA_HOME is not set|java: (command )?not found|bin/java: No such file|cannot execute|UnsupportedClassVersion"
@@ -30,13 +29,13 @@ _JAVA_HINT = "see that Java 17 or newer is installed and JAVA_HOME names it, if 
 
 @contextmanager
 def beginning(conf: Mapping[str, str]) -> Iterator[None]:
-    """Within: a session begins; its JVM is started with what it says held back.
+    """Start the JVM for a session that begins within the block, with its output held back.
 
     Args:
-        conf: Settings that the JVM is to start with.
+        conf: Settings with which the JVM starts.
 
     Raises:
-        UsageError: Spark does not begin, and why.
+        UsageError: Spark does not start; says why.
     """
     held = _Held()
     try:
@@ -48,11 +47,11 @@ def beginning(conf: Mapping[str, str]) -> Iterator[None]:
 
 
 def why_not(error: Exception, lines: Sequence[str]) -> UsageError:
-    """Why Spark does not begin, with what to do.
+    """Why Spark does not start, with what to do.
 
     Args:
-        error: Of PySpark's.
-        lines: What the JVM said.
+        error: An error of PySpark.
+        lines: The output of the JVM.
     """
     text = "\n".join(lines)
     packages = list(dict.fromkeys(":".join(found) for found in _UNRESOLVED.findall(text)))
@@ -70,7 +69,7 @@ def why_not(error: Exception, lines: Sequence[str]) -> UsageError:
 
 
 def _start_jvm(conf: Mapping[str, str], held: _Held) -> None:
-    """Start the JVM that PySpark's classes of this process will use, unless one runs already."""
+    """Start the JVM that PySpark's classes in this process will use, unless one is already running."""
     from pyspark import SparkConf, SparkContext
     from pyspark.java_gateway import launch_gateway
 
@@ -96,18 +95,18 @@ class _Held:
         self._pump.start()
 
     def close_ours(self) -> None:
-        """Let go of the end that the JVM writes to: it has its own. Idempotent."""
+        """Close our copy of the end that the JVM writes to. Idempotent."""
         if self._open:
             self._open = False
             os.close(self.write)
 
     def pass_on(self) -> None:
-        """From here on what the JVM says goes where ours does; what it said until now is dropped."""
+        """Send the JVM's output to our standard error from here on; drop what it wrote until now."""
         self._passing.set()
         self.close_ours()
 
     def end(self) -> list[str]:
-        """What the JVM said; it has ended, or says no more of use."""
+        """The output of the JVM, which has ended or writes nothing more of use."""
         self.close_ours()
         self._pump.join(timeout=1.0)
         self._passing.set()

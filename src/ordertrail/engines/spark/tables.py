@@ -1,8 +1,8 @@
-"""The five tables on Spark: their names in SQL, making them, and what their history says of batches.
+"""The five tables on Spark: their names in SQL, their creation, and what their history says about batches.
 
-A batch that a table has is known from the `txn` in its log where the log is a folder of this machine. Where a catalog
-keeps the tables elsewhere it is known from the table's history, into which every commit of ours writes the batch, and,
-where the history was cleaned up, from the batch numbers in the rows.
+The batches of a table are read from the `txn`s in its log if the log is a folder of this machine. Otherwise they come
+from the table's history, into which every commit of ours writes the batch, and, when the history was cleaned up, from
+the batch numbers in the rows.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 RECENT = 50
-"""So many commits of a table's history are looked at first; nearly always the last of ours is among them."""
+"""How many commits of a table's history are read first; our last one is nearly always among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A table as it stands.
+    """The state of a table.
 
     Attributes:
-        version: The newest.
-        properties: Of the table.
-        batches: By application id, the last batch that the table has.
-        schema: As its JSON text.
-        by_commits: The batches come from the commits; otherwise from the rows, where batches without any do not show.
+        version: The newest version.
+        properties: The table's properties.
+        batches: By application id, the last batch of the table.
+        schema: The schema as JSON text.
+        by_commits: Whether the batches come from the commits; otherwise they come from the rows, which do not show
+            batches without rows.
     """
 
     version: int
@@ -61,7 +62,7 @@ class TableState:
 class Commit:
     """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
 
-    One of ours on the target also says which resets by others there were since the target was last rebuilt.
+    A commit of ours on the target also lists the resets by others since the target was last rebuilt.
     """
 
     version: int
@@ -80,7 +81,7 @@ class SparkTable:
         name: The plain name.
         columns: What the table must have.
         batch_column: The column with batch numbers; None in the stage.
-        properties: What the table has beside those that `create` is told.
+        properties: Properties of the table besides those passed to `create`.
     """
 
     def __init__(
@@ -111,17 +112,17 @@ class SparkTable:
     # -- making it, and what it is --------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether the table is there."""
+        """Whether the table exists."""
         if self._local is not None:
             return self._local.log.exists()
         return bool(self.spark.catalog.tableExists(self.sql_name))
 
     def create(self, properties: Mapping[str, str], *, vectors: bool) -> None:
-        """Make the table unless it is there; in a folder as the embedded engine makes it.
+        """Create the table unless it exists; in a folder, as the embedded engine creates it.
 
         Args:
-            properties: Of the table, beside its own.
-            vectors: Its rows may be marked in deletion vectors.
+            properties: Further properties of the table.
+            vectors: Whether its rows may be marked in deletion vectors.
         """
         properties = {**properties, **self._properties}
         if self._local is not None:
@@ -135,15 +136,16 @@ class SparkTable:
         self.spark.sql(f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta TBLPROPERTIES ({listed})")
 
     def state(self) -> TableState:
-        """How the table stands.
+        """The state of the table.
 
         Raises:
-            TableError: It is missing or damaged, or in a folder and has a feature that the embedded engine refuses.
+            TableError: It is missing or damaged, or it is in a folder and has a feature that the embedded engine
+                refuses.
         """
         return self._local_state() if self._local is not None else self._catalog_state()
 
     def require_writable(self) -> None:
-        """Refuse a table in a folder that the embedded engine would not write to; elsewhere there is nothing to ask.
+        """Refuse a table in a folder that the embedded engine would not write to; accept any other.
 
         Raises:
             UnsupportedTableError: Naming the feature.
@@ -155,8 +157,8 @@ class SparkTable:
         """The newest version, and the last batch of an application id that the table has, 0 for none.
 
         Args:
-            app_id: Of the batch.
-            in_rows: Its batches have rows, which tell where the history is too short.
+            app_id: The application id.
+            in_rows: Whether its batches have rows, which are used when the history is too short.
         """
         if self._local is not None:
             state = self._local_state()
@@ -168,8 +170,8 @@ class SparkTable:
         """Add columns and set properties; in a folder in one commit, by name the properties first.
 
         Args:
-            columns: Name and type of those that the table lacks; rows that are there have NULL in them.
-            properties: To set.
+            columns: Name and type of the missing columns; existing rows have NULL in them.
+            properties: The properties to set.
         """
         if self._local is not None:
             alter_table(self._local, properties)
@@ -191,17 +193,17 @@ class SparkTable:
             yield from self._history(None)[RECENT:]
 
     def version_of(self, app_id: str, batch: int) -> int | None:
-        """The version whose commit brought a batch; None when it is not in the history."""
+        """The version whose commit added a batch; None when it is not in the history."""
         return next((commit.version for commit in self.commits() if commit.batches.get(app_id) == batch), None)
 
     # -- its rows -------------------------------------------------------------------------------------------
 
     def rows(self, version: int | None = None, *, others: bool = False) -> DataFrame:
-        """Our columns of all rows, as of a version. One that the table did not have yet is NULL.
+        """Our columns of all rows at a version. A column that the table did not have yet is NULL.
 
         Args:
-            version: None for the newest.
-            others: With the columns of others that can be carried, after ours.
+            version: The version; None for the newest.
+            others: Whether to add the columns of others that can be kept, after ours.
         """
         pinned = "" if version is None else f" VERSION AS OF {version}"
         rows = self.spark.sql(f"SELECT * FROM {self.sql_name}{pinned}")
@@ -220,11 +222,11 @@ class SparkTable:
         rows.writeTo(self.sql_name).append()
 
     def mark(self, rows: DataFrame, txn: Txn, operation: str) -> None:
-        """Note a `txn`, in one commit that changes no row.
+        """Record a `txn` in one commit that changes no row.
 
         Args:
-            rows: None, with the table's columns.
-            txn: Who notes, and which batch. By name it is the session that carries it.
+            rows: An empty DataFrame with the table's columns.
+            txn: The application id and the batch. For a named table the session carries it.
             operation: For the table's history.
         """
         if self._local is None:
@@ -233,7 +235,7 @@ class SparkTable:
             self._local.commit(self._local.snapshot(), Change(txn, operation))
 
     def overwrite(self, rows: DataFrame) -> None:
-        """Put rows in the place of all others, in one commit."""
+        """Replace all rows, in one commit."""
         from pyspark.sql import functions as f
 
         rows.writeTo(self.sql_name).overwrite(f.lit(True))
@@ -243,7 +245,7 @@ class SparkTable:
     def _local_state(self) -> TableState:
         assert self._local is not None
         snapshot = self._local.newest()
-        # Tables in folders are the embedded engine's too: what it would not write to is refused here as well.
+        # The embedded engine shares tables in folders: a table that it would not write to is refused here, too.
         snapshot.require_writable()
         metadata = snapshot.metadata
         return TableState(snapshot.version, metadata.properties, dict(snapshot.txns), metadata.schema_string)
@@ -257,9 +259,9 @@ class SparkTable:
         return TableState(version, properties, batches, schema, by_commits)
 
     def _recent(self, app_id: str) -> tuple[int, dict[str, int], bool]:
-        """The newest version, and by application id the last batch; that of `app_id` from the rows, if need be.
+        """The newest version, and the last batch by application id; that of `app_id` from the rows if necessary.
 
-        The last value says whether the commits told it.
+        The last value says whether the batches come from the commits.
         """
         recent = self._history(RECENT)
         batches: dict[str, int] = {}
@@ -295,12 +297,12 @@ class SparkTables:
 
     @property
     def all(self) -> tuple[SparkTable, ...]:
-        """In the order in which a batch writes them."""
+        """The tables in the order in which a batch writes them."""
         return self.stage, self.target, self.history, self.rejects, self.deliveries
 
 
 def tables_of(spark: SparkSession, config: Config) -> SparkTables:
-    """The five tables where a config has them; nothing is read or made."""
+    """The five tables of a config; reads and creates nothing."""
     names, contract = config.tables, config.contract
     holds = {CONTRACT: terms_of(contract).text}
     return SparkTables(
@@ -318,7 +320,7 @@ def ticked(name: str) -> str:
 
 
 def user_metadata(app_id: str, batch: int, **info: object) -> str:
-    """What a commit of ours says in the table's history: by it the batch is found again."""
+    """The note of a commit of ours in the table's history, by which the batch is found again."""
     return json.dumps({"ordertrail": {"app": app_id, "batch": batch, **info}})
 
 

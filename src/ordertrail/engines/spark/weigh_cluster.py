@@ -1,8 +1,8 @@
-"""Weigh a batch of any size on Spark: the order rules run there as the SQL they are, nothing passes the driver.
+"""Weighs a batch of any size on Spark: the SQL of the order rules runs there, and no row passes through the driver.
 
-The rules are the SQL of `rules.outcomes`, the hashes and order columns come from DuckDB in the executors
-(`workers.run_sql`). This module fills the relations from the stage, the target and the history, each read at a
-pinned version, so that rows worked out again after the loss of an executor are the same rows.
+The rules are the SQL of `rules.outcomes`; the hashes and order columns come from DuckDB in the executors
+(`workers.run_sql`). This module fills the relations from the stage, the target and the history, each read at a pinned
+version, so that rows computed again after the loss of an executor are the same rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 BROADCAST_ROWS = 2_000_000
-"""The keys of a batch of up to this many rows are sent to every executor to find the target's rows by."""
+"""The keys of a batch with up to this many rows are broadcast to the executors to find the target's rows."""
 
 _MEASURED = {column.name: column.type for column in TOTAL_ORDER if not column.of_delivery} | {
     "delivery_id": "string",
@@ -51,12 +51,12 @@ _MEASURED = {column.name: column.type for column in TOTAL_ORDER if not column.of
 
 
 class ClusterWeighing:
-    """`Weighing` and `Frames` of a batch of any size: nothing of it passes the driver.
+    """`Weighing` and `Frames` of a batch of any size: no row of it passes through the driver.
 
     Args:
         run: The pass.
         batch: As it is staged.
-        stage_version: Where the stage has it.
+        stage_version: The version of the stage that has the batch.
     """
 
     def __init__(self, run: SparkPass, batch: Batch, stage_version: int) -> None:
@@ -113,7 +113,7 @@ class ClusterWeighing:
         return self.pass_.tables.stage.rows(self._stage_version).where("_kind = 'row'")
 
     def _key(self, alias: str = "") -> Column:
-        """The key of a row of one of our tables, as one value that Spark compares."""
+        """The key of a row of one of our tables as one value that Spark can compare."""
         from pyspark.sql import functions as f
 
         prefix = f"{alias}." if alias else ""
@@ -125,7 +125,7 @@ class ClusterWeighing:
     # -- outcomes -------------------------------------------------------------------------------------------
 
     def _weigh(self, target_version: int, rule: str) -> Mapping[str, RowCounts]:
-        """Make `outcomes` against the target at a version, and count them."""
+        """Compute `outcomes` against the target at a version, and count them."""
         run = self.pass_
         self._target_version = target_version
         absent = self._absent_columns()
@@ -136,7 +136,7 @@ class ClusterWeighing:
         before = {"target_before": f"SELECT * FROM {run.view(current)}", "loaded": self._loaded_sql()}
         recalled = self._recalled({**staged_rows, **before}, staged, absent)
         placed = self._placed(current, recalled)
-        # Each step is kept: written into one another the texts would be worked out many times over.
+        # Each step is kept: nested queries would be evaluated many times over.
         relations = {"placed": self._step("placed", {name: placed[name] for name in ("known", "placed")})}
         for name in ("staged", "current", "recalled"):
             steps = {**staged_rows, "batch_deliveries": placed["batch_deliveries"], "placed": relations["placed"]}
@@ -213,7 +213,7 @@ class ClusterWeighing:
         return rows.join(wanted, self._key() == f.col("_wanted"), "left_semi")
 
     def _recalled(self, relations: dict[str, str], staged: DataFrame, absent: Sequence[str]) -> DataFrame:
-        """History's rows of the keys where only it can tell; of every staged key when some delivery lacks columns."""
+        """The history's rows of keys that only it can decide; of every staged key when some delivery lacks columns."""
         ties = kept(self.pass_.run_rule(rules.TIES, relations))
         keys = staged.select("k") if absent else ties
         if not absent and ties.count() == 0:
@@ -261,7 +261,7 @@ class ClusterWeighing:
     # -- files that lack a column ---------------------------------------------------------------------------
 
     def _absent_columns(self) -> tuple[str, ...]:
-        """Contract columns that some delivery, of this batch or loaded before, does not carry."""
+        """Contract columns that some delivery, of this batch or loaded before, lacks."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
         rows = self._known().where(f"{LOADED} AND absent <> '[]'").select("absent").distinct().collect()
         absent |= {name for row in rows for name in json.loads(row["absent"])}
@@ -287,7 +287,7 @@ class ClusterWeighing:
         return run.run_rule(rules.OUTCOMES_FOLDED, {**relations, **steps})
 
     def _accepted_columns(self, names: Sequence[str], absent: Sequence[str]) -> DataFrame:
-        """The accepted rows of the staged keys, those of this batch too, as `rules.fold_sql` reads them."""
+        """The accepted rows of the staged keys, including this batch, as `rules.fold_sql` reads them."""
         from pyspark.sql import functions as f
 
         staged = self._staged()
@@ -340,9 +340,9 @@ class ClusterWeighing:
         return rows.select(*(column.alias(name) for name, column in (cells | audit | guards | keys).items()))
 
     def _with_doubles(self, source: DataFrame, best: DataFrame) -> tuple[DataFrame, tuple[str, ...]]:
-        """The change set when some keys stand in the target more than once: all their rows go, one is put in again.
+        """The changes when some keys occur in the target more than once: all their rows go, and one is inserted again.
 
-        It is the new row, or else the one that counts of those that are there; it has what others have in the latter.
+        It is the new row, or else the existing row that counts; it keeps the latter's values in columns of others.
 
         Returns:
             Also the names of the columns of others.
@@ -375,7 +375,7 @@ class ClusterWeighing:
         return alone.unionByName(staying).unionByName(gone, allowMissingColumns=True), others
 
     def _standing(self, target: DataFrame, doubled: DataFrame) -> DataFrame:
-        """Of the keys that the target has more than once, the whole row of each that counts."""
+        """The complete row that counts of each key that the target has more than once."""
         from pyspark.sql import functions as f
         from pyspark.sql.window import Window
 

@@ -1,7 +1,7 @@
-"""Weigh a small batch where only Spark reads the tables: its rows, and the target's of its keys, come to the driver.
+"""Weighs a small batch when only Spark reads the tables: its rows, and the target's of its keys, come to the driver.
 
-What weighs them is `local.weigh`, on tables in a scratch folder that hold just these rows. So a small batch costs Spark
-one look into the target, and the commits.
+`local.weigh` weighs them, on tables in a scratch folder that hold just these rows. So a small batch costs Spark one
+query of the target, and the commits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class FetchedTables:
-    """`Reads` of the rows that a batch meets, in tables of a folder that is thrown away.
+    """`Reads` on the rows of the batch's keys, in tables of a temporary folder.
 
     Attributes:
         session: On these tables; the stage holds the batch.
@@ -44,7 +44,7 @@ class FetchedTables:
     Args:
         run: The pass in Spark.
         batch: As it is staged.
-        stage_version: Where the stage has it.
+        stage_version: The version of the stage that has the batch.
     """
 
     def __init__(self, run: SparkPass, batch: Batch, stage_version: int) -> None:
@@ -85,7 +85,7 @@ class FetchedTables:
         self._held.close()
 
     def _of_keys(self, rows: DataFrame, keys: str | None) -> DataFrame:
-        """The rows of some staged keys; `keys` is SQL of their texts, None for all."""
+        """The rows of some staged keys; `keys` is SQL of the keys as text, None for all."""
         from pyspark.sql import functions as f
 
         contract, session = self._run.config.contract, self.session

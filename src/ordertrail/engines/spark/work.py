@@ -1,4 +1,4 @@
-"""What the steps of the Spark engine share for one pass."""
+"""What the steps of a pass on Spark share."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class SparkPass:
         tables: The five tables.
         probe: Called after each effect.
         app_id: The pipeline's application id; known once the tables are open.
-        resets: Warnings about commits of others on the target, which the next one of ours hands on.
-        constraints: Of the target; known then, too.
+        resets: Warnings about commits of others on the target, which our next commit passes on.
+        constraints: The target's constraints; known once the tables are open.
     """
 
     config: Config
@@ -64,12 +64,12 @@ class SparkPass:
 
     @contextmanager
     def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[None]:
-        """Within: the one write of a step, with the batch's `txn`.
+        """Give the one write of a step within the block the batch's `txn`.
 
         Args:
             batch: Its number is the version.
             step: For the table's history.
-            app_id: None takes the pipeline's.
+            app_id: The application id; None means the pipeline's.
         """
         name = app_id or self.app_id
         info = {"step": step, "run_id": batch.run_id, "deliveries": len(batch.manifests)}
@@ -82,35 +82,35 @@ class SparkPass:
     # -- rows between here and Spark ------------------------------------------------------------------------
 
     def frame(self, rows: pa.Table, columns: Sequence[TableColumn]) -> DataFrame:
-        """Rows of this process as a DataFrame with some columns."""
+        """Rows of this process as a DataFrame with the given columns."""
         schema = spark_schema(columns)
         return self.spark.createDataFrame(rows.select(schema.names), schema=schema)
 
     def keep_staged(self, batch: Batch, rows: pa.Table | None) -> None:
-        """Remember the rows of the stage, as they were just committed, so that a load need not read them back."""
+        """Remember the rows of the stage that were just committed, so that a load need not read them back."""
         self._staged = None if rows is None else (batch.number, rows)
 
     def staged_here(self, batch: Batch, version: int) -> pa.Table:
-        """All rows of the stage, in this process; a small batch's."""
+        """All rows of the stage of a small batch, in this process."""
         if self._staged is not None and self._staged[0] == batch.number:
             return self._staged[1]
         rows: pa.Table = self.tables.stage.rows(version).toArrow()
         return rows
 
     def deliveries(self) -> pa.Table:
-        """What the rules want to know of the deliveries, in this process; read once, until `deliveries_changed`."""
+        """What the rules need to know about the deliveries, in this process; read once, until `deliveries_changed`."""
         if self._deliveries is None:
             self._deliveries = self.tables.deliveries.rows().select(*_PLACING).toArrow()
         return self._deliveries
 
     def deliveries_changed(self) -> None:
-        """A batch was recorded."""
+        """Forget the deliveries that were read: a batch was recorded."""
         self._deliveries = None
 
     # -- relations of the rules -----------------------------------------------------------------------------
 
     def view(self, rows: DataFrame) -> str:
-        """Give rows a name in SQL that nobody else has in this session, until `close`."""
+        """Give rows a name in SQL that is unique in this session, until `close`."""
         name = f"ordertrail_{uuid.uuid4().hex}"
         rows.createOrReplaceTempView(name)
         self._views.append(name)
@@ -127,7 +127,7 @@ class SparkPass:
         return self.spark.sql(f"WITH {steps} {rule}")
 
     def close(self) -> None:
-        """Take the names away again. Idempotent."""
+        """Drop the names. Idempotent."""
         while self._views:
             self.spark.catalog.dropTempView(self._views.pop())
 

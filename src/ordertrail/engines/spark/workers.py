@@ -1,6 +1,6 @@
-"""What runs in Spark's Python workers: the row kernel and the SQL of rows, in DuckDB, the same text as embedded.
+"""What runs in Spark's Python workers: the row kernel and the SQL of rows, in DuckDB, the same as embedded.
 
-Functions for `mapInArrow`. They are found by name in the worker, so ordertrail must be installed there; nothing here
+These are functions for `mapInArrow`. The worker finds them by name, so ordertrail must be installed there; nothing here
 imports Spark.
 """
 
@@ -28,10 +28,10 @@ from ordertrail.parse.kernel import Database, connect
 from ordertrail.rules.planning import Candidate
 
 RELATION = "spark_rows"
-"""What SQL given to `run_sql` reads."""
+"""The relation that SQL passed to `run_sql` reads."""
 
 MEMORY_MB = 512
-"""Of DuckDB in one worker, for `run_sql`."""
+"""Memory of DuckDB in one worker for `run_sql`, in MB."""
 
 _OUT_ROWS = 1 << 16
 _OUT_BYTES = 32 << 20
@@ -76,7 +76,7 @@ class ParseTask:
     schema: pa.Schema
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of `path` and `content` in, rows of the stage out. A file that is not what it was gives none."""
+        """Turn rows of `path` and `content` into rows of the stage. A file that has changed yields none."""
         for batch in batches:
             for path, content in zip(batch.column("path"), batch.column("content"), strict=True):
                 data = content.as_buffer()
@@ -86,7 +86,7 @@ class ParseTask:
 
     def _parse(self, candidates: tuple[Candidate, ...], data: pa.Buffer) -> Iterator[pa.RecordBatch]:
         with Scratch(1, self.memory_limit_mb) as scratch:
-            # They all have these bytes.
+            # all of them have these bytes
             parsed = scratch.parse(
                 candidates,
                 self.contract,
@@ -100,17 +100,17 @@ class ParseTask:
 
 
 def plain_path(path: str) -> str:
-    """A path as Spark tells it, without scheme and host: `file:/data/a.csv` is `/data/a.csv`."""
+    """A path as Spark returns it, without scheme and host: `file:/data/a.csv` becomes `/data/a.csv`."""
     scheme, colon, rest = path.partition(":/")
     return f"/{rest.lstrip('/')}" if colon and "/" not in scheme else path
 
 
 class Scratch:
-    """The row kernel with a folder of a machine's own, for what it writes on its way to the stage; `with` it.
+    """The row kernel with a local temporary folder for its files; use it in a `with` statement.
 
     Args:
-        threads: Of DuckDB; 0 takes all cores.
-        memory_limit_mb: Of DuckDB.
+        threads: Threads of DuckDB; 0 means all cores.
+        memory_limit_mb: Memory limit of DuckDB, in MB.
     """
 
     def __init__(self, threads: int, memory_limit_mb: int) -> None:
@@ -178,6 +178,6 @@ class Scratch:
 
 
 def _rows_at_once(file: pq.FileMetaData) -> int:
-    """How many rows of a Parquet file to hand on together, so that long ones do not make a giant of them."""
+    """How many rows of a Parquet file to pass on together, so that long rows do not make a batch too large."""
     size_bytes = sum(file.row_group(group).total_byte_size for group in range(file.num_row_groups))
     return max(1, min(_OUT_ROWS, _OUT_BYTES * int(file.num_rows) // max(int(size_bytes), 1)))
