@@ -12,7 +12,7 @@ import pytest
 from ordertrail.keyindex import runs as key_runs
 from ordertrail.keyindex import writer as key_writer
 from ordertrail.keyindex.runs import ENTRY, WORDS, Covered, Refused, Run, open_run
-from ordertrail.keyindex.writer import RunWriter, Source, merge, prefix_bits, sorted_entries
+from ordertrail.keyindex.writer import MergedRun, RunWriter, merge, prefix_bits, sorted_entries
 
 SALT = bytes(range(16))
 TOP = 2**64 - 1
@@ -388,7 +388,7 @@ def test_merging_keeps_every_entry_of_the_files_that_stay(tmp_path, monkeypatch,
     paths: list[Path] = []
     files = [Covered(f"odd-{number}", 1, len(entries)) for number, entries in enumerate(kept)]
     with RunWriter(tmp_path, "f", SALT, files, paths.append) as writer:
-        merge([Source(run, np.array([-1, number])) for number, run in enumerate(runs)], writer)
+        merge([MergedRun(run, np.array([-1, number])) for number, run in enumerate(runs)], writer)
     merged = opened(paths[0])
     assert merged.check()
     got = merged.copy(0, merged.entries)

@@ -12,10 +12,10 @@ from ordertrail.arrow import arrow_schema
 from ordertrail.errors import BalanceError
 from ordertrail.model import SET_ASIDE, Batch, Manifest, Outcome, RowCounts, State
 from ordertrail.parse.job import ParsedFile
-from ordertrail.rules.cells import quoted
 from ordertrail.rules.filekey import archive_path, clean_name
 from ordertrail.rules.manifests import from_json, to_json
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
+from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import DELIVERIES
 
 ERRORS_SHAPE = '[{"column": "VARCHAR", "value": "VARCHAR", "rule": "VARCHAR", "reason": "VARCHAR"}]'

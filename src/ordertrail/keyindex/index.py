@@ -39,7 +39,7 @@ from ordertrail.keyindex.runs import (
     open_run,
 )
 from ordertrail.keyindex.salt import salt_of, save_salt
-from ordertrail.keyindex.writer import RunWriter, Source, merge, sorted_entries
+from ordertrail.keyindex.writer import MergedRun, RunWriter, merge, sorted_entries
 
 __all__ = ["ENTRY", "Covered", "Found", "KeyIndex", "RunWriter"]
 
@@ -336,7 +336,7 @@ class KeyIndex:
             if (file.path in live or run.modified_s >= oldest_s) and self._answers(run, file)
         ]
         number = {file.path: index for index, (_, file) in enumerate(kept)}
-        sources = [Source(run, self._mapped(run, number)) for run in runs]
+        sources = [MergedRun(run, self._mapped(run, number)) for run in runs]
         try:
             if kept:
                 with self.writer([file for _, file in kept]) as writer, _held(runs):

@@ -209,7 +209,7 @@ def sorted_entries(entries: NDArray[Any], *, parts: bool = False) -> Entries:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MergedRun:
     """A run to merge.
 
     Attributes:
@@ -221,7 +221,7 @@ class Source:
     files: Ints
 
 
-def merge(sources: Sequence[Source], writer: RunWriter) -> None:
+def merge(sources: Sequence[MergedRun], writer: RunWriter) -> None:
     """Append the entries of all sources to a writer, in order.
 
     Each step takes the next part of every run and writes all entries up to the lowest end of a part: no later entry of

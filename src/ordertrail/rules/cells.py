@@ -22,8 +22,7 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
 from ordertrail.rules.cell_sql import Cell, CellCheck
 from ordertrail.rules.headers import Layout
-from ordertrail.rules.sql import name_sql as name_sql
-from ordertrail.rules.sql import quoted as quoted
+from ordertrail.rules.sql import quoted
 
 AMBIGUOUS = "_ambiguous_time"
 """Member of `_rescued` that lists the columns whose local time the clock showed twice."""

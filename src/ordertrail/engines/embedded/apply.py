@@ -31,8 +31,8 @@ from ordertrail.engines.local.session import Session
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
 from ordertrail.rules.audit import CHANGED
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import target_columns
 
 SMALL_ROWS = 400_000

@@ -24,8 +24,8 @@ from ordertrail.engines.local.whole import ACCEPTED
 from ordertrail.model import Batch, RowCounts, State
 from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED
 from ordertrail.rules.audit import CHANGED, clock_sql, listed_sql
-from ordertrail.rules.cells import name_sql, quoted
 from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
 
 COMPACT_FILES = 50

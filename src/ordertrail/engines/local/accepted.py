@@ -10,7 +10,7 @@ from ordertrail.engines.local.relations import Relation, WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Batch
 from ordertrail.rules.audit import FROM, history_sql, judged_sql, listed_sql
-from ordertrail.rules.cells import name_sql
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, stage_columns
 
 ROWS_TAG = "ordertrail.rows"

@@ -25,9 +25,9 @@ from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.engines.local.relations import DOUBLED, TARGET_BEFORE, FoundRows, StagedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import several
 from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000

@@ -13,9 +13,9 @@ from ordertrail.engines.local.relations import CARRIED, CARRIED_KEYS, Relation, 
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import OrdertrailError
 from ordertrail.model import Outcome
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.placing import contract_key_sql
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, target_columns
 
 

@@ -14,8 +14,8 @@ from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.errors import CommitConflictError
 from ordertrail.model import no_probe
 from ordertrail.rules.agreement import Agreement, HasNulls, agree
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
+from ordertrail.rules.sql import name_sql
 
 ATTEMPTS = 5
 """How often a table is altered when another writer takes its next version."""

@@ -22,10 +22,10 @@ from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe
 from ordertrail.parse.kernel import PARQUET, Database, connect
 from ordertrail.rules.accepted import LOADED
-from ordertrail.rules.cells import quoted
 from ordertrail.rules.others import others_of
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT, terms_of
+from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn, history_columns, stage_columns, target_columns
 from ordertrail.scratch import SPILL
 

@@ -19,8 +19,8 @@ from ordertrail.engines.spark.merge import Changes, Pruning, guard_columns, prun
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
 from ordertrail.rules.audit import CHANGED, clock_sql
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, stage_columns, target_columns
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules.accepted import LOADED, recorded_sql
 from ordertrail.rules.audit import CHANGED, FROM, SPARK_TIME, clock_sql, history_sql, judged_sql
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.placing import (
     KNOWN,
     OF_ROW,
@@ -35,6 +34,7 @@ from ordertrail.rules.placing import (
     placed_sql,
 )
 from ordertrail.rules.planning import delivery_number
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import target_columns
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from ordertrail.engines.spark.work import SparkPass
 from ordertrail.model import Batch, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.accepted import recorded_sql
-from ordertrail.rules.cells import name_sql
 from ordertrail.rules.others import others_of
 from ordertrail.rules.placing import contract_key_sql
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import APP_ID, stage_columns, target_columns
 
 if TYPE_CHECKING:
