@@ -87,32 +87,32 @@ MEANINGS: dict[str, tuple[Exception, type[Exception], str]] = {
             Java("org.apache.spark.SparkRuntimeException", f"[USER_RAISED_EXCEPTION] {MOVED} SQLSTATE: P0001")
         ),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a concurrent append": (
         JavaError(Java("io.delta.exceptions.ConcurrentAppendException", "[DELTA_CONCURRENT_APPEND] Files were added")),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a concurrent delete on Databricks": (
         JavaError(Java("com.databricks.sql.transaction.tahoe.ConcurrentDeleteReadException", "gone")),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a schema that changed meanwhile": (
         JavaError(Java("io.delta.exceptions.MetadataChangedException", "[DELTA_METADATA_CHANGED] changed")),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a concurrent write over Spark Connect": (
         Exception("(io.delta.exceptions.ConcurrentAppendException) [DELTA_CONCURRENT_APPEND] Files were added"),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a concurrent write of a class that we do not know": (
         JavaError(Java("x.Newer", "[DELTA_CONCURRENT_APPEND.WITHOUT_HINT] Files were added")),
         CommitConflictError,
-        "written by somebody else",
+        "somebody else wrote to the table",
     ),
     "a constraint": (
         JavaError(Java("org.apache.spark.sql.delta.schema.DeltaInvariantViolationException", CHECKED)),
