@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -87,8 +88,8 @@ def mutants(source: str) -> list[Mutant]:
         if meaning not in seen:
             seen.add(meaning)
             found.append(_mutant(source, text, kind))
-    # That values are frozen is no behaviour that a test could miss.
-    found = [mutant for mutant in found if not mutant.was.startswith("@dataclass")]
+    # That values are frozen, and how many are cached, is no behaviour that a test could miss.
+    found = [mutant for mutant in found if not mutant.was.startswith(("@dataclass", "@lru_cache"))]
     return sorted(found, key=lambda mutant: (mutant.line, mutant.was, mutant.now))
 
 
@@ -107,8 +108,10 @@ def _texts(source: str) -> Iterator[tuple[str, str]]:
     for kind, operator in operators:
         positions = sum(1 for node in _nodes(tree) for _ in operator.mutation_positions(node))
         for occurrence in range(positions):
-            if (text := mutate_code(source, operator, occurrence)) is not None:
-                yield kind, text
+            # cosmic-ray's operator for exceptions knows no names with a dot.
+            with suppress(AttributeError):
+                if (text := mutate_code(source, operator, occurrence)) is not None:
+                    yield kind, text
 
 
 def _nodes(node: Any) -> Iterator[Any]:

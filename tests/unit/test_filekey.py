@@ -167,6 +167,7 @@ def test_the_file_key_is_the_date_else_the_modification_time() -> None:
         ("\x1b[31m\x00\x7f", "\\x1b[31m\\x00\\x7f"),
         ("\x85\x9b", "\\u0085\\u009b"),
         ("\udc85\udcff", "\\x85\\xff"),
+        ("\x80\udc80\udc7f", "\\u0080\\x80\\udc7f"),
         ("\u202egpj.\u2066x\u2069\u200f\u2028", "\\u202egpj.\\u2066x\\u2069\\u200f\\u2028"),
         ("a\\x1b", "a\\\\x1b"),
         ("\ud800", "\\ud800"),
@@ -228,6 +229,9 @@ def test_a_long_name_keeps_its_extension() -> None:
     cut = archive_path("d1", "é" * 125 + ".csv", WHEN, State.LOADED).rpartition("/")[2]
     assert cut == "d1-" + "é" * 124 + ".csv"
     assert fitted("a", "." + "b" * 300) == "a." + "b" * 253
+    longest = "." + "b" * 31
+    assert fitted("a" * 300, longest) == "a" * 223 + longest
+    assert fitted("a" * 300, longest + "b") == "a" * 255  # that is no extension any more
 
 
 WRITTEN_NS = 1_795_651_200 * 1_000_000_000

@@ -103,6 +103,13 @@ def test_a_long_header_is_shown_in_part() -> None:
     assert "and 4980 more" in caught.value.message
 
 
+def test_the_first_missing_column_is_named_and_twenty_names_are_shown_whole() -> None:
+    with pytest.raises(QuarantineError) as caught:
+        map_header(tuple(f"x{n}" for n in range(20)), contract(), PLAIN)
+    assert caught.value.column == "order_num"
+    assert caught.value.message.endswith("'x18', 'x19'")
+
+
 KNOWN = ("tracking_num", "order_num", "at")
 
 

@@ -69,6 +69,12 @@ def test_deliveries_stand_in_the_order_of_vendor_path_time_content_and_batch(
     ]  # fmt: skip
 
 
+def test_deliveries_that_nothing_tells_apart_share_a_place(con: duckdb.DuckDBPyConnection) -> None:
+    """Which of them came first would differ from engine to engine."""
+    know(con, [DELIVERY, ("twin", *DELIVERY[1:])])
+    assert con.execute("SELECT DISTINCT tb FROM placed").fetchall() == [(1,)]
+
+
 def test_what_a_delivery_supplies_to_its_rows(con: duckdb.DuckDBPyConnection) -> None:
     know(con, [DELIVERY, ("lacking", 6, "acme", "b.csv", 10, "bb", ["y", "z"], 3)])
     rows = [(1, "id"), (2, "lacking"), (3, "unknown"), (4, None)]
@@ -104,6 +110,11 @@ def test_what_a_row_itself_supplies(con: duckdb.DuckDBPyConnection) -> None:
     assert ranks == [(-2,)]
 
 
+def test_the_lowest_order_value_is_below_every_time_and_fits_a_bigint() -> None:
+    first = datetime(1, 1, 1, tzinfo=UTC)
+    assert -(1 << 63) <= LOWEST < int(first.timestamp()) * 1_000_000
+
+
 def test_content_is_all_columns_and_the_rescued_ones(con: duckdb.DuckDBPyConnection) -> None:
     columns = [*CONTRACT.names, "_rescued"]
     fill(con, "some_rows", ", ".join(f'"{name}" VARCHAR' for name in columns), [("x",) * len(columns)])
@@ -119,6 +130,7 @@ def test_the_rows_of_a_batch_that_is_not_done_do_not_count(con: duckdb.DuckDBPyC
     fill(con, "history", "_batch BIGINT", [(1,), (2,), (3,), (None,)])
     found = con.execute(f"SELECT _batch FROM history WHERE {recorded_sql(2)} ORDER BY ALL NULLS FIRST").fetchall()
     assert found == [(None,), (1,), (2,)]
+    assert con.execute(f"SELECT _batch FROM history WHERE {recorded_sql(0)}").fetchall() == [(None,)]
 
 
 def test_columns_that_some_loaded_delivery_lacks(con: duckdb.DuckDBPyConnection) -> None:
