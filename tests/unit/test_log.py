@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail.delta.actions import Json
-from ordertrail.delta.log import DeltaLog, LocalLogStore, storage_error
+from ordertrail.delta.log import DeltaLog, LocalLogStore, path_inside, remove_files, storage_error
 from ordertrail.errors import CommitConflictError, CommitUnknownError, StorageError, TableError
 
 ACTIONS: list[dict[str, Json]] = [
@@ -189,3 +189,42 @@ def test_storage_errors_say_what_to_do(code: int) -> None:
     error = storage_error(OSError(code, os.strerror(code)), Path("t"))
     assert error.transient
     assert ("free some space" in error.hint) == (code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_table_of_which_only_a_checkpoint_is_left_is_there(root: Path) -> None:
+    log = DeltaLog(root)
+    log.folder.mkdir(parents=True, exist_ok=True)
+    for entry in log.folder.iterdir():
+        entry.unlink()
+    assert not log.exists()
+    (log.folder / f"{10:020d}.checkpoint.parquet").touch()
+    assert log.exists()
+
+
+def test_of_several_checkpoints_the_one_with_the_fewest_files_counts(root: Path) -> None:
+    log = DeltaLog(root)
+    log.folder.mkdir(parents=True, exist_ok=True)
+    whole = log.folder / f"{10:020d}.checkpoint.parquet"
+    parts = [log.folder / f"{10:020d}.checkpoint.{part:010d}.{2:010d}.parquet" for part in (1, 2)]
+    for file in (whole, *parts):
+        file.touch()
+    assert log.entries()[1] == {10: [whole]}
+    whole.unlink()
+    assert log.entries()[1] == {10: parts}
+
+
+def test_a_path_is_inside_only_below_the_tables_folder(root: Path) -> None:
+    inside = root / "_delta_log" / "a b"
+    assert path_inside(root, str(inside).replace(" ", "%20")) == inside
+    assert path_inside(root, f"file://{inside}") == inside
+    for outside in (str(root.parent / "other"), "s3://bucket/a", "relative", "file://host/a", "a%00"):
+        assert path_inside(root, outside) is None
+
+
+def test_the_first_file_that_goes_is_told_and_all_are_counted(tmp_path: Path) -> None:
+    there = [tmp_path / name for name in "abc"]
+    for file in there:
+        file.touch()
+    told: list[list[bool]] = []
+    gone = remove_files([tmp_path / "gone before", *there], lambda: told.append([file.exists() for file in there]))
+    assert (gone, told) == (3, [[False, True, True]])

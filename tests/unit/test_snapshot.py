@@ -6,6 +6,7 @@ import json
 import urllib.parse
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ordertrail.delta.actions import AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
+from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, follow_snapshot, read_snapshot, read_tombstones
 from ordertrail.delta.table import Change, Table, scan_sql
@@ -137,6 +138,37 @@ def test_tags_statistics_and_paths(log: DeltaLog) -> None:
     assert snapshot.files["a%20b.parquet"].rows is None
     assert snapshot.paths == [log.root / "a b.parquet", log.root / "x.parquet"]
     assert not snapshot.has_deletion_vectors
+
+
+@pytest.mark.parametrize(
+    ("said", "files", "wrong"),
+    [
+        ({}, 3, None),
+        ({"files": 3}, 3, None),
+        ({"files": 3, "rows": 3}, 3, None),
+        ({"files": 2, "rows": 3}, 3, "t has 3 data files, by its last commit 2"),
+        ({"rows": 4}, 3, "t has 3 rows, by its last commit 4"),
+        ({"rows": 499}, 500, "t has 500 rows, by its last commit 499"),
+        ({"rows": 499}, 501, None),  # to sum them up would take too long
+    ],
+)
+def test_a_table_is_held_against_the_note_of_our_last_commit(
+    log: DeltaLog, said: dict[str, Json], files: int, wrong: str | None
+) -> None:
+    commits(log, [add(f"{n}.parquet") for n in range(files)])
+    assert replace(read_snapshot(log), said=said).mismatch() == wrong
+
+
+@pytest.mark.parametrize(("value", "takes"), [(None, True), ("true", True), ("false", False), ("FALSE", False)])
+def test_rows_are_marked_only_where_protocol_and_property_allow_it(
+    log: DeltaLog, value: str | None, takes: bool
+) -> None:
+    commits(log)
+    properties = {} if value is None else {"delta.enableDeletionVectors": value}
+    metadata = Metadata("id", SCHEMA_STRING, (), properties, 1)
+    plain = replace(read_snapshot(log), metadata=metadata)
+    assert replace(plain, protocol=WITH_VECTORS).takes_vectors == takes
+    assert not plain.takes_vectors
 
 
 @pytest.mark.parametrize("path", ["/elsewhere/a.parquet", "file:///elsewhere/a.parquet", "s3://bucket/a.parquet"])
