@@ -37,7 +37,7 @@ lint: $(VENV)/.dev ## style, types and layers only
 test: lint spark-jars ## the fast tests, then the slow ones, last those with Spark
 	$(PYTEST) -m "not slow and not spark"
 	$(PYTEST) -m "slow and not spark"
-	$(PYTEST) --timeout 900 -m spark tests/spark tests/contract
+	$(PYTEST) --dist load --maxschedchunk 1 --timeout 900 -m spark tests/spark tests/contract
 
 test-fast: $(VENV)/.dev ## what to run all day: unit, property, contract on the embedded engine, docs
 	$(PYTEST) -m "not slow and not spark" tests/unit tests/property tests/contract tests/docs

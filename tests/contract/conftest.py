@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ordertrail.config import SparkSettings
+from tests.contract import spared
 from tests.harness import House, check_books, check_readers, open_house
 from tests.spark.session import Spark
 
@@ -21,65 +21,30 @@ WAYS = (
     "vectors",
     "copies",
     pytest.param("spark", marks=pytest.mark.spark),
-    pytest.param("named", marks=pytest.mark.spark),
-    pytest.param("executors", marks=pytest.mark.spark),
+    pytest.param("named", marks=[pytest.mark.spark, pytest.mark.slow]),
+    pytest.param("executors", marks=[pytest.mark.spark, pytest.mark.slow]),
 )
 """The embedded engine with deletion vectors and with copies; Spark on tables in folders, on tables with names, and in
 the executors. The tables with names are on storage that only Spark reads."""
 
 ON_SPARK = ("spark", "named", "executors")
 
-PARSED_IN_EXECUTORS = frozenset(
-    {
-        "test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch",
-        "test_a_quarantined_file_does_not_take_its_neighbours_with_it",
-        "test_too_many_rejects_quarantine_the_file",
-    }
-)
-"""Scenarios where executors have a way of their own to parse, which takes Spark much longer than the driver."""
-
-WEIGHED_BY_SPARK = frozenset(
-    {
-        "test_a_column_that_a_vendor_never_sends_keeps_its_value",
-        "test_a_composite_key",
-        "test_a_contract_with_every_type",
-        "test_a_foreign_write_in_the_middle_of_a_load_is_not_lost",
-        "test_a_changed_type_is_refused_everywhere_and_the_hint_works",
-        "test_a_column_taken_out_or_required_later_is_refused_and_the_hint_works",
-        "test_a_column_that_somebody_added_keeps_its_values",
-        "test_a_doubled_key_keeps_what_somebody_says_of_the_row_that_counts",
-        "test_an_added_column_is_null_in_old_rows",
-        "test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
-        "test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row",
-        "test_history_decides_when_the_target_still_bears_an_older_files_name",
-        "test_the_same_file_again_under_another_profile_corrects_itself",
-        "test_two_rows_of_a_key_in_a_batch",
-    }
-)
-"""Scenarios where executors, and tables with names, have a way of their own to weigh a batch."""
-
-SCENARIOS = {"named": WEIGHED_BY_SPARK, "executors": WEIGHED_BY_SPARK | PARSED_IN_EXECUTORS}
-"""The scenarios of the ways of Spark that do not have all."""
+WAY_NAMES = ("vectors", "copies", *ON_SPARK)
 
 
-KERNEL_ALONE = frozenset({"test_a_value_outside_its_type_or_rules_is_a_reject", "test_encodings"})
-"""Scenarios whose many cases differ in the row kernel alone, the same code everywhere: Spark gets two cases of each."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what Spark need not do again."""
-    left: list[pytest.Item] = []
-    cases: Counter[str] = Counter()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the ways that scenarios say they are spared. Runs before `-m` and `-k` take any out."""
+    taken: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
-        scenario, _, parameters = item.name.partition("[")
-        words = parameters.rstrip("]").split("-")
-        if scenario in KERNEL_ALONE and "spark" in words:
-            cases[scenario] += 1
-            if cases[scenario] > 2:
-                continue
-        if all(scenario in scenarios for way, scenarios in SCENARIOS.items() if way in words):
-            left.append(item)
-    items[:] = left
+        marks = list(item.iter_markers(spared.NAME))
+        if (why := spared.problem(marks, WAY_NAMES, item.path, config.rootpath)) is not None:
+            raise pytest.UsageError(f"{item.nodeid}: {why}")
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        (left_out if parameters.get("way") in spared.spared_ways(marks) else taken).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    items[:] = taken
 
 
 @pytest.fixture(params=WAYS)

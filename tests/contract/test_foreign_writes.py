@@ -16,6 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.errors import BalanceError, ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.model import Outcome
+from tests.contract.spared import CONSTRAINTS
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, bag, check_readers, columns_of, open_house
 
@@ -79,6 +80,11 @@ def test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update
     assert found == ["news"]
 
 
+@pytest.mark.spared(
+    "executors",
+    "named",
+    covered_by="::test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
+)
 def test_a_newer_foreign_row_of_a_doubled_key_stays(loaded: House) -> None:
     """A late vendor's row is stale beside it, and still tidies the key up."""
     newer = with_values(rows_as_arrow(loaded, "tracking_num = 'A'"), address="foreign", last_update_timestamp=LATE_AT)
@@ -95,6 +101,11 @@ def test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row(loaded:
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
+@pytest.mark.spared(
+    "executors",
+    "named",
+    covered_by="::test_a_foreign_write_in_the_middle_of_a_load_is_not_lost",
+)
 def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> None:
     """The stored `_row_hash` is not trusted: content is compared as it is, and the later file wins by the order."""
     target_of(loaded).update(updates={"address": "'foreign'"}, predicate="tracking_num = 'A'")
@@ -103,6 +114,11 @@ def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> N
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
+@pytest.mark.spared(
+    "executors",
+    covered_by="::test_rows_that_a_foreign_merge_brought_follow_the_order",
+)
+@pytest.mark.spared("named", covered_by="spark")
 def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     """A correction by hand that also moved the event time holds against what is older."""
     target_of(loaded).update(
@@ -113,6 +129,7 @@ def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     assert addresses(loaded) == {"A": "newer", "B": "vendor"}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(loaded: House) -> None:
     """A foreign DELETE takes the row out; a later delivery brings the shipment back."""
     target_of(loaded).delete("tracking_num = 'A'")
@@ -120,6 +137,7 @@ def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(
     assert addresses(loaded) == {"A": "again", "B": "vendor"}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_rows_that_a_foreign_merge_brought_follow_the_order(loaded: House) -> None:
     """Rows of no delivery of ours: newer they stay, at an equal time any vendor's row wins."""
     source = with_values(
@@ -134,6 +152,7 @@ def test_rows_that_a_foreign_merge_brought_follow_the_order(loaded: House) -> No
     assert addresses(loaded) == {"A": "vendor", "B": "vendor", "C": "tie"}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_compacted_and_vacuumed_target_goes_on(loaded: House) -> None:
     """OPTIMIZE and VACUUM by others change no row and stop no pass."""
     for day, key in ((21, "C"), (22, "D")):
@@ -172,6 +191,7 @@ def overwrite(house: House) -> None:
     write_deltalake(target_of(house), rows_as_arrow(house, "tracking_num = 'B'"), mode="overwrite")
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 @pytest.mark.parametrize("reset", [restore, overwrite])
 def test_a_foreign_reset_of_the_target_is_noticed(loaded: House, reset: Callable[[House], None]) -> None:
     """RESTORE and INSERT OVERWRITE take rows away that the history has: exit code 3, and the pass goes on."""
@@ -188,6 +208,7 @@ def test_a_foreign_reset_of_the_target_is_noticed(loaded: House, reset: Callable
     assert any(f"version 3 of orders_target is a foreign {operation}" in warning for warning in again)
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_ordinary_foreign_writes_need_nobody(loaded: House) -> None:
     """UPDATE, DELETE, append and OPTIMIZE are everyday work."""
     target_of(loaded).update(updates={"address": "'x'"}, predicate="tracking_num = 'B'")
@@ -197,6 +218,7 @@ def test_ordinary_foreign_writes_need_nobody(loaded: House) -> None:
     assert (report.warnings, report.needs_person) == ((), False)
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 @pytest.mark.parametrize("name", ["tracking_num", "every column"])
 def test_another_table_under_the_targets_name_is_refused(tmp_path: Path, engine: str, name: str) -> None:
     """A table that is not ours is neither adopted nor changed, also when its columns fit."""
@@ -280,6 +302,11 @@ FEATURES: dict[Callable[[House], None], str] = {
 }
 
 
+@pytest.mark.spared("executors", covered_by="spark")
+@pytest.mark.spared(
+    "named",
+    covered_by=CONSTRAINTS,
+)
 @pytest.mark.parametrize("add", FEATURES, ids=lambda add: add.__name__)
 def test_a_table_with_a_feature_we_do_not_write_to_is_refused(loaded: House, add: Callable[[House], None]) -> None:
     """The error names table and feature; not one byte of the table changes and the file waits."""
@@ -332,6 +359,7 @@ def z85(data: bytes) -> str:
     return base64.b85encode(data).translate(bytes.maketrans(python, zeromq)).decode()
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_rows_behind_a_foreign_deletion_vector_stay_deleted(loaded: House) -> None:
     """A DELETE by Spark marks rows instead of rewriting files: they are not read, and a rewrite repeats the vector."""
     for key in "CD":
@@ -364,6 +392,7 @@ def test_rows_behind_a_foreign_deletion_vector_stay_deleted(loaded: House) -> No
     assert set(addresses(loaded)) == {"A", "B", "C"}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_batch_that_does_not_balance_is_not_committed(house: House) -> None:
     """P3: somebody took a row out of the stage; the load says so before it writes anything, however often it is run."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY), cells("B", EARLY)]))

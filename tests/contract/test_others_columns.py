@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.config import Maintenance
@@ -107,6 +108,7 @@ def test_a_doubled_key_keeps_what_somebody_says_of_the_row_that_counts(make_hous
     assert depots(house) == {"A": ("new", "west"), "B": ("twice", "west")}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_columns_of_others_beside_absent_ones(make_house: MakeHouse) -> None:
     """A row that is folded from several deliveries keeps them as well."""
     vendors = '[[vendors]]\nname = "blue"\nfiles = "b*.csv"\nabsent = ["address"]\n'

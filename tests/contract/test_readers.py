@@ -40,6 +40,7 @@ def live_in(house: House) -> None:
     house.run()
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 @readers
 @pytest.mark.parametrize("table", TABLES)
 def test_every_version_reads_the_same(lived_in: House, table: str, reader: str) -> None:
@@ -61,6 +62,7 @@ def test_every_version_reads_the_same(lived_in: House, table: str, reader: str) 
     )
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 @readers
 def test_values_come_back_as_they_were_sent(lived_in: House, reader: str) -> None:
     """Leading zeros, quotes, newlines and umlauts; dates as dates, times as instants in UTC."""
@@ -73,6 +75,7 @@ def test_values_come_back_as_they_were_sent(lived_in: House, reader: str) -> Non
     assert reject["raw"] == csv_bytes([cells("", TIMES[0])]).decode().splitlines()[1]
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_the_tables_need_one_feature_of_their_readers_at_most(lived_in: House, way: str) -> None:
     """Protocol (1, 2), which the oldest readers read, but for a target with deletion vectors; times are TIMESTAMP."""
     for table in ("stage", *TABLES):
@@ -92,6 +95,7 @@ def test_the_tables_need_one_feature_of_their_readers_at_most(lived_in: House, w
             assert types[column.name] == {"bigint": "long", "int": "integer"}.get(column.type, column.type)
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_every_type_of_a_contract_is_the_delta_type_of_its_name(make_house: MakeHouse) -> None:
     """int, bigint, double, decimal and boolean are what every engine of others calls them."""
     house = make_house(TYPES)
@@ -104,6 +108,7 @@ def test_every_type_of_a_contract_is_the_delta_type_of_its_name(make_house: Make
     ]  # fmt: skip
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_statistics_and_sizes_in_the_log_are_true(lived_in: House) -> None:
     """Engines of others skip files and count rows by what the log says of them."""
     for table in TABLES:

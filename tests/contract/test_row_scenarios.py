@@ -16,6 +16,7 @@ from ordertrail.look.verify import verify
 from ordertrail.model import State
 from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
 from tests.contract.conftest import MakeHouse
+from tests.contract.spared import AGREE, BY_NAME, POISON
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House
 from tests.oracle import PlainFile, Row, judge
@@ -46,6 +47,8 @@ def quarantined(house: House, file_name: str) -> Row:
 # --- headers and identifiers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_leading_zeros_live(house: House) -> None:
     """P5: inference makes 007 a 7; keys are text, trimmed and nothing else."""
     blanks = ("O0070", " 0070\t", *cells("0070", EARLY)[2:])
@@ -64,6 +67,7 @@ OUR_OWN_NAMES = (
 """What our own queries call things."""
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_contract_may_use_the_names_that_our_queries_use(make_house: MakeHouse) -> None:
     """Whatever the columns are called, rows are ordered, compared, folded, proved and rebuilt."""
     texts = "".join(f'[[contract.columns]]\nname = "{name}"\ntype = "string"\n' for name in OUR_OWN_NAMES)
@@ -93,6 +97,8 @@ def test_a_contract_may_use_the_names_that_our_queries_use(make_house: MakeHouse
     assert verify(house.config).ok
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_columns_are_matched_by_name_not_by_position(house: House) -> None:
     """P5: the vendor changed the order of the columns; nothing else changes."""
     house.drop(
@@ -105,6 +111,8 @@ def test_columns_are_matched_by_name_not_by_position(house: House) -> None:
     assert house.target() == judge([file]).target
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_header_spellings_and_aliases(make_house: MakeHouse) -> None:
     """P5: case, spaces and underscores do not count; an alias maps a vendor's own name."""
     house = make_house(
@@ -122,6 +130,8 @@ def test_header_spellings_and_aliases(make_house: MakeHouse) -> None:
     assert row["status"] == "DELIVERED"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_an_identifier_that_a_spreadsheet_damaged_is_a_reject(house: House) -> None:
     """P5: 1.23E+11 has lost its digits, and says so; a status that looks like it has not."""
     rows = [cells(key, EARLY) for key in "ABCDE"]
@@ -134,6 +144,8 @@ def test_an_identifier_that_a_spreadsheet_damaged_is_a_reject(house: House) -> N
 # --- bad cells -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_bad_value_is_a_reject_and_never_null(house: House) -> None:
     """P5: `CAST` makes a bad date NULL and loads the row; here it is a reject that says everything."""
     bad = 'O2,"B ""2""",2026-02-30,,IN_TRANSIT,"Main St, 1",2026-11-20 08:00:00'
@@ -161,6 +173,8 @@ def test_a_bad_value_is_a_reject_and_never_null(house: House) -> None:
     assert "2026-02-30" in str(delivery["first_error"])
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_every_cell_that_is_wrong_is_named(house: House) -> None:
     """P5: one row with three bad cells gives three rejects, and counts once."""
     rows = [cells(key, EARLY) for key in "ABCDE"]
@@ -174,6 +188,8 @@ def test_every_cell_that_is_wrong_is_named(house: House) -> None:
     ]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_ragged_rows_are_rejects_and_their_neighbours_load(house: House) -> None:
     """P5: a row with too few or too many cells is not padded or cut."""
     lines = [GOOD.format(key=key) for key in "ABCDEFGHIJ"]
@@ -186,6 +202,8 @@ def test_ragged_rows_are_rejects_and_their_neighbours_load(house: House) -> None
     assert sorted(house.target()) == [(key,) for key in "ABCDEFGHIJ"]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_blank_lines_are_skipped_and_lines_of_delimiters_are_rows(house: House) -> None:
     """Section 9: a blank line is no row and has no number; `,,,,,,` is a row without a key."""
     lines = [GOOD.format(key=key) for key in "ABCDE"]
@@ -195,6 +213,8 @@ def test_blank_lines_are_skipped_and_lines_of_delimiters_are_rows(house: House) 
     assert {row for row, _, _, _ in rejects(house)} == {2}
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_time_in_the_future_is_a_reject(house: House) -> None:
     """Section 6: a year typed wrong would win over every update to come; 48 h after the file's date is the limit."""
     rows = [cells(key, EARLY) for key in "ABCDEF"]
@@ -205,6 +225,8 @@ def test_a_time_in_the_future_is_a_reject(house: House) -> None:
     assert ("EDGE",) in house.target()
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
     """RFC 4180: a cell may hold anything; the record number is not the line number."""
     rows = [cells("A", EARLY, address='Main "St", 1\nBack door\r\n2nd floor'), cells("B", "never"), cells("C", EARLY)]
@@ -218,6 +240,8 @@ def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
 # --- bounds --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_of_a_long_text_rejects_keep_the_beginning_and_the_archive_the_whole(house: House) -> None:
     """P5: a cell of a megabyte, a ragged row, a header name without end: staging ran out of memory, for ever."""
     rows = [cells(key, EARLY) for key in "ABCDEFGH"]
@@ -240,6 +264,11 @@ def test_of_a_long_text_rejects_keep_the_beginning_and_the_archive_the_whole(hou
     assert bad in house.archived().values()
 
 
+@pytest.mark.spared(
+    "executors",
+    covered_by=POISON,
+)
+@pytest.mark.spared("named", covered_by="spark")
 def test_a_file_on_which_the_engine_fails_is_held_and_its_neighbours_load(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +307,8 @@ def test_a_file_on_which_the_engine_fails_is_held_and_its_neighbours_load(
 # --- encodings, zones, types ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 @pytest.mark.parametrize(
     ("declared", "codec"),
     [
@@ -308,6 +339,8 @@ def test_encodings(make_house: MakeHouse, declared: str, codec: str) -> None:
     assert house.target()["Ä1",]["address"] == "Königstraße 5 €"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_undecodable_bytes_quarantine_the_file(house: House) -> None:
     """P5: no guessed mojibake; the reason names the line and what to do."""
     text = HEAD + GOOD.format(key="A") + GOOD.format(key="B").replace("Main", "Königs")
@@ -320,6 +353,8 @@ def test_undecodable_bytes_quarantine_the_file(house: House) -> None:
     assert [(r["rule"], r["file_row"]) for r in house.rows("rejects")] == [("encoding", None)]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_local_times_the_clock_jumped_over_and_showed_twice(make_house: MakeHouse) -> None:
     """P5: 02:30 on the day the clock jumps is a reject; 01:30 on the day it goes back is the earlier, and marked."""
     house = make_house('[[vendors]]\nname = "acme"\ntimezone = "America/Chicago"\n')
@@ -374,23 +409,26 @@ def test_a_contract_with_every_type(make_house: MakeHouse) -> None:
     assert {key: tuple(row.values()) for key, row in house.target().items()} == values
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "rule"),
-    [
-        ("depot", "2147483648", "int"),
-        ("depot", "1.0", "int"),
-        ("parcel", "a1", "pattern"),
-        ("seen", "31.11.2026 08:00", "timestamp"),
-        ("day", "2019-12-31", "min"),
-        ("state", "GONE", "allowed"),
-        ("big", "9223372036854775808", "bigint"),
-        ("weight", "31.51", "max"),
-        ("weight", "NaN", "double"),
-        ("price", "1.005", "decimal"),
-        ("price", "1234567.00", "decimal"),
-        ("fragile", "perhaps", "boolean"),
-    ],
+WRONG = (
+    ("depot", "2147483648", "int"),
+    ("depot", "1.0", "int"),
+    ("parcel", "a1", "pattern"),
+    ("seen", "31.11.2026 08:00", "timestamp"),
+    ("day", "2019-12-31", "min"),
+    ("state", "GONE", "allowed"),
+    ("big", "9223372036854775808", "bigint"),
+    ("weight", "31.51", "max"),
+    ("weight", "NaN", "double"),
+    ("price", "1.005", "decimal"),
+    ("price", "1234567.00", "decimal"),
+    ("fragile", "perhaps", "boolean"),
 )
+"""Column, a value that it does not take, and the rule that says so."""
+
+
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
+@pytest.mark.parametrize(("column", "value", "rule"), WRONG)
 def test_a_value_outside_its_type_or_rules_is_a_reject(
     make_house: MakeHouse, column: str, value: str, rule: str
 ) -> None:
@@ -421,6 +459,8 @@ def test_a_composite_key(make_house: MakeHouse) -> None:
     assert rejects(house) == [(6, "a", None, "required")]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
     """`file_row` counts records; a blank line, a line break inside quotes and the header are lines as well."""
     good, bad = cells("A", EARLY, address='"two\nlines"'), cells("B", "never")
@@ -431,6 +471,7 @@ def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
     assert "row 2 (line 6)" in str(house.rows("deliveries")[0]["first_error"])
 
 
+@pytest.mark.spared("named", covered_by="spark")
 def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_house: MakeHouse) -> None:
     """One line a vendor and kind, and exit code 0: nothing is wrong, and nothing is silent."""
     house = make_house(
@@ -455,6 +496,8 @@ def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_hous
 # --- whole files ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_missing_column_quarantines_the_file(house: House) -> None:
     """P5: a file without a contract column would null it in every shipment."""
     house.drop(dated(20), f"order_num,tracking_num,status,last_update_timestamp\nO1,A,S,{EARLY}\nO1,B,S,{EARLY}\n")
@@ -465,6 +508,7 @@ def test_a_missing_column_quarantines_the_file(house: House) -> None:
     assert [(r["rule"], r["column"]) for r in house.rows("rejects")] == [("missing_column", "pck_recieved_date")]
 
 
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_too_many_rejects_quarantine_the_file(house: House) -> None:
     """Above `max_reject_share` (0.2) nothing of the file lands; at it the good rows do."""
     rows = [cells(f"K{n}", EARLY) for n in range(20)]
@@ -478,6 +522,8 @@ def test_too_many_rejects_quarantine_the_file(house: House) -> None:
     assert len(house.target()) == 20
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_one_typo_in_a_small_file_is_one_reject(house: House) -> None:
     """`max_reject_share` counts from `min_rejects` (5) on: a quarter of four rows is no sign of a broken export."""
     house.drop(dated(20), csv_bytes([*(cells(key, EARLY) for key in "ABC"), cells("D", "never")]))
@@ -488,6 +534,8 @@ def test_one_typo_in_a_small_file_is_one_reject(house: House) -> None:
     assert house.run().deliveries[0].state is State.QUARANTINED, "without a good row it is the file that is bad"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_file_whose_name_is_far_ahead_of_its_time_is_held(house: House) -> None:
     """With that day it would win every tie for decades, and its rows could lie as far in the future."""
     house.drop("order_tracking_2062_11_23.csv", csv_bytes([cells("A", "2062-11-23 08:00:00")]))
@@ -504,6 +552,8 @@ def test_a_file_whose_name_is_far_ahead_of_its_time_is_held(house: House) -> Non
     assert house.run().rows.updated == 1
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House) -> None:
     """A file without a date in its name and with an old modification time: the reason says what it goes by."""
     house.drop("undated.csv", csv_bytes([cells("A", EARLY)]), 1_577_872_800 * 10**9)
@@ -515,6 +565,7 @@ def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House)
     )
 
 
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_quarantined_file_does_not_take_its_neighbours_with_it(house: House) -> None:
     """One vendor's broken export is no reason to hold the others back; sent again, corrected, it loads."""
     house.drop(dated(20), csv_bytes([cells("A", "never")]))
@@ -526,6 +577,8 @@ def test_a_quarantined_file_does_not_take_its_neighbours_with_it(house: House) -
     assert set(house.target()) == {("A",), ("B",)}
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_quarantined_file_sent_again_is_no_duplicate(house: House) -> None:
     """Section 6: deliveries that did not load never make another one a duplicate."""
     for _ in range(2):
@@ -533,6 +586,8 @@ def test_a_quarantined_file_sent_again_is_no_duplicate(house: House) -> None:
         assert [d.state for d in house.run().deliveries] == [State.QUARANTINED]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_unknown_columns_are_rescued(house: House) -> None:
     """P5: a column that nobody knows is kept, as JSON in `_rescued`; a change of it alone is an update."""
     head = HEAD.replace("status", "Weight,status").strip() + ",Note é\n"
@@ -549,6 +604,7 @@ def test_unknown_columns_are_rescued(house: House) -> None:
     }
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_unknown_columns_are_refused_when_the_contract_is_strict(make_house: MakeHouse) -> None:
     """`unknown_columns = "strict"`: a new column is a person's decision."""
     house = make_house('[contract]\nunknown_columns = "strict"\n')
@@ -560,6 +616,8 @@ def test_unknown_columns_are_refused_when_the_contract_is_strict(make_house: Mak
     assert set(house.target()) == {("A",)}
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_two_columns_that_mean_the_same_quarantine_the_file(house: House) -> None:
     """P5: which of two `status` columns counts is not ours to guess."""
     house.drop(dated(20), HEAD.strip() + ",STATUS\n" + GOOD.format(key="A").strip() + ",X\n")

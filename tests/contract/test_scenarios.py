@@ -15,6 +15,7 @@ from ordertrail.look.verify import verify
 from ordertrail.model import RowCounts, RunReport, Skipped, State
 from ordertrail.sources.names import Entry, FileOps
 from tests.contract.conftest import MakeHouse
+from tests.contract.spared import AGREE, BY_NAME, NOTEBOOKS, STAGED_TWICE
 from tests.feeds import NO_ADDRESS, TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House
 from tests.oracle import default_contract, judge, keyed
@@ -50,6 +51,7 @@ def data_actions(house: House, table: str, version: int) -> list[str]:
 # --- arrival -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 @pytest.mark.parametrize("effect", ["plan.decided", "stage.files", "stage.committed", "load.committed"])
 def test_a_file_that_lands_mid_run_belongs_to_the_next_batch(house: House, effect: str) -> None:
     """P1: the notebooks list the folder a second time to archive it, and move a file that they never read."""
@@ -64,6 +66,7 @@ def test_a_file_that_lands_mid_run_belongs_to_the_next_batch(house: House, effec
     assert late in house.archived().values()
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_file_replaced_after_it_was_read_is_the_next_delivery(house: House) -> None:
     """P6: what is archived as a delivery is what was loaded; other bytes under its name are never taken for it."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -73,6 +76,7 @@ def test_a_file_replaced_after_it_was_read_is_the_next_delivery(house: House) ->
     assert (set(house.target()), house.left()) == ({("A",), ("B",)}, [])
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_half_written_file_waits(house: House) -> None:
     """P6: a file is read only once it is complete; until then it is skipped, and listed."""
     whole = csv_bytes([cells("A", EARLY), cells("B", EARLY)])
@@ -86,6 +90,7 @@ def test_a_half_written_file_waits(house: House) -> None:
     assert counts(house.run()) == {"parsed": 2, "inserted": 2}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_file_that_cannot_be_archived_waits_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is loaded and told, not staged again, and the tables say where it is once it is archived."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -108,6 +113,7 @@ def test_a_file_that_cannot_be_archived_waits_alone(house: House, monkeypatch: p
     assert house.delivery(dated(20))["archived_to"] in house.archived()
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_file_that_the_system_told_is_closed_does_not_wait(house: House) -> None:
     """The settle rule does not hold back a file whose close the service has seen."""
     house.config = replace(house.config, settle_s=3600.0)
@@ -115,6 +121,7 @@ def test_a_file_that_the_system_told_is_closed_does_not_wait(house: House) -> No
     assert counts(house.pipeline().run(frozenset({dated(20)}))) == {"parsed": 1, "inserted": 1}
 
 
+@pytest.mark.spared("named", covered_by="spark")
 @pytest.mark.parametrize("effect", ["plan.decided", "stage.files"])
 def test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch(house: House, effect: str) -> None:
     """P6: either the pass sees the change and leaves the file, or what was read is loaded and the rest comes next."""
@@ -129,6 +136,11 @@ def test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch(house: House,
     assert grown in house.archived().values()
 
 
+@pytest.mark.spared(
+    "executors",
+    covered_by="::test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch",
+)
+@pytest.mark.spared("named", covered_by="spark")
 def test_a_file_that_vanishes_before_it_is_read_is_skipped(house: House) -> None:
     """A vendor that takes a file back does not stop the others."""
     house.drop("other.csv", csv_bytes([cells("B", EARLY)]))
@@ -138,6 +150,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_skipped(house: House) -> None
     assert set(house.target()) == {("B",)}
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_file_that_vanishes_before_it_is_archived_needs_a_person(house: House) -> None:
     """Its rows are loaded, the table says that there is no archived file, and nothing blocks the next pass."""
     file = house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -149,6 +162,7 @@ def test_a_file_that_vanishes_before_it_is_archived_needs_a_person(house: House)
     assert (again.batch, again.needs_person) == (None, False)
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_file_no_vendor_takes_is_left_alone_and_listed(make_house: MakeHouse) -> None:
     """A stray file is neither loaded by position nor moved away."""
     house = make_house('[[vendors]]\nname = "acme"\nfiles = "acme/*.csv"\n')
@@ -161,6 +175,8 @@ def test_a_file_no_vendor_takes_is_left_alone_and_listed(make_house: MakeHouse) 
     assert house.left() == ["blue/a.csv", "notes.txt"]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 @pytest.mark.parametrize("content", [b"", csv_bytes([]), b"\n\n"], ids=["zero bytes", "header only", "blank lines"])
 def test_an_empty_file_is_recorded_and_archived(house: House, content: bytes) -> None:
     """No rows is an answer, not an error."""
@@ -174,6 +190,8 @@ def test_an_empty_file_is_recorded_and_archived(house: House, content: bytes) ->
 # --- stage, commits, archive ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by="::test_stage_and_load_do_what_run_does")
+@pytest.mark.spared("named", covered_by=STAGED_TWICE)
 def test_a_stage_that_was_not_loaded_is_not_overwritten(house: House) -> None:
     """P1: the stage notebook run twice in a row loses the first run's rows; here it finishes them first."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -187,6 +205,7 @@ def test_a_stage_that_was_not_loaded_is_not_overwritten(house: House) -> None:
     assert house.load().batch is None
 
 
+@pytest.mark.spared("named", covered_by=NOTEBOOKS)
 def test_stage_and_load_do_what_run_does(house: House) -> None:
     """The two notebooks of the job, one after the other, are one pass."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY), cells("A", LATE)]))
@@ -197,6 +216,7 @@ def test_stage_and_load_do_what_run_does(house: House) -> None:
     assert house.left() == []
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_no_version_of_the_target_shows_half_a_batch(house: House) -> None:
     """P4: delete-then-append shows readers a table without its rows; here every version has one row a key."""
     keys = [f"K{n}" for n in range(20)]
@@ -212,6 +232,7 @@ def test_no_version_of_the_target_shows_half_a_batch(house: House) -> None:
     assert sum(row["address"] == "second" for row in seen[2].values()) == 16
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_batch_is_one_commit_on_every_table(house: House) -> None:
     """P4: stage, target, history and rejects move by one version a batch, with `txn` n; deliveries by the mark too."""
     for number in (1, 2, 3):
@@ -226,6 +247,7 @@ def test_a_batch_is_one_commit_on_every_table(house: House) -> None:
                 assert txns == [number]
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_an_archive_name_that_is_taken_is_not_overwritten(house: House) -> None:
     """P6: a foreign file sits where the delivery was to go; both are there afterwards and the table says where."""
     content = csv_bytes([cells("A", EARLY)])
@@ -243,6 +265,8 @@ def test_an_archive_name_that_is_taken_is_not_overwritten(house: House) -> None:
     assert any("another file has the name" in warning for warning in report.warnings)
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_files_of_one_name_are_all_kept(house: House) -> None:
     """P6: a vendor that sends `updates.csv` every day overwrites nothing in the archive."""
     sent = [csv_bytes([cells("A", EARLY, address=str(n))]) for n in range(3)]
@@ -254,6 +278,7 @@ def test_files_of_one_name_are_all_kept(house: House) -> None:
     assert house.target()["A",]["address"] == "2"
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_nothing_waiting_writes_nothing(house: House) -> None:
     """A pass without files leaves every table at its version."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -277,6 +302,8 @@ def test_two_rows_of_a_key_in_a_batch(house: House) -> None:
     assert house.outcomes() == {(name, 1): "superseded", (name, 2): "duplicate", (name, 3): "inserted"}
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_the_first_run_dedupes_too(house: House) -> None:
     """P2: the notebook that creates the target writes what it finds: keys doubled in the first batch stay so."""
     house.drop(dated(21), csv_bytes([cells("A", LATE, "DELIVERED"), cells("B", EARLY)]))
@@ -286,6 +313,8 @@ def test_the_first_run_dedupes_too(house: House) -> None:
     assert (target["A",]["status"], target["B",]["address"]) == ("DELIVERED", "X")
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_late_older_update_does_not_overwrite(house: House) -> None:
     """P2: Monday's file comes on Tuesday, after Tuesday's."""
     house.drop(dated(21), csv_bytes([cells("A", LATE, "DELIVERED")]))
@@ -296,6 +325,8 @@ def test_a_late_older_update_does_not_overwrite(house: House) -> None:
     assert data_actions(house, "target", 2) == ["txn"]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 @pytest.mark.parametrize("later_first", [False, True])
 def test_at_equal_times_the_higher_status_wins(house: House, later_first: bool) -> None:
     """P2: at one event time and file date the rank decides, not which was read last; NULL ranks below unknown ones."""
@@ -306,6 +337,8 @@ def test_at_equal_times_the_higher_status_wins(house: House, later_first: bool) 
     assert house.target()["A",]["status"] == "DELIVERED"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_the_event_time_goes_before_the_status(house: House) -> None:
     """A parcel that went back is not delivered: rank decides ties only."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY, "DELIVERED"), cells("A", LATE, "IN_TRANSIT")]))
@@ -313,6 +346,8 @@ def test_the_event_time_goes_before_the_status(house: House) -> None:
     assert house.target()["A",]["status"] == "IN_TRANSIT"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_vendors_correction_with_the_same_time_wins(house: House) -> None:
     """P2: the same shipment at the same time, sent again in a later file with the right address."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY, "DELIVERED", "wrong")]))
@@ -325,6 +360,8 @@ def test_a_vendors_correction_with_the_same_time_wins(house: House) -> None:
     assert row["_inserted_at"] < row["_updated_at"]  # type: ignore[operator]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_the_same_bytes_under_a_later_name_are_no_duplicate(house: House) -> None:
     """P2: X, then Y, then X's bytes again in a later file, all of one time: the vendor went back to X."""
     x, y = (csv_bytes([cells("A", EARLY, address=address)]) for address in "XY")
@@ -349,6 +386,8 @@ def test_history_decides_when_the_target_still_bears_an_older_files_name(house: 
     assert house.outcomes()[dated(21), 1] == "stale"
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_redelivered_file_is_a_duplicate(house: House) -> None:
     """P1: the same file again is recorded, archived beside the first, and changes nothing."""
     content = csv_bytes([cells("A", EARLY), cells("B", EARLY)])
@@ -360,6 +399,7 @@ def test_a_redelivered_file_is_a_duplicate(house: House) -> None:
     assert list(house.archived().values()) == [content, content]
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_daily_cumulative_files_stay_cheap(house: House) -> None:
     """P8: rows that say what the target has are unchanged; the commit of a day without news holds no file."""
     rows = [cells(f"K{n}", EARLY) for n in range(50)]
@@ -373,6 +413,8 @@ def test_daily_cumulative_files_stay_cheap(house: House) -> None:
     assert data_actions(house, "target", 3) == ["txn"]
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_two_vendors_with_one_file_name_are_two_deliveries(make_house: MakeHouse) -> None:
     """A file is known by its vendor and its bytes, not by its name."""
     house = make_house("".join(f'[[vendors]]\nname = "{v}"\nfiles = "{v}/*.csv"\n' for v in ("acme", "blue")))
@@ -401,6 +443,8 @@ def test_a_column_that_a_vendor_never_sends_keeps_its_value(make_house: MakeHous
     assert (row["status"], row["address"]) == ("DELIVERED", "Main St 2")
 
 
+@pytest.mark.spared("executors", covered_by=AGREE)
+@pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_changed_contract_reads_the_same_file_again(house: House) -> None:
     """Section 6: a file is a duplicate only under the contract it was loaded with."""
     content = csv_bytes([cells("A", EARLY, "in transit")])
@@ -428,6 +472,7 @@ def test_the_same_file_again_under_another_profile_corrects_itself(house: House)
         assert rebuild(house.config, dry_run=True).differences == Differences(0, 0, 0, 0)
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_many_passes_keep_a_table_readable(house: House) -> None:
     """P9: past the first checkpoints every reader still reads every table, and the oracle agrees."""
     files = [
@@ -441,6 +486,7 @@ def test_many_passes_keep_a_table_readable(house: House) -> None:
     assert house.target() == judge(files, default_contract()).target
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_the_archive_can_lie_on_the_way_of_a_glob(tmp_path: Path, make_house: MakeHouse) -> None:
     """A vendor whose glob spans folders is given every file once, whatever folder it is in."""
     house = make_house('[[vendors]]\nname = "acme"\nfiles = "**/*.csv"\n')
@@ -458,6 +504,7 @@ def commit_info(house: House, version: int) -> dict[str, Any]:
     return info
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_a_commit_tells_people_which_batch_it_is(house: House) -> None:
     """The log is readable without us: operation, who wrote it, and the batch in `userMetadata`."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))

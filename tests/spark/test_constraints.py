@@ -50,6 +50,7 @@ def theirs(tmp_path: Path, spark: Spark) -> Iterator[House]:
         spark.run(f"DROP TABLE IF EXISTS {CATALOG}.default.{name}")
 
 
+@pytest.mark.slow
 def test_rows_that_the_target_refuses_are_rejects_and_hold_nothing_up(theirs: House, spark: Spark) -> None:
     read = by_name(spark)
     assert adopt(theirs.config).rows == 1

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]  # long, so that a b
 SEQUENCES = int(os.environ.get("SPARK_INTERLEAVINGS", "1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEQUENCES))
 def test_any_sequence_of_writers_ends_as_the_model_says(tmp_path: Path, spark: Spark, seed: int) -> None:
     """Every kind of write once, by Spark and by delta-rs, in a random sequence, with passes between them."""

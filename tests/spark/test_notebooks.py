@@ -136,6 +136,7 @@ def without_times(rows: Sequence[Row]) -> list[Row]:
     return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
 
 
+@pytest.mark.slow
 def test_the_job_leaves_what_run_leaves(workspace: Workspace, tmp_path: Path) -> None:
     house = open_house(tmp_path / "embedded")
     for number, files in enumerate(BATCHES):
@@ -161,6 +162,7 @@ def test_the_job_leaves_what_run_leaves(workspace: Workspace, tmp_path: Path) ->
         assert workspace.files("source") == {}
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_run_twice_finishes_the_batch(workspace: Workspace, tmp_path: Path) -> None:
     """Databricks runs a task again: the load that comes after it has nothing to do."""
     house = open_house(tmp_path / "embedded")

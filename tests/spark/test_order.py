@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.property.test_order import Arrival, arrivals, check_order
 
-pytestmark = [pytest.mark.spark, pytest.mark.property, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.spark, pytest.mark.property, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # A pass takes seconds: a feed that fails is shown as it is.
 _on_spark = settings(

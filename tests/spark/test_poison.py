@@ -19,6 +19,7 @@ from tests.spark.session import Spark
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 
 
+@pytest.mark.slow
 def test_a_file_on_which_executors_fail_is_held_and_all_others_load(
     tmp_path: Path, spark: Spark, monkeypatch: pytest.MonkeyPatch
 ) -> None:

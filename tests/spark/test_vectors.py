@@ -42,6 +42,7 @@ def mark(root: Path, rows: list[int]) -> None:
     table.commit(before, change)
 
 
+@pytest.mark.slow
 def test_vectors_one_on_top_of_the_other(tmp_path: Path, spark: Spark) -> None:
     """Three of ours in one file, then a DELETE by Spark, then ours again: after each, both read the same rows."""
     name = at_path(tmp_path)
