@@ -43,8 +43,8 @@ SETTINGS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "1g",
     # Most plans of a test are run once: compiling them, as Spark does, would not pay. A young generation of
-    # this size holds a query's plans. Both compilers stay: with the first one alone a few tests are quicker, for it spares
-    # half of the JVM's time, but all of them take a third longer.
+    # this size holds a query's plans. Both compilers stay: with the first one alone a few tests are quicker, but all
+    # of them together take a third longer.
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xms1g -Xmn600m",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
