@@ -24,11 +24,12 @@ from ordertrail.keep.past import Past, batches_of, read_past
 from ordertrail.keep.refold import sound
 from ordertrail.keep.replay import ReadAgain, Replay, open_replay
 from ordertrail.keep.stage_again import stage_again
-from ordertrail.model import Vendor
+from ordertrail.model import FileIdentity, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.planning import Candidate, delivery_number
 from ordertrail.rules.tables import DELIVERIES
 from ordertrail.scratch import scratch_folder
+from ordertrail.sources.names import identity_of
 
 SHOWN = 10
 """How many deliveries of one kind are named."""
@@ -248,12 +249,11 @@ def _again(config: Config, one: Past, found: _Bytes) -> ReadAgain:
     return ReadAgain(candidate, open_file, lambda: before is not None and _seen(path) == before)
 
 
-def _seen(path: Path) -> tuple[int, ...] | None:
+def _seen(path: Path) -> FileIdentity | None:
     try:
-        status = path.stat()
+        return identity_of(path.stat())
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _name(one: Past) -> str:

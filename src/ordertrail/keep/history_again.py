@@ -24,7 +24,7 @@ from ordertrail.model import Outcome, RowCounts
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.sql import name_sql, quoted
-from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns
+from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, owned_by
 
 OPERATION = "REBUILD"
 FILE_SIZE_BYTES = 512 << 20
@@ -174,7 +174,7 @@ def amend_counts(session: Session, past: Sequence[Past], counts: Mapping[str, Ro
 
 def _put(session: Session, replay: Replay, table: Table, base: Snapshot | None, sql: str, done: int) -> int:
     if base is None:
-        table.create({APP_ID: session.app_id, "ordertrail.pipeline": session.config.name})
+        table.create(owned_by(session.app_id, session.config.name))
         session.probe(f"rebuild.{table.root.name}.table")
         base = table.snapshot()
     files = _write(replay.session, table, sql, done)

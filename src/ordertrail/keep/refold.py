@@ -41,7 +41,7 @@ from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.placing import OLDEST_FIRST, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.sql import name_sql, quoted
-from ordertrail.rules.tables import APP_ID, DELIVERIES, TableColumn, history_columns, target_columns
+from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, owned_by, target_columns
 
 OPERATION = "REBUILD"
 """Name of the commit in the target's log."""
@@ -312,7 +312,7 @@ class Rebuild:
 
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
-        properties = {APP_ID: self._session.app_id, "ordertrail.pipeline": config.name}
+        properties = owned_by(self._session.app_id, config.name)
         table.create(properties, vectors=config.deletion_vectors)
         self._session.probe("rebuild.table")
 

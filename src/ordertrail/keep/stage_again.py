@@ -10,7 +10,7 @@ from ordertrail.engines.ledger import archive_id
 from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.whole import cure, log_errors
 from ordertrail.errors import TableError
-from ordertrail.rules.tables import APP_ID
+from ordertrail.rules.tables import owned_by
 
 OPERATION = "REBUILD"
 
@@ -45,7 +45,7 @@ def stage_again(session: Session, done: int, *, records_follow: bool = False) ->
             f"the stage has lost batch {needed}, which was not finished, and records of it are there",
             hint=cure("stage", ahead=True),
         )
-    stage.create({APP_ID: session.app_id, "ordertrail.pipeline": session.config.name})
+    stage.create(owned_by(session.app_id, session.config.name))
     now_ms = time.time_ns() // 1_000_000
     base = stage.newest()
     stage.commit(base, Change(Txn(session.app_id, done, now_ms), OPERATION, (), list(base.files.values()), anew=True))

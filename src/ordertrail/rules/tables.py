@@ -9,6 +9,19 @@ from ordertrail.model import Contract
 APP_ID = "ordertrail.appId"
 """Table property with the pipeline's application id, the `appId` of all our `txn` actions."""
 
+PIPELINE = "ordertrail.pipeline"
+"""Table property with the pipeline's name, for people."""
+
+
+def owned_by(app_id: str, pipeline: str) -> dict[str, str]:
+    """The table properties that say whose a table is.
+
+    Args:
+        app_id: The pipeline's application id.
+        pipeline: Its name.
+    """
+    return {APP_ID: app_id, PIPELINE: pipeline}
+
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:

@@ -25,7 +25,7 @@ from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID
+from ordertrail.rules.tables import owned_by
 from ordertrail.scratch import SPILL
 
 
@@ -126,13 +126,11 @@ class FolderBooks:
     def _make(self) -> None:
         """Create the tables that were never created."""
         session, tables = self.session, self.session.tables
-        name = session.config.name
+        config = session.config
         if not tables.stage.log.exists():
-            tables.stage.create({APP_ID: session.app_id, "ordertrail.pipeline": name})
+            tables.stage.create(owned_by(session.app_id, config.name))
             # Where no lock reaches, another pass may just have created the stage.
             session.app_id = self._app_id() or session.app_id
-        properties = {APP_ID: session.app_id, "ordertrail.pipeline": name}
-        if session.config.deletion_vectors:
-            tables.target.create(properties, vectors=True)
+        properties = owned_by(session.app_id, config.name)
         for table in tables.all:
-            table.create(properties)
+            table.create(properties, vectors=table is tables.target and config.deletion_vectors)

@@ -26,7 +26,7 @@ from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.markers import Belonging
 from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State, no_probe
 from ordertrail.rules.audit import SPARK_TIME, clock_sql, inserted_sql
-from ordertrail.rules.tables import APP_ID, AUDIT
+from ordertrail.rules.tables import APP_ID, AUDIT, owned_by
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -106,7 +106,7 @@ class _Adoption:
             run.spark.sql(f"ALTER TABLE {self._name} ADD COLUMNS ({listed})")
         rows = self._record(app_id)
         vectors = {VECTORS: "true"} if run.config.deletion_vectors else {}
-        self._set({APP_ID: app_id, "ordertrail.pipeline": run.config.name, **vectors})
+        self._set({**owned_by(app_id, run.config.name), **vectors})
         run.spark.sql(f"ALTER TABLE {self._name} UNSET TBLPROPERTIES ('{ADOPTING}')")
         return Adopted(target.name, rows, tuple(column.name for column in missing))
 
@@ -139,7 +139,7 @@ class _Adoption:
             self._target.overwrite(run.spark.table(self._name).withColumns(audit))
         for table in tables.all:
             if table is not self._target:
-                table.create({APP_ID: app_id, "ordertrail.pipeline": run.config.name}, vectors=False)
+                table.create(owned_by(app_id, run.config.name), vectors=False)
         rows = self._target.rows()
         with run.commit(batch, "ADOPT"):
             tables.history.append(rows.withColumns({"_outcome": f.lit("inserted"), "_loaded_at": f.expr(clock)}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +23,7 @@ from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.rules.constraints import constraints_of
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID
-
-if TYPE_CHECKING:
-    pass
+from ordertrail.rules.tables import owned_by
 
 RETENTION = "delta.setTransactionRetentionDuration"
 """A table property that makes Delta forget `txn`s; refused on our tables."""
@@ -112,7 +108,7 @@ class CatalogBooks:
         for table in bring_up_to_date(run, known):
             known[table] = table.state()
         missing = [table for table in tables if table not in known]
-        properties = {APP_ID: run.app_id, "ordertrail.pipeline": run.config.name}
+        properties = owned_by(run.app_id, run.config.name)
         for table in missing:
             table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
         return [known.get(table) or table.state() for table in tables]

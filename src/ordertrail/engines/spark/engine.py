@@ -57,15 +57,13 @@ class SparkEngine:
         self._catalog = CatalogBooks(self._run)
         self._folders = FolderBooks(config, probe) if config.in_folders else None
         self._books: Books = self._folders or self._catalog
-        self._open_in_spark = False
+        self._open_in_spark = self._folders is None
         self._load: Load | None = None
 
     def open(self, admit: Admit = anyone) -> Ledger:
         """See `Books.open`."""
         ledger = self._books.open(admit)
-        if self._folders is None:
-            self._open_in_spark = True
-        else:
+        if self._folders is not None:
             self._run.app_id, self._run.resets = ledger.app_id, self._folders.resets
         return ledger
 
