@@ -1,17 +1,12 @@
 """Writes the target anew as the fold of the history, in one commit, as if the batches had just built it.
 
-The fold is replayed batch by batch for every key, from the accepted rows alone. The outcomes recorded in the history
-are not used, because a damaged target may have distorted them. A batch changed a key when the fold up to that batch
-differs in content from the fold before it. These changes are exactly the rows that undisturbed batches call `inserted`
-and `updated`: their number is the revision, the clock of the first is the time of insertion, and the row of the last
-gives the other audit columns. Unchanged rows, older rows, ties that only the history settles and columns that some
-vendor never sends all follow from that one rule.
+The fold is replayed by `local.bearers`. The outcomes recorded in the history are not used, because a damaged target may
+have distorted them. The changes of the replay are exactly the rows that undisturbed batches call `inserted` and
+`updated`. Unchanged rows, older rows, ties that only the history settles and columns that some vendor never sends all
+follow from that one rule.
 
 After a change of the contract the replay follows today's contract: so do the contract's columns, and the audit columns
 are those that the batches would have written under it.
-
-Only narrow rows (key, order, content hash, position) are sorted; the wide ones are read once more and written in the
-order in which they come. DuckDB spills, so memory is bounded by `memory_limit_mb`.
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from ordertrail.delta.actions import AddFile, Txn
 from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.local.fold import place_deliveries
+from ordertrail.engines.local.bearers import Bearers, find_bearers
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.relations import Relation
 from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
@@ -35,10 +30,9 @@ from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, lo
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Contract
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED, lacking_sql, recorded_sql
-from ordertrail.rules.audit import states_sql
+from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
-from ordertrail.rules.placing import OLDEST_FIRST, contract_key_sql, order_sql, placed_sql
+from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, owned_by, target_columns
@@ -100,9 +94,8 @@ class Rebuild:
         if CONTRACT not in self._history.metadata.properties:
             self._agreeing.append(tables.stage)  # which then says what contract the tables carry
         require_agreement(session, self._agreeing)
-        self._absent: tuple[str, ...] = ()
+        self._bearers: Bearers | None = None
         self._others: tuple[TableColumn, ...] = ()
-        self._placed: Relation | None = None
         self._carried: Relation | None = None
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
@@ -159,85 +152,21 @@ class Rebuild:
     # -- the fold -------------------------------------------------------------------------------------------
 
     def fold(self) -> int:
-        """Make `bearers`: for every key the places in the history of the rows that its target row is made of.
+        """Find the rows of the history that bear the target's, see `local.bearers`.
 
         Returns:
             The number of keys, which are the rows that the target will have.
         """
         session = self._session
-        deliveries = scan_sql(session.con, self._deliveries, DELIVERIES)
-        names = session.config.contract.names
-        self._absent = tuple(str(name) for (name,) in session.run(lacking_sql(deliveries)) if name in names)
-        self._placed = place_deliveries(session)
-        clocks = f"SELECT batch, max(staged_at) AS clock FROM {deliveries} GROUP BY batch"
-        session.run(f"CREATE OR REPLACE TEMP TABLE clocks AS {clocks}")
-        session.run(f"CREATE OR REPLACE TEMP TABLE bearers AS {self._bearers_sql()}")
+        self._bearers = find_bearers(session, self._history, self._deliveries, self.done)
         session.probe("rebuild.folded")
-        return self._number("SELECT count(*) FROM bearers")
-
-    def _bearers_sql(self) -> str:
-        """SQL of `bearers`: `pos` of the row that made the key's last change, `revision`, and `first` batch.
-
-        Where deliveries lack columns also `m`, the place of the newest row, and `m_<i>`, that of the newest row whose
-        delivery carries the column. `s` and `s_<i>` are the content of a key through a row, as hashes.
-        """
-        places = range(len(self._absent))
-        through = "OVER (PARTITION BY k ORDER BY bn, ord ROWS UNBOUNDED PRECEDING)"
-        states = {"s": f"arg_max(ch, ord) {through}"}
-        bearers = {"m": f"arg_max(pos, ord) {through}"} if self._absent else {}
-        for i in places:
-            carried = f"FILTER (WHERE NOT lacks_{i}) {through}"
-            # As long as nobody has sent the column its content is that of NULL, the hash of which is 0.
-            states[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
-            bearers[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
-        made = "".join(f", {sql} AS {name}" for name, sql in (states | bearers).items())
-        differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY bn)" for s in states)
-        last = "".join(f", arg_max({name}, bn) AS {name}" for name in bearers)
-        return (
-            f"WITH narrow AS ({self._accepted_sql()}), "
-            f"ordered AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord "
-            "FROM narrow), "
-            "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
-            f"ends_batch{made} FROM ordered), "
-            f"changes AS (SELECT *, {differs} AS changed FROM through WHERE ends_batch) "
-            f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first{last} "
-            "FROM changes WHERE changed GROUP BY k"
-        )
-
-    def _accepted_sql(self) -> str:
-        """SQL of the accepted rows, narrow: key, order, batch, place in the history, hashes of the content."""
-        contract = self._session.config.contract
-        whole = {name: name_sql(name) for name in (*contract.names, "_rescued") if name not in self._absent}
-        hashes = "".join(f", {row_hash_sql({n: name_sql(n)})} AS h_{i}" for i, n in enumerate(self._absent))
-        rows = (
-            f"SELECT {contract_key_sql(contract)} AS k, {order_sql(contract)}, _batch AS bn, _pos AS pos, "
-            f"{row_hash_sql(whole)} AS ch{hashes} FROM {self._past()} WHERE {recorded_sql(self.done)}"
-        )
-        return placed_sql(f"({rows})", self._absent, str(self._placed))
+        return self._bearers.rows
 
     def _rows_sql(self) -> str:
         """SQL of the target's rows, in the order of its columns; after `fold`."""
-        contract = self._session.config.contract
-        past = self._past()
-        content = "h"
-        joins = "JOIN clocks c ON c.batch = b.first"
-        if self._absent:
-            content = "m"
-            joins += f" JOIN {past} m ON m._pos = b.m"
-        carriers = dict.fromkeys((*contract.names, "_rescued"), content)
-        for i, name in enumerate(self._absent):
-            carriers[name] = f"m_{i}"
-            joins += f" LEFT JOIN {past} m_{i} ON m_{i}._pos = b.m_{i}"
-        audit = states_sql("c.clock", "h._loaded_at", "b.revision")
-        cells = []
-        for column in target_columns(contract):
-            source = carriers.get(column.name, "h")
-            cells.append(f"{audit.get(column.name, f'{source}.{name_sql(column.name)}')} AS {name_sql(column.name)}")
-        if self._others:
-            cells += [f"o.{name_sql(column.name)}" for column in self._others]
-            past = f"(SELECT *, {contract_key_sql(contract)} AS _k FROM {past})"
-            joins += f" LEFT JOIN {self._carried} o ON o._k = h._k"
-        return f"SELECT {', '.join(cells)} FROM {past} h JOIN bearers b ON h._pos = b.pos {joins}"
+        if self._bearers is None:
+            raise ValueError("`fold` comes first")
+        return self._bearers.rows_sql(self._others, self._carried)
 
     def carry(self, target: Snapshot) -> list[str]:
         """Keep the columns of others for `write`; nobody else may write there before the commit.

@@ -137,7 +137,7 @@ PLACED = Relation(
     "placed",
     (_DELIVERY, *_order("fk"), ("absent", "VARCHAR[]"), *_order("tb")),
     "local.fold",
-    ("local.fold", "local.weigh", "keep.refold", "rules.placing"),
+    ("local.fold", "local.bearers", "local.weigh", "rules.placing"),
     "a delivery, with what it gives to the order of its rows",
 )
 
@@ -231,7 +231,7 @@ CARRIED_KEYS = Relation(
     "carried_keys",
     (("_k", "VARCHAR"),),
     "local.others",
-    ("keep.refold",),
+    ("local.bearers",),
     "a key of the target, as text, and what others have in its row",
     more="the columns of others",
 )
