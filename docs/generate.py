@@ -32,9 +32,11 @@ from ordertrail.delta.vacuum import Sweep
 from ordertrail.errors import OrdertrailError
 from ordertrail.keep.maintain import MaintenanceReport, StepDone
 from ordertrail.look import document as look_document
+from ordertrail.look.as_of import AsOf
 from ordertrail.look.plan import PlannedFile, PlanReport
 from ordertrail.look.rows import Rows
-from ordertrail.look.status import Status, TableDebt, Track, Waiting
+from ordertrail.look.status import Status, TableDebt, Waiting
+from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
 from ordertrail.model import (
     Column,
@@ -426,7 +428,13 @@ def _json() -> list[str]:
     sweep = StepDone(Sweep("orders_target", ("b000007-….parquet",), 3192), True, "", 0.01)
     maintained = MaintenanceReport("orders", False, (sweep,), (), 0.05)
     row = dict(_ROW)
-    track = Track("0045001", row, ({**row, "_outcome": "updated"},))  # type: ignore[dict-item,arg-type]
+    track = Track(
+        "0045001",
+        row,  # type: ignore[arg-type]
+        ({**row, "_outcome": "updated"},),  # type: ignore[dict-item]
+        matches=(Match("0045001", "part", "acme", "DELIVERED", _CLOCK),),
+        as_of=AsOf(12, _CLOCK),
+    )
     reject = Reject(5, "pck_recieved_date", "2026-02-30", "date", "not a date: …", "1005,0045005,2026-02-30,…")
     plan = PlanReport(13, (PlannedFile("new.csv", "acme", State.LOADED, None, _COUNTS, (reject,)),), _COUNTS)
     checks = VerifyReport((Check("each key stands once in the target", True, "5 rows"),))
@@ -447,7 +455,8 @@ def _json() -> list[str]:
          "`rows` holds the table's columns, or those of the query; `cut` says that there are more.", None,
          lambda: look_document.rows(table)),
         ("track",
-         "`history` is oldest first by the total order, `rejected` by batch; rows have their table's columns.", Track,
+         ("`history` is oldest first by the total order, `rejected` by batch; rows have their table's columns. Of "
+          "several matches `current` is null, `history` empty; `as_of` is null without `--as-of`."), Track,
          lambda: look_document.track(track)),
         ("plan", "", PlanReport, lambda: look_document.plan(plan)),
         ("verify", "", Check, lambda: look_document.verify(checks)),

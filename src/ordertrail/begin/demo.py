@@ -15,7 +15,8 @@ from ordertrail.begin.demo_feed import DEMO_SHOWCASE, DemoFile, demo_config_text
 from ordertrail.config import Config, load_config
 from ordertrail.errors import StorageError, UsageError
 from ordertrail.look.rows import Rows
-from ordertrail.look.status import Reader, Track
+from ordertrail.look.status import Reader
+from ordertrail.look.track import Track
 from ordertrail.model import RunReport
 from ordertrail.pipeline import Pipeline
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from ordertrail.cli.errors import note, put
-from ordertrail.cli.frame import Frame, command, point_in_time
+from ordertrail.cli.frame import Frame, batch_or_time, command, point_in_time
 from ordertrail.cli.screen import on_terminal
 
 _VENDOR = click.Option(["--vendor"], metavar="NAME", help="Only of this vendor.")
@@ -21,6 +21,12 @@ _SINCE = click.Option(
 )
 _LIMIT = click.Option(
     ["--limit"], type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="At most so many."
+)
+_AS_OF = click.Option(
+    ["--as-of"],
+    callback=batch_or_time,
+    metavar="TIME|batch N",
+    help="As it was then: 2026-11-23T08:00, 12h (ago), 'batch 12'.",
 )
 
 
@@ -85,14 +91,18 @@ def rejects(
     return frame.show(found, document.rows, render.rejects)
 
 
-@command(click.Argument(["number"], metavar="NUM"))
-def track(frame: Frame, number: str) -> int:
+@command(click.Argument(["number"], metavar="NUM"), _AS_OF)
+def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     """One shipment: what it is now, and how it came to that.
 
     Every row that ever spoke of it is listed, oldest first, with what became of the row; rejected rows below, as far
     as their raw record still has the number.
 
-    NUM is the key; the parts of a key of several columns are joined by `/`.
+    NUM is the key; the parts of a key of several columns are joined by `/`. When no shipment has exactly this key, it
+    is looked for in any case, then as an order number (order_num, and text columns with identifier = true), then as a
+    part of the key, of at least 3 characters. One match is shown, several are listed, at most 20.
+
+    With --as-of all is as it was then, made from the history.
     """
     from ordertrail.cli import timeline
     from ordertrail.look import document
@@ -100,7 +110,7 @@ def track(frame: Frame, number: str) -> int:
 
     config = frame.config(log=None)
     with Reader(config) as reader:
-        found = reader.track(number)
+        found = reader.track(number, as_of=as_of)
     return frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, config.contract))
 
 
@@ -122,19 +132,22 @@ def track(frame: Frame, number: str) -> int:
         show_default=True,
         help="The query is stopped after so long; 0 lets it run.",
     ),
+    _AS_OF,
 )
-def query(frame: Frame, sql: str, max_rows: int, timeout_s: float) -> int:
+def query(frame: Frame, sql: str, max_rows: int, timeout_s: float, as_of: int | datetime | None) -> int:
     """Run one SQL query over the five tables.
 
     The SQL is DuckDB's, and can only read. The tables go by their configured names, by default orders_target,
     orders_history, orders_rejects, orders_deliveries and orders_stage.
+
+    With --as-of they hold what they held then: the target is made from the history, which works for all time.
     """
     from ordertrail.cli import render
     from ordertrail.look import document
     from ordertrail.look.status import Reader
 
     with Reader(frame.config(log=None)) as reader:
-        found = reader.query(sql, max_rows=max_rows or None, timeout_s=timeout_s or None)
+        found = reader.query(sql, max_rows=max_rows or None, timeout_s=timeout_s or None, as_of=as_of)
     frame.show(found, document.rows, render.rows)
     if found.cut:
         note(f"only the first {max_rows:,} rows are here; --max-rows N takes more")

@@ -27,6 +27,7 @@ EXIT_ATTENTION = 3
 """Done, but something needs a person."""
 
 _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
+_BATCH = re.compile(r"batch[ :=]*(\d{1,18})", re.IGNORECASE)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Result = TypeVar("Result")
@@ -170,6 +171,16 @@ def point_in_time(_: click.Context, __: click.Parameter, value: str | None) -> d
     except (ValueError, OverflowError):
         example = "write it such as 2026-11-23, 2026-11-23T08:00, 12h or 7d"
         raise click.BadParameter(f"{text!r} is no time: {example}") from None
+
+
+def batch_or_time(context: click.Context, parameter: click.Parameter, value: str | None) -> int | datetime | None:
+    """`batch 12`, or a time as `point_in_time` takes it."""
+    if value is not None and (batch := _BATCH.fullmatch(value.strip())):
+        return int(batch[1])
+    try:
+        return point_in_time(context, parameter, value)
+    except click.BadParameter as error:
+        raise click.BadParameter(f"{error.message}; or a batch: 'batch 12'") from None
 
 
 # --- logs --------------------------------------------------------------------------------------------------------

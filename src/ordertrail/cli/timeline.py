@@ -8,7 +8,7 @@ from itertools import pairwise
 from ordertrail.cli.render import OUTCOME_STYLES, cell, reject_table
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.look.rows import Row
-from ordertrail.look.status import Track
+from ordertrail.look.track import CASE, PART, Track
 from ordertrail.model import Contract
 
 
@@ -20,7 +20,12 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
         found: What is known about the key.
         contract: Names the columns.
     """
+    if found.as_of is not None:
+        screen.line(f"As of batch {found.as_of.batch}, {cell(found.as_of.at)[:19]} UTC", "dim")
+    _matches(screen, found, contract)
     if found.current is None and not found.history:
+        if found.matches and not found.rejected:
+            return
         never = "No accepted row ever spoke" if found.rejected else "No row that was loaded or rejected ever spoke"
         screen.line(f"{never} of {found.key}.")
         _rejected(screen, found, contract)
@@ -39,6 +44,22 @@ def track(screen: Screen, found: Track, contract: Contract) -> None:
     screen.heading("Timeline, oldest first by event time (UTC)")
     timeline(screen, found, contract)
     _rejected(screen, found, contract)
+
+
+def _matches(screen: Screen, found: Track, contract: Contract) -> None:
+    if not found.matches:
+        return
+    by = found.matches[0].found_by
+    ways = {CASE: "written otherwise", PART: "with that in the number"}
+    how = ways.get(by, f"with that {by}")
+    if len(found.matches) == 1:
+        screen.line(f"No shipment has exactly this number; this is the one {how}.", "dim")
+        return
+    screen.line(f"No shipment has exactly this number; these are {how}:")
+    columns = (Column("number"), Column("vendor"), Column(contract.status or "status"), Column("when"))
+    screen.table(columns, [(one.key, cell(one.vendor), cell(one.status), cell(one.time)) for one in found.matches])
+    if found.more:
+        screen.line(f"and {found.more:,} more; a longer part finds fewer")
 
 
 def _rejected(screen: Screen, found: Track, contract: Contract) -> None:

@@ -9,7 +9,8 @@ from ordertrail.look.rows import Json, Row, Rows, json_value
 
 if TYPE_CHECKING:
     from ordertrail.look.plan import PlannedFile, PlanReport
-    from ordertrail.look.status import Status, Track
+    from ordertrail.look.status import Status
+    from ordertrail.look.track import Match, Track
     from ordertrail.look.verify import VerifyReport
     from ordertrail.model import DeliveryReport, RunReport
 
@@ -69,6 +70,19 @@ def track(found: Track) -> Json:
         "current": None if found.current is None else row(found.current),
         "history": [row(one) for one in found.history],
         "rejected": [row(one) for one in found.rejected],
+        "matches": [row(_match(one)) for one in found.matches],
+        "more": found.more,
+        "as_of": None if found.as_of is None else {"batch": found.as_of.batch, "at": json_value(found.as_of.at)},
+    }
+
+
+def _match(one: Match) -> Row:
+    return {
+        "tracking_num": one.key,
+        "found_by": one.found_by,
+        "vendor": one.vendor,
+        "status": one.status,
+        "time": one.time,
     }
 
 

@@ -21,8 +21,10 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.local.whole import cure_of_files
 from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
+from ordertrail.look.as_of import Then, place_sql
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.stoppable import Stoppable
+from ordertrail.rules.accepted import lacking_sql
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
@@ -36,6 +38,7 @@ _NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _AFTER_THE_FIRST_ROWS = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO Error": duckdb.IOException}
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
+_THEN = "memory.ordertrail_then"  # of what an earlier batch is made from; hidden from SHOW TABLES
 _BATCH_ROWS = 2_048  # what DuckDB works on at a time
 _CELL_BYTES = 512  # of a cell as a Python value and as text
 
@@ -49,15 +52,23 @@ class ReadOnlyTables:
     Args:
         config: Names, threads and memory.
         tables: Snapshot and columns of each table, by name.
+        batch: The tables as they were after this batch, see `look.as_of`; None means as they are.
+
+    Attributes:
+        then: Makes SQL of the target as it was after the batch; None when there is no batch, or when the history or
+            the deliveries cannot be read.
     """
 
-    def __init__(self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]]) -> None:
+    def __init__(
+        self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]], batch: int | None = None
+    ) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
         self._names = tuple(tables)
         self._example = config.tables.target
         self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
         self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
         self._bad: dict[str, OrdertrailError] = {}
+        self.then: Then | None = None
         self._memory_limit_mb = config.memory_limit_mb
         temporary = Path(tempfile.gettempdir())
         sweep_left(temporary, "query")
@@ -69,7 +80,9 @@ class ReadOnlyTables:
             with duckdb_errors("cannot read the tables"):
                 self._prepare(config)
                 for name, (snapshot, columns) in tables.items():
-                    self._show(name, snapshot, columns)
+                    self._show(name, self._roles[name], batch, snapshot, columns)
+                if batch is not None:
+                    self._go_back(config, batch)
                 self._lock()
         except BaseException:
             self.close()
@@ -160,10 +173,27 @@ class ReadOnlyTables:
         self._run(f"CREATE SCHEMA IF NOT EXISTS {place}")
         self._run(f"USE {place}")
 
-    def _show(self, name: str, snapshot: Snapshot, columns: Sequence[TableColumn]) -> None:
+    def _show(
+        self, name: str, role: str, batch: int | None, snapshot: Snapshot, columns: Sequence[TableColumn]
+    ) -> None:
+        """Make the view of a table; one that shows an earlier batch has rows of that batch and those before."""
+        if batch is not None and role == "stage":
+            self._bad[name] = QueryError(
+                f"{name} holds only the batch that was staged last: it cannot be shown as of batch {batch}",
+                hint="leave --as-of out, or ask another table",
+            )
+            return
+        if batch is not None and role == "target":
+            return  # made from the others, by `_go_back`
         listed = ", ".join(name_sql(column.name) for column in columns)
+        number = "_batch" if role == "history" else "batch"
+        where = "" if batch is None else f" WHERE coalesce({number}, 0) <= {batch}"
         try:
-            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan_sql(self._con, snapshot, columns)}")
+            scan = scan_sql(self._con, snapshot, columns)
+            if batch is not None:
+                self._run(f"CREATE SCHEMA IF NOT EXISTS {_THEN}")
+                self._run(f"CREATE VIEW {_THEN}.{role} AS FROM {scan}{where}")
+            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan}{where}")
         except UnsupportedTableError as error:
             self._bad[name] = error
         except OrdertrailError as error:
@@ -172,6 +202,19 @@ class ReadOnlyTables:
             if (bad := self._bad_table(error)) is None:
                 raise
             self._bad[name] = bad
+
+    def _go_back(self, config: Config, batch: int) -> None:
+        """Make the view of the target as it was after a batch; the others are there."""
+        names, contract = config.tables, config.contract
+        bad = self._bad.get(names.history) or self._bad.get(names.deliveries)
+        if bad is not None:
+            self._bad[names.target] = bad
+            return
+        self._run(f"CREATE TABLE {_THEN}.placed AS {place_sql(f'{_THEN}.deliveries')}")
+        lacking = self._con.execute(lacking_sql(f"{_THEN}.deliveries")).fetchall()
+        absent = tuple(str(name) for (name,) in lacking if name in contract.names)
+        self.then = Then(contract, batch, f"{_THEN}.history", f"{_THEN}.placed", absent)
+        self._run(f"CREATE VIEW {name_sql(names.target)} AS {self.then.target_sql()}")
 
     def _lock(self) -> None:
         self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._owners))}]")

@@ -8,7 +8,7 @@ DuckDB, because it must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,9 +18,11 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
+from ordertrail.look.as_of import AsOf, moment
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.look.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, not_begun, standing
+from ordertrail.look.track import Found, Track, key_parts, search
 from ordertrail.markers import Belonging
 from ordertrail.model import State
 from ordertrail.rules.cell_sql import sql_type
@@ -52,25 +54,6 @@ __all__ = [
     "json_value",
     "status_of",
 ]
-
-_BLANKS = "\t\n\v\f\r \u00a0"
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """Everything known about one key.
-
-    Attributes:
-        key: As it was looked for; several columns are joined by `/`.
-        current: The target's row, None when there is none.
-        history: Every accepted row with its outcome, oldest first by the total order.
-        rejected: The rejects of its rejected rows, oldest batch first; a row has one for each bad cell.
-    """
-
-    key: str
-    current: Row | None
-    history: tuple[Row, ...]
-    rejected: tuple[Row, ...] = ()
 
 
 def status_of(config: Config) -> Status:
@@ -112,7 +95,7 @@ class Reader:
         }
         found = read_whole(config)
         self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
-        self._tables: ReadOnlyTables | None = None
+        self._tables: dict[int | None, ReadOnlyTables] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -124,9 +107,8 @@ class Reader:
 
     def close(self) -> None:
         """Release all resources. Idempotent."""
-        if self._tables is not None:
-            self._tables.close()
-            self._tables = None
+        while self._tables:
+            self._tables.popitem()[1].close()
 
     # -- the whole ------------------------------------------------------------------------------------------
 
@@ -183,29 +165,66 @@ class Reader:
         order = "delivery_id, file_row NULLS FIRST"
         return self._rows(self.config.tables.rejects, wanted, ("rejected_at", since), order, limit)
 
-    def track(self, number: str | Sequence[str]) -> Track:
+    def track(self, number: str | Sequence[str], *, as_of: int | datetime | None = None) -> Track:
         """The target's row of a key, all its history, and its rejected rows.
+
+        When there is no row of exactly this key, the key is looked for as `look.track.search` says.
 
         Args:
             number: The key, trimmed before it is compared. A key of several columns: its parts joined by `/`, or
-                as a list where a part may hold a `/` itself.
+                as a list where a part may hold a `/` itself; a list is not looked for otherwise.
+            as_of: Everything as it was then: after this batch, or at this aware time. None means now.
 
         Raises:
-            UsageError: It does not have a part for each key column.
+            UsageError: It does not have a part for each key column, and nothing else is found; or no batch was done
+                by then.
         """
-        parts = self._key_parts(number)
+        then = None if as_of is None else self._moment(as_of)
+        contract = self.config.contract
+        try:
+            parts = key_parts(contract, number)
+            exact = self._track(parts, then)
+        except UsageError:
+            found = self._search(number)
+            if not found.matches:
+                raise
+            exact = Track(str(number), None, (), as_of=then)
+        else:
+            if exact.current is not None or exact.history:
+                return exact
+            found = self._search(number)
+        if found.parts is not None:
+            exact = self._track(found.parts, then)
+        return replace(exact, matches=found.matches, more=found.more)
+
+    def _search(self, number: str | Sequence[str]) -> Found:
+        if not isinstance(number, str):
+            return Found()
+        return search(self.config.contract, self.config.tables.target, number, self._opened().read)
+
+    def _track(self, parts: Sequence[str], then: AsOf | None) -> Track:
+        """What is known about a key, given by a part for each key column."""
         types = {column.name: column.type for column in self.config.contract.columns}
         where = " AND ".join(
             f"{name_sql(name)} = TRY_CAST({quoted(part)} AS {sql_type(types[name])})"
             for name, part in zip(self.config.contract.key, parts, strict=True)
         )
         names = self.config.tables
-        current = self._ordered(names.target, where, "DESC").dicts()
-        history = self._ordered(names.history, where, "ASC").dicts()
-        rejected = rejected_rows(self.config, parts, self._opened().read)
-        return Track("/".join(parts), current[0] if current else None, tuple(history), rejected)
+        tables = self._opened(then)
+        target = name_sql(names.target) if tables.then is None else f"({tables.then.target_sql(where)})"
+        current = self._ordered(tables, target, names.target, where, "DESC").dicts()
+        history = self._ordered(tables, name_sql(names.history), names.history, where, "ASC").dicts()
+        rejected = rejected_rows(self.config, parts, tables.read)
+        return Track("/".join(parts), current[0] if current else None, tuple(history), rejected, as_of=then)
 
-    def query(self, sql: str, *, max_rows: int | None = None, timeout_s: float | None = None) -> Rows:
+    def query(
+        self,
+        sql: str,
+        *,
+        max_rows: int | None = None,
+        timeout_s: float | None = None,
+        as_of: int | datetime | None = None,
+    ) -> Rows:
         """Run one reading statement of DuckDB's SQL over the five tables.
 
         They have the configured names: `orders_target`, `default.orders_target`,
@@ -215,22 +234,29 @@ class Reader:
             sql: The statement.
             max_rows: Most rows to return; None means all.
             timeout_s: Longest time in seconds; None waits for ever.
+            as_of: The tables but the stage as they were then: after this batch, or at this aware time. None means now.
 
         Raises:
             QueryError: The statement does not run or does not only read, takes longer, or its result is larger than
                 the memory limit.
+            UsageError: No batch was done by then.
         """
-        found, cut = self._opened().query(sql, max_rows=max_rows, timeout_s=timeout_s)
+        then = None if as_of is None else self._moment(as_of)
+        found, cut = self._opened(then).query(sql, max_rows=max_rows, timeout_s=timeout_s)
         return replace(rows_of(found), cut=cut)
 
-    def _opened(self) -> ReadOnlyTables:
-        if self._tables is None:
+    def _moment(self, wanted: int | datetime) -> AsOf:
+        return moment(self._opened().read, self.config.tables.deliveries, wanted)
+
+    def _opened(self, then: AsOf | None = None) -> ReadOnlyTables:
+        batch = None if then is None else then.batch
+        if batch not in self._tables:
             from ordertrail.look.query import ReadOnlyTables
 
             snapshots = self._snapshots
             tables = {name: (snapshots[name], columns) for name, columns in reversed(self._columns.items())}
-            self._tables = ReadOnlyTables(self.config, tables)
-        return self._tables
+            self._tables[batch] = ReadOnlyTables(self.config, tables, batch)
+        return self._tables[batch]
 
     def _rows(
         self,
@@ -252,19 +278,8 @@ class Reader:
         found = self._opened().read(f"{sql} LIMIT {limit + 1}")
         return replace(rows_of(found.slice(0, limit)), cut=len(found) > limit)
 
-    def _key_parts(self, number: str | Sequence[str]) -> list[str]:
-        key = self.config.contract.key
-        whole = isinstance(number, str) and len(key) == 1
-        parts = [str(number)] if whole else number.split("/") if isinstance(number, str) else list(number)
-        if len(parts) != len(key):
-            raise UsageError(f"the key {number!r} does not have {len(key)} parts", hint=f"give {' / '.join(key)}")
-        trimmed = [part.strip(_BLANKS) for part in parts]
-        if not all(trimmed):
-            raise UsageError("the key is blank", hint=f"give {' / '.join(key)}")
-        return trimmed
-
-    def _ordered(self, table: str, where: str, direction: str) -> Rows:
-        """The rows of a key in the total order (design, section 6)."""
+    def _ordered(self, tables: ReadOnlyTables, relation: str, table: str, where: str, direction: str) -> Rows:
+        """The rows of a key in the total order (design, section 6), from a relation with the columns of a table."""
         contract = self.config.contract
         columns = [name_sql(column.name) for column in self._columns[table]]
         inner = ", ".join(f"{column} AS c{i}" for i, column in enumerate(columns))
@@ -273,9 +288,9 @@ class Reader:
         order = ("ev", "d.file_key", "rk", "d.vendor", "d.path", "d.modified_at", "d.sha256", "fr")
         by = ", ".join(f"{column} {direction} NULLS {'FIRST' if direction == 'ASC' else 'LAST'}" for column in order)
         return rows_of(
-            self._opened().read(
+            tables.read(
                 f"SELECT {outer} FROM (SELECT {inner}, {name_sql(contract.order_by)} AS ev, {rank} AS rk, "
-                f"_file_row AS fr, _delivery_id AS id FROM {name_sql(table)} WHERE {where}) "
+                f"_file_row AS fr, _delivery_id AS id FROM {relation} WHERE {where}) "
                 f"LEFT JOIN {name_sql(self.config.tables.deliveries)} d ON id = d.delivery_id ORDER BY {by}"
             )
         )
