@@ -33,6 +33,8 @@ from ordertrail.errors import OrdertrailError
 from ordertrail.keep.maintain import MaintenanceReport, StepDone
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
+from ordertrail.look.delivered import SetAside
+from ordertrail.look.open_items import KINDS, Facts, OpenItem, open_items
 from ordertrail.look.plan import PlannedFile, PlanReport
 from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
@@ -420,10 +422,12 @@ def _json() -> list[str]:
         "by the code.",
         "",
     ]
+    delivery = SetAside("000012-00001-51c7a1e0", "acme", "late.csv", 12, "quarantined", "…", None, _CLOCK)
+    items = open_items(parse_config(template(), base=Path("/srv/orders"), environ={}), Facts((delivery,)), _CLOCK)
     status = Status(
         "orders", "embedded", 12, _CLOCK, False, 12, 5, 1, 3192, 9, 1, {"loaded": 2}, (), 1,
         (Waiting("acme/new.csv", "acme", "not settled"),),
-        TableDebt(True, ("orders_history: 21 small files",), 3, 3, 40, 0.012, 21, 64),
+        TableDebt(True, ("orders_history: 21 small files",), 3, 3, 40, 0.012, 21, 64), (), items,
     )  # fmt: skip
     sweep = StepDone(Sweep("orders_target", ("b000007-….parquet",), 3192), True, "", 0.01)
     maintained = MaintenanceReport("orders", False, (sweep,), (), 0.05)
@@ -450,7 +454,9 @@ def _json() -> list[str]:
     sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
         ("run`, `stage`, `load", "`watch --json` prints one a pass, each on one line.", RunReport,
          lambda: look_document.run_report(_REPORT)),
-        ("status", "", Status, lambda: look_document.status(status)),
+        ("status", "`open_items` are those of `health`.", Status, lambda: look_document.status(status)),
+        ("health", "`healthy` is whether `items` is empty; the exit code is 3 when it is not.", OpenItem,
+         lambda: look_document.health(items)),
         ("deliveries`, `rejects`, `query",
          "`rows` holds the table's columns, or those of the query; `cut` says that there are more.", None,
          lambda: look_document.rows(table)),
@@ -477,10 +483,16 @@ def _json() -> list[str]:
         lines += [text, ""] if text else []
         made = cast(Document, make())
         lines += _code(json.dumps(made, indent=2, ensure_ascii=False), "json")
-        members = {*made, *(made["checks"][0] if "checks" in made else ())}
+        members = {
+            *made,
+            *(made["checks"][0] if "checks" in made else ()),
+            *(made["items"][0] if "items" in made else ()),
+        }
         told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}
         if kind is Status:
             told |= {f"debt.{name}": help_ for name, help_ in _attributes(TableDebt).items()}
+        if kind is OpenItem:
+            lines += [*_table(("kind", "meaning"), [(f"`{name}`", text) for name, text in KINDS.items()])]
         if told:
             lines += _table(("member", "meaning"), [(f"`{name}`", help_) for name, help_ in told.items()])
     return lines

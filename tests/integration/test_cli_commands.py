@@ -159,7 +159,7 @@ def test_a_quarantined_delivery_is_exit_code_3(pipeline: Call) -> None:
     assert "no column" in result.output
     status = pipeline("status")
     assert status.exit_code == 0
-    assert "Quarantined last" in status.output
+    assert "Needs a person" in status.output
 
 
 def test_another_pass_is_exit_code_4(pipeline: Call) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -381,7 +382,7 @@ def test_doctor_says_what_is_wrong_with_the_config(config_file: Path) -> None:
 
 def test_doctor_warns_before_the_disk_is_full(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, expected in ((10**12, "ok"), (10**8, "warn"), (10**6, "fail")):
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         assert health(config_file, "space") == expected
 
 

@@ -123,14 +123,15 @@ def test_status_sees_a_batch_that_is_staged_only(house: House) -> None:
 
 
 def test_status_lists_what_is_in_the_source(house: House) -> None:
-    house.drop("new.csv", HEADER)
+    new = house.drop("new.csv", HEADER)
     house.drop("notes.txt", "hello")
+    arrived = datetime.fromtimestamp(int(new.stat().st_ctime), UTC)
     house.drop("half.csv.part", HEADER)
     with Reader(house.config) as reader:
         status = reader.status()
     assert status.waiting == (
         Waiting("half.csv.part", None, "a temporary name: its writer has not finished"),
-        Waiting("new.csv", "default", NEXT_PASS),
+        Waiting("new.csv", "default", NEXT_PASS, arrived),
         Waiting("notes.txt", None, "no vendor takes it"),
     )
     assert status.waiting_files == 1

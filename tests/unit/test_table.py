@@ -167,14 +167,6 @@ def test_a_commit_on_an_old_snapshot_is_a_conflict(table: Table) -> None:
     assert table.snapshot().version == 1
 
 
-def test_operations_since(table: Table) -> None:
-    first = data_file(table, [1])
-    commit(table, [first])
-    commit(table, [], [first])
-    assert table.operations_since(0) == [(2, "LOAD", "Overwrite"), (1, "LOAD", "Append")]
-    assert table.operations_since(1) == [(2, "LOAD", "Overwrite")]
-
-
 def test_checkpoints_come_when_due_and_change_nothing(table: Table, con: duckdb.DuckDBPyConnection) -> None:
     for n in range(1, CHECKPOINT_EVERY + 2):
         table.checkpoint_if_due(commit(table, [data_file(table, [n])], batch=n))

@@ -6,7 +6,6 @@ import ctypes
 import fcntl
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -23,17 +22,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ordertrail.config import Config, load_config
 from ordertrail.durable import fsync_folder
 from ordertrail.errors import ConfigError, OrdertrailError, SourceError, StorageError
+from ordertrail.look.space import LOW_SPACE_BYTES, NO_SPACE_BYTES, free_bytes, nearest
 from ordertrail.markers import read_marker, refuse_lost_tables, refuse_other_archive
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.writers import is_local, is_written
 
 Health = Literal["ok", "warn", "fail"]
-
-LOW_SPACE_BYTES = 1_000_000_000
-"""Less free space than this is a warning."""
-
-NO_SPACE_BYTES = 50_000_000
-"""Less free space than this is a failure: a batch may not fit."""
 
 MAX_CLOCK_SKEW_S = 2.0
 """How far the clock of a folder's file system may be from ours; files without a date are ordered by it."""
@@ -226,7 +220,7 @@ def _folders(config: Config) -> Iterator[Finding]:
     yield _folder("source", config.source, made_by_a_pass=False)
     yield _folder("archive", config.archive, made_by_a_pass=True)
     yield _folder("warehouse", config.warehouse, made_by_a_pass=True)
-    source, archive, warehouse = (_nearest(path) for path in (config.source, config.archive, config.warehouse))
+    source, archive, warehouse = (nearest(path) for path in (config.source, config.archive, config.warehouse))
     yield _same_file_system(source, archive)
     yield _hard_links(warehouse)
     yield _locks(warehouse)
@@ -239,13 +233,8 @@ def _folders(config: Config) -> Iterator[Finding]:
     yield _file_clock(source)
 
 
-def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest existing one above it."""
-    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
-
-
 def _folder(name: str, path: Path, *, made_by_a_pass: bool) -> Finding:
-    there = _nearest(path)
+    there = nearest(path)
     if not there.is_dir():
         return Finding(name, "fail", f"{there} is not a folder", f"move it away, or set pipeline.{name}")
     if there != path and not made_by_a_pass:
@@ -388,7 +377,7 @@ def _writers(config: Config) -> Finding:
     """Whether the system tells who has a file open for writing; if not, only a rest shows that a file is complete."""
     name = "writers"
     try:
-        with tempfile.NamedTemporaryFile(dir=_nearest(config.source), prefix=".ordertrail-doctor-") as file:
+        with tempfile.NamedTemporaryFile(dir=nearest(config.source), prefix=".ordertrail-doctor-") as file:
             descriptor = os.open(file.name, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 told = is_local(descriptor) and is_written(descriptor)
@@ -426,7 +415,7 @@ def _corners(config: Config) -> Iterator[Finding]:
 
 
 def _space(name: str, folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     detail = f"{free / 1e9:,.1f} GB free for the {name}"
     if free < NO_SPACE_BYTES:
         return Finding("space", "fail", detail, "free some space: a batch may not fit")

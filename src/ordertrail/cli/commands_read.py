@@ -41,6 +41,30 @@ def status(frame: Frame) -> int:
 
 
 @command(
+    click.Option(["--service"], is_flag=True, help="`ordertrail watch` should be running: it is an item if it is not.")
+)
+def health(frame: Frame, service: bool) -> int:
+    """What needs a person now; exits with 3 when anything does.
+
+    Quarantined and held deliveries whose bytes were not loaded since, files that wait for long, passes that fail, a
+    service without heartbeat, debt, a disk that is nearly full, a target that may not be the fold of the history. One
+    line when nothing does, for the health check of a container.
+    """
+    from ordertrail.cli import open_view
+    from ordertrail.look import document
+    from ordertrail.look.status import status_of
+
+    config = frame.config(log=None)
+    items = status_of(config, service_expected=service).open_items
+    return frame.show(
+        items,
+        document.health,
+        lambda screen, found: open_view.health(screen, config.name, found),
+        attention=bool(items),
+    )
+
+
+@command(
     _VENDOR,
     _SINCE,
     click.Option(["--state"], metavar="STATE", help="Only these: loaded, empty, duplicate, quarantined, held."),

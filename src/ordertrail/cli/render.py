@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ordertrail.cli.open_view import open_table
 from ordertrail.cli.screen import Column, Screen, Style
 from ordertrail.look.rows import Cell, Row, Rows
 from ordertrail.model import DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
@@ -273,12 +274,9 @@ def status(screen: Screen, found: Status) -> None:
             for one in found.waiting
         ]
         screen.table((Column("file"), Column("vendor"), Column("since"), Column("why")), files)
-    if found.quarantined_recent:
-        screen.heading("Quarantined last")
-        bad = [(q.file_name, q.vendor, q.delivery_id, q.reason or "") for q in found.quarantined_recent]
-        columns = (Column("file"), Column("vendor"), Column("delivery"), Column("why", detail=True))
-        screen.table(columns, bad)
-    attention(screen, found.warnings)
+    if found.open_items:
+        screen.heading("Needs a person")
+        open_table(screen, found.open_items)
 
 
 def _tables(screen: Screen, found: Status) -> None:

@@ -212,19 +212,6 @@ class Table:
                     return version
         return None
 
-    def operations_since(self, version: int) -> list[tuple[int, str, str]]:
-        """(version, operation, mode) of the commits after a version, newest first."""
-        found: list[tuple[int, str, str]] = []
-        for at, actions in self.log.backwards():
-            if at <= version:
-                break
-            for action in actions:
-                if isinstance(info := action.get("commitInfo"), dict):
-                    parameters = info.get("operationParameters")
-                    mode = parameters.get("mode") if isinstance(parameters, dict) else None
-                    found.append((at, str(info.get("operation")), str(mode)))
-        return found
-
     def checkpoint_if_due(self, version: int) -> None:
         """Write a checkpoint every CHECKPOINT_EVERY commits; a lost one costs only time."""
         if version % CHECKPOINT_EVERY:

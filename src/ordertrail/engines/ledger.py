@@ -53,6 +53,15 @@ def app_id_in(properties: Mapping[str, str], name: str) -> str:
     return properties[APP_ID]
 
 
+ADOPTED = 1
+"""The version of the `txn`s of `adopt`; there is only one."""
+
+
+def adopt_id(app_id: str) -> str:
+    """The application id of the commits by which `adopt` took a target over."""
+    return f"{app_id}.adopt"
+
+
 def archive_id(app_id: str) -> str:
     """The application id, in the deliveries table, of the mark that a batch's files are archived."""
     return f"{app_id}.archive"

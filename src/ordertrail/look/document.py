@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ordertrail.look.rows import Json, Row, Rows, json_value
 
 if TYPE_CHECKING:
+    from ordertrail.look.open_items import OpenItem
     from ordertrail.look.plan import PlannedFile, PlanReport
     from ordertrail.look.status import Status
     from ordertrail.look.track import Match, Track
@@ -59,8 +61,22 @@ def row(one: Row) -> Json:
 
 def status(found: Status) -> Json:
     """`status`: the object's own fields."""
-    waiting = [{**asdict(one), "since": json_value(one.since)} for one in found.waiting]
-    return {**asdict(found), "last_loaded_at": json_value(found.last_loaded_at), "waiting": waiting}
+    return {
+        **asdict(found),
+        "last_loaded_at": json_value(found.last_loaded_at),
+        "waiting": [{**asdict(one), "since": json_value(one.since)} for one in found.waiting],
+        "open_items": [open_item(one) for one in found.open_items],
+    }
+
+
+def health(items: Sequence[OpenItem]) -> Json:
+    """`health`."""
+    return {"healthy": not items, "items": [open_item(one) for one in items]}
+
+
+def open_item(one: OpenItem) -> Json:
+    """An open item, wherever it is listed; `since` is null when nothing tells."""
+    return {**asdict(one), "since": json_value(one.since)}
 
 
 def track(found: Track) -> Json:

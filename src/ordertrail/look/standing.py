@@ -7,60 +7,38 @@ them: `ordertrail status` must answer at once.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.engines.local.whole import log_warnings, progress_of
-from ordertrail.errors import OrdertrailError, StorageError, TableError
-from ordertrail.model import SET_ASIDE, State
+from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
+from ordertrail.errors import OrdertrailError
+from ordertrail.look.delivered import SetAside, columns_in, delivered, unreadable
+from ordertrail.look.heartbeat import heard
+from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
+from ordertrail.look.space import low_spaces
+from ordertrail.model import FoundFile
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
-from ordertrail.rules.sql import name_sql
-from ordertrail.rules.tables import APP_ID, DELIVERIES
+from ordertrail.rules.tables import APP_ID
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.names import claiming
 from ordertrail.sources.settling import NOT_SETTLED, STILL_OPEN
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 RECENT = 5
 """How many quarantined or held deliveries `Status` names."""
-
-NEXT_PASS = "waits for the next pass"
-"""`Waiting.reason` of a complete file that a vendor takes."""
-
-_SUMMARY = ("delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "loaded_at")
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A file in the source folder.
-
-    Attributes:
-        file_name: Its path below the source, as clean text.
-        vendor: The vendor that takes it; None when there is none.
-        reason: `waits for the next pass`, or why a pass would leave it alone now.
-        since: When a pass first saw that it waits; aware UTC, None when no pass has.
-    """
-
-    file_name: str
-    vendor: str | None
-    reason: str
-    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A quarantined or held delivery, as `orders_deliveries` has it."""
+    """A quarantined or held delivery that needs a person, as `orders_deliveries` has it."""
 
     delivery_id: str
     vendor: str
@@ -112,11 +90,12 @@ class Status:
         history_rows: Live rows of the history.
         rejects_rows: Live rows of the rejects.
         deliveries: How many deliveries there are, by state; states without any are left out.
-        quarantined_recent: The last `RECENT` quarantined or held deliveries, newest first.
+        quarantined_recent: The last `RECENT` quarantined or held deliveries that need a person, newest first.
         waiting_files: Files in the source that a vendor takes: a pass takes them now, or once they are complete.
         waiting: All files in the source but hidden ones, and claims that no batch owns.
         debt: The debt that maintenance would reduce.
         warnings: What could not be read, one line each.
+        open_items: Everything that needs a person, as `ordertrail health` lists it.
     """
 
     pipeline: str
@@ -136,28 +115,41 @@ class Status:
     waiting: tuple[Waiting, ...]
     debt: TableDebt
     warnings: tuple[str, ...] = ()
+    open_items: tuple[OpenItem, ...] = ()
 
 
-def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[str], pa.Table]) -> Status:
+def standing(config: Config, snapshots: Mapping[str, Snapshot], *, service_expected: bool = False) -> Status:
     """Where a pipeline stands.
 
     Args:
         config: Of the pipeline.
         snapshots: Of its five tables, by name.
-        read: Runs SQL over them; asked only where the deliveries cannot be read without.
+        service_expected: Whether it needs a person when no service runs.
     """
     names = config.tables
     target, deliveries = snapshots[names.target], snapshots[names.deliveries]
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     tables = {role: snapshots[getattr(names, role)] for role in ROLES}
     stands = progress_of(tables, app_id)
-    counts, last_loaded_at, quarantined = _summary(_deliveries(deliveries, names.deliveries, read))
-    waiting, warnings = waiting_in(config)
+    came = delivered(columns_in(deliveries))
+    now = datetime.now(UTC)
+    waiting, warnings = waiting_in(config, now)
+    debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
+    facts = Facts(
+        deliveries=came.open,
+        waiting=waiting,
+        source_trouble=next(iter(warnings), None),
+        heartbeat=heard(config),
+        service_expected=service_expected,
+        debt=debt.reasons,
+        damage=(*_resets(target, app_id, stands.loaded), *damage),
+        spaces=tuple(low_spaces(config)),
+    )
     return Status(
         pipeline=config.name,
         engine=config.engine,
         last_batch=stands.done or None,
-        last_loaded_at=last_loaded_at,
+        last_loaded_at=came.last_loaded_at,
         staged_batch_unfinished=stands.unfinished,
         target_version=target.version,
         target_rows=live_rows(target),
@@ -165,18 +157,32 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], read: Callable[[
         target_bytes=sum(file.size_bytes for file in target.files.values()),
         history_rows=live_rows(snapshots[names.history]),
         rejects_rows=live_rows(snapshots[names.rejects]),
-        deliveries=counts,
-        quarantined_recent=quarantined,
+        deliveries=came.states,
+        quarantined_recent=tuple(_quarantined(one) for one in came.open[:RECENT]),
         waiting_files=_takeable(waiting),
         waiting=waiting,
-        debt=_debt(config, snapshots),
-        warnings=(*warnings, *log_warnings(tables, app_id)),
+        debt=debt,
+        warnings=(*warnings, *damage),
+        open_items=open_items(config, facts, now),
     )
 
 
-def not_begun(config: Config) -> Status:
-    """The state of a pipeline without tables: nothing is loaded, and these files wait."""
-    waiting, warnings = waiting_in(config)
+def not_begun(config: Config, *, service_expected: bool = False) -> Status:
+    """The state of a pipeline without tables: nothing is loaded, and these files wait.
+
+    Args:
+        config: Of the pipeline.
+        service_expected: Whether it needs a person when no service runs.
+    """
+    now = datetime.now(UTC)
+    waiting, warnings = waiting_in(config, now)
+    facts = Facts(
+        waiting=waiting,
+        source_trouble=next(iter(warnings), None),
+        heartbeat=heard(config),
+        service_expected=service_expected,
+        spaces=tuple(low_spaces(config)),
+    )
     return Status(
         pipeline=config.name,
         engine=config.engine,
@@ -195,6 +201,7 @@ def not_begun(config: Config) -> Status:
         waiting=waiting,
         debt=TableDebt(False, (), 0, 0, 0, 0.0, 0, 0),
         warnings=warnings,
+        open_items=open_items(config, facts, now),
     )
 
 
@@ -202,21 +209,43 @@ def _takeable(waiting: Iterable[Waiting]) -> int:
     return sum(1 for file in waiting if file.reason in (NEXT_PASS, NOT_SETTLED, STILL_OPEN))
 
 
-def waiting_in(config: Config) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
-    """The files in the source folder by name, and what could not be read, one line each."""
-    now = datetime.now(UTC)
+def waiting_in(config: Config, now: datetime | None = None) -> tuple[tuple[Waiting, ...], tuple[str, ...]]:
+    """The files in the source folder by name, and what could not be read, one line each.
+
+    Args:
+        config: Of the pipeline.
+        now: Aware UTC; None reads the clock.
+    """
+    now = now or datetime.now(UTC)
     try:
         discovery = source_of(config).discover(now)
     except OrdertrailError as error:
         return (), (str(error),)
-    found = [Waiting(clean_name(file.path), file.vendor, NEXT_PASS) for file in discovery.files]
+    found = [Waiting(clean_name(file.path), file.vendor, NEXT_PASS, _at_rest_since(file)) for file in discovery.files]
     for skipped in discovery.skipped:
         since = None if skipped.since == now else skipped.since
         if since is None and claiming(skipped.file_name.rpartition("/")[2]) is not None:
             continue  # no pass has told of it: one is at work
         vendor = take(skipped.file_name, config.vendors)
-        found.append(Waiting(skipped.file_name, None if vendor is None else vendor.name, skipped.reason, since))
+        name = None if vendor is None else vendor.name
+        found.append(Waiting(skipped.file_name, name, skipped.reason, since, skipped.needs_person))
     return tuple(sorted(found, key=lambda file: file.file_name)), ()
+
+
+def _at_rest_since(file: FoundFile) -> datetime | None:
+    """When a complete file was last changed, renamed or moved: since then it could have been loaded."""
+    changed_ns = file.identity.ctime_ns  # 0 on a mount that makes it up
+    return datetime.fromtimestamp(changed_ns // 10**9, UTC) if changed_ns else None
+
+
+def _quarantined(one: SetAside) -> Quarantined:
+    return Quarantined(one.delivery_id, one.vendor, one.file_name, one.batch, one.reason, one.archived_to)
+
+
+def _resets(target: Snapshot, app_id: str, batch: int) -> tuple[str, ...]:
+    with suppress(FileNotFoundError):  # an old entry was just cleaned up: then there is nothing new behind it
+        return resets_of(target, DeltaLog(target.root), app_id, batch)
+    return ()
 
 
 def _debt(config: Config, snapshots: Mapping[str, Snapshot]) -> TableDebt:
@@ -241,44 +270,6 @@ def _debt(config: Config, snapshots: Mapping[str, Snapshot]) -> TableDebt:
     )
 
 
-def _summary(table: pa.Table) -> tuple[dict[str, int], datetime | None, tuple[Quarantined, ...]]:
-    # Plain Python: importing Arrow's compute functions takes longer than counting some thousand deliveries.
-    states: list[str] = table["state"].to_pylist()
-    batches: list[int] = table["batch"].to_pylist()
-    found = Counter(states)
-    loaded = [i for i, state in enumerate(states) if state == State.LOADED]
-    quarantined = [i for i, state in enumerate(states) if state in SET_ASIDE]
-    last = max(loaded, key=lambda i: batches[i], default=None)
-    loaded_at = None if last is None else table["loaded_at"][last].as_py()
-    newest = sorted(quarantined, key=lambda i: str(table["delivery_id"][i].as_py()), reverse=True)[:RECENT]
-    names = [name for name in _SUMMARY if name not in ("state", "loaded_at")]
-    recent = tuple(Quarantined(**{name: table[name][i].as_py() for name in names}) for i in newest)
-    counts = {str(state): found[state] for state in State if state in found}
-    return counts, None if loaded_at is None else loaded_at.astimezone(UTC), recent
-
-
-def _deliveries(snapshot: Snapshot, name: str, read: Callable[[str], pa.Table]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from ordertrail.arrow import arrow_schema, conformed
-
-    if snapshot.has_deletion_vectors or not snapshot.files:
-        return read(f"SELECT {', '.join(_SUMMARY)} FROM {name_sql(name)}")
-    snapshot.require_readable()
-    # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
-    types = {column.name: column.type for column in DELIVERIES}
-    schema = arrow_schema((name, types[name]) for name in _SUMMARY)
-    batches: list[pa.RecordBatch] = []
-    for path in snapshot.paths:
-        try:
-            with pq.ParquetFile(path) as file:
-                batches += [conformed(rows, schema) for rows in file.iter_batches(columns=list(_SUMMARY))]
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(path, error) from error
-    return pa.Table.from_batches(batches, schema)
-
-
 def live_rows(snapshot: Snapshot) -> int:
     """The number of rows of a table, from its log; for a file without statistics, from the file's footer."""
     total = 0
@@ -299,11 +290,4 @@ def _footer_rows(path: Path) -> int:
         with pq.ParquetFile(path) as file:
             return int(file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> OrdertrailError:
-    hint = "restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
-    if path.exists():
-        return StorageError(f"cannot read {path}: {error}", hint=hint)
-    return TableError(f"the data file {path.name} of {path.parent.name} is not there", hint=hint, path=path)
+        raise unreadable(path, error) from error

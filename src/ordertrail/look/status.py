@@ -19,9 +19,10 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, moment
+from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
-from ordertrail.look.standing import NEXT_PASS, Quarantined, Status, TableDebt, Waiting, not_begun, standing
+from ordertrail.look.standing import Quarantined, Status, TableDebt, not_begun, standing
 from ordertrail.look.track import Found, Track, key_parts, search
 from ordertrail.markers import Belonging
 from ordertrail.model import State
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEXT_PASS",
     "Cell",
+    "OpenItem",
     "Quarantined",
     "Reader",
     "Row",
@@ -56,8 +58,12 @@ __all__ = [
 ]
 
 
-def status_of(config: Config) -> Status:
+def status_of(config: Config, *, service_expected: bool = False) -> Status:
     """The state of a pipeline, even before its first pass.
+
+    Args:
+        config: Of the pipeline.
+        service_expected: Whether it needs a person when no service runs.
 
     Raises:
         TableError: A table is damaged, or missing though it was made.
@@ -67,9 +73,9 @@ def status_of(config: Config) -> Status:
     config = placed(config)
     if any(DeltaLog(root).exists() for root in places_of(config).values()):
         with Reader(config) as reader:
-            return reader.status()
+            return reader.status(service_expected=service_expected)
     Belonging(config).refuse_beginning()
-    return not_begun(config)
+    return not_begun(config, service_expected=service_expected)
 
 
 class Reader:
@@ -112,9 +118,13 @@ class Reader:
 
     # -- the whole ------------------------------------------------------------------------------------------
 
-    def status(self) -> Status:
-        """The state of the pipeline; reads the logs, the deliveries and the names in the source folder."""
-        return standing(self.config, self._snapshots, lambda sql: self._opened().read(sql))
+    def status(self, *, service_expected: bool = False) -> Status:
+        """The state of the pipeline; reads the logs, the deliveries and the names in the source folder.
+
+        Args:
+            service_expected: Whether it needs a person when no service runs.
+        """
+        return standing(self.config, self._snapshots, service_expected=service_expected)
 
     # -- rows -----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The warnings of a pass about files that wait in the source folder: those that need a person, or wait for long."""
+"""Which files that wait in the source folder need a person, and the warnings of a pass about them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ NAMED = 10
 """How many files are named; further ones are only counted."""
 
 
+def waits_long(since: datetime | None, now: datetime, limit_h: float) -> bool:
+    """Whether a file has been waiting for so long that a person should look.
+
+    Args:
+        since: When it was first seen, aware; None when that is not known.
+        now: Aware.
+        limit_h: How long a file may wait, in hours; 0 for ever.
+    """
+    return limit_h > 0 and since is not None and now - since >= timedelta(hours=limit_h)
+
+
 def waiting_warnings(skipped: Sequence[Skipped], now: datetime, limit_h: float) -> list[str]:
     """Warnings, one line each; they stay the same from pass to pass, so that a service says them once.
 
@@ -20,11 +31,10 @@ def waiting_warnings(skipped: Sequence[Skipped], now: datetime, limit_h: float) 
         limit_h: How long a file may wait without a warning, in hours; 0 for ever.
     """
     told = [f"{one.file_name}: {one.reason}" for one in skipped if one.needs_person]
-    limit = timedelta(hours=limit_h)
     told += [
         f"{one.file_name} has been waiting since {one.since:%Y-%m-%d %H:%M} UTC: {one.reason}"
         for one in skipped
-        if not one.needs_person and limit_h > 0 and one.since is not None and now - one.since >= limit
+        if not one.needs_person and waits_long(one.since, now, limit_h)
     ]
     more = len(told) - NAMED
     return told if more <= 0 else [*told[:NAMED], f"{more} more files wait: ordertrail status lists them"]

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MAX_OTHERS = 1000
 """For how many files that no vendor takes, or that cannot be read, it is remembered when they were first seen."""
 
+NO_VENDOR = "no vendor takes it"
+"""Why a file waits whose path no vendor's glob matches."""
+
 UNARCHIVED = "loaded; it waits to be archived"
 """Why a file waits although its rows are already in the tables."""
 
@@ -254,7 +257,7 @@ class _Walk:
             return
         vendor = take(path, self.source.vendors)
         if vendor is None and entry.is_file(follow_symlinks=False):
-            self.skip(path, "no vendor takes it")
+            self.skip(path, NO_VENDOR)
             return
         try:
             status = self.source.ops.status(Entry(folder, entry.name))

@@ -15,9 +15,7 @@ from pathlib import Path
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vectors import vector_file
-from ordertrail.engines.ledger import reset_warnings, resets_in
-from ordertrail.engines.local.session import ADOPTED, adopt_id
-from ordertrail.engines.local.whole import cure_of_files, log_warnings, progress_of
+from ordertrail.engines.local.whole import cure_of_files, log_warnings, progress_of, resets_of
 from ordertrail.errors import TableError
 
 
@@ -45,11 +43,7 @@ def resets(table: Table, app_id: str, batch: int) -> tuple[str, ...]:
         app_id: The pipeline's application id.
         batch: The last batch of the target, 0 for none.
     """
-    known = resets_in(table.newest().said)
-    # What happened to a target before it was adopted does not count, nor that adopting wrote it anew.
-    ours = table.version_of(app_id, batch) if batch else table.version_of(adopt_id(app_id), ADOPTED)
-    new = reset_warnings(table.root.name, table.operations_since(ours or 0))
-    return tuple(dict.fromkeys((*new, *known)))
+    return resets_of(table.newest(), table.log, app_id, batch)
 
 
 def _missing(role: str, snapshot: Snapshot) -> list[str]:

@@ -188,15 +188,6 @@ def app_id_of(snapshot: Snapshot) -> str:
     return app_id_in(snapshot.metadata.properties, str(snapshot.root))
 
 
-ADOPTED = 1
-"""The version of the `txn`s of `adopt`; there is only one."""
-
-
-def adopt_id(app_id: str) -> str:
-    """The application id of the commits by which `adopt` took a target over."""
-    return f"{app_id}.adopt"
-
-
 def batch_txn(app_id: str, batch: Batch) -> Txn:
     """The `txn` of a batch under an application id."""
     return Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000))

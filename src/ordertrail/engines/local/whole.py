@@ -8,10 +8,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ordertrail.config import Config
+from ordertrail.delta.actions import Json
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, read_snapshot
-from ordertrail.engines.ledger import archive_id
+from ordertrail.engines.ledger import ADOPTED, adopt_id, archive_id, reset_warnings, resets_in
 from ordertrail.errors import ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.markers import no_tables_yet
 from ordertrail.rules.losses import ROLES, Loss, Progress, Standing, loss
@@ -206,6 +207,32 @@ def log_warnings(tables: Mapping[str, Snapshot], app_id: str) -> tuple[str, ...]
             what = f"{history.root.name} has {rows} rows, but by {deliveries.root.name} {accepted} were accepted"
             found.append(f"{what}; {cure('history')}")
     return tuple(found)
+
+
+def resets_of(target: Snapshot, log: DeltaLog, app_id: str, batch: int) -> tuple[str, ...]:
+    """Warnings about commits of others that removed rows of the target wholesale, until it is rebuilt.
+
+    Args:
+        target: The target.
+        log: Its log.
+        app_id: The pipeline's application id.
+        batch: The last batch of the target, 0 for none.
+    """
+    # What happened to a target before it was adopted does not count, nor that adopting wrote it anew.
+    ours = (app_id, batch) if batch else (adopt_id(app_id), ADOPTED)
+    since: list[tuple[int, str, str]] = []
+    for version, actions in log.backwards():
+        if not version or any((txn.get("appId"), txn.get("version")) == ours for txn in _bodies(actions, "txn")):
+            break
+        for info in _bodies(actions, "commitInfo"):
+            parameters = info.get("operationParameters")
+            mode = parameters.get("mode") if isinstance(parameters, dict) else None
+            since.append((version, str(info.get("operation")), str(mode)))
+    return tuple(dict.fromkeys((*reset_warnings(target.root.name, since), *resets_in(target.said))))
+
+
+def _bodies(actions: Sequence[Mapping[str, Json]], kind: str) -> list[dict[str, Json]]:
+    return [body for action in actions if isinstance(body := action.get(kind), dict)]
 
 
 def whole_again(look: Callable[[], Sequence[Standing]]) -> Sequence[Standing]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ordertrail.config import Config
 from ordertrail.delta.actions import VECTORS
 from ordertrail.engines.batch_rows import delivery_rows
-from ordertrail.engines.local.session import ADOPTED, adopt_id
+from ordertrail.engines.ledger import ADOPTED, adopt_id
 from ordertrail.engines.spark.adoptable import require_adoptable
 from ordertrail.engines.spark.session import session_of, spark_errors
 from ordertrail.engines.spark.tables import tables_of, ticked

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ordertrail.engines.base import Admit, Ledger, anyone
-from ordertrail.engines.ledger import agreed_app_id, app_id_in, reset_warnings
-from ordertrail.engines.local.session import adopt_id
+from ordertrail.engines.ledger import adopt_id, agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.local.whole import require_whole
 from ordertrail.engines.spark.record import mark_archived
 from ordertrail.engines.spark.schema import bring_up_to_date

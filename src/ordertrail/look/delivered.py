@@ -1,0 +1,202 @@
+"""What the deliveries table says: how many there are by state, and which of them need a person.
+
+Plain Python and Parquet, without DuckDB: `ordertrail status` must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.errors import OrdertrailError, StorageError, TableError
+from ordertrail.model import SET_ASIDE, State
+from ordertrail.rules.tables import DELIVERIES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ordertrail.delta.actions import AddFile
+
+Columns = Callable[[Sequence[str]], "pa.Table"]
+"""Reads some columns of all deliveries; every call returns the rows in the same order."""
+
+DETAILS = ("delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "discovered_at")
+"""The columns of a delivery that needs a person."""
+
+NEEDED = tuple(dict.fromkeys((*DETAILS, "sha256", "loaded_at")))
+"""All columns that `delivered` asks for."""
+
+
+# Plain texts: a member of an enumeration takes three times as long to compare, 100,000 times.
+_LOADED = State.LOADED.value
+_SET_ASIDE = frozenset(state.value for state in SET_ASIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A quarantined or held delivery that needs a person.
+
+    Attributes:
+        delivery_id: Its id.
+        vendor: Who sent it.
+        file_name: The file's name.
+        batch: The batch it came in.
+        state: `quarantined` or `held`.
+        reason: Why it is not loaded.
+        archived_to: Where the file is, below the archive folder.
+        since: When a pass first read it; aware UTC.
+    """
+
+    delivery_id: str
+    vendor: str
+    file_name: str
+    batch: int
+    state: str
+    reason: str | None
+    archived_to: str | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What the deliveries say.
+
+    Attributes:
+        states: How many there are, by state; states without any are left out.
+        last_loaded_at: Clock of the last batch that loaded a delivery; aware UTC.
+        open: Those that need a person, newest first.
+    """
+
+    states: dict[str, int]
+    last_loaded_at: datetime | None
+    open: tuple[SetAside, ...]
+
+
+def open_places(
+    states: Sequence[str], batches: Sequence[int], contents: Callable[[], tuple[Sequence[str], Sequence[str]]]
+) -> list[int]:
+    """The deliveries that need a person, by their place.
+
+    A delivery that is quarantined or held is open until the same bytes of the same vendor are `loaded` in its own batch
+    or a later one. Every other state is closed: a person decided, or nothing has to be done.
+
+    Args:
+        states: Of all deliveries.
+        batches: Of all deliveries, in the same order.
+        contents: Returns vendors and SHA-256s of all deliveries in this order; called only when any is set aside.
+    """
+    found = [place for place, state in enumerate(states) if state in _SET_ASIDE]
+    if not found:
+        return []
+    vendors, hashes = contents()
+    wanted = {hashes[place] for place in found}
+    loaded: dict[tuple[str, str], int] = {}
+    for place in [place for place, sha256 in enumerate(hashes) if sha256 in wanted]:
+        if states[place] == _LOADED:
+            content = vendors[place], hashes[place]
+            loaded[content] = max(batches[place], loaded.get(content, 0))
+    return [place for place in found if loaded.get((vendors[place], hashes[place]), -1) < batches[place]]
+
+
+def delivered(columns: Columns) -> Delivered:
+    """Summarise the deliveries.
+
+    Args:
+        columns: Reads the table.
+    """
+    table = columns(("state", "batch"))
+    states: list[str] = table["state"].to_pylist()
+    batches: list[int] = table["batch"].to_pylist()
+
+    def contents() -> tuple[Sequence[str], Sequence[str]]:
+        found = columns(("vendor", "sha256"))
+        return found["vendor"].to_pylist(), found["sha256"].to_pylist()
+
+    places = open_places(states, batches, contents)
+    loaded = [place for place, state in enumerate(states) if state == _LOADED]
+    last = max(loaded, key=batches.__getitem__, default=None)
+    loaded_at = None if last is None else columns(("loaded_at",))["loaded_at"][last].as_py()
+    counts = Counter(states)
+    return Delivered(
+        states={str(state): counts[state] for state in State if state in counts},
+        last_loaded_at=None if loaded_at is None else loaded_at.astimezone(UTC),
+        open=tuple(_set_aside(columns(DETAILS), places)) if places else (),
+    )
+
+
+def _set_aside(table: pa.Table, places: Sequence[int]) -> Iterator[SetAside]:
+    found = table.take(places).to_pylist()
+    for row in sorted(found, key=lambda one: str(one["delivery_id"]), reverse=True):
+        since = row.pop("discovered_at")
+        yield SetAside(**row, since=None if since is None else since.astimezone(UTC))
+
+
+def columns_in(snapshot: Snapshot) -> Columns:
+    """The columns of the deliveries table in its folder.
+
+    Raises:
+        TableError: A data file or a deletion vector is damaged or gone.
+        StorageError: A data file cannot be read.
+    """
+    types = {column.name: column.type for column in DELIVERIES}
+
+    def read(names: Sequence[str]) -> pa.Table:
+        import pyarrow as pa
+
+        from ordertrail.arrow import arrow_schema
+
+        snapshot.require_readable()
+        # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
+        schema = arrow_schema((name, types[name]) for name in names)
+        batches = [rows for file in snapshot.files.values() for rows in _rows_of(snapshot, file, schema)]
+        return pa.Table.from_batches(batches, schema)
+
+    return read
+
+
+def _rows_of(snapshot: Snapshot, file: AddFile, schema: pa.Schema) -> list[pa.RecordBatch]:
+    """The live rows of a data file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ordertrail.arrow import conformed
+
+    path = snapshot.path_of(file)
+    try:
+        with pq.ParquetFile(path) as opened:
+            batches = [conformed(rows, schema) for rows in opened.iter_batches(columns=schema.names)]
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    return _live(snapshot, file, batches) if file.deletion_vector is not None else batches
+
+
+def _live(snapshot: Snapshot, file: AddFile, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """The rows of a data file that its deletion vector does not mark."""
+    import numpy as np
+    import pyarrow as pa
+
+    from ordertrail.delta.vectors import deleted_rows
+
+    alive = np.ones(sum(batch.num_rows for batch in batches), dtype=bool)
+    marked = deleted_rows(snapshot.root, file)
+    if len(marked) and marked[-1] >= len(alive):
+        raise unreadable(snapshot.path_of(file), ValueError(f"its deletion vector marks row {marked[-1]}"))
+    alive[marked] = False
+    found, first = [], 0
+    for batch in batches:
+        found.append(batch.filter(pa.array(alive[first : first + batch.num_rows])))
+        first += batch.num_rows
+    return found
+
+
+def unreadable(path: Path, error: Exception) -> OrdertrailError:
+    """The error for a data file that cannot be read, with what to do."""
+    hint = "restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
+    if path.exists():
+        return StorageError(f"cannot read {path}: {error}", hint=hint)
+    return TableError(f"the data file {path.name} of {path.parent.name} is not there", hint=hint, path=path)

@@ -1,0 +1,233 @@
+"""The open items of a pipeline: everything that needs a person, in one list.
+
+`health`, `status`, the heartbeat of the service and the attention task on Databricks all show this list. It is computed
+from the tables, the source folder, the heartbeat and the disks as they are now, never from a log line: what was healed
+is no longer on it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from ordertrail.config import Config
+from ordertrail.look.delivered import SetAside
+from ordertrail.look.heartbeat import Heard
+from ordertrail.look.space import NO_SPACE_BYTES, Space
+from ordertrail.model import State
+from ordertrail.rules.waiting import waits_long
+from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
+
+Kind = Literal["quarantined", "held", "waiting", "failing", "stalled", "debt", "disk", "not_fold"]
+
+Severity = Literal["warning", "critical"]
+"""`critical`: nothing loads, or the target cannot be trusted; `warning`: everything else goes on."""
+
+KINDS: Mapping[Kind, str] = {
+    "quarantined": "a delivery is quarantined, and its bytes were not loaded since",
+    "held": "a delivery is held, and its bytes were not loaded since",
+    "waiting": "a file waits for longer than `waiting_warn_h`, or for something that does not happen by itself",
+    # `late`, a vendor whose file did not come, belongs here.
+    "failing": "the passes of the service fail one after the other, or the source folder cannot be read",
+    "stalled": "the service has no heartbeat any more and did not end normally",
+    "debt": "the debt of the tables is above the limits of `[maintenance]`, and no service reduces it",
+    # `drifted`, columns that the contract does not know, belongs here.
+    "disk": "the disk of the warehouse or the archive is nearly full",
+    "not_fold": "the target may no longer be the fold of the history, or rows or files of a table were lost",
+}
+"""Every kind of open item, in the order of the list."""
+
+NEXT: Mapping[Kind, str] = {
+    "quarantined": "rejects --delivery {id}",
+    "held": "rejects --delivery {id}",
+    "failing": "doctor",
+    "stalled": "watch",
+    "debt": "maintain",
+    "disk": "doctor",
+    "not_fold": "verify",
+}
+"""The command to type next, after `ordertrail`; what helps a file that waits depends on why it does."""
+
+FAILED_PASSES = 3
+"""After this many failed passes in a row a person should look."""
+
+NEXT_PASS = "waits for the next pass"
+"""`Waiting.reason` of a complete file that a vendor takes."""
+
+_DEFAULT_CONFIG = "ordertrail.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """Something that needs a person.
+
+    Attributes:
+        kind: What it is, see `KINDS`.
+        key: What tells it from all other items, and stays the same while it is open: `delivery:ID`, `waiting:PATH`,
+            `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:debt`, `disk:warehouse`, `disk:archive`,
+            `tables:not_fold:…`.
+        since: Since when; aware UTC, None when nothing tells.
+        severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
+        text: What is wrong, on one line.
+        next: The command to type next.
+    """
+
+    kind: Kind
+    key: str
+    since: datetime | None
+    severity: Severity
+    text: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A file in the source folder.
+
+    Attributes:
+        file_name: Its path below the source, as clean text.
+        vendor: The vendor that takes it; None when there is none.
+        reason: `waits for the next pass`, or why a pass would leave it alone now.
+        since: When a pass first saw that it waits, or when a complete file was last changed or moved; aware UTC, None
+            when that is not known.
+        needs_person: Whether it waits for something that does not happen by itself.
+    """
+
+    file_name: str
+    vendor: str | None
+    reason: str
+    since: datetime | None = None
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the open items follow from.
+
+    Attributes:
+        deliveries: Those that need a person.
+        waiting: The files in the source folder.
+        source_trouble: Why the source folder cannot be read; None when it can.
+        heartbeat: Of the service; None when there is none.
+        service_expected: Whether a missing heartbeat is an item.
+        debt: Why maintenance is due, one line each.
+        damage: What is wrong with the tables, one line each.
+        spaces: The disks that are nearly full.
+    """
+
+    deliveries: Sequence[SetAside] = ()
+    waiting: Sequence[Waiting] = ()
+    source_trouble: str | None = None
+    heartbeat: Heard | None = None
+    service_expected: bool = False
+    debt: Sequence[str] = ()
+    damage: Sequence[str] = ()
+    spaces: Sequence[Space] = ()
+
+
+def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, ...]:
+    """Judge what needs a person.
+
+    Args:
+        config: Of the pipeline.
+        facts: As they are now.
+        now: Aware UTC.
+
+    Returns:
+        Critical items first, then in the order of `KINDS`; deliveries newest first.
+    """
+    found = [
+        *(_delivery(config, one) for one in facts.deliveries),
+        *_waiting(config, facts.waiting, now),
+        *_service(config, facts, now),
+        *_debt(config, facts, now),
+        *(_space(config, one) for one in facts.spaces),
+        *_damage(config, facts.damage),
+    ]
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    return tuple(sorted(found, key=lambda one: (one.severity != "critical", places[one.kind])))
+
+
+def _delivery(config: Config, one: SetAside) -> OpenItem:
+    kind: Kind = "held" if one.state == State.HELD else "quarantined"
+    text = f"{one.file_name} of {one.vendor} is {one.state}: {one.reason or 'nobody said why'}"
+    command = _command(config, NEXT[kind], id=one.delivery_id)
+    return OpenItem(kind, f"delivery:{one.delivery_id}", one.since, "warning", text, command)
+
+
+def _waiting(config: Config, files: Sequence[Waiting], now: datetime) -> Iterator[OpenItem]:
+    for one in files:
+        if not one.needs_person and not waits_long(one.since, now, config.waiting_warn_h):
+            continue
+        since = "" if one.since is None else f" since {one.since:%Y-%m-%d %H:%M} UTC"
+        text = f"{one.file_name} has been waiting{since}: {one.reason}"
+        command = _command(config, _next_of_waiting(one), path=str(config.source / one.file_name))
+        yield OpenItem("waiting", f"waiting:{one.file_name}", one.since, "warning", text, command)
+
+
+def _next_of_waiting(one: Waiting) -> str:
+    if one.needs_person:
+        return "doctor"
+    if one.reason == NO_VENDOR:
+        return "plan {path}"
+    return "run" if one.reason in (NEXT_PASS, UNARCHIVED) else "status"
+
+
+def _service(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
+    beat = facts.heartbeat
+    if facts.source_trouble is not None:
+        command = _command(config, NEXT["failing"])
+        yield OpenItem("failing", "pipeline:source", None, "critical", facts.source_trouble, command)
+    if beat is None and facts.service_expected:
+        text = "no service runs: there is no heartbeat"
+    elif beat is not None and beat.silent(now):
+        process = "" if beat.pid is None else f" (process {beat.pid})"
+        text = (
+            f"the service{process} has not written its heartbeat since {beat.beat_at:%Y-%m-%d %H:%M:%S} UTC: start it "
+            f"again, or delete {beat.path} if none is wanted"
+        )
+    elif beat is not None and beat.failures >= FAILED_PASSES:
+        text = f"{beat.failures} passes failed in a row, the last one with {beat.last_error or 'an error'}"
+        command = _command(config, NEXT["failing"])
+        yield OpenItem("failing", "pipeline:failing", beat.failing_since, "critical", text, command)
+        return
+    else:
+        return
+    since = None if beat is None else beat.beat_at
+    yield OpenItem("stalled", "pipeline:stalled", since, "critical", text, _command(config, NEXT["stalled"]))
+
+
+def _debt(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
+    beat = facts.heartbeat
+    maintained = beat is not None and not beat.silent(now) and config.maintenance.auto
+    trouble = None if beat is None else beat.maintenance_error
+    if not facts.debt or (maintained and trouble is None):
+        return
+    text = f"maintenance is due: {'; '.join(facts.debt)}"
+    text += "" if trouble is None else f"; the service cannot do it: {trouble}"
+    yield OpenItem("debt", "tables:debt", None, "warning", text, _command(config, NEXT["debt"]))
+
+
+def _space(config: Config, one: Space) -> OpenItem:
+    severity: Severity = "critical" if one.free_bytes < NO_SPACE_BYTES else "warning"
+    text = f"the disk of the {one.name} {one.folder} has {one.free_bytes / 1e9:,.2f} GB left"
+    return OpenItem("disk", f"disk:{one.name}", None, severity, text, _command(config, NEXT["disk"]))
+
+
+def _damage(config: Config, lines: Sequence[str]) -> Iterator[OpenItem]:
+    for line in lines:
+        key = f"tables:not_fold:{zlib.crc32(line.encode()):08x}"
+        yield OpenItem("not_fold", key, None, "critical", line, _command(config, NEXT["not_fold"]))
+
+
+def _command(config: Config, words: str, **values: str) -> str:
+    """A command that works when typed in the folder in which this one was."""
+    told = words.format(**{name: shlex.quote(value) for name, value in values.items()})
+    if config.file is not None and config.file != Path(_DEFAULT_CONFIG).absolute():
+        told += f" --config {shlex.quote(str(config.file))}"
+    return f"ordertrail {told}"
