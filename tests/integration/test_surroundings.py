@@ -22,8 +22,8 @@ from ordertrail.cli import errors
 from ordertrail.cli.log_lines import LogLines
 from ordertrail.config import Config, load_config, template
 from ordertrail.errors import TableError
+from ordertrail.look.heartbeat import heartbeat_path
 from ordertrail.rules.tables import APP_ID
-from ordertrail.watch.heartbeat import heartbeat_path
 from tests.feeds import cells, csv_bytes
 
 DEADLINE_S = 60.0

@@ -17,10 +17,10 @@ import pytest
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.errors import TableError
+from ordertrail.look.heartbeat import heartbeat_path
 from ordertrail.markers import MARKER
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import target_columns
-from ordertrail.watch.heartbeat import heartbeat_path
 
 pytestmark = pytest.mark.slow
 

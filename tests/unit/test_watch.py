@@ -30,13 +30,16 @@ from watchdog.observers.inotify_c import InotifyConstants
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import ConfigError, PassRunningError, SourceError, TableError, UsageError
 from ordertrail.lock import service_lock
+from ordertrail.look.document import open_item
+from ordertrail.look.heartbeat import heartbeat_path
+from ordertrail.look.open_items import OpenItem
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, Skipped, State
 from ordertrail.sources.directory import DirectorySource, source_of
 from ordertrail.sources.names import FileOps
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import HOLD_S
 from ordertrail.watch.events import FolderEvents, _Emitter, _Handler
-from ordertrail.watch.heartbeat import Heartbeat, heartbeat_path
+from ordertrail.watch.heartbeat import MOST_ITEMS, Heartbeat
 from ordertrail.watch.schedule import (
     BLOCKED_S,
     DEBOUNCE_MAX_S,
@@ -535,6 +538,10 @@ def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
         "state": "idle",
         "last_error": None,
         "attention": None,
+        "failures": 0,
+        "failing_since": None,
+        "maintenance_error": None,
+        "open_items": None,
     }
     beat.failed("E_SOURCE", "away")
     assert json.loads(path.read_text())["last_error"] == {"code": "E_SOURCE", "message": "away"}
@@ -551,6 +558,38 @@ def test_the_heartbeat_says_who_when_and_what(tmp_path: Path) -> None:
     beat.stop()
     beat.state("running")
     assert list(path.parent.iterdir()) == []
+
+
+def test_the_heartbeat_counts_failed_passes_until_one_succeeds(tmp_path: Path) -> None:
+    times = iter(NOON + timedelta(seconds=n) for n in range(100))
+    beat = Heartbeat(tmp_path / "beat", lambda: next(times))
+
+    def failing() -> tuple[int, str | None]:
+        found = json.loads((tmp_path / "beat").read_text())
+        return found["failures"], found["failing_since"]
+
+    beat.failed("E_SOURCE", "away")
+    first = (NOON + timedelta(seconds=1)).isoformat()
+    assert failing() == (1, first)
+    beat.failed("E_SOURCE", "away")
+    assert failing() == (2, first)
+    beat.passed(None)
+    assert failing() == (0, None)
+
+
+def test_the_heartbeat_names_what_needs_a_person(tmp_path: Path) -> None:
+    beat = Heartbeat(tmp_path / "beat", lambda: NOON)
+    item = OpenItem("quarantined", "delivery:1", NOON, "warning", "a.csv is quarantined", "ordertrail rejects")
+    beat.open_items([item] * (MOST_ITEMS + 1))
+    found = json.loads((tmp_path / "beat").read_text())["open_items"]
+    assert (found["count"], found["at"], len(found["items"])) == (MOST_ITEMS + 1, NOON.isoformat(), MOST_ITEMS)
+    assert found["items"][0] == open_item(item)
+    beat.open_items([])
+    assert json.loads((tmp_path / "beat").read_text())["open_items"]["count"] == 0
+    beat.maintenance("no room")
+    assert json.loads((tmp_path / "beat").read_text())["maintenance_error"] == "no room"
+    beat.maintenance(None)
+    assert json.loads((tmp_path / "beat").read_text())["maintenance_error"] is None
 
 
 def test_a_heartbeat_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:

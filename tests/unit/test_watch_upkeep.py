@@ -30,9 +30,17 @@ class Scene:
     runs: int = 0
     held: list[Callable[[], None]] = field(default_factory=list)
     hold: bool = False
+    told: list[str | None] = field(default_factory=list)
 
     def made(self) -> Upkeep:
-        return Upkeep(config(self.base), run=self.run, due=lambda: self.due, clock=lambda: self.now_s, start=self.start)
+        return Upkeep(
+            config(self.base),
+            run=self.run,
+            due=lambda: self.due,
+            tell=self.told.append,
+            clock=lambda: self.now_s,
+            start=self.start,
+        )
 
     def run(self) -> None:
         self.runs += 1
@@ -118,3 +126,13 @@ def test_a_pass_that_goes_on_is_no_trouble(tmp_path: Path) -> None:
 
 def test_before_the_first_pass_nothing_is_due(tmp_path: Path) -> None:
     assert due_reasons(config(tmp_path)) == ()
+
+
+def test_it_tells_why_it_failed_and_that_it_succeeds_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, error=StorageError("no room"))
+    upkeep = scene.made()
+    upkeep.consider()
+    scene.error = None
+    scene.now_s += PAUSE_S + 0.1
+    upkeep.consider()
+    assert scene.told == ["no room", None]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
+from ordertrail.look.document import open_item
+from ordertrail.look.open_items import OpenItem
 
 BEAT_S = 10.0
 """Longest time between two writes of the heartbeat file, in seconds."""
+
+MOST_ITEMS = 50
+"""How many open items the file names; it counts all."""
 
 State = Literal["idle", "running", "backing_off", "stopping"]
 """What the service is doing."""
@@ -29,8 +33,9 @@ _log = Log()
 class Beat:
     """The content of the heartbeat file. Times are aware UTC.
 
-    A successful pass clears `last_error`; `attention` (how often, when last, what) stays while the service runs: it
-    counts files and warnings that need a person.
+    A successful pass clears `last_error` and `failures`, the number of failed passes since the last successful one;
+    `attention` (how often, when last, what) stays while the service runs: it counts files and warnings that need a
+    person. `open_items` are those of `ordertrail health` when they were last listed, at `open_at`.
     """
 
     started_at: datetime
@@ -39,6 +44,11 @@ class Beat:
     state: State = "idle"
     last_error: tuple[str, str] | None = None
     attention: tuple[int, datetime, str] | None = None
+    failures: int = 0
+    failing_since: datetime | None = None
+    maintenance_error: str | None = None
+    open_items: tuple[OpenItem, ...] = ()
+    open_at: datetime | None = None
 
     def document(self, pid: int, now: datetime) -> dict[str, object]:
         """The file's content as a JSON document."""
@@ -51,6 +61,10 @@ class Beat:
             "state": self.state,
             "last_error": dict(zip(("code", "message"), self.last_error, strict=True)) if self.last_error else None,
             "attention": self._attention(),
+            "failures": self.failures,
+            "failing_since": self.failing_since.isoformat() if self.failing_since else None,
+            "maintenance_error": self.maintenance_error,
+            "open_items": self._open_items(),
         }
 
     def _attention(self) -> dict[str, object] | None:
@@ -59,10 +73,11 @@ class Beat:
         count, at, last = self.attention
         return {"count": count, "at": at.isoformat(), "last": last}
 
-
-def heartbeat_path(config: Config) -> Path:
-    """The heartbeat file of a pipeline's service."""
-    return config.warehouse / f".ordertrail-{config.name}.heartbeat"
+    def _open_items(self) -> dict[str, object] | None:
+        if self.open_at is None:
+            return None
+        items = [open_item(one) for one in self.open_items[:MOST_ITEMS]]
+        return {"count": len(self.open_items), "at": self.open_at.isoformat(), "items": items}
 
 
 class Heartbeat:
@@ -102,19 +117,42 @@ class Heartbeat:
         now = self._now()
         self._write(
             lambda beat: replace(
-                beat, last_pass_at=now, last_batch=beat.last_batch if batch is None else batch, last_error=None
+                beat,
+                last_pass_at=now,
+                last_batch=beat.last_batch if batch is None else batch,
+                last_error=None,
+                failures=0,
+                failing_since=None,
             )
         )
 
     def failed(self, code: str, message: str) -> None:
         """Record a failed pass."""
         now = self._now()
-        self._write(lambda beat: replace(beat, last_pass_at=now, last_error=(code, message)))
+        self._write(
+            lambda beat: replace(
+                beat,
+                last_pass_at=now,
+                last_error=(code, message),
+                failures=beat.failures + 1,
+                failing_since=beat.failing_since or now,
+            )
+        )
 
     def attention(self, what: str) -> None:
         """Record that something needs a person."""
         now = self._now()
         self._write(lambda beat: replace(beat, attention=((beat.attention or (0,))[0] + 1, now, what)))
+
+    def maintenance(self, error: str | None) -> None:
+        """Record why maintenance failed; None when it succeeded."""
+        if error != self._beat.maintenance_error:
+            self._write(lambda beat: replace(beat, maintenance_error=error))
+
+    def open_items(self, items: Sequence[OpenItem]) -> None:
+        """Record what needs a person."""
+        now = self._now()
+        self._write(lambda beat: replace(beat, open_items=tuple(items), open_at=now))
 
     def stop(self) -> None:
         """Remove the file: the service ended normally."""

@@ -27,11 +27,14 @@ from ordertrail.config.rights import umask_of
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
 from ordertrail.lock import service_lock
 from ordertrail.log import Log, drain
+from ordertrail.look.heartbeat import heartbeat_path
+from ordertrail.look.status import status_of
 from ordertrail.model import RunReport, State
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import NOT_SETTLED
-from ordertrail.watch.heartbeat import Heartbeat, heartbeat_path
+from ordertrail.watch.heartbeat import Heartbeat
+from ordertrail.watch.open_list import OpenList
 from ordertrail.watch.schedule import Schedule
 from ordertrail.watch.signals import stopping_by_signal
 from ordertrail.watch.upkeep import Upkeep
@@ -98,6 +101,7 @@ class Parts:
         random: Returns numbers in [0, 1).
         start: Starts a pass in another thread.
         upkeep: Maintains the tables when asked after each successful pass; None leaves that to people.
+        open_list: Lists what needs a person when asked after each pass; None lists nothing.
     """
 
     run: Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
@@ -110,6 +114,7 @@ class Parts:
         target=work, name="ordertrail-pass", daemon=True
     ).start()
     upkeep: Upkeep | None = None
+    open_list: OpenList | None = None
 
 
 class Service:
@@ -255,6 +260,7 @@ class Service:
             self._parts.heartbeat.state("backing_off" if self._schedule.backing_off else "idle")
 
     def _succeeded(self, report: RunReport) -> None:
+        recovered = self._trouble is not None
         if self._trouble is not None:
             _log.info("passes succeed again", after=self._trouble[0])
         self._trouble = None
@@ -274,15 +280,22 @@ class Service:
         told = frozenset(
             {(item.file_name, item.reason) for item in report.skipped} | {("", w) for w in report.warnings}
         )
-        news, self._told = told - self._told, told
+        before, self._told = self._told, told
+        news = told - before
         for file, text in sorted(news):
             if file:
                 _log.info("left alone", file=file, reason=text)
             else:
                 self._parts.heartbeat.attention(text)
                 _log.warning(text)
-        if news or report.deliveries:
+        changed = bool(news or report.deliveries)
+        if changed:
             self._on_report(report)
+        self._list_open(news=changed or recovered or told != before)
+
+    def _list_open(self, *, news: bool) -> None:
+        if self._parts.open_list is not None and self._stop_by_s is None:
+            self._parts.open_list.refresh(news=news)
 
     def _failed(self, error: Exception, wait_s: float) -> None:
         ours = isinstance(error, OrdertrailError)
@@ -298,6 +311,7 @@ class Service:
             _log.debug("the pass failed again", code=code, retry_in=retry)
         _log.debug("traceback", exc_info=error)
         self._trouble = code, message
+        self._list_open(news=True)
 
 
 def _no_report(_: RunReport) -> None:
@@ -345,8 +359,9 @@ def watch(
         )
         heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC), alone)
         listener = _listener(config, mailbox)
-        upkeep = Upkeep(config) if config.maintenance.auto else None
-        parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep)
+        upkeep = Upkeep(config, tell=heartbeat.maintenance) if config.maintenance.auto else None
+        open_list = OpenList(lambda: status_of(config).open_items, heartbeat.open_items)
+        parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list)
         _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
         heartbeat.start()
         try:
@@ -359,7 +374,7 @@ def watch(
         if cut_short:
             _log.info("maintenance was cut short; it begins anew next time")
         # A thread at work in a library must not outlive the interpreter.
-        if stop is None and (cut_short or not ended):
+        if stop is None and (cut_short or open_list.running or not ended):
             _leave()
         if listener is not None:
             listener.close()

@@ -44,6 +44,7 @@ class Upkeep:
         config: The pipeline's config.
         run: Runs one maintenance; None means `ordertrail.keep.maintain.maintain`.
         due: Returns why maintenance is due, one line each; None reads the logs.
+        tell: Called after each run with why it failed; with None when it succeeded.
         clock: Monotonic, in seconds.
         start: Starts work in another thread.
     """
@@ -54,6 +55,7 @@ class Upkeep:
         *,
         run: Callable[[], object] | None = None,
         due: Callable[[], tuple[str, ...]] | None = None,
+        tell: Callable[[str | None], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[Callable[[], None]], None] = lambda work: threading.Thread(
             target=work, name="ordertrail-maintain", daemon=True
@@ -61,6 +63,7 @@ class Upkeep:
     ) -> None:
         self._run = run or (lambda: _maintain(config))
         self._due = due or (lambda: due_reasons(config))
+        self._tell = tell
         self._clock = clock
         self._start = start
         self._next_s = clock()
@@ -103,6 +106,7 @@ class Upkeep:
         if self._trouble is not None:
             _log.info("maintenance succeeds again")
         self._trouble = None
+        self._tell(None)
 
     def _failed(self, error: Exception) -> None:
         message = str(error) if isinstance(error, OrdertrailError) else f"{type(error).__name__}: {error}"
@@ -110,6 +114,7 @@ class Upkeep:
             _log.warning("maintenance failed; passes go on", reason=message)
         _log.debug("traceback", exc_info=error)
         self._trouble = message
+        self._tell(message)
 
 
 def due_reasons(config: Config) -> tuple[str, ...]:
