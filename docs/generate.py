@@ -30,7 +30,9 @@ from ordertrail.config.template import toml_value
 from ordertrail.databricks.bundle import Bundle, BundleFile
 from ordertrail.delta.vacuum import Sweep
 from ordertrail.errors import OrdertrailError
+from ordertrail.keep.backup import BackupReport
 from ordertrail.keep.maintain import MaintenanceReport, StepDone
+from ordertrail.keep.restore import RestoreReport, Unknown
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.delivered import SetAside
@@ -432,6 +434,9 @@ def _json() -> list[str]:
     sweep = StepDone(Sweep("orders_target", ("b000007-….parquet",), 3192), True, "", 0.01)
     maintained = MaintenanceReport("orders", False, (sweep,), (), 0.05)
     row = dict(_ROW)
+    kept = BackupReport("orders", Path("/backups/orders"), 12, 34, 28, 99_944, False, (), 0.2)
+    later = Unknown("2026/11/24/000013-00000-905e17ca-new.csv", "acme/new.csv")
+    back = RestoreReport("orders", kept.folder, "2026-11-23T09:00:00+00:00", 12, False, None, 0, (later,), (), 0.3)
     track = Track(
         "0045001",
         row,  # type: ignore[arg-type]
@@ -469,6 +474,9 @@ def _json() -> list[str]:
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
          MaintenanceReport,
          lambda: command_document.maintain(maintained)),
+        ("backup", "", BackupReport, lambda: command_document.backup(kept)),
+        ("restore", "`path` of an unknown file is null where no table says it.", RestoreReport,
+         lambda: command_document.restore(back)),
         ("doctor", "", Finding, lambda: command_document.doctor(findings)),
         ("init", "", None, lambda: command_document.started(started)),
         ("init --anew", "", None, lambda: command_document.again(config)),

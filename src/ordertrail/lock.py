@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ordertrail.config import Config
 from ordertrail.config.rights import umask_of
+from ordertrail.config.unfinished import refuse_cut_restore
 from ordertrail.errors import PassRunningError, StorageError
 
 PASS_WAITS_S = 5.0
@@ -30,17 +31,19 @@ _NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOL
 
 
 @contextmanager
-def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
+def pipeline_lock(config: Config, *, wait_s: float = 0.0, restoring: bool = False) -> Iterator[None]:
     """Keep other passes of this pipeline on this machine away.
 
     Args:
         config: The pipeline's config.
         wait_s: How long to wait for a running pass, in seconds. Running maintenance is waited for at least
             `PASS_WAITS_S`.
+        restoring: The caller finishes a restore that was cut short. Nobody else may hold the lock until then.
 
     Raises:
         PassRunningError: Another pass is still running.
-        StorageError: The warehouse cannot be written to, or its file system does not support locks.
+        StorageError: The warehouse cannot be written to, or its file system does not support locks; or a restore was
+            cut short.
     """
     with ExitStack() as held:
         try:
@@ -54,6 +57,8 @@ def pipeline_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
                 raise PassRunningError(
                     f"another pass of pipeline {config.name} is running", hint="wait for it to end, then run again"
                 ) from None
+        if not restoring:
+            refuse_cut_restore(config)
         held.enter_context(umask_of(config))
         yield
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ordertrail.config import Config
+from ordertrail.config.unfinished import refuse_cut_restore
 from ordertrail.errors import OrdertrailError, SourceError, StorageError, TableError
 from ordertrail.model import Probe
 from ordertrail.rules.belonging import (
@@ -92,6 +93,11 @@ def write_marker(folder: Path, marker: Marker) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_archived_name(name: str) -> bool:
+    """Whether a file has the name that a pipeline gives to what it archives; see `rules.filekey.archive_path`."""
+    return _ARCHIVED.match(name) is not None
 
 
 def holds_archived(archive: Path) -> bool:
@@ -213,10 +219,11 @@ class Belonging:
         """Refuse to make tables where they should be there, or where others are at home.
 
         Raises:
-            StorageError: As `__call__`.
+            StorageError: As `__call__`; or a restore was cut short.
             SourceError: As `__call__`.
         """
         config, archive, source = self._config, self._archive, self._source
+        refuse_cut_restore(config)
         archived_files = archive is None and holds_archived(config.archive)
         judged = beginning(config.name, archive, source, archived_files=archived_files)
         place = (

@@ -11,9 +11,9 @@ to the command line is not seen here but in `test_fresh.py`. One JSON object a l
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
 0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
 of the target instead of a pass), `from_archive` (of the history before it), `maintain` (maintenance instead of a pass),
-`untold` (nobody can tell who has a file open for writing), `two_disks` (the archive is on another disk), `locked`
-(names of folders of the source where nothing can be renamed). Effects are what the probe sees, and every put of a log
-entry, before and after it.
+`backup` or `restore` (one of this folder instead of a pass), `untold` (nobody can tell who has a file open for
+writing), `two_disks` (the archive is on another disk), `locked` (names of folders of the source where nothing can be
+renamed). Effects are what the probe sees, and every put of a log entry, before and after it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ordertrail.delta.log import LocalLogStore
 from ordertrail.engines.embedded import load as embedded_load
 from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import OrdertrailError
-from ordertrail.keep import maintain, rebuild
+from ordertrail.keep import backup, maintain, rebuild, restore
 from ordertrail.model import Probe
 from ordertrail.sources.names import Entry, FileOps
 
@@ -120,6 +120,12 @@ def one_pass(spec: Spec) -> Spec:
         if spec.get("rebuild"):
             done = rebuild.rebuild(config, probe=effects, from_archive=bool(spec.get("from_archive")))
             return {"batch": done.batch, "rows": done.rows, "effects": effects.seen}
+        if spec.get("backup"):
+            kept = backup.backup(config, Path(spec["backup"]), with_archive=True, probe=effects)
+            return {"batch": kept.batch, "effects": effects.seen}
+        if spec.get("restore"):
+            back = restore.restore(config, Path(spec["restore"]), force=True, probe=effects)
+            return {"batch": back.batch, "resumed": back.resumed, "effects": effects.seen}
         if spec.get("maintain"):
             paid = maintain.maintain(config, probe=effects, store=WatchedStore(effects))
             notes = [one.note for one in paid.steps if one.note]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from ordertrail.cli.frame import Frame, command
@@ -60,3 +62,48 @@ def maintain(frame: Frame, dry_run: bool) -> int:
     with frame.busy("maintaining") as progress:
         report = pay(config, dry_run=dry_run, progress=progress)
     return frame.show(report, document.maintain, render.maintain, attention=bool(report.warnings))
+
+
+_FOLDER = click.Argument(["folder"], metavar="DIR", type=click.Path(path_type=Path))
+
+
+@command(
+    _FOLDER,
+    click.Option(["--with-archive"], is_flag=True, help="Copy the archived files too."),
+)
+def backup(frame: Frame, folder: Path, with_archive: bool) -> int:
+    """Back up the five tables into a new folder.
+
+    With them go the markers of archive and source, and the config file. On the same file system files are linked: that
+    takes no space, and later passes cannot harm them. DIR appears once all is complete and checked. A pass waits
+    meanwhile.
+    """
+    from ordertrail.cli import backup_view, document
+    from ordertrail.keep.backup import backup as take
+
+    config = frame.config()
+    with frame.busy("backing up") as progress:
+        report = take(config, folder, config_file=frame.config_file, with_archive=with_archive, progress=progress)
+    return frame.show(report, document.backup, backup_view.backup)
+
+
+@command(
+    _FOLDER,
+    click.Option(["--force"], is_flag=True, help="Move tables that are there aside; nothing is deleted."),
+)
+def restore(frame: Frame, folder: Path, force: bool) -> int:
+    """Put the five tables of a backup in their places.
+
+    The backup's hashes are checked first. When it is killed, run it again: it goes on where it ended, and no pass
+    begins before. Exits with 3 when archived files came after the backup: they are listed, to be loaded again.
+    """
+    from ordertrail.cli import backup_view, document
+    from ordertrail.keep.restore import restore as put_back
+
+    config = frame.config()
+    with frame.busy("restoring") as progress:
+        report = put_back(config, folder, force=force, progress=progress)
+    attention = bool(report.unknown or report.warnings)
+    return frame.show(
+        report, document.restore, lambda screen, it: backup_view.restore(screen, it, config), attention=attention
+    )

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from ordertrail.begin.init import Started
     from ordertrail.config import Config
     from ordertrail.engines.spark.adopt import Adopted
+    from ordertrail.keep.backup import BackupReport
     from ordertrail.keep.maintain import MaintenanceReport, StepDone
     from ordertrail.keep.rebuild import RebuildReport
+    from ordertrail.keep.restore import RestoreReport
 
 
 def rebuild(report: RebuildReport) -> Json:
@@ -47,6 +49,17 @@ def rebuild(report: RebuildReport) -> Json:
             "rejects_rows": history.rejects_rows,
         },
     }
+
+
+def backup(report: BackupReport) -> Json:
+    """`backup`."""
+    return {**asdict(report), "folder": str(report.folder)}
+
+
+def restore(report: RestoreReport) -> Json:
+    """`restore`; `path` of a file is null where no table says it."""
+    aside = None if report.aside is None else str(report.aside)
+    return {**asdict(report), "folder": str(report.folder), "aside": aside}
 
 
 def adopt(found: Adopted) -> Json:

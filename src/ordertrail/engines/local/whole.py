@@ -8,6 +8,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ordertrail.config import Config
+from ordertrail.config.unfinished import refuse_cut_restore
 from ordertrail.delta.actions import Json
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import number
@@ -153,6 +154,7 @@ def look(config: Config) -> dict[str, Snapshot]:
     logs = {role: DeltaLog(root) for role, root in places_of(config).items()}
     found = {role: _read(role, logs[role]) for role in reversed(ROLES) if logs[role].exists()}
     if 0 < len(found) < len(ROLES):
+        refuse_cut_restore(config)
         app_id = next(iter(found.values())).metadata.properties.get(APP_ID, "")
         require_whole(standings_of([(role, found.get(role)) for role in ROLES], app_id, astuple(config.tables)))
     return found
