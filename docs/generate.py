@@ -36,6 +36,7 @@ from ordertrail.keep.restore import RestoreReport, Unknown
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.delivered import SetAside
+from ordertrail.look.export import Exported
 from ordertrail.look.open_items import KINDS, Facts, OpenItem, open_items
 from ordertrail.look.plan import PlannedFile, PlanReport
 from ordertrail.look.rows import Rows
@@ -455,6 +456,7 @@ def _json() -> list[str]:
     files = (BundleFile("databricks.yml", "written"),)
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
+    exported = Exported("orders_target", 5, None, Path("orders.parquet"), 3192)
     table = Rows(tuple(row), (tuple(row.values()),))  # type: ignore[arg-type]
     sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
         ("run`, `stage`, `load", "`watch --json` prints one a pass, each on one line.", RunReport,
@@ -469,6 +471,7 @@ def _json() -> list[str]:
          ("`history` is oldest first by the total order, `rejected` by batch; rows have their table's columns. Of "
           "several matches `current` is null, `history` empty; `as_of` is null without `--as-of`."), Track,
          lambda: look_document.track(track)),
+        ("export", "", Exported, lambda: look_document.exported(exported)),
         ("plan", "", PlanReport, lambda: look_document.plan(plan)),
         ("verify", "", Check, lambda: look_document.verify(checks)),
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
@@ -518,10 +521,11 @@ def _api() -> list[str]:
         text = f"`{thing}`" if isinstance(thing, str) else _first(thing.__doc__)
         rows.append((f"`{name}`", text))
     lines += _table(("name", "what it is"), rows)
-    lines += ["## `Pipeline`", ""]
-    pipeline = ordertrail.Pipeline
-    methods = [(n, m) for n, m in inspect.getmembers(pipeline, inspect.isfunction) if not n.startswith("_")]
-    return lines + list(_table(("method", "what it does"), [(f"`{n}()`", _first(m.__doc__)) for n, m in methods]))
+    for owner in (ordertrail.Pipeline, ordertrail.TableRows):
+        lines += [f"## `{owner.__name__}`", ""]
+        methods = [(n, m) for n, m in inspect.getmembers(owner, inspect.isfunction) if not n.startswith("_")]
+        lines += _table(("method", "what it does"), [(f"`{n}()`", _first(m.__doc__)) for n, m in methods])
+    return lines
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from ordertrail import Pipeline, load_config
 report = Pipeline(load_config("ordertrail.toml")).run()
 print(report.rows)
 ```
+
+The tables are read with `.target()`, `.history()`, `.deliveries()` and `.rejects()` of a pipeline.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ordertrail.config import Config, load_config
+    from ordertrail.engines.local.reading import TableRows
     from ordertrail.errors import (
         ConfigError,
         OrdertrailError,
@@ -43,6 +46,7 @@ __all__ = [
     "State",
     "StorageError",
     "TableError",
+    "TableRows",
     "UsageError",
     "__version__",
     "load_config",
@@ -50,6 +54,7 @@ __all__ = [
 
 _HOMES = {
     "ordertrail.config": ("Config", "load_config"),
+    "ordertrail.engines.local.reading": ("TableRows",),
     "ordertrail.errors": (
         "ConfigError",
         "OrdertrailError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -42,3 +43,30 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move_durably(temporary: Path, path: Path, *, replace: bool) -> None:
+    """Give a finished file of the same file system its name, durably; nobody ever sees a part of it there.
+
+    Args:
+        temporary: The file. Without `replace` this name may stay as well.
+        path: Its name from now on.
+        replace: Whether it may take the place of a file that has the name.
+
+    Raises:
+        FileExistsError: The name is taken, and `replace` is False.
+        OSError: The disk fails.
+    """
+    fsync_file(temporary)
+    if replace:
+        temporary.replace(path)
+    else:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError as error:  # a file system without hard links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            temporary.rename(path)
+    fsync_folder(path.parent)

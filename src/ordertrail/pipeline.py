@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
-from ordertrail.engines.choice import engine_of
+from ordertrail.engines.choice import engine_of, placed
 from ordertrail.errors import CommitConflictError, FileChangedError, OrdertrailError, SourceError, StorageError
 from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.log import Log
@@ -46,6 +46,9 @@ from ordertrail.sources.archiving import Archiving
 from ordertrail.sources.base import Discovery, Source
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
+
+if TYPE_CHECKING:
+    from ordertrail.engines.local.reading import TableRows
 
 HASH_ASIDE_BYTES = 64 << 20
 """Files of at least this size are hashed in a thread of their own while they are parsed."""
@@ -123,6 +126,27 @@ class Pipeline:
         with self._open() as job:
             job.finish_staged(recovery=False)
             return job.report()
+
+    def target(self) -> TableRows:
+        """The latest state of every shipment: `.to_arrow()`, `.to_pandas()`, `.to_polars()`, or lazily `.scan()`."""
+        return self._rows("target")
+
+    def history(self) -> TableRows:
+        """Every row that was ever accepted, with its outcome; read as `target`."""
+        return self._rows("history")
+
+    def deliveries(self) -> TableRows:
+        """Every file that came, with what became of it; read as `target`."""
+        return self._rows("deliveries")
+
+    def rejects(self) -> TableRows:
+        """Every cell, row and file that was rejected, and why; read as `target`."""
+        return self._rows("rejects")
+
+    def _rows(self, role: str) -> TableRows:
+        from ordertrail.engines.local.reading import table_rows
+
+        return table_rows(placed(self.config), role)
 
     @contextmanager
     def _open(self) -> Iterator[_Pass]:

@@ -51,7 +51,7 @@ def scratch_folder(parent: Path, word: str) -> Iterator[Path]:
 
     Args:
         parent: An existing folder.
-        word: The command that uses it: `verify`, `maintain`, `rebuild` or `query`.
+        word: What uses it: `verify`, `maintain`, `rebuild`, `query`, `export` or `read`.
     """
     folder = parent / f".ordertrail-{word}-{uuid.uuid4().hex}"
     descriptor: int | None = None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import duckdb
+import polars as pl
+
 import ordertrail
 from ordertrail import (
     Config,
@@ -21,6 +24,7 @@ from ordertrail import (
     State,
     StorageError,
     TableError,
+    TableRows,
     UsageError,
     load_config,
 )
@@ -59,6 +63,19 @@ def in_two_steps(config: Config) -> tuple[RunReport, RunReport]:
     """As the two tasks of a job do it."""
     pipeline = Pipeline(config)
     return pipeline.stage(), pipeline.load()
+
+
+def read(config: Config) -> int:
+    """The tables for programs; nothing is written."""
+    pipeline = Pipeline(config)
+    tables = (pipeline.target(), pipeline.history(), pipeline.deliveries(), pipeline.rejects())
+    assert_type(tables, tuple[TableRows, TableRows, TableRows, TableRows])
+    orders = pipeline.target()
+    assert_type(orders.columns, tuple[str, ...])
+    assert_type(orders.version, int)
+    assert_type(orders.to_polars(), pl.DataFrame)
+    assert_type(orders.scan(), duckdb.DuckDBPyRelation)
+    return int(orders.to_arrow().num_rows) + len(orders.to_pandas())
 
 
 def careful(config: Config) -> str:

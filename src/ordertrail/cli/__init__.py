@@ -21,7 +21,7 @@ PROGRAM = "ordertrail"
 _SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Begin": {"commands_setup": ("init", "demo", "doctor", "completion")},
     "Load": {"commands_load": ("run", "stage", "load", "watch", "plan")},
-    "Look": {"commands_read": ("status", "health", "deliveries", "rejects", "track", "query", "verify")},
+    "Look": {"commands_read": ("status", "health", "deliveries", "rejects", "track", "query", "export", "verify")},
     "Keep in order": {"commands_keep": ("maintain", "rebuild", "adopt", "backup", "restore")},
     "Elsewhere": {"commands_deploy": ("deploy",)},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -176,6 +177,38 @@ def query(frame: Frame, sql: str, max_rows: int, timeout_s: float, as_of: int | 
     if found.cut:
         note(f"only the first {max_rows:,} rows are here; --max-rows N takes more")
     return 0
+
+
+@command(
+    click.Argument(["table"], metavar="TABLE"),
+    click.Option(
+        ["--output", "-o", "path"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        required=True,
+        help="Where to: a name that ends with .csv, .parquet or .xlsx.",
+    ),
+    click.Option(["--where"], metavar="SQL", help="Only rows for which this is true: \"status = 'RETURNED'\"."),
+    _AS_OF,
+    click.Option(["--force"], is_flag=True, help="Replace a file that is there."),
+)
+def export(frame: Frame, table: str, path: Path, where: str | None, as_of: int | datetime | None, force: bool) -> int:
+    """Write a table's rows to a file: CSV, Parquet or Excel.
+
+    TABLE is target, history, deliveries, rejects or stage, or its configured name. The rows are those of the newest
+    batch, in no particular order; passes may run meanwhile. The file appears when it is complete. With --as-of they
+    are those of then, made from the history.
+
+    Times are UTC. In .xlsx all keys and identifiers are text, and so are times; it needs the extra `excel`.
+    """
+    from ordertrail.cli import render
+    from ordertrail.look import document
+    from ordertrail.look.export import export as write
+
+    config = frame.config(log=None)
+    with frame.busy(f"exporting {table}"):
+        found = write(config, table, path, where=where, as_of=as_of, force=force)
+    return frame.show(found, document.exported, render.exported)
 
 
 @command(click.Option(["--archive"], is_flag=True, help="Read all archived files too, and compare their SHA-256."))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ordertrail.engines.spark.adopt import Adopted
     from ordertrail.keep.maintain import MaintenanceReport
     from ordertrail.keep.rebuild import Differences, RebuildReport
+    from ordertrail.look.export import Exported
     from ordertrail.look.plan import PlannedFile, PlanReport
     from ordertrail.look.status import Status, TableDebt
     from ordertrail.look.verify import VerifyReport
@@ -257,6 +258,12 @@ def rows(screen: Screen, found: Rows) -> None:
     screen.table(columns, [[cell(value, "NULL") for value in row] for row in found.rows])
     if screen.terminal:
         screen.line(plural(len(found), "row"), "dim")
+
+
+def exported(screen: Screen, found: Exported) -> None:
+    """`export`."""
+    then = "" if found.batch is None else f", as it was after batch {found.batch},"
+    screen.line(f"{plural(found.rows, 'row')} of {found.table}{then} in {found.path}, {_size(found.size_bytes)}")
 
 
 def status(screen: Screen, found: Status) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ordertrail.look.rows import Json, Row, Rows, json_value
 
 if TYPE_CHECKING:
+    from ordertrail.look.export import Exported
     from ordertrail.look.open_items import OpenItem
     from ordertrail.look.plan import PlannedFile, PlanReport
     from ordertrail.look.status import Status
@@ -99,6 +100,17 @@ def _match(one: Match) -> Row:
         "vendor": one.vendor,
         "status": one.status,
         "time": one.time,
+    }
+
+
+def exported(found: Exported) -> Json:
+    """`export`; `path` as it was given, `batch` null without `--as-of`."""
+    return {
+        "table": found.table,
+        "rows": found.rows,
+        "batch": found.batch,
+        "path": str(found.path),
+        "bytes": found.size_bytes,
     }
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
@@ -32,6 +32,8 @@ from ordertrail.scratch import scratch_folder, sweep_left
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Result = TypeVar("Result")
 
 _BEFORE_DOT = re.compile(rb"[A-Za-z_]\w*(?=\s*\.)")
 _NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
@@ -53,6 +55,7 @@ class ReadOnlyTables:
         config: Names, threads and memory.
         tables: Snapshot and columns of each table, by name.
         batch: The tables as they were after this batch, see `look.as_of`; None means as they are.
+        out: The one file that `run` may write.
 
     Attributes:
         then: Makes SQL of the target as it was after the batch; None when there is no batch, or when the history or
@@ -60,7 +63,12 @@ class ReadOnlyTables:
     """
 
     def __init__(
-        self, config: Config, tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]], batch: int | None = None
+        self,
+        config: Config,
+        tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]],
+        batch: int | None = None,
+        *,
+        out: Path | None = None,
     ) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
         self._names = tuple(tables)
@@ -72,6 +80,7 @@ class ReadOnlyTables:
         self._memory_limit_mb = config.memory_limit_mb
         temporary = Path(tempfile.gettempdir())
         sweep_left(temporary, "query")
+        self._out = out
         self._closing = ExitStack()
         self._spill = self._closing.enter_context(scratch_folder(temporary, "query"))
         self._con = duckdb.connect()
@@ -125,8 +134,22 @@ class ReadOnlyTables:
             text = self._quote_reserved(sql)
         except UnicodeEncodeError as error:
             raise QueryError("the SQL is not UTF-8", hint="correct the SQL and try again") from error
+        return self.run(lambda con: self._fetch(con, text, max_rows), timeout_s)
+
+    def run(self, call: Callable[[duckdb.DuckDBPyConnection], Result], timeout_s: float | None = None) -> Result:
+        """Run a call that reads the tables with SQL of the user's, in a read-only transaction.
+
+        Args:
+            call: Is given the locked connection, and uses it alone.
+            timeout_s: As of `query`.
+
+        Raises:
+            QueryError: As `query`.
+            StorageError: As `query`.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
         try:
-            return self._calls.run(lambda: self._fetch(text, max_rows), timeout_s)
+            return self._calls.run(lambda: self._fenced(call), timeout_s)
         except TimeoutError as error:
             raise QueryError(
                 f"the query took longer than {timeout_s:g} s and was stopped",
@@ -160,6 +183,8 @@ class ReadOnlyTables:
             "autoload_known_extensions": "false",
             "enable_progress_bar": "false",
         }
+        if self._out is not None:
+            settings["preserve_insertion_order"] = "false"  # it would hold rows back
         if config.threads:
             settings["threads"] = str(config.threads)
         for name, value in settings.items():
@@ -217,7 +242,8 @@ class ReadOnlyTables:
         self._run(f"CREATE VIEW {name_sql(names.target)} AS {self.then.target_sql()}")
 
     def _lock(self) -> None:
-        self._run(f"SET allowed_paths = [{', '.join(map(quoted, self._owners))}]")
+        paths = [*self._owners, *(() if self._out is None else [str(self._out)])]
+        self._run(f"SET allowed_paths = [{', '.join(map(quoted, paths))}]")
         self._run("SET enable_external_access = false")
         self._run("SET lock_configuration = true")
 
@@ -239,29 +265,32 @@ class ReadOnlyTables:
             end = place
         return (data[:end] + out).decode()
 
-    def _fetch(self, sql: str, max_rows: int | None) -> tuple[pa.Table, bool]:
-        import pyarrow as pa
-
-        require_reading(self._con, sql, self._example)
+    def _fenced(self, call: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
         # The views read tables of this connection, so nobody may write to it.
         self._run("BEGIN TRANSACTION READ ONLY")
         try:
-            with self._con.sql(sql).to_arrow_reader(_BATCH_ROWS) as found:
-                batches: list[pa.RecordBatch] = []
-                rows = size_bytes = 0
-                for batch in found:
-                    batches.append(batch)
-                    rows += batch.num_rows
-                    size_bytes += batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
-                    if size_bytes > self._memory_limit_mb << 20:
-                        raise self._too_large()
-                    if max_rows is not None and rows > max_rows:
-                        break
-                table = pa.Table.from_batches(batches, found.schema)
-            return (table, False) if max_rows is None else (table.slice(0, max_rows), rows > max_rows)
+            return call(self._con)
         finally:
             with suppress(duckdb.Error):
                 self._run("ROLLBACK")
+
+    def _fetch(self, con: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None) -> tuple[pa.Table, bool]:
+        import pyarrow as pa
+
+        require_reading(con, sql, self._example)
+        with con.sql(sql).to_arrow_reader(_BATCH_ROWS) as found:
+            batches: list[pa.RecordBatch] = []
+            rows = size_bytes = 0
+            for batch in found:
+                batches.append(batch)
+                rows += batch.num_rows
+                size_bytes += batch.nbytes + batch.num_rows * batch.num_columns * _CELL_BYTES
+                if size_bytes > self._memory_limit_mb << 20:
+                    raise self._too_large()
+                if max_rows is not None and rows > max_rows:
+                    break
+            table = pa.Table.from_batches(batches, found.schema)
+        return (table, False) if max_rows is None else (table.slice(0, max_rows), rows > max_rows)
 
     def _too_large(self) -> QueryError:
         return QueryError(

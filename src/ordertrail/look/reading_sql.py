@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import duckdb
 
@@ -55,12 +55,47 @@ def require_reading(con: duckdb.DuckDBPyConnection, sql: str, example: str) -> N
         statement = inner[0] if len(inner) == 1 else statement
     if statement.type != duckdb.StatementType.SELECT:
         raise _refusal(statement.type.name)
-    row = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
-    tree: _Tree = json.loads(row[0]) if row else None
+    tree: _Tree = _parsed(con, text)
     if not isinstance(tree, dict) or tree.get("error"):
         raise _refusal(statement.type.name)
     for node in _nodes(tree):
         _require_reading_node(node)
+
+
+def require_condition(con: duckdb.DuckDBPyConnection, condition: str) -> None:
+    """Refuse anything but one expression that only reads, such as may stand after WHERE.
+
+    Args:
+        con: Parses it.
+        condition: The user's.
+
+    Raises:
+        QueryError: It is none, or more than one, or does more than read.
+        duckdb.Error: It does not parse.
+    """
+    require_reading(con, where_sql("t", condition), "t")
+    # Nothing but the condition may differ: `true) ORDER BY (x`, say, adds to the statement around it.
+    if _around(con, where_sql("t", condition)) != _around(con, where_sql("t", "true")):
+        raise QueryError("this is more than one expression", hint="give what may stand after WHERE, and nothing else")
+
+
+def where_sql(relation: str, condition: str) -> str:
+    """SQL of the rows of a relation for which a condition is true; a comment at its end does not go on after it."""
+    return f"SELECT * FROM {relation} WHERE (\n{condition}\n)"
+
+
+def _around(con: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The parse of a statement without its condition."""
+    tree = _parsed(con, sql)
+    for statement in tree.get("statements", ()):
+        statement["node"]["where_clause"] = None
+    return json.dumps(tree)
+
+
+def _parsed(con: duckdb.DuckDBPyConnection, sql: str) -> Any:  # noqa: ANN401 - JSON
+    # To the end, for a connection with a result that waits runs nothing else.
+    ((text,),) = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
+    return json.loads(text)
 
 
 def _require_reading_node(node: dict[str, _Tree]) -> None:

@@ -138,3 +138,14 @@ def history_columns(contract: Contract) -> tuple[TableColumn, ...]:
 def stage_columns(contract: Contract) -> tuple[TableColumn, ...]:
     """The columns of the stage."""
     return (*contract_columns(contract), *_STAGE)
+
+
+def columns_by_role(contract: Contract) -> dict[str, tuple[TableColumn, ...]]:
+    """The columns of all five tables by role, in the order in which a batch writes the tables."""
+    return {
+        "stage": stage_columns(contract),
+        "target": target_columns(contract),
+        "history": history_columns(contract),
+        "rejects": REJECTS,
+        "deliveries": DELIVERIES,
+    }
