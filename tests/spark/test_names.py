@@ -19,13 +19,13 @@ from ordertrail.errors import StorageError, TableError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.plan import plan_files
-from ordertrail.look.status import Reader
+from ordertrail.look.status import Reader, open_items_of
 from ordertrail.look.verify import verify
 from ordertrail.markers import begin_anew, read_marker
 from ordertrail.model import no_probe
 from ordertrail.rules.tables import APP_ID
 from ordertrail.watch.upkeep import due_reasons
-from tests.feeds import FEED_LIMITS, FEED_VENDORS
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, cells, csv_bytes
 from tests.harness import House, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state
 from tests.spark.session import CATALOG, Spark
@@ -161,6 +161,31 @@ def test_commands_say_that_the_tables_are_elsewhere(named: Named) -> None:
     with pytest.raises(UsageError, match="in no folders that this machine may read"), Reader(house.config):
         pass
     assert not due_reasons(house.config)
+
+
+@pytest.mark.parametrize("place", ["elsewhere", None])
+def test_what_needs_a_person_is_listed_wherever_the_tables_are(
+    place: str | None, named: Named, request: pytest.FixtureRequest
+) -> None:
+    """A quarantined delivery, until its bytes are loaded."""
+    if place is not None:
+        request.getfixturevalue(place)
+    house = named("three-level")
+    half = csv_bytes([cells("Q1", "2026-11-20 08:00:00"), cells("Q2", "yesterday")])
+    house.turn(max_reject_share=0.0)
+    assert open_items_of(house.config) == (), "before the first pass"
+    house.drop("acme/order_tracking_2026_11_21.csv", half)
+    house.run()
+    (item,) = open_items_of(house.config)
+    assert item.kind == "quarantined"
+    assert item.key.startswith("delivery:000001-")
+    assert item.since is not None
+    assert "order_tracking_2026_11_21.csv of acme is quarantined: " in item.text
+    house.turn(max_reject_share=1.0)
+    house.drop("acme/order_tracking_2026_11_21.csv", half)
+    house.run()
+    assert open_items_of(house.config) == ()
+    assert reads_folders(house.config) is (place is None)
 
 
 def test_a_table_that_only_its_catalog_may_write_to(spark: Spark, named: Named) -> None:

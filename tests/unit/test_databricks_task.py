@@ -13,7 +13,7 @@ import pytest
 
 from ordertrail.databricks import task
 from ordertrail.databricks.bundle import BundleOptions, bundle_files
-from ordertrail.errors import AttentionError, ConfigError, StorageError
+from ordertrail.errors import AttentionError, ConfigError, StorageError, TableError
 from ordertrail.look import document
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, State
 from ordertrail.pipeline import Pipeline
@@ -73,9 +73,11 @@ def test_a_run_that_is_well_hands_on_its_counts_and_ends_with_its_report(workspa
         "quarantined_count": 0,
         "warnings": [],
         "warnings_count": 0,
+        "open_items": [],
+        "open_items_count": 0,
         "finished": True,
     }
-    assert workspace.run(run, task.ATTENTION_TASK) == {"attention": []}
+    assert workspace.run(run, task.ATTENTION_TASK) == {"attention": [], "open": []}
 
 
 def test_nothing_waiting_is_well(workspace: Workspace) -> None:
@@ -83,7 +85,7 @@ def test_nothing_waiting_is_well(workspace: Workspace) -> None:
     assert workspace.run(run, task.STAGE_TASK)["batch"] is None
     assert workspace.run(run, task.LOAD_TASK)["batch"] is None
     assert run.values[task.LOAD_TASK, "batch"] == 0
-    assert workspace.run(run, task.ATTENTION_TASK) == {"attention": []}
+    assert workspace.run(run, task.ATTENTION_TASK) == {"attention": [], "open": []}
 
 
 def test_a_quarantined_delivery_fails_the_last_task_only_when_all_is_loaded(workspace: Workspace) -> None:
@@ -113,7 +115,56 @@ def test_the_next_run_is_not_told_of_it_again(workspace: Workspace) -> None:
             with pytest.raises(AttentionError):
                 workspace.run(run, task.ATTENTION_TASK)
         else:
-            assert workspace.run(run, task.ATTENTION_TASK) == {"attention": []}
+            found = workspace.run(run, task.ATTENTION_TASK)
+            (line,) = found["open"]  # type: ignore[misc]
+            assert found["attention"] == []
+            assert "order_tracking_2026_11_21.csv of default is quarantined" in line
+
+
+def test_a_new_item_is_told_with_those_that_are_open_since_earlier_runs(workspace: Workspace) -> None:
+    for name, extra in (("order_tracking_2026_11_21.csv", b""), ("order_tracking_2026_11_22.csv", b"2,009\n")):
+        workspace.house.drop(name, BROKEN + extra)
+        run = JobRun()
+        workspace.run(run, task.STAGE_TASK)
+        workspace.run(run, task.LOAD_TASK)
+    with pytest.raises(AttentionError) as told:
+        workspace.run(run, task.ATTENTION_TASK)
+    new, earlier = told.value.message.split("\nopen since earlier runs:\n")
+    assert "order_tracking_2026_11_22.csv" in new
+    assert "order_tracking_2026_11_21.csv" not in new
+    assert "order_tracking_2026_11_21.csv of default is quarantined" in earlier
+    assert "order_tracking_2026_11_22.csv" not in earlier
+
+
+def test_a_delivery_whose_bytes_are_loaded_by_the_same_run_needs_nobody(workspace: Workspace) -> None:
+    """It was staged and quarantined; then the config was mended and the load's repair took the same bytes."""
+    house = workspace.house
+    half = csv_bytes([cells("007", "2026-11-20 08:00:00"), cells("B", "yesterday"), cells("C", "tomorrow")])
+    house.turn(min_rejects=1)
+    house.drop("order_tracking_2026_11_21.csv", half)
+    run = JobRun()
+    workspace.run(run, task.STAGE_TASK)
+    workspace.run(run, task.LOAD_TASK)
+    house.turn(max_reject_share=1.0)
+    house.drop("order_tracking_2026_11_21.csv", half)
+    house.run()
+    workspace.run(run, task.LOAD_TASK)
+    assert workspace.run(run, task.ATTENTION_TASK) == {"attention": [], "open": []}
+
+
+def test_items_that_cannot_be_listed_are_a_warning_and_the_load_ends_well(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise TableError("the deliveries are damaged")
+
+    monkeypatch.setattr(task, "open_items_of", damaged)
+    workspace.house.drop("order_tracking_2026_11_20.csv", GOOD)
+    run = JobRun()
+    workspace.run(run, task.STAGE_TASK)
+    assert workspace.run(run, task.LOAD_TASK)["batch"] == 1
+    with pytest.raises(AttentionError, match="cannot be listed: the deliveries are damaged"):
+        workspace.run(run, task.ATTENTION_TASK)
 
 
 def test_attention_can_be_told_without_failing(workspace: Workspace) -> None:

@@ -53,10 +53,10 @@ def health(frame: Frame, service: bool) -> int:
     """
     from ordertrail.cli import open_view
     from ordertrail.look import document
-    from ordertrail.look.status import status_of
+    from ordertrail.look.status import open_items_of
 
     config = frame.config(log=None)
-    items = status_of(config, service_expected=service).open_items
+    items = open_items_of(config, service_expected=service)
     return frame.show(
         items,
         document.health,

@@ -9,7 +9,8 @@ How a task ends decides who is told. An error ends `order_stage_load` or `orders
 again, which is always safe, and the job's failure notifications go out when the last attempt has failed. A delivery
 that is quarantined, or a warning, is no failure: everything is committed, and a second attempt would find nothing to do
 and end well, so that nobody would be told. That is why a third task tells it. It runs after all else, is never run
-again by itself, and fails when the task values of the other two name something to look at.
+again by itself, and fails when the task values of the other two name something to look at that is still open. What has
+been open since earlier runs is listed, and fails no run again.
 
 All parameters are the job's. Those that are settings too (`catalog`, `schema`, `source`, `archive`) override the config
 file where they are not empty; environment variables play no part.
@@ -27,6 +28,7 @@ from ordertrail.config.settings import ENVIRONMENT_PREFIX
 from ordertrail.engines.choice import engine_of
 from ordertrail.engines.spark.session import spark_errors
 from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
+from ordertrail.look.status import open_items_of
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
 
@@ -132,9 +134,11 @@ def load(spark: SparkSession, dbutils: Dbutils) -> str:
     Raises:
         OrdertrailError: What went wrong. The task may be run again at once.
     """
-    report = _pipeline(spark, dbutils).load()
-    if report.batch is not None and (problem := _grant(spark, dbutils)):
-        report = replace(report, warnings=(*report.warnings, problem))
+    pipeline = _pipeline(spark, dbutils)
+    report = pipeline.load()
+    problems = [] if report.batch is None else [_grant(spark, dbutils)]
+    problems.append(_hand_on_open(spark, dbutils, pipeline.config))
+    report = replace(report, warnings=(*report.warnings, *filter(None, problems)))
     _hand_on(dbutils, report)
     dbutils.jobs.taskValues.set(key="finished", value=True)
     return _document(report)
@@ -149,28 +153,33 @@ def attention(dbutils: Dbutils) -> str:
         dbutils: The notebook's utilities.
 
     Returns:
-        `{"attention": [line, ...]}`, for `dbutils.notebook.exit`; the lines are there when `fail_on_attention` is off.
+        `{"attention": [line, ...], "open": [line, ...]}`, for `dbutils.notebook.exit`: what this run found, when
+        `fail_on_attention` is off, and what has been open since earlier runs.
 
     Raises:
-        AttentionError: A delivery is quarantined or held, there is a warning, or a task before this one failed.
+        AttentionError: A delivery of this run is quarantined or held and was not healed since, there is a warning, or
+            a task before this one failed.
     """
     fail = _flag(dbutils, "fail_on_attention")
     values = dbutils.jobs.taskValues
     if values.get(taskKey=LOAD_TASK, key="finished", default=False, debugValue=True) is not True:
-        lines = [f"{LOAD_TASK} has not finished, see its message and that of {STAGE_TASK}", *_to_look_at(values)]
+        lines = [f"{LOAD_TASK} has not finished, see its message and that of {STAGE_TASK}", *_to_look_at(values)[0]]
         raise AttentionError(
             _message("the batch is not loaded yet", lines),
             hint="no row is lost: repair the run, or let the next one finish what this one began",
         )
-    lines = _to_look_at(values)
+    lines, earlier = _to_look_at(values)
     if lines and fail:
+        told = _message("the batch is loaded and nothing is lost, but somebody must look", lines)
+        if earlier:
+            told = f"{told}\n{_message('open since earlier runs', earlier)}"
         raise AttentionError(
-            _message("the batch is loaded and nothing is lost, but somebody must look", lines),
+            told,
             hint="quarantined files are below quarantine/ in the archive, their rejects in the rejects table; once the "
             "vendor has sent a corrected file there is nothing else to do. Do not repair this run: it has nothing left "
             "to do",
         )
-    return json.dumps({"attention": lines}, ensure_ascii=False)
+    return json.dumps({"attention": lines, "open": earlier}, ensure_ascii=False)
 
 
 def _grant(spark: SparkSession, dbutils: Dbutils) -> str | None:
@@ -255,6 +264,18 @@ def _hand_on(dbutils: Dbutils, report: RunReport) -> None:
         dbutils.jobs.taskValues.set(key=key, value=value)
 
 
+def _hand_on_open(spark: SparkSession, dbutils: Dbutils, config: Config) -> str | None:
+    """Set the task values of the open items; why they could not be listed."""
+    try:
+        items = open_items_of(config, session=spark)
+    except OrdertrailError as error:
+        return f"what needs a person cannot be listed: {error.message}"
+    listed = [{"key": one.key, "kind": one.kind, "text": one.text[:_MAX_REASON]} for one in items]
+    dbutils.jobs.taskValues.set(key="open_items", value=_fitting(listed))
+    dbutils.jobs.taskValues.set(key="open_items_count", value=len(listed))
+    return None
+
+
 def _fitting(items: list[Item]) -> list[Item]:
     """As many of the first ones as a task value can hold."""
     size, kept = 2, 0
@@ -266,8 +287,12 @@ def _fitting(items: list[Item]) -> list[Item]:
     return items[:kept]
 
 
-def _to_look_at(values: TaskValues) -> list[str]:
-    """One line for each delivery and warning of both tasks, each once; a staged delivery is told of by both."""
+def _to_look_at(values: TaskValues) -> tuple[list[str], list[str]]:
+    """What this run found, and what has been open since earlier ones, one line each.
+
+    A staged delivery is told of by both tasks, and listed once. One that is not open any more is left out: its bytes
+    were loaded meanwhile.
+    """
     found: dict[str, str] = {}
     left_out = 0
     for task in (STAGE_TASK, LOAD_TASK):
@@ -277,14 +302,22 @@ def _to_look_at(values: TaskValues) -> list[str]:
             items = listed if isinstance(listed, list) else []
             found |= dict(map(_line, items))
             left_out = max(left_out, int(str(count)) - len(items))
-    return [*found.values(), *([f"and {left_out} more, see the deliveries table"] if left_out else [])]
+    more = [f"and {left_out} more, see the deliveries table"] if left_out else []
+    opened = values.get(taskKey=LOAD_TASK, key="open_items", default=[], debugValue=[])
+    count = values.get(taskKey=LOAD_TASK, key="open_items_count", default=-1, debugValue=-1)
+    still = {str(one["key"]): str(one["text"]) for one in opened} if isinstance(opened, list) else {}
+    if count == len(still):
+        # a warning is its own name; a delivery has the key of its item
+        found = {name: line for name, line in found.items() if name == line or name in still}
+    earlier = [text for key, text in still.items() if key not in found and text not in found]
+    return [*found.values(), *more], earlier
 
 
 def _line(item: object) -> tuple[str, str]:
     """What tells an item from others, and the item in words."""
     if isinstance(item, dict):
         told = f"{item['file_name']} (delivery {item['delivery_id']}) is {item['state']}: {item['reason']}"
-        return str(item["delivery_id"]), told
+        return f"delivery:{item['delivery_id']}", told
     return str(item), str(item)
 
 

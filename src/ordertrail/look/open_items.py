@@ -20,7 +20,7 @@ from ordertrail.look.delivered import SetAside
 from ordertrail.look.heartbeat import Heard
 from ordertrail.look.space import NO_SPACE_BYTES, Space
 from ordertrail.model import State
-from ordertrail.rules.waiting import waits_long
+from ordertrail.rules.waiting import waiting_text, waits_long
 from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
 
 Kind = Literal["quarantined", "held", "waiting", "failing", "stalled", "debt", "disk", "not_fold"]
@@ -164,8 +164,7 @@ def _waiting(config: Config, files: Sequence[Waiting], now: datetime) -> Iterato
     for one in files:
         if not one.needs_person and not waits_long(one.since, now, config.waiting_warn_h):
             continue
-        since = "" if one.since is None else f" since {one.since:%Y-%m-%d %H:%M} UTC"
-        text = f"{one.file_name} has been waiting{since}: {one.reason}"
+        text = waiting_text(one.file_name, one.reason, one.since, needs_person=one.needs_person)
         command = _command(config, _next_of_waiting(one), path=str(config.source / one.file_name))
         yield OpenItem("waiting", f"waiting:{one.file_name}", one.since, "warning", text, command)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
@@ -20,7 +20,7 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
-from ordertrail.look.delivered import SetAside, columns_in, delivered, unreadable
+from ordertrail.look.delivered import NEEDED, SetAside, columns_in, delivered, unreadable
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import low_spaces
@@ -31,6 +31,9 @@ from ordertrail.rules.tables import APP_ID
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.names import claiming
 from ordertrail.sources.settling import NOT_SETTLED, STILL_OPEN
+
+if TYPE_CHECKING:
+    from ordertrail.engines.spark.session import SparkSession
 
 RECENT = 5
 """How many quarantined or held deliveries `Status` names."""
@@ -203,6 +206,31 @@ def not_begun(config: Config, *, service_expected: bool = False) -> Status:
         warnings=warnings,
         open_items=open_items(config, facts, now),
     )
+
+
+def in_catalog(config: Config, session: SparkSession | None, *, service_expected: bool = False) -> tuple[OpenItem, ...]:
+    """The open items of a pipeline whose tables only Spark reaches.
+
+    Debt and disks are the catalog's; whether the target is the fold is told by each pass.
+
+    Args:
+        config: Of the pipeline.
+        session: None uses the active one, or starts one.
+        service_expected: Whether it needs a person when no service runs.
+    """
+    from ordertrail.engines.spark.reading import deliveries_of
+
+    now = datetime.now(UTC)
+    rows = deliveries_of(config, session, NEEDED)
+    waiting, trouble = waiting_in(config, now)
+    facts = Facts(
+        deliveries=delivered(lambda names: rows.select(list(names))).open,
+        waiting=waiting,
+        source_trouble=next(iter(trouble), None),
+        heartbeat=heard(config),
+        service_expected=service_expected,
+    )
+    return open_items(config, facts, now)
 
 
 def _takeable(waiting: Iterable[Waiting]) -> int:

@@ -22,7 +22,7 @@ from ordertrail.look.as_of import AsOf, moment
 from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
-from ordertrail.look.standing import Quarantined, Status, TableDebt, not_begun, standing
+from ordertrail.look.standing import Quarantined, Status, TableDebt, in_catalog, not_begun, standing
 from ordertrail.look.track import Found, Track, key_parts, search
 from ordertrail.markers import Belonging
 from ordertrail.model import State
@@ -39,6 +39,7 @@ from ordertrail.rules.tables import (
 )
 
 if TYPE_CHECKING:
+    from ordertrail.engines.spark.session import SparkSession
     from ordertrail.look.query import ReadOnlyTables
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Track",
     "Waiting",
     "json_value",
+    "open_items_of",
     "status_of",
 ]
 
@@ -76,6 +78,26 @@ def status_of(config: Config, *, service_expected: bool = False) -> Status:
             return reader.status(service_expected=service_expected)
     Belonging(config).refuse_beginning()
     return not_begun(config, service_expected=service_expected)
+
+
+def open_items_of(
+    config: Config, *, session: SparkSession | None = None, service_expected: bool = False
+) -> tuple[OpenItem, ...]:
+    """Everything that needs a person now; where only Spark reaches the tables, Spark reads them.
+
+    Args:
+        config: Of the pipeline.
+        session: For tables by name; None uses the active one, or starts one.
+        service_expected: Whether it needs a person when no service runs.
+
+    Raises:
+        TableError: A table is damaged, or missing though it was made.
+        SourceError: There are no tables, and a pass would not make any.
+    """
+    config = placed(config, session)
+    if not config.in_folders:
+        return in_catalog(config, session, service_expected=service_expected)
+    return status_of(config, service_expected=service_expected).open_items
 
 
 class Reader:

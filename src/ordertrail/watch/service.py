@@ -28,7 +28,7 @@ from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, Us
 from ordertrail.lock import service_lock
 from ordertrail.log import Log, drain
 from ordertrail.look.heartbeat import heartbeat_path
-from ordertrail.look.status import status_of
+from ordertrail.look.status import open_items_of
 from ordertrail.model import RunReport, State
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
@@ -360,7 +360,7 @@ def watch(
         heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC), alone)
         listener = _listener(config, mailbox)
         upkeep = Upkeep(config, tell=heartbeat.maintenance) if config.maintenance.auto else None
-        open_list = OpenList(lambda: status_of(config).open_items, heartbeat.open_items)
+        open_list = OpenList(lambda: open_items_of(config), heartbeat.open_items)
         parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list)
         _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
         heartbeat.start()
