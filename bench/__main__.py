@@ -9,6 +9,7 @@ PARTS = (
     "bench.first_load",
     "bench.repeated_keys",
     "bench.upsert",
+    "bench.export",
     "bench.cold_batch",
     "bench.spark_engine",
     "bench.many_batches",

@@ -169,7 +169,7 @@ class StorageError(OrdertrailError):
 
 
 class QueryError(OrdertrailError):
-    """SQL given to `ordertrail query` does not run."""
+    """SQL given to `ordertrail query`, or to `export --where`, does not run."""
 
     code = "E_QUERY"
     exit_code = 2

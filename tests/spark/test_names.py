@@ -18,6 +18,7 @@ from ordertrail.engines.spark import tables as spark_tables
 from ordertrail.errors import StorageError, TableError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
+from ordertrail.look.export import export
 from ordertrail.look.plan import plan_files
 from ordertrail.look.status import Reader, open_items_of
 from ordertrail.look.verify import verify
@@ -110,6 +111,12 @@ def test_a_catalog_of_folders(tmp_path: Path, spark: Spark, named: Named) -> Non
         assert reader.status().target_rows == expected.status().target_rows
         assert reader.track("SAME").current is not None
     assert due_reasons(house.config) == due_reasons(twin.config)
+    for table in ("target", "history"):
+        done, other = (export(one.config, table, tmp_path / f"{n}.csv") for n, one in enumerate((house, twin)))
+        assert done.rows == other.rows > 0
+        (tmp_path / "0.csv").unlink()
+        (tmp_path / "1.csv").unlink()
+    assert house.pipeline().target().to_arrow().num_rows == twin.pipeline().target().to_arrow().num_rows
     planned = house.config.source / "acme/order_tracking_2026_11_24_999.csv"
     planned.write_bytes(next(f.content for f in BATCHES[0] if f.path.startswith("acme") and b"SAME" in f.content))
     assert plan_files(house.config, [planned]).rows.parsed > 0
@@ -156,8 +163,12 @@ def test_each_way_finishes_what_the_other_began(
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_commands_say_that_the_tables_are_elsewhere(named: Named) -> None:
+def test_commands_say_that_the_tables_are_elsewhere(tmp_path: Path, named: Named) -> None:
     house = named("three-level")
+    for read in (house.pipeline().target, lambda: export(house.config, "target", tmp_path / "x.csv")):
+        with pytest.raises(UsageError, match="in no folders that this machine may read") as told:
+            read()
+        assert "SQL on Spark" in told.value.hint
     with pytest.raises(UsageError, match="in no folders that this machine may read"), Reader(house.config):
         pass
     assert not due_reasons(house.config)
