@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ordertrail.errors import QueryError, UsageError
+from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.status import Reader
 from ordertrail.rules.tables import target_columns
@@ -146,3 +146,78 @@ def test_moments_that_there_are_not(house: House) -> None:
             then(reader, "stage", 1)
         with pytest.raises(QueryError):
             reader.query("DROP VIEW orders_target", as_of=1)
+
+
+# -- AT (BATCH => n) ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT address FROM orders_target AT (BATCH => 1)", [("one",)]),
+        ('SELECT address FROM "Orders_Target" at(batch=>1) AS t', [("one",)]),
+        ("SELECT t.address FROM default.orders_target AT (BATCH => 1) t WHERE t.tracking_num = 'A'", [("one",)]),
+        (
+            "SELECT orders_target.address FROM incremental_load.default.orders_target AT (BATCH => 1) WHERE true",
+            [("one",)],
+        ),
+        (
+            "SELECT a.address, b.address FROM orders_target AT (BATCH => 1) a, orders_target AT (BATCH => 2) b",
+            [("one", "two")],
+        ),
+        ("SELECT count(*) FROM orders_target EXCEPT SELECT count(*) FROM orders_target AT (BATCH => 2)", [(2,)]),
+        ("SELECT count(*) FROM orders_history AT (BATCH => 2), (FROM orders_rejects AT (BATCH => 2))", [(2,)]),
+        ("SELECT count(*) FROM orders_deliveries AT (BATCH => 3) -- AT (BATCH => 9)", [(3,)]),
+        ("SELECT 'orders_target AT (BATCH => 9)' AS é", [("orders_target AT (BATCH => 9)",)]),
+    ],
+)
+def test_a_table_at_a_batch_in_a_statement(house: House, sql: str, rows: list[tuple[object, ...]]) -> None:
+    with Reader(house.config) as reader:
+        assert list(reader.query(sql).rows) == rows
+
+
+def test_a_statement_as_of_a_batch_may_name_others(house: House) -> None:
+    with Reader(house.config) as reader:
+        found = reader.query(
+            "SELECT (SELECT max(address) FROM orders_target), (SELECT address FROM orders_target AT (BATCH => 1)), "
+            "(SELECT count(*) FROM orders_target AT (BATCH => 3))",
+            as_of=2,
+        )
+    assert found.rows == (("two", "one", 2),)
+
+
+@pytest.mark.parametrize(
+    ("sql", "error", "what"),
+    [
+        ("FROM orders_target AT (BATCH => 0)", UsageError, "before the first batch"),
+        ("FROM orders_target AT (BATCH => 9)", UsageError, "no batch 9"),
+        ("FROM orders_stage AT (BATCH => 1)", QueryError, "only the batch that was staged last"),
+        ("FROM orders_target AT (BATCH => x)", QueryError, "BATCH"),
+        ("FROM orders_target AT (BATCH => 1", QueryError, "BATCH"),
+        ("FROM other AT (BATCH => 1)", QueryError, "BATCH"),
+        ("FROM orders_target AT (BATCH => -1)", QueryError, "BATCH"),
+        ("FROM orders_target AT (BATCH => 1e2)", QueryError, "BATCH"),
+        ("DROP VIEW orders_target AT (BATCH => 1)", QueryError, "syntax"),
+        ("DELETE FROM orders_target AT (BATCH => 1)", QueryError, "DELETE"),
+        ("FROM orders_target AT (BATCH => 1) \udc80", QueryError, "UTF-8"),
+    ],
+)
+def test_what_is_no_batch_is_an_error(house: House, sql: str, error: type[Exception], what: str) -> None:
+    with Reader(house.config) as reader:
+        with pytest.raises(error, match=what):
+            reader.query(sql)
+        assert len(reader.query("FROM orders_target")) == 2
+
+
+@pytest.mark.parametrize("lost", ["history", "deliveries"])
+def test_a_damaged_table_is_named_with_its_cure(house: House, lost: str) -> None:
+    next(house.table_path(lost).glob("*.parquet")).unlink()
+    with Reader(house.config) as reader:
+        for call in (
+            lambda: reader.track("A", as_of=1),
+            lambda: reader.query("FROM orders_target", as_of=1),
+            lambda: reader.query("FROM orders_target AT (BATCH => 1)"),
+        ):
+            with pytest.raises(OrdertrailError, match=f"orders_{lost}") as caught:
+                call()
+            assert "backup" in caught.value.hint

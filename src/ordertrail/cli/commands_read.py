@@ -165,7 +165,8 @@ def query(frame: Frame, sql: str, max_rows: int, timeout_s: float, as_of: int | 
     The SQL is DuckDB's, and can only read. The tables go by their configured names, by default orders_target,
     orders_history, orders_rejects, orders_deliveries and orders_stage.
 
-    With --as-of they hold what they held then: the target is made from the history, which works for all time.
+    With --as-of they hold what they held then: the target is made from the history, which works for all time. In one
+    statement with others a table is asked by `FROM orders_target AT (BATCH => 12)`.
     """
     from ordertrail.cli import render
     from ordertrail.look import document

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.local.whole import cure_of_files
 from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.look.as_of import Then, place_sql
+from ordertrail.look.at_batch import view_at
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.stoppable import Stoppable
 from ordertrail.rules.accepted import lacking_sql
@@ -40,7 +42,7 @@ _NO_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _AFTER_THE_FIRST_ROWS = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO Error": duckdb.IOException}
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
-_THEN = "memory.ordertrail_then"  # of what an earlier batch is made from; hidden from SHOW TABLES
+_PAST = "memory.ordertrail_past"  # of what earlier batches are made from; hidden from SHOW TABLES
 _BATCH_ROWS = 2_048  # what DuckDB works on at a time
 _CELL_BYTES = 512  # of a cell as a Python value and as text
 
@@ -55,6 +57,7 @@ class ReadOnlyTables:
         config: Names, threads and memory.
         tables: Snapshot and columns of each table, by name.
         batch: The tables as they were after this batch, see `look.as_of`; None means as they are.
+        also_at: For each of these batches there are views with the tables as of it, named by `at_batch.view_at`.
         out: The one file that `run` may write.
 
     Attributes:
@@ -67,6 +70,7 @@ class ReadOnlyTables:
         config: Config,
         tables: Mapping[str, tuple[Snapshot, Sequence[TableColumn]]],
         batch: int | None = None,
+        also_at: Sequence[int] = (),
         *,
         out: Path | None = None,
     ) -> None:
@@ -89,9 +93,11 @@ class ReadOnlyTables:
             with duckdb_errors("cannot read the tables"):
                 self._prepare(config)
                 for name, (snapshot, columns) in tables.items():
-                    self._show(name, self._roles[name], batch, snapshot, columns)
+                    self._show(name, snapshot, columns, past=batch is not None or bool(also_at))
+                for number in also_at:
+                    self._go_back(config, number, partial(view_at, batch=number))
                 if batch is not None:
-                    self._go_back(config, batch)
+                    self.then = self._go_back(config, batch, str)
                 self._lock()
         except BaseException:
             self.close()
@@ -198,27 +204,15 @@ class ReadOnlyTables:
         self._run(f"CREATE SCHEMA IF NOT EXISTS {place}")
         self._run(f"USE {place}")
 
-    def _show(
-        self, name: str, role: str, batch: int | None, snapshot: Snapshot, columns: Sequence[TableColumn]
-    ) -> None:
-        """Make the view of a table; one that shows an earlier batch has rows of that batch and those before."""
-        if batch is not None and role == "stage":
-            self._bad[name] = QueryError(
-                f"{name} holds only the batch that was staged last: it cannot be shown as of batch {batch}",
-                hint="leave --as-of out, or ask another table",
-            )
-            return
-        if batch is not None and role == "target":
-            return  # made from the others, by `_go_back`
+    def _show(self, name: str, snapshot: Snapshot, columns: Sequence[TableColumn], *, past: bool) -> None:
+        """Make the view of a table, and the one that views of earlier batches are made from."""
         listed = ", ".join(name_sql(column.name) for column in columns)
-        number = "_batch" if role == "history" else "batch"
-        where = "" if batch is None else f" WHERE coalesce({number}, 0) <= {batch}"
         try:
             scan = scan_sql(self._con, snapshot, columns)
-            if batch is not None:
-                self._run(f"CREATE SCHEMA IF NOT EXISTS {_THEN}")
-                self._run(f"CREATE VIEW {_THEN}.{role} AS FROM {scan}{where}")
-            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan}{where}")
+            if past:
+                self._run(f"CREATE SCHEMA IF NOT EXISTS {_PAST}")
+                self._run(f"CREATE VIEW {_PAST}.{self._roles[name]} AS FROM {scan}")
+            self._run(f"CREATE VIEW {name_sql(name)} AS SELECT {listed} FROM {scan}")
         except UnsupportedTableError as error:
             self._bad[name] = error
         except OrdertrailError as error:
@@ -228,18 +222,46 @@ class ReadOnlyTables:
                 raise
             self._bad[name] = bad
 
-    def _go_back(self, config: Config, batch: int) -> None:
-        """Make the view of the target as it was after a batch; the others are there."""
+    def _go_back(self, config: Config, batch: int, view: Callable[[str], str]) -> Then | None:
+        """Make views of the tables as they were after a batch.
+
+        Args:
+            config: Of the pipeline.
+            batch: The last batch that counts.
+            view: Gives the name of a table's view; where it is the table's own, that view is replaced.
+
+        Returns:
+            How the target's view was made; None when a table that it is made from cannot be read.
+        """
         names, contract = config.tables, config.contract
-        bad = self._bad.get(names.history) or self._bad.get(names.deliveries)
-        if bad is not None:
-            self._bad[names.target] = bad
-            return
-        self._run(f"CREATE TABLE {_THEN}.placed AS {place_sql(f'{_THEN}.deliveries')}")
-        lacking = self._con.execute(lacking_sql(f"{_THEN}.deliveries")).fetchall()
+        then = f"{_PAST}_{batch}"
+        self._run(f"CREATE SCHEMA IF NOT EXISTS {then}")
+        for role in ("history", "rejects", "deliveries"):
+            name = getattr(names, role)
+            if (bad := self._bad.get(name)) is not None:
+                self._bad[view(name)] = bad
+                continue
+            number = "_batch" if role == "history" else "batch"
+            where = f"WHERE coalesce({number}, 0) <= {batch}"
+            self._run(f"CREATE OR REPLACE VIEW {then}.{role} AS FROM {_PAST}.{role} {where}")
+            past = f"SELECT * EXCLUDE (_pos) FROM {then}.{role}"
+            self._run(f"CREATE OR REPLACE VIEW {name_sql(view(name))} AS {past}")
+        self._run(f"DROP VIEW IF EXISTS {name_sql(view(names.stage))}")
+        self._run(f"DROP VIEW IF EXISTS {name_sql(view(names.target))}")
+        self._bad[view(names.stage)] = QueryError(
+            f"{names.stage} holds only the batch that was staged last: it cannot be shown as of batch {batch}",
+            hint="ask it as it is now, or ask another table",
+        )
+        if (bad := self._bad.get(names.history) or self._bad.get(names.deliveries)) is not None:
+            self._bad[view(names.target)] = bad
+            return None
+        self._bad.pop(view(names.target), None)
+        self._run(f"CREATE OR REPLACE TABLE {then}.placed AS {place_sql(f'{then}.deliveries')}")
+        lacking = self._con.execute(lacking_sql(f"{then}.deliveries")).fetchall()
         absent = tuple(str(name) for (name,) in lacking if name in contract.names)
-        self.then = Then(contract, batch, f"{_THEN}.history", f"{_THEN}.placed", absent)
-        self._run(f"CREATE VIEW {name_sql(names.target)} AS {self.then.target_sql()}")
+        made = Then(contract, batch, f"{then}.history", f"{then}.placed", absent)
+        self._run(f"CREATE VIEW {name_sql(view(names.target))} AS {made.target_sql()}")
+        return made
 
     def _lock(self) -> None:
         paths = [*self._owners, *(() if self._out is None else [str(self._out)])]

@@ -123,7 +123,7 @@ class Reader:
         }
         found = read_whole(config)
         self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
-        self._tables: dict[int | None, ReadOnlyTables] = {}
+        self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +263,7 @@ class Reader:
         `incremental_load.default.orders_target`. No other file can be read, and nothing can be written.
 
         Args:
-            sql: The statement.
+            sql: The statement. `orders_target AT (BATCH => 12)` is the table as it was after that batch.
             max_rows: Most rows to return; None means all.
             timeout_s: Longest time in seconds; None waits for ever.
             as_of: The tables but the stage as they were then: after this batch, or at this aware time. None means now.
@@ -273,22 +273,27 @@ class Reader:
                 the memory limit.
             UsageError: No batch was done by then.
         """
+        from ordertrail.look.at_batch import with_views
+
         then = None if as_of is None else self._moment(as_of)
-        found, cut = self._opened(then).query(sql, max_rows=max_rows, timeout_s=timeout_s)
+        text, also_at = with_views(sql, [name.lower() for name in self._columns])
+        for batch in also_at:
+            self._moment(batch)
+        found, cut = self._opened(then, also_at).query(text, max_rows=max_rows, timeout_s=timeout_s)
         return replace(rows_of(found), cut=cut)
 
     def _moment(self, wanted: int | datetime) -> AsOf:
         return moment(self._opened().read, self.config.tables.deliveries, wanted)
 
-    def _opened(self, then: AsOf | None = None) -> ReadOnlyTables:
-        batch = None if then is None else then.batch
-        if batch not in self._tables:
+    def _opened(self, then: AsOf | None = None, also_at: tuple[int, ...] = ()) -> ReadOnlyTables:
+        key = None if then is None else then.batch, also_at
+        if key not in self._tables:
             from ordertrail.look.query import ReadOnlyTables
 
             snapshots = self._snapshots
             tables = {name: (snapshots[name], columns) for name, columns in reversed(self._columns.items())}
-            self._tables[batch] = ReadOnlyTables(self.config, tables, batch)
-        return self._tables[batch]
+            self._tables[key] = ReadOnlyTables(self.config, tables, *key)
+        return self._tables[key]
 
     def _rows(
         self,
