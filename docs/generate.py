@@ -36,6 +36,7 @@ from ordertrail.keep.restore import RestoreReport, Unknown
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.delivered import SetAside
+from ordertrail.look.dry_run import Changed
 from ordertrail.look.export import Exported
 from ordertrail.look.open_items import KINDS, Facts, OpenItem, open_items
 from ordertrail.look.plan import PlannedFile, PlanReport
@@ -43,9 +44,13 @@ from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
 from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
+from ordertrail.mend.preview import Preview
 from ordertrail.model import (
     Column,
     Contract,
+    Correction,
+    CorrectionKind,
+    CorrectionReport,
     DeliveryReport,
     Outcome,
     Reject,
@@ -90,6 +95,7 @@ OUTCOMES = {
     Outcome.SUPERSEDED: "it lost to a newer row of the same key in its own batch",
     Outcome.DUPLICATE: "the same row again in its batch, or a row of a file whose bytes were loaded before",
     Outcome.REJECTED: "it breaks a rule: it is in the rejects, and nowhere else",
+    Outcome.REMOVED: "of a correction, not of a row: a key that left the target, for no delivery that counts knows it",
 }
 
 STATES = {
@@ -97,8 +103,14 @@ STATES = {
     State.EMPTY: "it has no data rows",
     State.DUPLICATE: "the same vendor, bytes and contract are loaded already, with an order not lower",
     State.QUARANTINED: "nothing of it landed; the file is below `quarantine/` in the archive",
-    State.HELD: "its name says a day far ahead, or the engine fails on it even alone; it is below `quarantine/` too",
-    State.UNDONE: "reserved: no command of this version makes it",
+    State.HELD: "its name says a day far ahead, its bytes were taken back before, or the engine fails on it alone; "
+    "it is below `quarantine/` too",
+    State.UNDONE: "`undo` or `correct` took it back: its rows no longer count",
+    State.REPLAYED: "its file was read again, and the delivery in `replayed_by` has its place",
+    State.REFUSED: "it was held, and a person decided that it is not loaded",
+    State.DISMISSED: "it was quarantined or held, and a person said that it needs nobody",
+    State.CORRECTION: "no file but the correction itself: it touched `rows_parsed` keys; `rows_inserted` and "
+    "`rows_updated` were restored, `rows_unchanged` were kept, `rows_removed` left the target",
 }
 
 FILE_RULES = {
@@ -414,6 +426,17 @@ _REPORT = RunReport(
     (),
     {"discover": 0.01, "stage": 0.1, "load": 0.1, "archive": 0.0, "total": 0.21},
 )
+_CORRECTED = replace(
+    _REPORT,
+    batch=None,
+    rows=RowCounts(),
+    deliveries=(),
+    skipped=(),
+    correction=CorrectionReport(
+        Correction(CorrectionKind.UNDO, ("000011-00000-51c7a1e0",), "sent by mistake", "ops"), 3, 1, 1, 1
+    ),
+)
+_CHANGED = Changed({"tracking_num": "0045001"}, "restored", {"status": "RETURNED"}, {"status": "DELIVERED"})
 _ROW: dict[str, object] = {"tracking_num": "0045001", "status": "DELIVERED", "_file_row": 1, "_batch": 12}
 
 
@@ -473,6 +496,10 @@ def _json() -> list[str]:
          lambda: look_document.track(track)),
         ("export", "", Exported, lambda: look_document.exported(exported)),
         ("plan", "", PlanReport, lambda: look_document.plan(plan)),
+        ("undo`, `redo`, `replay`, `correct`, `release`, `refuse`, `dismiss",
+         ("The document of `run`, and `correction`; also of a `run` that finishes a correction. With `--plan` `batch` "
+          "is null and `changes` has the first shipments that would change."), CorrectionReport,
+         lambda: command_document.preview(Preview(_CORRECTED, (_CHANGED,)))),
         ("verify", "", Check, lambda: look_document.verify(checks)),
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
          MaintenanceReport,
@@ -499,6 +526,7 @@ def _json() -> list[str]:
             *(made["checks"][0] if "checks" in made else ()),
             *(made["items"][0] if "items" in made else ()),
         }
+        members |= {*made.get("correction", {}).get("keys", {}), *(("correction",) if "correction" in made else ())}
         told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}
         if kind is Status:
             told |= {f"debt.{name}": help_ for name, help_ in _attributes(TableDebt).items()}

@@ -10,13 +10,12 @@ from typing import Literal
 
 UnknownColumns = Literal["strict", "rescue"]
 
-
 MAX_NOTED = 20
 """How many names of one kind a manifest keeps for people."""
 
 
 class Outcome(StrEnum):
-    """The outcome of one row of a delivery."""
+    """The outcome of one row of a delivery; of a correction, what happened to one key of the target."""
 
     INSERTED = "inserted"
     UPDATED = "updated"
@@ -25,6 +24,11 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
+    REMOVED = "removed"
+
+
+ROW_OUTCOMES = tuple(outcome for outcome in Outcome if outcome is not Outcome.REMOVED)
+"""What may become of a parsed row. Only a correction removes: a key that no delivery that counts knows any more."""
 
 
 class State(StrEnum):
@@ -36,10 +40,48 @@ class State(StrEnum):
     QUARANTINED = "quarantined"
     HELD = "held"
     UNDONE = "undone"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    DISMISSED = "dismissed"
+    CORRECTION = "correction"
 
 
 SET_ASIDE = frozenset({State.QUARANTINED, State.HELD})
 """States of a delivery that was not loaded and that a person must look at; its file is below `quarantine/`."""
+
+
+class CorrectionKind(StrEnum):
+    """What a person decided about deliveries that are there already.
+
+    `undo`: their rows no longer count. `redo`: they count again. `replay`: their archived files are read again, under
+    today's contract and profiles, and take their place. `correct`: another file takes the place of one. `release`: a
+    held file is loaded. `refuse`: it never will be. `dismiss`: a file that was set aside needs nobody any more.
+    """
+
+    UNDO = "undo"
+    REDO = "redo"
+    REPLAY = "replay"
+    CORRECT = "correct"
+    RELEASE = "release"
+    REFUSE = "refuse"
+    DISMISS = "dismiss"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A decision about deliveries; a batch carries it out.
+
+    Attributes:
+        kind: What is done with them.
+        of: Their ids.
+        why: The reason, in the words of the person who decided.
+        by: That person.
+    """
+
+    kind: CorrectionKind
+    of: tuple[str, ...]
+    why: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +234,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows of a delivery, or of a whole pass, by outcome."""
+    """Rows of a delivery, or of a whole pass, by outcome; of a correction, the keys that it touched.
+
+    Of the keys of a correction `parsed` were touched, `inserted` and `updated` were restored, `unchanged` were kept and
+    `removed` were taken out of the target.
+    """
 
     parsed: int = 0
     inserted: int = 0
@@ -202,6 +248,7 @@ class RowCounts:
     superseded: int = 0
     duplicate: int = 0
     rejected: int = 0
+    removed: int = 0
 
     def __add__(self, other: RowCounts) -> RowCounts:
         return RowCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -237,6 +284,10 @@ class Manifest:
         rescued: Names of the file's columns that the contract does not know; at most MAX_NOTED.
         unranked: Statuses of accepted rows that are not ranked; at most MAX_NOTED.
         route: Who parses and weighs the batch, where an engine has the choice (`engines.spark.route`); "" where not.
+        correction: What the batch does with other deliveries; only the manifest of the correction itself, whose state
+            is `correction`, has it.
+        replaces: The delivery whose place this one takes, in a correction; "" where it takes none.
+        archived: Whether the file was in the archive, under `archive_path`, before the batch was staged.
     """
 
     delivery_id: str
@@ -259,6 +310,9 @@ class Manifest:
     rescued: tuple[str, ...] = ()
     unranked: tuple[str, ...] = ()
     route: str = ""
+    correction: Correction | None = None
+    replaces: str = ""
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +354,16 @@ class Batch:
     clock: datetime
     manifests: tuple[Manifest, ...]
 
+    @property
+    def corrects(self) -> Manifest | None:
+        """The manifest of the correction that it is; None for an ordinary batch."""
+        return next((one for one in self.manifests if one.correction is not None), None)
+
+    @property
+    def files(self) -> tuple[Manifest, ...]:
+        """The manifests of deliveries with a file: all but that of a correction."""
+        return tuple(one for one in self.manifests if one.correction is None)
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
@@ -317,6 +381,25 @@ class DeliveryReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectionReport:
+    """What a correction did to the target.
+
+    Attributes:
+        correction: The decision.
+        touched: Keys that the deliveries concerned know.
+        restored: Keys whose row in the target is another one now.
+        kept: Keys whose row is as it was.
+        removed: Keys that left the target.
+    """
+
+    correction: Correction
+    touched: int
+    restored: int
+    kept: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """What one pass did; the document of `ordertrail run --json`.
 
@@ -331,6 +414,7 @@ class RunReport:
         warnings: What a person should look at, one line each.
         seconds: Wall time by step, and `total`.
         notes: What a person may want to know about a vendor's files although nothing is wrong, one line each.
+        correction: What a correction did; None for an ordinary pass.
     """
 
     pipeline: str
@@ -343,6 +427,7 @@ class RunReport:
     warnings: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    correction: CorrectionReport | None = None
 
     @property
     def needs_person(self) -> bool:

@@ -26,10 +26,10 @@ from ordertrail.log import Log
 from ordertrail.markers import Belonging, archived_last, refuse_lost_tables
 from ordertrail.model import (
     Batch,
+    CorrectionReport,
     DeliveryReport,
     FileIdentity,
     FoundFile,
-    Manifest,
     Probe,
     RowCounts,
     RunReport,
@@ -40,7 +40,8 @@ from ordertrail.model import (
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
+from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before, undone_before
+from ordertrail.rules.reports import correction_report, delivery_report
 from ordertrail.rules.waiting import waiting_warnings
 from ordertrail.sources.archiving import Archiving
 from ordertrail.sources.base import Discovery, Source
@@ -60,6 +61,11 @@ LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
 
 _log = Log()
+
+
+Ask = Callable[[Batch, Engine], StageRequest]
+"""Says what to stage for a correction, given its batch, without manifests, and the open engine, of which it only reads;
+raises to do nothing."""
 
 
 class Pipeline:
@@ -148,6 +154,22 @@ class Pipeline:
 
         return table_rows(placed(self.config), role)
 
+    def correct(self, ask: Ask) -> RunReport:
+        """Carry out a correction, as a batch of its own; what an earlier pass left is finished first.
+
+        Args:
+            ask: Says what to stage; `mend` has one for each kind of correction. When it raises, nothing is written.
+
+        Raises:
+            PassRunningError: Another pass is running; nothing was done.
+            OrdertrailError: As `run`.
+        """
+        with self._open() as job:
+            job.finish_staged()
+            job.finish_archiving()
+            job.finish(job.stage_correction(ask))
+            return job.report()
+
     @contextmanager
     def _open(self) -> Iterator[_Pass]:
         refuse_lost_tables(self.config)
@@ -188,6 +210,7 @@ class _Pass:
         self._unreadable: dict[str, str] = {}
         self._recovered = False
         self._batch: int | None = None
+        self._corrected: CorrectionReport | None = None
 
     # -- steps ----------------------------------------------------------------------------------------------
 
@@ -228,12 +251,22 @@ class _Pass:
             batch = Batch(number, uuid.uuid4().hex, clock, ())
             known = self._engine.loaded_files([c.identity.size_bytes for c in candidates])
             duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
+            fresh = [c for c in candidates if c.number not in duplicates]
+            held = {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
             self._probe("plan.decided")
-            staged = self._stage(batch, candidates, duplicates)
+            staged = self._stage(batch, candidates, duplicates, held)
         for candidate in staged.changed:
             self._leave(candidate.path)
         self._notes.forget(manifest.path for manifest in staged.batch.manifests)
         return staged.batch if staged.batch.manifests else None
+
+    def stage_correction(self, ask: Ask) -> Batch:
+        """Stage a correction: what `ask` says of the deliveries that are there."""
+        with self._timed("stage"):
+            batch = Batch(1 + max(self._ledger.highest, self._batch or 0), uuid.uuid4().hex, datetime.now(UTC), ())
+            request = ask(batch, self._engine)
+            self._probe("plan.decided")
+            return self._engine.stage(request).batch
 
     def finish(self, batch: Batch) -> None:
         """Load, record and archive a staged batch."""
@@ -244,8 +277,10 @@ class _Pass:
         self._noticed += noticed(batch.manifests, self._config.vendors)
         with self._timed("archive"):
             archived = self._archive(batch)
-        for manifest in batch.manifests:
-            report = _delivery_report(manifest, counts[manifest.delivery_id], archived[manifest.delivery_id])
+        if (corrects := batch.corrects) is not None:
+            self._corrected = correction_report(corrects, counts[corrects.delivery_id])
+        for manifest in batch.files:
+            report = delivery_report(manifest, counts[manifest.delivery_id], archived[manifest.delivery_id])
             self._deliveries.append(report)
             _log.info(
                 "delivery",
@@ -262,11 +297,11 @@ class _Pass:
         if staged is not None:
             self._batch = staged.number
             self._noticed += noticed(staged.manifests, self._config.vendors)
-            for manifest in staged.manifests:
+            for manifest in staged.files:
                 rows = RowCounts(
                     manifest.rows_parsed, rejected=manifest.rows_rejected, duplicate=manifest.rows_duplicate
                 )
-                self._deliveries.append(_delivery_report(manifest, rows, None))
+                self._deliveries.append(delivery_report(manifest, rows, None))
         total = time.perf_counter() - self._started
         return RunReport(
             pipeline=self._config.name,
@@ -279,6 +314,7 @@ class _Pass:
             warnings=(*self._warnings, *self._archiving.warnings),
             seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
             notes=tuple(dict.fromkeys(self._noticed)),
+            correction=self._corrected,
         )
 
     # -- parts ----------------------------------------------------------------------------------------------
@@ -288,7 +324,7 @@ class _Pass:
         ledger = self._ledger
         if not ledger.staged:
             return True
-        paths = [one.archive_path for one in self._engine.staged().manifests]
+        paths = [one.archive_path for one in self._engine.staged().manifests if not one.archived]
         return archived_last(self._config.archive, paths if ledger.archived >= ledger.staged else (), ledger.staged)
 
     def _candidates(self, files: Sequence[FoundFile], batch: int) -> list[Candidate]:
@@ -343,7 +379,13 @@ class _Pass:
         if why is not None:
             self._warnings.append(f"{name}: {why}")
 
-    def _stage(self, batch: Batch, candidates: Sequence[Candidate], duplicates: Mapping[int, LoadedFile]) -> Staged:
+    def _stage(
+        self,
+        batch: Batch,
+        candidates: Sequence[Candidate],
+        duplicates: Mapping[int, LoadedFile],
+        held: Mapping[int, str],
+    ) -> Staged:
         def open_file(candidate: Candidate) -> BinaryIO:
             try:
                 return self._source.open(candidate.path)
@@ -360,7 +402,7 @@ class _Pass:
                 self._unreadable[candidate.path] = str(error)
                 return False
 
-        return self._engine.stage(StageRequest(batch, candidates, open_file, unchanged, duplicates))
+        return self._engine.stage(StageRequest(batch, candidates, open_file, unchanged, duplicates, held=held))
 
     def _load(self, batch: Batch) -> Mapping[str, RowCounts]:
         for _ in range(LOAD_ATTEMPTS - 1):
@@ -373,7 +415,7 @@ class _Pass:
     def _archive(self, batch: Batch) -> dict[str, str | None]:
         """Archive after the done mark, and correct the tables where a file was archived elsewhere than planned."""
         archived = self._archiving.batch(batch)
-        planned = {manifest.delivery_id: manifest.archive_path for manifest in batch.manifests}
+        planned = {manifest.delivery_id: manifest.archive_path or None for manifest in batch.manifests}
         self._engine.archived(batch, {one: place for one, place in archived.items() if place != planned[one]})
         return archived
 
@@ -401,18 +443,4 @@ def _candidate(
         file_key=file_key(file.path.rpartition("/")[2], vendor, identity.mtime_ns),
         contract_hash=hashes[0],
         older_hashes=tuple(hashes[1:]),
-    )
-
-
-def _delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None) -> DeliveryReport:
-    return DeliveryReport(
-        delivery_id=manifest.delivery_id,
-        vendor=manifest.vendor,
-        file_name=manifest.file_name,
-        sha256=manifest.sha256,
-        size_bytes=manifest.identity.size_bytes,
-        state=manifest.state,
-        reason=manifest.reason,
-        archived_to=archived_to,
-        rows=rows,
     )

@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,17 +214,6 @@ def test_tables_that_cannot_be_read_are_an_error_and_not_healthy(call: Call) -> 
     result = call("health", "--json")
     assert result.exit_code == 1
     assert "orders_history" in json.loads(result.stdout)["error"]["message"]
-
-
-def test_it_answers_without_duckdb_and_without_what_else_takes_long_to_import(call: Call) -> None:
-    drop("a.csv", HALF)
-    call("run")
-    words = [sys.executable, "-X", "importtime", "-m", "ordertrail", "health"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.count("quarantined")) == (3, 2)
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "pyarrow.parquet" in imported
-    assert imported.isdisjoint({"duckdb", "deltalake", "pyarrow.compute"})
 
 
 def test_a_config_elsewhere_is_named_in_every_command(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

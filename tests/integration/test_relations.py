@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,13 +15,23 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from ordertrail.delta.alter import alter
 from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.local import relations
+from ordertrail.engines.local.correct import CorrectionWeighing
 from ordertrail.engines.local.others import carry, carry_by_key
-from ordertrail.engines.local.relations import RELATIONS, Relation
+from ordertrail.engines.local.relations import (
+    BATCH_DELIVERIES,
+    OUTCOMES,
+    RELATIONS,
+    REPEATED,
+    STAGED_KEYS,
+    STAGED_ROWS,
+    Relation,
+)
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
-from ordertrail.model import no_probe
+from ordertrail.mend.corrections import Wanted, correct
+from ordertrail.model import Correction, CorrectionKind, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules import outcomes, placing
+from ordertrail.rules import corrections, outcomes, placing
 from ordertrail.rules.tables import TableColumn
 from tests.feeds import Layout, cells, csv_bytes, dated
 from tests.harness import open_house
@@ -31,6 +41,7 @@ NO_ADDRESS = Layout(order=(0, 1, 2, 3, 4, 6))
 PACKAGE = Path(relations.__file__).parents[2]
 THEIRS = TableColumn("note", "string", "somebody else's")
 # What the rules' texts read beside relations: steps of their own, and what an engine puts before them.
+OF_CORRECTIONS = [one for one in RELATIONS if one.maker == "local.correct"]
 STEPS = {"known", "weighed", "folded_content", "rows"}
 
 
@@ -56,9 +67,21 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, di
         weighing.weigh(target.version)
         assert carry(session, weighing.change.weighed, target, [THEIRS]) is not None
         carry_by_key(session, target, [THEIRS])
-        yield {
-            one.name: {str(name): str(kind) for name, kind, *_ in session.run(f"DESCRIBE {one}")} for one in RELATIONS
-        }
+        made = describe(session, [one for one in RELATIONS if one not in OF_CORRECTIONS])
+    house.run()
+    first = house.delivery(dated(20))["delivery_id"]
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (str(first),), "a test", "me")))
+    with closing(connect(1, 256, house.config.warehouse / "spill")) as con, ThreadPoolExecutor(1) as pool:
+        session = Session(house.config, con, pool, tables, app_id_of(tables.stage.snapshot()), no_probe)
+        CorrectionWeighing(session, read_staged(session)).weigh(tables.target.snapshot().version - 1)
+        again = describe(session, [BATCH_DELIVERIES, STAGED_ROWS, STAGED_KEYS, REPEATED, OUTCOMES])
+        assert again == {name: made[name] for name in again}
+        yield made | describe(session, OF_CORRECTIONS)
+
+
+def describe(session: Session, some: Sequence[Relation]) -> dict[str, dict[str, str]]:
+    """The columns of relations with DuckDB's types, by the names of the relations."""
+    return {one.name: {str(name): str(kind) for name, kind, *_ in session.run(f"DESCRIBE {one}")} for one in some}
 
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=str)
@@ -82,7 +105,11 @@ def test_each_is_made_by_its_maker_alone_and_named_nowhere_else_in_sql() -> None
     named = re.compile(rf"(?:FROM|JOIN|VIEW|TABLE) ({names})\b")
     for path in PACKAGE.glob("**/*.py"):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        if module.startswith("engines.spark.weigh") or module in {"rules.outcomes", "rules.placing"}:
+        if module.startswith("engines.spark.weigh") or module in {
+            "rules.outcomes",
+            "rules.placing",
+            "rules.corrections",
+        }:
             continue  # Spark's own relations of these names, and the rules' texts
         assert not named.findall(path.read_text()), module
     for constant, relation in vars(relations).items():
@@ -92,7 +119,7 @@ def test_each_is_made_by_its_maker_alone_and_named_nowhere_else_in_sql() -> None
             assert ".make(" in maker
 
 
-@pytest.mark.parametrize("module", [outcomes, placing], ids=["outcomes", "placing"])
+@pytest.mark.parametrize("module", [outcomes, placing, corrections], ids=["outcomes", "placing", "corrections"])
 def test_what_the_rules_read_is_declared_with_them_as_readers(module: object) -> None:
     texts = [value for value in vars(module).values() if isinstance(value, str)]
     read = {name for text in texts for name in re.findall(r"(?:FROM|JOIN) ([a-z_]+)\b", text)} - STEPS

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordertrail.errors import TableError
-from ordertrail.model import FileIdentity, Manifest, State
+from ordertrail.model import Correction, CorrectionKind, FileIdentity, Manifest, State
 from ordertrail.rules.manifests import from_json, to_json
 
 # Also bytes that are no UTF-8, as `os.fsdecode` gives them.
@@ -57,9 +57,9 @@ def test_no_member_comes_back_as_its_default() -> None:
     """One that is not written, or not read, would look right for as long as it is the default."""
     with_default = {one.name: one for one in fields(Manifest) if one.default is not MISSING}
     manifest, run_id, clock = from_json(FIRST)
-    changed = replace(
-        manifest, **{name: f"{name}!" if one.type == "str" else (name,) for name, one in with_default.items()}
-    )
+    correction = Correction(CorrectionKind.UNDO, ("000001-00000-aa",), "why", "by")
+    other = {"str": "other", "bool": True, "Correction | None": correction}
+    changed = replace(manifest, **{name: other.get(str(one.type), (name,)) for name, one in with_default.items()})
     assert all(getattr(changed, name) != one.default for name, one in with_default.items())
     assert from_json(to_json(changed, run_id, clock))[0] == changed
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
-from ordertrail.model import Outcome
+from ordertrail.model import ROW_OUTCOMES, Outcome
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, lacking_sql, recorded_sql
 from ordertrail.rules.placing import (
     KNOWN,
@@ -143,9 +143,9 @@ def test_columns_that_some_loaded_delivery_lacks(con: duckdb.DuckDBPyConnection)
 
 
 def test_history_has_every_row_but_the_rejected_ones(con: duckdb.DuckDBPyConnection) -> None:
-    columns = [f"rows_{outcome}" for outcome in Outcome]
+    columns = [f"rows_{outcome}" for outcome in ROW_OUTCOMES]
     fill(con, "deliveries", ", ".join(f"{name} BIGINT" for name in columns), [
         tuple(10**place for place in range(len(columns))), (None,) * len(columns),
     ])  # fmt: skip
-    accepted = sum(10**place for place, outcome in enumerate(Outcome) if outcome is not Outcome.REJECTED)
+    accepted = sum(10**place for place, outcome in enumerate(ROW_OUTCOMES) if outcome is not Outcome.REJECTED)
     assert con.execute(f"SELECT {ACCEPTED_ROWS} FROM deliveries").fetchall() == [(accepted,), (0,)]

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from ordertrail.keep.maintain import MaintenanceReport, StepDone
     from ordertrail.keep.rebuild import RebuildReport
     from ordertrail.keep.restore import RestoreReport
+    from ordertrail.mend.preview import Preview
+
+
+def preview(found: Preview) -> Json:
+    """A correction with `--plan`: the report that it would give, and the first shipments that would change."""
+    changes: list[Json] = [
+        {
+            "key": row(one.key),
+            "change": one.change,
+            "before": None if one.before is None else row(one.before),
+            "after": None if one.after is None else row(one.after),
+        }
+        for one in found.changes
+    ]
+    said = run_report(found.report)
+    assert isinstance(said, dict)
+    return {**said, "changes": changes}
 
 
 def rebuild(report: RebuildReport) -> Json:

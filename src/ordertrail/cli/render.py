@@ -30,6 +30,10 @@ STATE_STYLES: Mapping[str, Style] = {
     State.QUARANTINED: "red",
     State.HELD: "yellow",
     State.UNDONE: "yellow",
+    State.REPLAYED: "dim",
+    State.REFUSED: "dim",
+    State.DISMISSED: "dim",
+    State.CORRECTION: "dim",
 }
 OUTCOME_STYLES: Mapping[str, Style] = {
     Outcome.INSERTED: "green",
@@ -99,11 +103,16 @@ def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
     if report.recovered:
         screen.line("A batch that an earlier pass had begun was finished first.", "yellow")
     if report.deliveries:
-        delivery_table(screen, map(_of_report, report.deliveries))
+        deliveries_of(screen, report.deliveries)
     _left_alone(screen, report.skipped)
     for note in report.notes:
         screen.line(note, "dim")
     attention(screen, report.warnings)
+
+
+def deliveries_of(screen: Screen, found: Iterable[DeliveryReport]) -> None:
+    """Write the deliveries of a pass."""
+    delivery_table(screen, map(_of_report, found))
 
 
 def _of_report(one: DeliveryReport) -> _Came:
@@ -214,10 +223,19 @@ def deliveries(screen: Screen, found: Rows) -> None:
 
 def _of_row(row: Row) -> _Came:
     rows = RowCounts(int(str(row["rows_parsed"] or 0)), *(int(str(row[f"rows_{one}"] or 0)) for one in Outcome))
-    reason = None if row["reason"] is None else str(row["reason"])
+    reason = _why(row)
     at = cell(row["discovered_at"])[:16]
-    file, delivery, state = (str(row[name]) for name in ("file_name", "delivery_id", "state"))
+    file, delivery, state = (cell(row[name]) for name in ("file_name", "delivery_id", "state"))
     return _Came(file, cell(row["vendor"]), delivery, state, reason, rows, at)
+
+
+def _why(row: Row) -> str | None:
+    """Why a delivery is what it is: the last decision about it, else the reason recorded when it came."""
+    if row.get("correction") is None and row.get("changed_at") is not None:
+        by = f", by {row['replayed_by']}" if row.get("replayed_by") else ""
+        when = cell(row["changed_at"])[:16]
+        return f"{row['state']}{by} ({cell(row['changed_by'])}, {when}): {cell(row['changed_why'])}"
+    return None if row["reason"] is None else str(row["reason"])
 
 
 def rejects(screen: Screen, found: Rows) -> None:

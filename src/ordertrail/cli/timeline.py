@@ -102,5 +102,5 @@ def _line(row: Row, before: Row | None, found: Track, contract: Contract) -> Seq
         cell(row["_batch"]),
         cell(row["_vendor"]),
         f"{row['_file_name']} row {row['_file_row']}",
-        f"changes {', '.join(changed)}" if changed else "",
+        str(row["_taken_back"]) if row.get("_taken_back") else f"changes {', '.join(changed)}" if changed else "",
     )

@@ -28,6 +28,7 @@ from ordertrail.config.settings import ENVIRONMENT_PREFIX
 from ordertrail.engines.choice import engine_of
 from ordertrail.engines.spark.session import spark_errors
 from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
+from ordertrail.look.document import run_report
 from ordertrail.look.status import open_items_of
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
@@ -234,8 +235,8 @@ def _flag(dbutils: Dbutils, name: str) -> bool:
 
 
 def _document(report: RunReport) -> str:
-    """What `--json` prints, on one line: the fields of the report are its members."""
-    return json.dumps(asdict(report), ensure_ascii=False)
+    """What `--json` prints, on one line."""
+    return json.dumps(run_report(report), ensure_ascii=False)
 
 
 def _hand_on(dbutils: Dbutils, report: RunReport) -> None:
@@ -254,7 +255,7 @@ def _hand_on(dbutils: Dbutils, report: RunReport) -> None:
     values: dict[str, TaskValue] = {
         "batch": report.batch or 0,
         "recovered": report.recovered,
-        **{f"rows_{name}": count for name, count in asdict(report.rows).items()},
+        **{f"rows_{name}": count for name, count in asdict(report.rows).items() if name != "removed"},
         "quarantined": _fitting(bad),
         "quarantined_count": len(bad),
         "warnings": _fitting(warnings),

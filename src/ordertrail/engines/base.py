@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
-from ordertrail.model import Batch, RowCounts
+from ordertrail.model import Batch, Correction, Limits, RowCounts
+from ordertrail.parse.job import ParsedFile
+from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import Candidate, LoadedFile
 
 
@@ -58,6 +60,11 @@ class StageRequest:
         unchanged: Whether one is still the file that was fingerprinted.
         duplicates: For a candidate's number, the delivery that makes it a duplicate.
         route: Who parses and weighs the batch, for its manifests; the engine decides it.
+        held: For a candidate's number, why it must not be loaded until a person has decided.
+        correction: What the batch does with other deliveries; None for an ordinary batch.
+        accept: Called with the files as they were parsed, before anything is committed; returns those to stage, all
+            `loaded` ones among them, or raises to stage nothing.
+        limits: How bad a file may be; None means what the config says.
     """
 
     batch: Batch
@@ -66,6 +73,15 @@ class StageRequest:
     unchanged: Callable[[Candidate], bool]
     duplicates: Mapping[int, LoadedFile]
     route: str = ""
+    held: Mapping[int, str] = field(default_factory=dict)
+    correction: Correction | None = None
+    accept: Callable[[Sequence[ParsedFile]], Sequence[ParsedFile]] = list
+    limits: Limits | None = None
+
+    @property
+    def fresh(self) -> list[Candidate]:
+        """The candidates that must be parsed: neither duplicates nor held."""
+        return [c for c in self.candidates if c.number not in self.duplicates and c.number not in self.held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,10 @@ class Books(Protocol):
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """The `loaded` deliveries with one of these sizes: a file can be a duplicate only of these. Reads only."""
+        ...
+
+    def past(self) -> tuple[Known, ...]:
+        """All deliveries, for a correction, in the order of their ids. Reads only."""
         ...
 
     def staged(self) -> Batch:

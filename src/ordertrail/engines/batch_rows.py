@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from ordertrail.arrow import arrow_schema
+from ordertrail.engines.base import StageRequest
 from ordertrail.errors import BalanceError
-from ordertrail.model import SET_ASIDE, Batch, Manifest, Outcome, RowCounts, State
+from ordertrail.model import (
+    SET_ASIDE,
+    Batch,
+    Correction,
+    FileIdentity,
+    Manifest,
+    Outcome,
+    RowCounts,
+    State,
+)
 from ordertrail.parse.job import ParsedFile
+from ordertrail.rules.accepted import ACCEPTED_OUTCOMES
+from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
+from ordertrail.rules.corrections import AFTER, IN_HISTORY, Known, correction_text
 from ordertrail.rules.filekey import archive_path, clean_name
 from ordertrail.rules.manifests import from_json, to_json
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
+from ordertrail.rules.planning import delivery_id as new_id
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import DELIVERIES
 
@@ -39,6 +54,69 @@ def duplicate_file(candidate: Candidate, of: LoadedFile) -> ParsedFile:
     return ParsedFile(candidate, State.DUPLICATE, reason, (), of.rows_parsed, 0, of.rows_parsed)
 
 
+def held_file(candidate: Candidate, reason: str) -> ParsedFile:
+    """The result for a file that a person must decide about: it is not parsed."""
+    return ParsedFile(candidate, State.HELD, reason)
+
+
+def decided(request: StageRequest, parsed: Sequence[ParsedFile]) -> tuple[list[ParsedFile], list[Candidate]]:
+    """All files of a request that can be staged, in the order of their numbers, and those that changed meanwhile.
+
+    Args:
+        request: What to stage.
+        parsed: The files that were parsed.
+    """
+    rest = [c for c in request.candidates if c.number in request.duplicates or c.number in request.held]
+    changed = [c for c in rest if not request.unchanged(c)]
+    files = [*parsed]
+    for one in rest:
+        if one in changed:
+            continue
+        reason = request.held.get(one.number)
+        files.append(duplicate_file(one, request.duplicates[one.number]) if reason is None else held_file(one, reason))
+    files.sort(key=lambda file: file.candidate.number)
+    return files, changed
+
+
+def manifests_of(request: StageRequest, files: Sequence[ParsedFile]) -> tuple[Manifest, ...]:
+    """The manifests of a batch: one a file and, last, that of the correction that it is, if it is one."""
+    found = [manifest_of(file, request.batch, request.route) for file in files]
+    if request.correction is not None:
+        number = 1 + max((file.candidate.number for file in files), default=-1)
+        correction = request.correction
+        if files:  # what could not be loaded stays as it was
+            correction = replace(correction, of=tuple(file.candidate.replaces for file in files))
+        found.append(_correction_manifest(correction, request.batch, number, request.route))
+    return tuple(found)
+
+
+def _correction_manifest(correction: Correction, batch: Batch, number: int, route: str) -> Manifest:
+    nothing = FileIdentity(0, 0, 0, 0, 0)
+    words = f"{correction.kind} of {', '.join(correction.of)}"
+    return Manifest(
+        delivery_id=new_id(batch.number, number, words, nothing),
+        vendor="",
+        path="",
+        file_name="",
+        identity=nothing,
+        sha256="",
+        file_key=0,
+        contract_hash="",
+        state=State.CORRECTION,
+        reason=cut(f"{words}: {correction.why}", MAX_REASON_CHARS),
+        archive_path="",
+        absent=(),
+        rows_parsed=0,
+        rows_rejected=0,
+        rows_duplicate=0,
+        first_error=None,
+        discovered_at=batch.clock,
+        route=route,
+        correction=correction,
+        archived=True,
+    )
+
+
 def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
     """The manifest of a delivery: everything that was decided about it.
 
@@ -60,7 +138,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         contract_hash=candidate.contract_hash,
         state=file.state,
         reason=file.reason,
-        archive_path=archive_path(candidate.delivery_id, name, batch.clock, file.state),
+        archive_path=candidate.archived_to or archive_path(candidate.delivery_id, name, batch.clock, file.state),
         absent=file.absent,
         rows_parsed=file.parsed,
         rows_rejected=file.rejected,
@@ -70,6 +148,8 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         rescued=file.rescued,
         unranked=file.unranked,
         route=route,
+        replaces=candidate.replaces,
+        archived=candidate.archived_to is not None,
     )
 
 
@@ -85,10 +165,11 @@ def header_rows(batch: Batch, files: Sequence[ParsedFile | None]) -> pa.Table:
 
     Args:
         batch: The batch with the manifests of `files`, in their order.
-        files: The parsed files; None for one that was not parsed.
+        files: The parsed files, without the correction; None for one that was not parsed.
     """
     rows: list[dict[str, object]] = []
-    for manifest, file in zip(batch.manifests, files, strict=True):
+    of_files = [*files, *([None] if batch.corrects is not None else [])]
+    for manifest, file in zip(batch.manifests, of_files, strict=True):
         row = {
             "_kind": "delivery",
             "_vendor": manifest.vendor,
@@ -159,9 +240,68 @@ def delivery_rows(batch: Batch, counts: Mapping[str, RowCounts]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=arrow_schema((column.name, column.type) for column in DELIVERIES))
 
 
+def known_deliveries(rows: pa.Table) -> tuple[Known, ...]:
+    """The deliveries as corrections see them, in the order of their ids.
+
+    Args:
+        rows: All rows of `orders_deliveries`.
+    """
+    names = ("delivery_id", "vendor", "file_name", "path", "sha256", "size_bytes", "state", "archived_to",
+             "replayed_by", "changed_by", "changed_why", "correction")  # fmt: skip
+    times_us = rows["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    accepted = rows.select([f"rows_{outcome}" for outcome in ACCEPTED_OUTCOMES]).to_pylist()
+    found = []
+    for row, time_us, counts in zip(rows.select(names).to_pylist(), times_us, accepted, strict=True):
+        state = State(row["state"])
+        found.append(
+            Known(
+                delivery_id=row["delivery_id"],
+                vendor=row["vendor"] or "",
+                file_name=row["file_name"] or "",
+                path=row["path"] or row["file_name"] or "",
+                sha256=row["sha256"] or "",
+                size_bytes=row["size_bytes"] or 0,
+                mtime_us=time_us or 0,
+                state=state,
+                archived_to=row["archived_to"],
+                rows_accepted=sum(n or 0 for n in counts.values()) if state in IN_HISTORY else 0,
+                replayed_by=row["replayed_by"],
+                changed_by=row["changed_by"],
+                changed_why=row["changed_why"],
+                correction=row["correction"],
+            )
+        )
+    return tuple(sorted(found, key=lambda one: one.delivery_id))
+
+
+def changed_deliveries(batch: Batch) -> pa.Table:
+    """The deliveries whose state a correction changes, with their new state; no rows for an ordinary batch.
+
+    The columns are `delivery_id` and those of `CHANGED_COLUMNS`.
+    """
+    manifest = batch.corrects
+    correction = None if manifest is None else manifest.correction
+    ids = [] if correction is None else list(correction.of)
+    successors = {one.replaces: one.delivery_id for one in batch.files if one.replaces}
+    return pa.table(
+        {
+            "delivery_id": pa.array(ids, pa.string()),
+            "state": pa.array(["" if correction is None else str(AFTER[correction.kind]) for _ in ids], pa.string()),
+            "changed_at": pa.array([batch.clock for _ in ids], pa.timestamp("us", "UTC")),
+            "changed_by": pa.array([None if correction is None else correction.by for _ in ids], pa.string()),
+            "changed_why": pa.array([None if correction is None else correction.why for _ in ids], pa.string()),
+            "replayed_by": pa.array([successors.get(one) for one in ids], pa.string()),
+        }
+    )
+
+
+CHANGED_COLUMNS = ("state", "changed_at", "changed_by", "changed_why", "replayed_by")
+"""The columns of a delivery's row that a correction writes; nothing else of the row ever changes."""
+
+
 def batch_deliveries(batch: Batch) -> pa.Table:
     """What the order rules want to know of a batch's deliveries: `KNOWN`, and `dn`, the place in the batch."""
-    manifests = batch.manifests
+    manifests = batch.files
     return pa.table(
         {
             "dn": pa.array([delivery_number(m.delivery_id) for m in manifests], pa.int32()),
@@ -178,7 +318,7 @@ def batch_deliveries(batch: Batch) -> pa.Table:
 
 
 def counted(batch: Batch, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCounts]:
-    """Rows by outcome, by delivery.
+    """Rows by outcome, by delivery; a correction itself has no rows.
 
     Args:
         batch: As it was staged.
@@ -187,7 +327,7 @@ def counted(batch: Batch, rows: Iterable[tuple[object, ...]]) -> dict[str, RowCo
     found: dict[str, dict[Outcome, int]] = {}
     for delivery_id, outcome, count in rows:
         found.setdefault(str(delivery_id), {})[Outcome(str(outcome))] = int(str(count))
-    return {m.delivery_id: row_counts(m, found.get(m.delivery_id, {})) for m in batch.manifests}
+    return {m.delivery_id: row_counts(m, found.get(m.delivery_id, {})) for m in batch.files}
 
 
 def row_counts(manifest: Manifest, found: Mapping[Outcome, int]) -> RowCounts:
@@ -212,8 +352,30 @@ def check_balance(counts: Mapping[str, RowCounts]) -> None:
             )
 
 
+def _correction_row(manifest: Manifest, batch: Batch, counts: Mapping[str, object]) -> dict[str, object]:
+    """The ledger's row of a correction: no file, but keys by outcome."""
+    correction = manifest.correction
+    assert correction is not None
+    return {
+        "delivery_id": manifest.delivery_id,
+        "discovered_at": manifest.discovered_at,
+        "batch": batch.number,
+        "state": str(manifest.state),
+        "reason": manifest.reason,
+        **counts,
+        "staged_at": batch.clock,
+        "changed_at": batch.clock,
+        "changed_by": correction.by,
+        "changed_why": correction.why,
+        "correction": correction_text(correction),
+        "absent": "[]",
+    }
+
+
 def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str, object]:
-    counts = {f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}
+    counts = {"rows_parsed": rows.parsed, **{f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}}
+    if manifest.correction is not None:
+        return _correction_row(manifest, batch, counts)
     return {
         "delivery_id": manifest.delivery_id,
         "vendor": manifest.vendor,
@@ -225,7 +387,6 @@ def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str
         "batch": batch.number,
         "state": str(manifest.state),
         "reason": manifest.reason,
-        "rows_parsed": rows.parsed,
         **counts,
         "first_error": manifest.first_error,
         "archived_to": manifest.archive_path,

@@ -38,13 +38,15 @@ class Load:
             check_balance(recorded)
         version, loaded = self._recorder.target()
         if loaded >= self.batch.number:
-            return recorded or self._weighed_again()
+            if recorded is not None and self.batch.corrects is None:
+                return recorded
+            return {**self._weighed_again(), **(recorded or {})}
         counts = self._applier.share(version)
         if counts is None:
             counts = self._weighing.weigh(version)
             check_balance(counts)
             self._applier.apply(version)
-        return recorded or counts
+        return {**counts, **(recorded or {})}
 
     def record(self, counts: Mapping[str, RowCounts]) -> None:
         """See `Engine.record`."""

@@ -12,13 +12,15 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State
+from ordertrail.rules.corrections import correction_from
+from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import DELIVERIES
 
 _COLUMNS = (
     "delivery_id", "vendor", "path", "file_name", "size_bytes", "epoch_us(modified_at)", "sha256", "file_key",
     "contract_hash", "state", "reason", "archived_to", "absent", "rows_parsed", "rows_rejected", "first_error",
     "epoch_us(discovered_at)", "batch", "epoch_us(staged_at)", "rows_inserted", "rows_updated", "rows_unchanged",
-    "rows_stale", "rows_superseded", "rows_duplicate",
+    "rows_stale", "rows_superseded", "rows_duplicate", "rows_removed", "changed_by", "changed_why", "correction",
 )  # fmt: skip
 
 
@@ -47,15 +49,17 @@ class Past:
 
 
 def read_past(session: Session, deliveries: Snapshot) -> list[Past]:
-    """The deliveries that were loaded or quarantined, in the order of their batches.
+    """The deliveries that were loaded or quarantined, and the corrections, in the order of their batches.
 
     Args:
         session: DuckDB.
         deliveries: The table.
     """
+    wanted = (State.LOADED, State.QUARANTINED, State.UNDONE, State.REPLAYED, State.CORRECTION)
+    states = ", ".join(map(quoted, wanted))
     rows = session.run(
         f"SELECT {', '.join(_COLUMNS)} FROM {scan_sql(session.con, deliveries, DELIVERIES)} "
-        f"WHERE state IN ('{State.LOADED}', '{State.QUARANTINED}') ORDER BY batch, delivery_id"
+        f"WHERE state IN ({states}) ORDER BY batch, delivery_id"
     )
     return [_past(row) for row in rows]
 
@@ -76,6 +80,7 @@ def _past(row: tuple[object, ...]) -> Past:
     def number(name: str) -> int:
         return int(str(numbers[name] or 0))
 
+    counts = RowCounts(**{name[5:]: number(name) for name in _COLUMNS if name.startswith("rows_")})
     delivery_id, vendor, path, file_name = (text or "" for text in texts[:4])
     manifest = Manifest(
         delivery_id=delivery_id,
@@ -86,7 +91,7 @@ def _past(row: tuple[object, ...]) -> Past:
         sha256=texts[6] or "",
         file_key=number("file_key"),
         contract_hash=texts[8] or "",
-        state=State(texts[9] or ""),
+        state=_state_then(State(texts[9] or ""), counts),
         reason=texts[10],
         archive_path=texts[11] or "",
         absent=tuple(json.loads(texts[12] or "[]")),
@@ -95,10 +100,17 @@ def _past(row: tuple[object, ...]) -> Past:
         rows_duplicate=0,
         first_error=texts[15],
         discovered_at=_time(number("epoch_us(discovered_at)")),
+        correction=correction_from(texts[-1], texts[-2] or "", texts[-3] or ""),
     )
-    outcomes = {name[5:]: number(name) for name in _COLUMNS if name.startswith("rows_")}
     clock = _time(number("epoch_us(staged_at)"))
-    return Past(manifest, number("batch"), clock, texts[11], RowCounts(**outcomes))
+    return Past(manifest, number("batch"), clock, texts[11], counts)
+
+
+def _state_then(now: State, counts: RowCounts) -> State:
+    """The state of a delivery when its batch was done, whatever corrections made of it since."""
+    if now in (State.LOADED, State.QUARANTINED, State.CORRECTION):
+        return now
+    return State.LOADED if counts.parsed > counts.rejected else State.QUARANTINED
 
 
 def _time(micros: int) -> datetime:

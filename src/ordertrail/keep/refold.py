@@ -30,7 +30,7 @@ from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, lo
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Contract
 from ordertrail.parse.kernel import PARQUET
-from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED, recorded_sql
+from ordertrail.rules.accepted import ACCEPTED_ROWS, RECORDED, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.schema import CONTRACT
@@ -299,7 +299,7 @@ class Rebuild:
             "SELECT coalesce(id, 'unknown'), coalesce(h.n, 0), coalesce(d.n, 0) FROM "
             f"(SELECT _delivery_id AS id, count(*) AS n FROM {self._past()} WHERE {recorded_sql(self.done)} "
             "GROUP BY ALL) h "
-            f"FULL JOIN (SELECT delivery_id AS id, {ACCEPTED_ROWS} AS n FROM {deliveries} WHERE {LOADED}) d "
+            f"FULL JOIN (SELECT delivery_id AS id, {ACCEPTED_ROWS} AS n FROM {deliveries} WHERE {RECORDED}) d "
             "USING (id) WHERE coalesce(h.n, 0) <> coalesce(d.n, 0) ORDER BY 1 LIMIT 1"
         )
         for delivery_id, found, expected in wrong:

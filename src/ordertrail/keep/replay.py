@@ -160,7 +160,7 @@ class Replay:
     def _headers(self, batch: Batch, parsed: Mapping[str, ParsedFile]) -> AddFile:
         table = self.session.tables.stage
         path = table.new_path(f"b{batch.number:06d}-deliveries")
-        rows = header_rows(batch, [parsed.get(manifest.delivery_id) for manifest in batch.manifests])
+        rows = header_rows(batch, [parsed.get(manifest.delivery_id) for manifest in batch.files])
         pq.write_table(rows, path)
         return table.added(path, rows.num_rows)
 

@@ -71,15 +71,17 @@ def moment(read: Callable[[str], pa.Table], deliveries: str, wanted: int | datet
     return known[-1]
 
 
-def place_sql(deliveries: str) -> str:
+def place_sql(deliveries: str, uncounted: Sequence[str] = ()) -> str:
     """SQL of every delivery with what it gives to the order of its rows, see `rules.placing.PLACED`.
 
     Args:
         deliveries: A relation with the rows of that table.
+        uncounted: Ids of deliveries that had been taken back by then; they get no place.
     """
+    listed = ", ".join(map(quoted, uncounted)) or "''"
     said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
     columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
-    return f"WITH known AS (SELECT {columns} FROM {deliveries}) {PLACED}"
+    return f"WITH known AS (SELECT {columns} FROM {deliveries} WHERE delivery_id NOT IN ({listed})) {PLACED}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from ordertrail.look.status import Status
     from ordertrail.look.track import Match, Track
     from ordertrail.look.verify import VerifyReport
-    from ordertrail.model import DeliveryReport, RunReport
+    from ordertrail.model import CorrectionReport, DeliveryReport, RowCounts, RunReport
 
 
 def run_report(report: RunReport) -> Json:
-    """`run`, `stage`, `load`; a line of `watch`."""
+    """`run`, `stage`, `load`; a line of `watch`; with `correction`, the commands that mend."""
+    corrected = {} if report.correction is None else {"correction": correction(report.correction)}
     return {
         "pipeline": report.pipeline,
         "engine": report.engine,
         "batch": report.batch,
         "recovered": report.recovered,
-        "rows": asdict(report.rows),
+        "rows": _counts(report.rows),
         "deliveries": [_delivery(one) for one in report.deliveries],
         "skipped": [
             {"file_name": one.file_name, "reason": one.reason, "since": json_value(one.since)} for one in report.skipped
@@ -33,7 +34,24 @@ def run_report(report: RunReport) -> Json:
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
         "notes": list(report.notes),
+        **corrected,
     }
+
+
+def correction(done: CorrectionReport) -> Json:
+    """What a correction did, or would do."""
+    return {
+        "kind": str(done.correction.kind),
+        "of": list(done.correction.of),
+        "why": done.correction.why,
+        "by": done.correction.by,
+        "keys": {"touched": done.touched, "restored": done.restored, "kept": done.kept, "removed": done.removed},
+    }
+
+
+def _counts(found: RowCounts) -> Json:
+    """Rows by outcome: files have no `removed` ones."""
+    return {name: count for name, count in asdict(found).items() if name != "removed"}
 
 
 def _delivery(one: DeliveryReport) -> Json:
@@ -46,7 +64,7 @@ def _delivery(one: DeliveryReport) -> Json:
         "state": str(one.state),
         "reason": one.reason,
         "archived_to": one.archived_to,
-        "rows": asdict(one.rows),
+        "rows": _counts(one.rows),
     }
 
 
@@ -118,7 +136,7 @@ def plan(report: PlanReport) -> Json:
     """`plan`."""
     return {
         "batch": report.batch,
-        "rows": asdict(report.rows),
+        "rows": _counts(report.rows),
         "files": [_planned(one) for one in report.files],
         "notes": list(report.notes),
     }
@@ -130,7 +148,7 @@ def _planned(one: PlannedFile) -> Json:
         "vendor": one.vendor,
         "state": None if one.state is None else str(one.state),
         "reason": one.reason,
-        "rows": asdict(one.rows),
+        "rows": _counts(one.rows),
         "rejects": [asdict(reject) for reject in one.rejects],
     }
 

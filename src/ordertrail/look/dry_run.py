@@ -12,22 +12,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
-from ordertrail.engines.batch_rows import check_balance
+from ordertrail.engines.batch_rows import check_balance, known_deliveries
 from ordertrail.engines.embedded.stage import stage_batch
+from ordertrail.engines.local.accepted import WeighedHere
+from ordertrail.engines.local.correct import weighing_of
+from ordertrail.engines.local.relations import TOUCHED
 from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import look, progress_of
-from ordertrail.model import Reject, RowCounts, no_probe
+from ordertrail.look.rows import Cell, Row
+from ordertrail.model import Batch, Outcome, Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.corrections import Known
 from ordertrail.rules.losses import ROLES
+from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.tables import APP_ID, stage_columns
+from ordertrail.rules.sql import name_sql
+from ordertrail.rules.tables import APP_ID, stage_columns, target_columns
 
 _NEW_APP_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -45,6 +54,41 @@ class Weighed:
     staged: Staged
     counts: Mapping[str, RowCounts]
     rejects: Mapping[str, tuple[Reject, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A shipment that a correction would change.
+
+    Attributes:
+        key: Its key columns.
+        change: `restored` or `removed`.
+        before: Its contract columns and `_rescued` in the target; None when the target has no row of it.
+        after: The same, as the correction would leave them; None when it would be removed.
+    """
+
+    key: Row
+    change: str
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedCorrection:
+    """A correction that was staged into the scratch folder and weighed.
+
+    Attributes:
+        batch: With its manifests.
+        counts: Rows by outcome, by delivery id; of the correction itself, keys by outcome.
+        changes: The first shipments that would change, in the order of their keys.
+    """
+
+    batch: Batch
+    counts: Mapping[str, RowCounts]
+    changes: tuple[Changed, ...]
+
+
+_SAID = {Outcome.INSERTED: "restored", Outcome.UPDATED: "restored", Outcome.REMOVED: "removed"}
 
 
 class DryRun:
@@ -81,6 +125,49 @@ class DryRun:
             counts = LocalWeighing(self._session, staged.batch).weigh(target.version)
             check_balance(counts)
             return Weighed(staged, counts, self._rejects(max_rejects))
+
+    def past(self) -> tuple[Known, ...]:
+        """All deliveries, for a correction."""
+        with duckdb_errors("cannot read the deliveries"):
+            return known_deliveries(self._session.con.sql(f"FROM {self._session.deliveries()}").to_arrow_table())
+
+    def correct(self, request: StageRequest, max_changes: int) -> WeighedCorrection:
+        """Determine what a correction would do to the target.
+
+        Args:
+            request: The correction and the files that it reads, in a batch with a number above `ledger.highest`.
+            max_changes: How many of the shipments that would change to return.
+        """
+        with duckdb_errors("cannot plan"):
+            batch = stage_batch(self._session, request).batch
+            target = self._session.tables.target.snapshot()
+            weighing = weighing_of(self._session, batch)
+            counts = weighing.weigh(target.version)
+            check_balance(counts)
+            return WeighedCorrection(batch, counts, self._changes(weighing, target, max_changes))
+
+    def _changes(self, weighing: WeighedHere, target: Snapshot, most: int) -> tuple[Changed, ...]:
+        session, change = self._session, weighing.change
+        contract = session.config.contract
+        names = [name_sql(name) for name in (*contract.names, "_rescued")]
+        was = ", ".join(f"{name} := b.{name}" for name in names)
+        source = "c" if change.weighed.folded is None else "n"
+        folded = "" if change.weighed.folded is None else f"LEFT JOIN {change.weighed.folded} n ON f.k = n._k"
+        shall = ", ".join(f"{name} := {source}.{name}" for name in names)
+        keys = ", ".join(f"{name_sql(name)} := kc{i}" for i, name in enumerate(contract.key))
+        said = {CODES[one]: said for one, said in _SAID.items()}
+        rows = session.run(
+            f"SELECT struct_pack({keys}), f.outcome, CASE WHEN f.pos IS NOT NULL THEN struct_pack({was}) END, "
+            f"CASE WHEN f.outcome <> {CODES[Outcome.REMOVED]} THEN struct_pack({shall}) END "
+            f"FROM {change.weighed.outcomes} f JOIN {TOUCHED} t ON t.k = f.k "
+            f"LEFT JOIN {scan_sql(session.con, target, target_columns(contract))} b ON b._pos = f.pos "
+            f"LEFT JOIN {change.rows} c ON c._delivery_no = f.dn AND c._file_row = f.fr {folded} "
+            f"WHERE f.outcome <> {CODES[Outcome.UNCHANGED]} ORDER BY t.key LIMIT {most}"
+        )
+        return tuple(
+            Changed(cast(dict[str, Cell], key), said[int(str(code))], cast(Row | None, was), cast(Row | None, shall))
+            for key, code, was, shall in rows
+        )
 
     def _rejects(self, max_rejects: int) -> dict[str, tuple[Reject, ...]]:
         session = self._session

@@ -44,7 +44,7 @@ KINDS: Mapping[Kind, str] = {
 
 NEXT: Mapping[Kind, str] = {
     "quarantined": "rejects --delivery {id}",
-    "held": "rejects --delivery {id}",
+    "held": "release {id} --plan",
     "failing": "doctor",
     "stalled": "watch",
     "debt": "maintain",

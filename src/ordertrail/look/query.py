@@ -20,13 +20,14 @@ import duckdb
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
+from ordertrail.engines.local.bearers import taken_back
 from ordertrail.engines.local.whole import cure_of_files
 from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.look.as_of import Then, place_sql
 from ordertrail.look.at_batch import view_at
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.stoppable import Stoppable
-from ordertrail.rules.accepted import lacking_sql
+from ordertrail.rules.accepted import RECORDED, lacking_sql
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
@@ -256,8 +257,10 @@ class ReadOnlyTables:
             self._bad[view(names.target)] = bad
             return None
         self._bad.pop(view(names.target), None)
-        self._run(f"CREATE OR REPLACE TABLE {then}.placed AS {place_sql(f'{then}.deliveries')}")
-        lacking = self._con.execute(lacking_sql(f"{then}.deliveries")).fetchall()
+        deliveries = f"{then}.deliveries"
+        uncounted = taken_back(lambda sql: self._con.execute(sql).fetchall(), deliveries, batch)
+        self._run(f"CREATE OR REPLACE TABLE {then}.placed AS {place_sql(deliveries, uncounted)}")
+        lacking = self._con.execute(lacking_sql(deliveries, RECORDED)).fetchall()
         absent = tuple(str(name) for (name,) in lacking if name in contract.names)
         made = Then(contract, batch, f"{then}.history", f"{then}.placed", absent)
         self._run(f"CREATE VIEW {name_sql(view(names.target))} AS {made.target_sql()}")

@@ -26,8 +26,10 @@ from ordertrail.look.standing import Quarantined, Status, TableDebt, in_catalog,
 from ordertrail.look.track import Found, Track, key_parts, search
 from ordertrail.markers import Belonging
 from ordertrail.model import State
+from ordertrail.rules.accepted import TAKEN_BACK
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.cells import rank_sql
+from ordertrail.rules.corrections import taken_back_words
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
@@ -246,8 +248,23 @@ class Reader:
         target = name_sql(names.target) if tables.then is None else f"({tables.then.target_sql(where)})"
         current = self._ordered(tables, target, names.target, where, "DESC").dicts()
         history = self._ordered(tables, name_sql(names.history), names.history, where, "ASC").dicts()
+        self._tell_corrections(tables, history)
         rejected = rejected_rows(self.config, parts, tables.read)
         return Track("/".join(parts), current[0] if current else None, tuple(history), rejected, as_of=then)
+
+    def _tell_corrections(self, tables: ReadOnlyTables, history: Sequence[Row]) -> None:
+        """Add to rows of the history, as `_taken_back`, why they do not count any more; None for those that do."""
+        ids = ", ".join(quoted(str(one)) for one in {row["_delivery_id"] for row in history}) or "''"
+        found = tables.read(
+            "SELECT delivery_id, state, changed_at, changed_by, changed_why "
+            f"FROM {name_sql(self.config.tables.deliveries)} WHERE {TAKEN_BACK} AND delivery_id IN ({ids})"
+        )
+        told = {
+            one["delivery_id"]: taken_back_words(one["state"], one["changed_at"], one["changed_by"], one["changed_why"])
+            for one in found.to_pylist()
+        }
+        for row in history:
+            row["_taken_back"] = told.get(row["_delivery_id"])
 
     def query(
         self,

@@ -29,7 +29,7 @@ from ordertrail.look.verify_files import file_faults, reader_faults, vector_faul
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.kernel import connect
-from ordertrail.rules.accepted import ACCEPTED_OUTCOMES, LOADED, lacking_sql, recorded_sql
+from ordertrail.rules.accepted import ACCEPTED_OUTCOMES, LOADED, RECORDED, lacking_sql, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
@@ -302,7 +302,7 @@ def _history(proof: _Proof) -> _Finding:
     tables, names = proof.session.tables, proof.config.tables
     history = f"SELECT * FROM {proof.rows(tables.history)} WHERE {recorded_sql(proof.done)}"
     wanted = " UNION ALL ".join(
-        f"SELECT delivery_id AS id, '{outcome}' AS outcome, CASE WHEN {LOADED} THEN rows_{outcome} ELSE 0 END "
+        f"SELECT delivery_id AS id, '{outcome}' AS outcome, CASE WHEN {RECORDED} THEN rows_{outcome} ELSE 0 END "
         f"AS n FROM {proof.rows(tables.deliveries)}"
         for outcome in ACCEPTED_OUTCOMES
     )
@@ -395,7 +395,7 @@ def _archived(proof: _Proof) -> _Finding:
     """Check the archive. A missing file is not wrong, because people clear archives; a changed one is."""
     rows = proof.session.run(
         "SELECT file_name, archived_to, size_bytes, sha256 FROM "
-        f"{proof.rows(proof.session.tables.deliveries)} ORDER BY batch, delivery_id"
+        f"{proof.rows(proof.session.tables.deliveries)} WHERE size_bytes IS NOT NULL ORDER BY batch, delivery_id"
     )
     files = [ArchivedFile(str(n), None if a is None else str(a), int(str(s)), str(h)) for n, a, s, h in rows]
     shared = len(marker.owners) > 1 if (marker := read_marker(proof.config.archive)) is not None else False

@@ -19,7 +19,7 @@ from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 
 from ordertrail.errors import TableError
-from ordertrail.model import FileIdentity, Manifest, State
+from ordertrail.model import Correction, CorrectionKind, FileIdentity, Manifest, State
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 
 VERSION = 1
@@ -60,7 +60,7 @@ def from_json(text: str) -> tuple[Manifest, str, datetime]:
         ) from error
 
 
-def _members(value: type[Manifest | FileIdentity], body: Mapping[str, object]) -> dict[str, object]:
+def _members(value: type[Manifest | FileIdentity | Correction], body: Mapping[str, object]) -> dict[str, object]:
     """The members of a JSON object that are fields of one of our values; those with a default may be missing."""
     return {
         field.name: body[field.name]
@@ -73,6 +73,15 @@ def _identity(body: object) -> FileIdentity:
     if not isinstance(body, dict):
         raise TypeError(f"the file's identity is {body!r}")
     return FileIdentity(**_members(FileIdentity, body))  # type: ignore[arg-type]
+
+
+def _correction(body: object) -> Correction | None:
+    if body is None:
+        return None
+    if not isinstance(body, dict):
+        raise TypeError(f"the correction is {body!r}")
+    members = _members(Correction, body)
+    return Correction(CorrectionKind(str(members["kind"])), *(_plain(members[one]) for one in ("of", "why", "by")))  # type: ignore[arg-type]
 
 
 def _time(text: object) -> datetime:
@@ -100,5 +109,6 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "discovered_at": _time,
     "reason": _bounded,
     "first_error": _bounded,
+    "correction": _correction,
 }
 """How to read members that are not a text, number, boolean, None or a list of these."""

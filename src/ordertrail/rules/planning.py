@@ -27,6 +27,8 @@ class Candidate:
         file_key: Milliseconds since 1970.
         contract_hash: Hash of the contract and the vendor's profile.
         older_hashes: The hashes that older releases computed of the same contract and profile.
+        replaces: The delivery whose place it takes, in a correction; "" where it takes none.
+        archived_to: Where in the archive the file is already; None when it still has to be archived.
     """
 
     number: int
@@ -39,6 +41,8 @@ class Candidate:
     file_key: int
     contract_hash: str
     older_hashes: tuple[str, ...] = ()
+    replaces: str = ""
+    archived_to: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -53,7 +57,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """What the rule for duplicate files needs to know of a delivery that is already `loaded`."""
+    """What the rules for repeated files need to know of a delivery that is `loaded`, or that was and is `undone`.
+
+    Attributes:
+        undone: Why it was taken back, and by whom; None when it counts.
+    """
 
     delivery_id: str
     vendor: str
@@ -64,6 +72,7 @@ class LoadedFile:
     mtime_ms: int
     rows_parsed: int
     size_bytes: int
+    undone: str | None = None
 
     @property
     def order(self) -> tuple[int, bytes, int]:
@@ -100,7 +109,8 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
     copies = [
         file
         for file in loaded
-        if (file.vendor, file.size_bytes) == (candidate.vendor.name, candidate.identity.size_bytes)
+        if file.undone is None
+        and (file.vendor, file.size_bytes) == (candidate.vendor.name, candidate.identity.size_bytes)
         and file.order >= candidate.order
         and file.sha256 == candidate.sha256
     ]
@@ -109,6 +119,29 @@ def loaded_before(candidate: Candidate, loaded: Iterable[LoadedFile]) -> LoadedF
     hashes = (candidate.contract_hash, *candidate.older_hashes)
     same = [file for file in last.values() if file.contract_hash in hashes]
     return max(same, key=lambda file: file.order, default=None)
+
+
+def undone_before(candidate: Candidate, known: Iterable[LoadedFile]) -> str | None:
+    """Why a file must not be loaded without a person: its vendor's same bytes were taken back, and none of them count.
+
+    Args:
+        candidate: The file.
+        known: The deliveries of its size.
+
+    Returns:
+        The reason in plain words; None when it may be loaded.
+    """
+    same = [
+        file
+        for file in known
+        if (file.vendor, file.size_bytes) == (candidate.vendor.name, candidate.identity.size_bytes)
+        and file.sha256 == candidate.sha256
+    ]
+    undone = [file for file in same if file.undone is not None]
+    if not undone or len(undone) < len(same):
+        return None
+    last = max(undone, key=lambda file: delivery_place(file.delivery_id))
+    return f"the same bytes were loaded as {last.delivery_id}, which was {last.undone}"
 
 
 def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -97,7 +97,7 @@ DELIVERIES = (
     TableColumn("modified_at", "timestamp", "the file's modification time"),
     TableColumn("discovered_at", "timestamp", "when a pass first read it"),
     TableColumn("batch", "bigint", "the batch it came in", required=True),
-    TableColumn("state", "string", "loaded, empty, duplicate, quarantined, held or undone", required=True),
+    TableColumn("state", "string", "what became of it: loaded, quarantined, undone and so on", required=True),
     TableColumn("reason", "string", "why it is not loaded, in plain words"),
     TableColumn("rows_parsed", "bigint", "data rows in the file"),
     TableColumn("rows_inserted", "bigint", "of these, inserted"),
@@ -115,6 +115,12 @@ DELIVERIES = (
     TableColumn("file_key", "bigint", "date in the name, else modification time; milliseconds since 1970"),
     TableColumn("contract_hash", "string", "of the contract and the vendor's profile"),
     TableColumn("absent", "string", "JSON list of the contract columns that the file does not carry"),
+    TableColumn("rows_removed", "bigint", "of a correction, the keys that left the target; 0 of a file"),
+    TableColumn("changed_at", "timestamp", "clock of the correction that gave it its state; NULL where none did"),
+    TableColumn("changed_by", "string", "who decided on that correction"),
+    TableColumn("changed_why", "string", "why, in their words"),
+    TableColumn("replayed_by", "string", "the delivery that took its place"),
+    TableColumn("correction", "string", "of a correction, JSON of its kind and of the deliveries that it is about"),
 )
 
 

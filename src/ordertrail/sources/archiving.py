@@ -66,7 +66,10 @@ class Archiving:
 
     def batch(self, batch: Batch) -> dict[str, str | None]:
         """Archive the files of a batch; returns by delivery id where each one is, None when it is not archived."""
-        archived = {manifest.delivery_id: self._archive(manifest) for manifest in batch.manifests}
+        archived = {
+            one.delivery_id: (one.archive_path or None) if one.archived else self._archive(one)
+            for one in batch.manifests
+        }
         self._save()
         return archived
 

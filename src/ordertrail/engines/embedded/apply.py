@@ -30,10 +30,13 @@ from ordertrail.engines.local.relations import WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Outcome
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
-from ordertrail.rules.audit import CHANGED
+from ordertrail.rules.audit import CHANGED, listed_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import target_columns
+
+GONE = (CODES[Outcome.UPDATED], CODES[Outcome.REMOVED])
+"""The numbers of the outcomes by which a row leaves the target."""
 
 SMALL_ROWS = 400_000
 """A data file with fewer rows gets small row groups, which two threads write and read in parallel."""
@@ -81,10 +84,10 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
-        if change.weighed.folded:
-            cover(session, before, [new])
-        else:
+        if change.of_stage:
             cover_staged(session, change.weighed.staged, before, new)
+        else:
+            cover(session, before, [new])
         session.probe("load.indexed")
     return Written(add, remove, new if change.plain else None)
 
@@ -129,7 +132,7 @@ def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> list[t
     """The live files with outdated rows, and the numbers of these rows; creates `doomed` with their positions."""
     session.run(
         "CREATE OR REPLACE TEMP VIEW doomed AS "
-        f"SELECT pos FROM {weighed.outcomes} WHERE outcome = {CODES[Outcome.UPDATED]} "
+        f"SELECT pos FROM {weighed.outcomes} WHERE outcome IN {listed_sql(GONE)} AND pos IS NOT NULL "
         f"UNION ALL SELECT pos FROM {weighed.best} WHERE copies > 1 AND place > 1"
     )
     positions = np.sort(np.asarray(session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"], dtype=np.int64))

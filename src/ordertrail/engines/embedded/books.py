@@ -12,6 +12,7 @@ from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
 from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
@@ -23,6 +24,7 @@ from ordertrail.engines.local.whole import cured, log_errors, progress_of, stand
 from ordertrail.model import Batch, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.corrections import Known
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import owned_by
@@ -74,6 +76,11 @@ class FolderBooks:
         """See `Books.loaded_files`."""
         with self.errors("cannot read the deliveries"):
             return loaded_files(self.session, sizes_bytes)
+
+    def past(self) -> tuple[Known, ...]:
+        """See `Books.past`."""
+        with self.errors("cannot read the deliveries"):
+            return known_deliveries(self.session.con.sql(f"FROM {self.session.deliveries()}").to_arrow_table())
 
     def staged(self) -> Batch:
         """See `Books.staged`."""

@@ -15,6 +15,7 @@ from ordertrail.engines.embedded.load import load_of
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.load import Load, loaded
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import LoadedFile
 
 
@@ -38,6 +39,10 @@ class EmbeddedEngine:
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
         return self._books.loaded_files(sizes_bytes)
+
+    def past(self) -> tuple[Known, ...]:
+        """See `Books.past`."""
+        return self._books.past()
 
     def staged(self) -> Batch:
         """See `Books.staged`."""

@@ -16,9 +16,9 @@ from ordertrail.engines.embedded.damage import resets
 from ordertrail.engines.embedded.record import LocalRecorder, Shared
 from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.load import Load
-from ordertrail.engines.local.accepted import ROWS_TAG
+from ordertrail.engines.local.accepted import ROWS_TAG, WeighedHere
+from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.session import Session, others_on
-from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import stage_columns
@@ -37,7 +37,7 @@ def load_of(session: Session, batch: Batch) -> Load:
     Raises:
         ForeignChangeError: The stage does not hold it.
     """
-    weighing = LocalWeighing(session, batch)
+    weighing = weighing_of(session, batch)
     applier = CommitApplier(weighing)
     return Load(batch, weighing, applier, LocalRecorder(weighing, applier.shared))
 
@@ -52,7 +52,7 @@ class CommitApplier:
         weighing: The weighing of the batch.
     """
 
-    def __init__(self, weighing: LocalWeighing) -> None:
+    def __init__(self, weighing: WeighedHere) -> None:
         self.shared = Shared()
         self._weighing = weighing
         self._session = weighing.session
@@ -62,7 +62,12 @@ class CommitApplier:
         """See `Applier.share`: the first load of a large file."""
         before, stage, batch = self._target.snapshot(target_version), self._weighing.stage, self._weighing.batch
         files = [file for file in stage.files.values() if ROWS_TAG in file.tags]
-        if before.files or not files or min(file.rows or 0 for file in files) < SHARE_ROWS:
+        if (
+            batch.corrects is not None
+            or before.files
+            or not files
+            or min(file.rows or 0 for file in files) < SHARE_ROWS
+        ):
             return None
         if any(manifest.absent for manifest in batch.manifests) or others_on(before, self._weighing.contract):
             return None  # a stage file may have a column with the name of one of others, but with other content

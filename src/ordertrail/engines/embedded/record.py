@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +14,21 @@ from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.said import number
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.batch_rows import counted, delivery_rows, has_rejects, rejects_sql
+from ordertrail.engines.batch_rows import (
+    CHANGED_COLUMNS,
+    changed_deliveries,
+    counted,
+    delivery_rows,
+    has_rejects,
+    rejects_sql,
+)
 from ordertrail.engines.embedded.apply import share_file
 from ordertrail.engines.embedded.shorten import shorten_stage
-from ordertrail.engines.local.accepted import accepted_rows_sql
+from ordertrail.engines.local.accepted import WeighedHere, accepted_rows_sql
 from ordertrail.engines.local.session import Session
-from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import ACCEPTED
 from ordertrail.model import Batch, RowCounts, State
-from ordertrail.rules.accepted import ACCEPTED_ROWS, LOADED
+from ordertrail.rules.accepted import ACCEPTED_ROWS, RECORDED
 from ordertrail.rules.audit import CHANGED, clock_sql, listed_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.sql import name_sql, quoted
@@ -54,7 +60,7 @@ class LocalRecorder:
         shared: Data files that the applier shares with the history; None when it shares none.
     """
 
-    def __init__(self, weighing: LocalWeighing, shared: Shared | None = None) -> None:
+    def __init__(self, weighing: WeighedHere, shared: Shared | None = None) -> None:
         self._weighing = weighing
         self._session = weighing.session
         self._batch = weighing.batch
@@ -104,12 +110,12 @@ class LocalRecorder:
         path = table.new_path(f"b{batch.number:06d}")
         pq.write_table(rows, path)
         remove: list[AddFile] = []
-        if len(base.files) >= COMPACT_FILES:
+        changed = changed_deliveries(batch)
+        if changed.num_rows or len(base.files) >= COMPACT_FILES:
             remove = list(base.files.values())
             path, small = table.new_path(f"b{batch.number:06d}"), path
-            before = scan_sql(session.con, base, DELIVERIES)
             added = f"read_parquet({quoted(str(small))})"
-            session.copy(f"SELECT * EXCLUDE (_pos) FROM {before} UNION ALL BY NAME FROM {added}", path)
+            _amend(session, base, changed, CHANGED_COLUMNS, path, f" UNION ALL BY NAME FROM {added}")
             small.unlink()
         total = rows.num_rows + sum(file.rows or 0 for file in remove)
         session.probe("deliveries.files")
@@ -142,7 +148,7 @@ class LocalRecorder:
             return files
         wanted = tuple(number for number in CODES.values() if not (files and number in CHANGED))
         path = table.new_path(f"b{self._batch.number:06d}")
-        change = self._weighing.change
+        change = self._weighing.said
         listed = listed_sql(wanted)
         if not session.run(f"SELECT count(*) FROM {change.weighed.outcomes} WHERE outcome IN {listed}")[0][0]:
             return files
@@ -202,20 +208,39 @@ def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[
         "delivery_id": pa.array(list(elsewhere), pa.string()),
         "archived_to": pa.array(list(elsewhere.values()), pa.string()),
     }
+    path = table.new_path(f"b{batch.number:06d}")
+    return table.added(path, _amend(session, base, pa.table(moved), ("archived_to",), path))
+
+
+def _amend(
+    session: Session, base: Snapshot, amended: pa.Table, columns: Sequence[str], path: Path, more: str = ""
+) -> int:
+    """Write all deliveries to a new file, with other values in some columns of some.
+
+    Args:
+        session: The pass.
+        base: The deliveries as they are.
+        amended: `delivery_id` and the columns.
+        columns: Which ones.
+        path: The new file.
+        more: SQL that follows the query, for more rows.
+
+    Returns:
+        The number of rows written.
+    """
     names = ", ".join(
-        "CASE WHEN a.delivery_id IS NULL THEN d.archived_to ELSE a.archived_to END AS archived_to"
-        if column.name == "archived_to"
-        else f"d.{name_sql(column.name)}"
+        f"CASE WHEN a.delivery_id IS NULL THEN d.{name} ELSE a.{name} END AS {name}"
+        if column.name in columns
+        else f"d.{name}"
         for column in DELIVERIES
+        if (name := name_sql(column.name))
     )
     before = scan_sql(session.con, base, DELIVERIES)
-    path = table.new_path(f"b{batch.number:06d}")
-    session.con.register("moved", pa.table(moved))
+    session.con.register("amended", amended)
     try:
-        rows = session.copy(f"SELECT {names} FROM {before} d LEFT JOIN moved a USING (delivery_id)", path)
+        return session.copy(f"SELECT {names} FROM {before} d LEFT JOIN amended a USING (delivery_id){more}", path)
     finally:
-        session.con.unregister("moved")
-    return table.added(path, rows)
+        session.con.unregister("amended")
 
 
 def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -> int:
@@ -224,10 +249,10 @@ def _copy_rejects(session: Session, stage: Snapshot, batch: Batch, path: Path) -
 
 
 def _accepted(session: Session, batch: Batch, base: Snapshot, counts: Mapping[str, RowCounts]) -> int:
-    """The number of accepted rows of all loaded deliveries, including this batch."""
+    """The number of accepted rows of all recorded deliveries, including this batch."""
     before = number(base.said, ACCEPTED)
     if before is None:
-        found = session.run(f"SELECT coalesce(sum({ACCEPTED_ROWS}), 0) FROM {session.deliveries()} WHERE {LOADED}")
+        found = session.run(f"SELECT coalesce(sum({ACCEPTED_ROWS}), 0) FROM {session.deliveries()} WHERE {RECORDED}")
         before = int(str(found[0][0]))
     loaded = [counts[m.delivery_id] for m in batch.manifests if m.state is State.LOADED]
     return before + sum(rows.parsed - rows.rejected for rows in loaded)

@@ -16,9 +16,9 @@ from ordertrail.delta.table import Change, scan_sql
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import (
     STAGED_COLUMNS,
-    duplicate_file,
+    decided,
     header_rows,
-    manifest_of,
+    manifests_of,
     reject_headers,
     reject_rows_sql,
     staged_batch,
@@ -58,22 +58,20 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
         job = ParseJob(
             session.database,
             session.config.contract,
-            limits=session.config.limits,
+            limits=request.limits or session.config.limits,
             open_file=request.open_file,
             unchanged=request.unchanged,
             extra=staged_columns(batch),
             new_path=new_path,
             pool=session.pool,
         )
-        parsed = job.run([c for c in request.candidates if c.number not in request.duplicates])
-        before = [c for c in request.candidates if c.number in request.duplicates]
-        changed = [c for c in before if not request.unchanged(c)]
-        files = [*parsed.files, *(duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed)]
-        files.sort(key=lambda file: file.candidate.number)
+        parsed = job.run(request.fresh)
+        files, changed = decided(request, parsed.files)
+        files = list(request.accept(files))
         gone = (*parsed.changed, *changed)
-        if not files:
+        if not files and request.correction is None:
             return Staged(batch, gone)
-        manifests = tuple(manifest_of(file, batch, request.route) for file in files)
+        manifests = manifests_of(request, files)
         whole = Batch(batch.number, batch.run_id, batch.clock, manifests)
         add = [table.added(path, rows, {ROWS_TAG: str(rows)}) for path, rows in parsed.rows]
         add += _rejects(session, whole, parsed.rejects, new_path)

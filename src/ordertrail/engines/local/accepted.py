@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.base import Weighing
 from ordertrail.engines.local.relations import Relation, WeighedBatch
 from ordertrail.engines.local.session import Session
-from ordertrail.model import Batch
+from ordertrail.model import Batch, Contract
 from ordertrail.rules.audit import FROM, history_sql, judged_sql, listed_sql
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, stage_columns
@@ -28,22 +30,59 @@ class ChangeSet:
         weighed: Their outcomes. When it has a fold, that has the contract columns of the new rows, instead of the
             stage's rows.
         others: Columns of others on the target, see `others.carry`.
+        rows: SQL of the rows that may go into the target, with the stage's columns; None means those of the stage.
+        keys: SQL of the keys that may change, with the contract's key columns; None means those of the staged rows.
     """
 
     batch: Batch
     stage: Snapshot
     weighed: WeighedBatch
     others: tuple[TableColumn, ...] = ()
+    rows: str | None = None
+    keys: str | None = None
+
+    @property
+    def of_stage(self) -> bool:
+        """Whether the new rows are staged rows, with the cells that they were staged with."""
+        return self.weighed.folded is None and self.rows is None
 
     @property
     def plain(self) -> bool:
         """Whether the new rows are just the staged rows with their audit columns, the same as in the history."""
-        return self.weighed.folded is None and not self.others
+        return self.of_stage and not self.others
 
     @property
     def staged_rows(self) -> int:
         """Rows of the stage."""
         return sum(file.rows or 0 for file in self.stage.files.values())
+
+
+class WeighedHere(Weighing, Protocol):
+    """A `Weighing` in this process's DuckDB, for those who apply and record its result.
+
+    Attributes:
+        session: The pass.
+        batch: As it is staged.
+        contract: The pipeline's contract.
+        stage: The stage with the batch.
+        before: The target that the batch was last weighed against by `weigh`; None before that.
+    """
+
+    session: Session
+    batch: Batch
+    contract: Contract
+    stage: Snapshot
+    before: Snapshot | None
+
+    @property
+    def change(self) -> ChangeSet:
+        """What to change in the target, once the batch was weighed."""
+        ...
+
+    @property
+    def said(self) -> ChangeSet:
+        """The staged rows with their outcomes, for the history, once the batch was weighed."""
+        ...
 
 
 def accepted_rows_sql(
@@ -66,7 +105,7 @@ def accepted_rows_sql(
             `carried`.
     """
     contract = session.config.contract
-    staged = scan_sql(session.con, change.stage, stage_columns(contract))
+    staged = change.rows or scan_sql(session.con, change.stage, stage_columns(contract))
     folded = None if for_history else change.weighed.folded
     cells = ", ".join(f"{'f' if folded else 's'}.{name_sql(name)}" for name in (*contract.names, "_rescued"))
     fold = f"JOIN {folded} f ON o.k = f._k " if folded else ""

@@ -5,13 +5,17 @@ to that batch differs in content from the fold before it. The row that made the 
 target. The number of changes is the revision, the clock of the first is the time of insertion, and the bearer gives the
 other audit columns.
 
+A correction makes rows count no longer, or again, so the keys that it touched are replayed in another way: the fold is
+looked at after each batch through which one of their rows began to count or ended to. A key that no row counts for any
+more leaves the target, and begins anew when one does again.
+
 Only narrow rows (key, order, content hash, position) are sorted; the wide ones are read once more and come in the order
 in which they stand. DuckDB spills, so memory is bounded by its limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ordertrail.delta.snapshot import Snapshot
@@ -19,11 +23,13 @@ from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.fold import place_deliveries
 from ordertrail.engines.local.relations import Relation
 from ordertrail.engines.local.session import Session
-from ordertrail.rules.accepted import lacking_sql, recorded_sql
+from ordertrail.model import Correction
+from ordertrail.rules.accepted import RECORDED, lacking_sql, recorded_sql
 from ordertrail.rules.audit import states_sql
 from ordertrail.rules.cells import row_hash_sql
+from ordertrail.rules.corrections import Span, correction_from, spans
 from ordertrail.rules.placing import OLDEST_FIRST, contract_key_sql, order_sql, placed_sql
-from ordertrail.rules.sql import name_sql
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, target_columns
 
 
@@ -58,7 +64,7 @@ class Bearers:
         contract = self.session.config.contract
         past = _past(self.session, self.history)
         content = "h"
-        joins = "JOIN clocks c ON c.batch = b.first"
+        joins = "JOIN clocks c ON c.batch = b.first JOIN clocks l ON l.batch = b.last"
         if self.absent:
             content = "m"
             joins += f" JOIN {past} m ON m._pos = b.m"
@@ -66,7 +72,9 @@ class Bearers:
         for i, name in enumerate(self.absent):
             carriers[name] = f"m_{i}"
             joins += f" LEFT JOIN {past} m_{i} ON m_{i}._pos = b.m_{i}"
-        audit = states_sql("c.clock", "h._loaded_at", "b.revision")
+        # What a correction brought back has another clock than when it was first loaded.
+        updated = "CASE WHEN h._batch = b.last THEN h._loaded_at ELSE l.clock END"
+        audit = {"_batch": "b.last", **states_sql("c.clock", updated, "b.revision")}
         cells = []
         for column in target_columns(contract):
             source = carriers.get(column.name, "h")
@@ -89,17 +97,122 @@ def find_bearers(session: Session, history: Snapshot, deliveries: Snapshot, batc
     """
     ledger = scan_sql(session.con, deliveries, DELIVERIES)
     names = session.config.contract.names
-    absent = tuple(str(name) for (name,) in session.run(lacking_sql(ledger)) if name in names)
-    placed = place_deliveries(session)
+    absent = tuple(str(name) for (name,) in session.run(lacking_sql(ledger, RECORDED)) if name in names)
+    placed = place_deliveries(session, counts=RECORDED)
     clocks = f"SELECT batch, max(staged_at) AS clock FROM {ledger} GROUP BY batch"
     session.run(f"CREATE OR REPLACE TEMP TABLE clocks AS {clocks}")
     accepted = _accepted_sql(session, history, batch, absent, placed)
-    session.run(f"CREATE OR REPLACE TEMP TABLE bearers AS {_bearers_sql(accepted, absent)}")
+    made = corrections_in(session.run, ledger, batch)
+    if made:
+        _make_spans(session, made, ledger)
+        session.run(f"CREATE OR REPLACE TEMP TABLE narrow_rows AS {accepted}")
+        session.run(
+            "CREATE OR REPLACE TEMP TABLE corrected_keys AS SELECT DISTINCT k FROM narrow_rows "
+            "WHERE delivery_id IN (SELECT delivery_id FROM spans) OR bn IN (FROM correction_batches)"
+        )
+        accepted = "FROM narrow_rows WHERE k NOT IN (FROM corrected_keys)"
+    plain = _bearers_sql(accepted, absent)
+    both = f"({plain}) UNION ALL BY NAME ({_corrected_sql(absent)})" if made else plain
+    session.run(f"CREATE OR REPLACE TEMP TABLE bearers AS {both}")
     return Bearers(session, history, batch, absent)
 
 
+RunSql = Callable[[str], list[tuple[object, ...]]]
+"""Runs SQL and returns its rows."""
+
+
+def corrections_in(run: RunSql, deliveries: str, batch: int) -> list[tuple[int, Correction]]:
+    """All corrections, each with its batch, in the order of their batches.
+
+    Args:
+        run: Runs SQL.
+        deliveries: A relation with rows of `orders_deliveries`.
+        batch: Only corrections up to this one.
+    """
+    said = run(
+        f"SELECT batch, correction FROM {deliveries} WHERE correction IS NOT NULL AND batch <= {batch} ORDER BY batch"
+    )
+    made = ((int(str(number)), correction_from(str(text))) for number, text in said)
+    return [(number, one) for number, one in made if one is not None]
+
+
+def spans_of(run: RunSql, deliveries: str, corrections: Sequence[tuple[int, Correction]]) -> list[Span]:
+    """When the deliveries counted that corrections are about; all others count from their own batch on.
+
+    Args:
+        run: Runs SQL.
+        deliveries: A relation with rows of `orders_deliveries`.
+        corrections: As `corrections_in` gives them.
+    """
+    concerned = sorted({one for _, correction in corrections for one in correction.of})
+    listed = ", ".join(map(quoted, concerned)) or "''"
+    rows = run(f"SELECT delivery_id, batch FROM {deliveries} WHERE {RECORDED} AND delivery_id IN ({listed})")
+    return spans({str(one): int(str(number)) for one, number in rows}, corrections)
+
+
+def taken_back(run: RunSql, deliveries: str, batch: int) -> list[str]:
+    """The deliveries that had been loaded and did not count any more after a batch.
+
+    Args:
+        run: Runs SQL.
+        deliveries: A relation with rows of `orders_deliveries`.
+        batch: Corrections after this one are passed over.
+    """
+    corrections = corrections_in(run, deliveries, batch)
+    found = spans_of(run, deliveries, corrections)
+    counting = {one.delivery_id for one in found if one.end is None}
+    return sorted({one.delivery_id for one in found} - counting)
+
+
+def _make_spans(session: Session, made: Sequence[tuple[int, Correction]], ledger: str) -> None:
+    """Make `spans`, one row a span, and `correction_batches`, their numbers."""
+    found = spans_of(session.run, ledger, made)
+    values = ", ".join(
+        f"({quoted(one.delivery_id)}, {one.first}, {'NULL' if one.end is None else one.end})" for one in found
+    )
+    session.run(
+        "CREATE OR REPLACE TEMP TABLE spans AS SELECT delivery_id, CAST(s AS BIGINT) AS since, CAST(e AS BIGINT) AS "
+        f"ends FROM (VALUES {values or '(NULL, NULL, NULL)'}) v(delivery_id, s, e) WHERE delivery_id IS NOT NULL"
+    )
+    numbers = ", ".join(f"({number})" for number, _ in made)
+    session.run(f"CREATE OR REPLACE TEMP TABLE correction_batches AS SELECT * FROM (VALUES {numbers}) v(batch)")
+
+
+def _corrected_sql(absent: Sequence[str]) -> str:
+    """SQL of `bearers` of the keys in `corrected_keys`."""
+    states = {"s": "arg_max(ch, ord)"}
+    bearers = {"m": "arg_max(pos, ord)"} if absent else {}
+    for i in range(len(absent)):
+        carried = f"FILTER (WHERE NOT lacks_{i})"
+        states[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
+        bearers[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
+    made = "".join(f", {sql} AS {name}" for name, sql in (states | bearers).items())
+    differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY b)" for s in ("here", *states))
+    # In a struct, because arg_max passes over NULLs: a cell may be nobody's any more.
+    last = "".join(f", arg_max({{'at': {name}}}, b)['at'] AS {name}" for name in bearers)
+    return (
+        "WITH rows AS (SELECT n.*, coalesce(s.since, n.bn) AS since, s.ends, "
+        f"row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord FROM narrow_rows n "
+        "LEFT JOIN spans s USING (delivery_id) WHERE k IN (FROM corrected_keys)), "
+        "events AS (SELECT DISTINCT k, unnest([since, ends]) AS b FROM rows), "
+        "counting AS (SELECT e.k AS key, e.b, r.* FROM events e JOIN rows r ON e.k = r.k AND e.b >= r.since "
+        "AND (r.ends IS NULL OR e.b < r.ends)), "
+        "found AS (SELECT key AS k, b, true AS here, "
+        # In a batch of files the newest of its own rows made the change; a correction brings back whatever is newest.
+        "coalesce(arg_max(pos, ord) FILTER (WHERE bn = b AND b NOT IN (FROM correction_batches)), "
+        f"arg_max(pos, ord)) AS pos{made} FROM counting GROUP BY key, b), "
+        "states AS (SELECT e.k, e.b, coalesce(f.here, false) AS here, f.* EXCLUDE (k, b, here) "
+        "FROM events e LEFT JOIN found f ON e.k = f.k AND e.b = f.b WHERE e.b IS NOT NULL), "
+        f"changes AS (SELECT *, {differs} AS changed, sum(CASE WHEN here THEN 0 ELSE 1 END) OVER "
+        "(PARTITION BY k ORDER BY b) AS life, arg_max(here, b) OVER (PARTITION BY k) AS stays, "
+        "sum(CASE WHEN here THEN 0 ELSE 1 END) OVER (PARTITION BY k) AS lives FROM states) "
+        f"SELECT arg_max(pos, b) AS pos, count(*) AS revision, min(b) AS first, max(b) AS last{last} "
+        "FROM changes WHERE changed AND here AND stays AND life = lives GROUP BY k"
+    )
+
+
 def _bearers_sql(accepted: str, absent: Sequence[str]) -> str:
-    """SQL of `bearers`: `pos` of the row that made the key's last change, `revision`, and `first` batch.
+    """SQL of `bearers`: `pos` of the row that made the key's last change, its batch `last`, the `first`, `revision`.
 
     Where deliveries lack columns also `m`, the place of the newest row, and `m_<i>`, that of the newest row whose
     delivery carries the column. `s` and `s_<i>` are the content of a key through a row, as hashes.
@@ -122,7 +235,7 @@ def _bearers_sql(accepted: str, absent: Sequence[str]) -> str:
         "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
         f"ends_batch{made} FROM ordered), "
         f"changes AS (SELECT *, {differs} AS changed FROM through WHERE ends_batch) "
-        f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first{last} "
+        f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first, max(bn) AS last{last} "
         "FROM changes WHERE changed GROUP BY k"
     )
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from ordertrail.engines.local.relations import ACCEPTED, FOLDED, Relation
 from ordertrail.engines.local.relations import PLACED as PLACED_RELATION
 from ordertrail.engines.local.session import Session
-from ordertrail.rules.accepted import ABSENT
+from ordertrail.rules.accepted import ABSENT, LOADED
 from ordertrail.rules.outcomes import fold_sql
 from ordertrail.rules.placing import KNOWN, PLACED, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.sql import name_sql
 
 
-def place_deliveries(session: Session, ids: str | None = None, batch: tuple[int, Relation] | None = None) -> Relation:
+def place_deliveries(
+    session: Session, ids: str | None = None, batch: tuple[int, Relation] | None = None, counts: str = LOADED
+) -> Relation:
     """Create `placed`: file key, place `tb` in (vendor, path, mtime, sha256, batch) and absent columns of deliveries.
 
     Args:
@@ -21,6 +23,7 @@ def place_deliveries(session: Session, ids: str | None = None, batch: tuple[int,
         ids: SQL of the wanted delivery ids; None means all.
         batch: Number and deliveries of the batch that is weighed: of the recorded deliveries only those of earlier
             batches count. None means all.
+        counts: SQL that is true of the recorded deliveries whose rows count. The others have no place.
 
     Returns:
         `placed`.
@@ -28,7 +31,7 @@ def place_deliveries(session: Session, ids: str | None = None, batch: tuple[int,
     where = "true" if ids is None else f"delivery_id IN ({ids})"
     said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
     columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
-    known = f"SELECT {columns} FROM {session.deliveries()} WHERE {where}"
+    known = f"SELECT {columns} FROM {session.deliveries()} WHERE {where} AND {counts}"
     if batch is not None:
         number, new = batch
         known += f" AND batch < {number} UNION ALL SELECT {', '.join(KNOWN)} FROM {new}"

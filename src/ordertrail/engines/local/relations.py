@@ -171,14 +171,14 @@ CODES_ROW = Relation(
     "codes",
     (*((str(outcome), "INTEGER") for outcome in CODES), ("batch", "INTEGER"), ("first_revision", "INTEGER")),
     "local.weigh",
-    ("rules.outcomes",),
+    ("rules.outcomes", "rules.corrections"),
     "one row: the numbers of the outcomes, and of the batch",
 )
 RANKED = Relation(
     "ranked",
     (_KEY, _NUMBER, _CONTENT, *_ALL_ORDER, ("place", "BIGINT"), ("repeat", "BIGINT")),
     "local.weigh",
-    ("rules.outcomes",),
+    ("rules.outcomes", "rules.corrections"),
     "a staged row with its place among its key's, and among the equal ones; 1 is the newest; an INTEGER where no key "
     "is repeated",
     view=True,
@@ -187,7 +187,7 @@ BEST = Relation(
     "best",
     (_KEY, _POSITION, _CONTENT, *_OLD, *_ALL_ORDER, ("place", "BIGINT"), ("copies", "BIGINT")),
     "local.weigh",
-    ("rules.outcomes", "embedded.apply", "local.others", "spark.changes"),
+    ("rules.outcomes", "rules.corrections", "embedded.apply", "local.others", "spark.changes"),
     "a row of the target with its place in its key, 1 counts, and how often the key stands; an INTEGER where no key "
     "is doubled",
     view=True,
@@ -215,6 +215,47 @@ FOLDED = Relation(
     ("local.weigh", "local.accepted", "look.verify"),
     "a key, with the fold of its accepted rows",
     more="`_k`, the contract's columns and `_rescued`",
+)
+
+# -- a correction ---------------------------------------------------------------------------------------------------
+
+NEW_ROWS = Relation(
+    "new_rows",
+    (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr"), _DELIVERY, ("key", "VARCHAR")),
+    "local.correct",
+    ("local.correct",),
+    "a row that is staged with the correction, narrow",
+    more="`kc<i>`, the key columns",
+)
+TOUCHED = Relation(
+    "touched",
+    (_KEY, ("key", "VARCHAR")),
+    "local.correct",
+    ("local.correct", "rules.corrections", "spark.changes"),
+    "a key that the deliveries concerned know",
+    more="`kc<i>`, the key columns",
+)
+WINNERS = Relation(
+    "winners",
+    (_KEY, _CONTENT, ("hpos", "BIGINT"), _NUMBER, *_order("fr")),
+    "local.correct",
+    ("local.correct", "rules.corrections"),
+    "a touched key that some delivery that counts knows, with its newest row: `hpos` is that row's position in the "
+    "history, NULL when it is staged; `ch` is the content that the target must have",
+)
+FATES = Relation(
+    "fates",
+    (_KEY, _NUMBER, *_order("fr"), ("rv", "BIGINT"), _POSITION, ("ins", "BIGINT"), _CONTENT, ("outcome", "INTEGER")),
+    "local.correct",
+    ("local.correct", "local.accepted", "local.others", "embedded.apply", "spark.changes", "rules.corrections"),
+    "a touched key with its outcome, and the row that it gets, if any; otherwise as `outcomes`",
+)
+WINNING_DELIVERIES = Relation(
+    "winning_deliveries",
+    (_DELIVERY, _NUMBER),
+    "local.correct",
+    ("spark.changes",),
+    "a delivery that may have said a row of `winners`: one of the batch, or an earlier one with a number below 0",
 )
 
 # -- columns of others ----------------------------------------------------------------------------------------------
@@ -255,6 +296,11 @@ RELATIONS = (
     OUTCOMES,
     ACCEPTED,
     FOLDED,
+    NEW_ROWS,
+    TOUCHED,
+    WINNERS,
+    FATES,
+    WINNING_DELIVERIES,
     CARRIED,
     CARRIED_KEYS,
 )

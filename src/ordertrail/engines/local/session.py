@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -19,9 +19,10 @@ from ordertrail.delta.table import Table, scan_sql
 from ordertrail.delta.vectors import Rows, deleted_rows
 from ordertrail.engines.ledger import app_id_in, archive_id
 from ordertrail.keyindex.index import KeyIndex
-from ordertrail.model import Batch, Contract, Probe
+from ordertrail.model import Batch, Contract, Probe, State
 from ordertrail.parse.kernel import PARQUET, Database, connect
 from ordertrail.rules.accepted import LOADED
+from ordertrail.rules.corrections import undone
 from ordertrail.rules.others import others_of
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT, terms_of
@@ -200,6 +201,10 @@ def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFi
     listed = ", ".join(map(str, set(sizes_bytes)))
     rows = session.con.execute(
         "SELECT delivery_id, vendor, sha256, contract_hash, file_key, path, epoch_ms(modified_at), rows_parsed, "
-        f"size_bytes FROM {session.deliveries()} WHERE {LOADED} AND size_bytes IN ({listed})"
+        f"size_bytes, state, changed_by, changed_why FROM {session.deliveries()} "
+        f"WHERE ({LOADED} OR state = 'undone') AND size_bytes IN ({listed})"
     ).fetchall()
-    return tuple(LoadedFile(*row) for row in rows)
+    return tuple(
+        replace(LoadedFile(*told), undone=undone(by, why) if state == State.UNDONE else None)
+        for *told, state, by, why in rows
+    )

@@ -40,7 +40,7 @@ from ordertrail.engines.local.session import Session, others_on
 from ordertrail.model import Batch, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules import placing
-from ordertrail.rules.accepted import LOADED, lacking_sql, recorded_sql
+from ordertrail.rules.accepted import LOADED, accepted_sql, lacking_sql
 from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
@@ -130,6 +130,11 @@ class LocalWeighing:
         assert self._weighed is not None
         return ChangeSet(self.batch, self.stage, self._weighed, self._others)
 
+    @property
+    def said(self) -> ChangeSet:
+        """The same: every staged row has its own outcome."""
+        return self.change
+
     def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh`."""
         self.before = before = self._reads.target(target_version)
@@ -213,7 +218,7 @@ class LocalWeighing:
     def _past(self, keys: str) -> str:
         """SQL of the accepted rows that the history has of some keys, from before this batch."""
         history = scan_sql(self.session.con, self._reads.history(keys), history_columns(self.contract))
-        before = recorded_sql(self.batch.number - 1)
+        before = accepted_sql(self.batch.number - 1, self.session.deliveries())
         return f"(SELECT * FROM {history} WHERE {contract_key_sql(self.contract)} IN ({keys}) AND {before})"
 
     # -- files that lack a column ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ FROM_ARCHIVE = "ordertrail rebuild --history-from-archive"
 
 
 ACCEPTED = "accepted"
-"""Member of the note of a deliveries' commit: the number of accepted rows of all `loaded` deliveries."""
+"""Member of the note of a deliveries' commit: the number of rows that the history must have."""
 
 
 def places_of(config: Config) -> dict[str, Path]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.ledger import adopt_id, agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.local.whole import require_whole
 from ordertrail.engines.spark.record import mark_archived
@@ -17,9 +18,10 @@ from ordertrail.engines.spark.stage import read_staged
 from ordertrail.engines.spark.tables import SparkTable, TableState
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import TableError, UnsupportedTableError
-from ordertrail.model import Batch
+from ordertrail.model import Batch, State
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.rules.constraints import constraints_of
+from ordertrail.rules.corrections import Known, undone
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.tables import owned_by
@@ -56,7 +58,8 @@ class CatalogBooks:
         with spark_errors("cannot read the deliveries"):
             known = self.run.deliveries()
         sizes = pa.array(sorted(set(sizes_bytes)), pa.int64())
-        known = known.filter(pc.and_(pc.equal(known["state"], "loaded"), pc.is_in(known["size_bytes"], sizes)))
+        states = pa.array([str(State.LOADED), str(State.UNDONE)])
+        known = known.filter(pc.and_(pc.is_in(known["state"], states), pc.is_in(known["size_bytes"], sizes)))
         times_us = known["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
         return tuple(
             LoadedFile(
@@ -69,9 +72,15 @@ class CatalogBooks:
                 mtime_ms=time_us // 1000,
                 rows_parsed=row["rows_parsed"],
                 size_bytes=row["size_bytes"],
+                undone=undone(row["changed_by"], row["changed_why"]) if row["state"] == State.UNDONE else None,
             )
             for row, time_us in zip(known.to_pylist(), times_us, strict=True)
         )
+
+    def past(self) -> tuple[Known, ...]:
+        """See `Books.past`."""
+        with spark_errors("cannot read the deliveries"):
+            return known_deliveries(self.run.tables.deliveries.rows().toArrow())
 
     def staged(self) -> Batch:
         """See `Books.staged`."""

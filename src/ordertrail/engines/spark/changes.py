@@ -12,9 +12,9 @@ import pyarrow as pa
 from ordertrail.arrow import conformed
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.batch_rows import rejects_sql
-from ordertrail.engines.local.accepted import accepted_rows_sql
+from ordertrail.engines.local.accepted import ChangeSet, WeighedHere, accepted_rows_sql
 from ordertrail.engines.local.others import carry
-from ordertrail.engines.local.weigh import LocalWeighing
+from ordertrail.engines.local.relations import TOUCHED
 from ordertrail.engines.spark.merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
@@ -35,7 +35,7 @@ class LocalFrames:
         weighing: The weighing of the batch.
     """
 
-    def __init__(self, run: SparkPass, weighing: LocalWeighing) -> None:
+    def __init__(self, run: SparkPass, weighing: WeighedHere) -> None:
         self._run = run
         self._weighing = weighing
 
@@ -47,12 +47,13 @@ class LocalFrames:
         others = change.others if doubles else ()
         columns = (*target_columns(weighing.contract), *others, *guard_columns(weighing.contract))
         rows = self._frame(_source_sql(weighing, others, doubles=doubles), columns)
-        return Changes(rows, doubles, _pruning(weighing), tuple(column.name for column in others))
+        gone = doubles or weighing.batch.corrects is not None
+        return Changes(rows, gone, _pruning(weighing), tuple(column.name for column in others))
 
     def history(self) -> DataFrame:
         """See `Frames.history`."""
         weighing = self._weighing
-        sql = accepted_rows_sql(weighing.session, weighing.change, tuple(CODES.values()), for_history=True)
+        sql = accepted_rows_sql(weighing.session, weighing.said, tuple(CODES.values()), for_history=True)
         return self._frame(sql, self._run.tables.history.columns)
 
     def rejects(self) -> DataFrame:
@@ -73,17 +74,20 @@ def frame_of(run: SparkPass, con: duckdb.DuckDBPyConnection, sql: str, columns: 
     return run.frame(pa.Table.from_batches([conformed(part, schema) for part in rows.to_batches()], schema), columns)
 
 
-def _pruning(weighing: LocalWeighing) -> Pruning | None:
+def _pruning(weighing: WeighedHere) -> Pruning | None:
     column = pruned_by(weighing.contract)
     if column is None:
         return None
-    staged = scan_sql(weighing.session.con, weighing.stage, stage_columns(weighing.contract))
-    keys = weighing.session.run(f"SELECT DISTINCT {name_sql(column)} FROM {staged} WHERE _kind = 'row'")
+    changed = weighing.change.keys
+    if changed is None:
+        staged = scan_sql(weighing.session.con, weighing.stage, stage_columns(weighing.contract))
+        changed = f"{staged} WHERE _kind = 'row'"
+    keys = weighing.session.run(f"SELECT DISTINCT {name_sql(column)} FROM {changed}")
     slots = slots_for(len(keys))
     return None if slots is None else Pruning(column, slots, frozenset(slot(str(key), slots) for (key,) in keys))
 
 
-def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubles: bool) -> str:
+def _source_sql(weighing: WeighedHere, others: Sequence[TableColumn], *, doubles: bool) -> str:
     """SQL of `Changes.rows`; creates `changes`."""
     session, contract, target = weighing.session, weighing.contract, weighing.before
     assert target is not None  # set by the weighing
@@ -98,8 +102,9 @@ def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubl
         f"JOIN {weighed.staged.deliveries} d ON a._delivery_id = d.delivery_id "
         f"JOIN {weighed.outcomes} o ON o.dn = d.dn AND o.fr = a._file_row"
     )
+    removed = _removed_sql(weighing, change)
     if not doubles:
-        return "SELECT * EXCLUDE (_key) FROM changes"
+        return f"SELECT * EXCLUDE (_key) FROM changes{removed}"
     columns = (*target_columns(contract), *others)
     names = ", ".join(name_sql(column.name) for column in columns)
     stays = names.replace('"_inserted_at"', 'make_timestamptz(b.ins) AS "_inserted_at"')
@@ -109,6 +114,22 @@ def _source_sql(weighing: LocalWeighing, others: Sequence[TableColumn], *, doubl
         f"SELECT * EXCLUDE (_key) FROM changes WHERE {alone} UNION ALL BY NAME "
         f"SELECT {names}, false AS _found, false AS _gone FROM changes WHERE NOT ({alone}) UNION ALL BY NAME "
         f"SELECT {stays}, false AS _found, false AS _gone FROM {best} WHERE b.place = 1 "
-        f"AND b.k NOT IN (SELECT _key FROM changes) UNION ALL BY NAME "
-        f"SELECT DISTINCT {keys}, true AS _gone FROM {best}"
+        f"AND b.k NOT IN (SELECT _key FROM changes) AND b.k NOT IN (SELECT k FROM {weighed.outcomes} "
+        f"WHERE outcome = {CODES[Outcome.REMOVED]}) UNION ALL BY NAME "
+        f"SELECT DISTINCT {keys}, true AS _gone FROM {best}{removed}"
+    )
+
+
+def _removed_sql(weighing: WeighedHere, change: ChangeSet) -> str:
+    """SQL, to follow that of the changes, of the keys whose rows a correction takes out of the target.
+
+    Keys that the target has more than once are deleted like all of these.
+    """
+    if change.keys is None:
+        return ""
+    keys = ", ".join(f"kc{i} AS _k{i}" for i in range(len(weighing.contract.key)))
+    return (
+        f" UNION ALL BY NAME SELECT {keys}, true AS _found, f.rv AS _old_revision, f.ins AS _old_ins, true AS _gone "
+        f"FROM {TOUCHED} t JOIN {change.weighed.outcomes} f ON t.k = f.k WHERE f.pos IS NOT NULL "
+        f"AND f.outcome = {CODES[Outcome.REMOVED]} AND f.k NOT IN (SELECT k FROM {change.weighed.found.doubled})"
     )

@@ -27,6 +27,7 @@ from ordertrail.engines.spark.stage import stage_batch
 from ordertrail.engines.spark.tables import tables_of
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import LoadedFile
 
 if TYPE_CHECKING:
@@ -74,14 +75,19 @@ class SparkEngine:
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""
         config = self._run.config
-        fresh = [c.identity.size_bytes for c in request.candidates if c.number not in request.duplicates]
-        request = replace(request, route=route_of(config, fresh))
+        sizes = [c.identity.size_bytes for c in request.fresh]
+        # The rows of a correction are weighed here: executors know only batches whose rows are all staged.
+        request = replace(request, route=DRIVER if request.correction else route_of(config, sizes))
         with self._errors("cannot stage the batch"):
             if self._folders is not None and request.route == DRIVER:
                 return stage_in_folders(self._folders.session, request)
             self._open_catalog()
             with lost_for_good():
                 return stage_batch(self._run, request)
+
+    def past(self) -> tuple[Known, ...]:
+        """See `Books.past`."""
+        return self._books.past()
 
     def staged(self) -> Batch:
         """See `Books.staged`."""

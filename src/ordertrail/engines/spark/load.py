@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ordertrail.engines.embedded.record import LocalRecorder
 from ordertrail.engines.load import Load, require_staged
+from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.session import Session
-from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.spark.changes import LocalFrames
 from ordertrail.engines.spark.merge import MergeApplier
 from ordertrail.engines.spark.record import CatalogRecorder
@@ -27,7 +27,7 @@ def load_in_folders(run: SparkPass, session: Session, batch: Batch) -> Load:
     Raises:
         ForeignChangeError: The stage does not hold it.
     """
-    weighing = LocalWeighing(session, batch)
+    weighing = weighing_of(session, batch)
     applier = MergeApplier(run, batch, LocalFrames(run, weighing))
     return Load(batch, weighing, applier, LocalRecorder(weighing))
 
@@ -47,7 +47,7 @@ def load_through_spark(run: SparkPass, batch: Batch, route: Route) -> Load:
     require_staged(staged, batch)
     if route == DRIVER:
         fetched = FetchedTables(run, batch, version)
-        local = LocalWeighing(fetched.session, batch, fetched)
+        local = weighing_of(fetched.session, batch, fetched)
         frames = LocalFrames(run, local)
         return Load(batch, local, MergeApplier(run, batch, frames), CatalogRecorder(run, batch, frames))
     cluster = ClusterWeighing(run, batch, version)

@@ -57,13 +57,14 @@ class Changes:
 
     Attributes:
         rows: The new rows, with the columns of the target and of `guard_columns`.
-        doubles: Whether some keys occur in the target more than once: rows that are `_gone` delete all of them.
+        deletes: Whether some rows are `_gone`: they delete the target's rows of their key, which a correction removes,
+            or which occurs more than once.
         pruning: None when there are too many keys.
         others: Columns of others that `rows` has, too, for rows that replace doubled ones.
     """
 
     rows: DataFrame
-    doubles: bool
+    deletes: bool
     pruning: Pruning | None
     others: tuple[str, ...] = ()
 
@@ -158,8 +159,9 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
     # Columns of others in an updated row keep their values by themselves.
     inserted = {**sets, **{name: f"s.{ticked(name)}" for name in changes.others}}
     inserted |= {"_revision": f"CASE WHEN s._found THEN {moved} ELSE s._revision END"}
-    gone = "WHEN MATCHED AND s._gone THEN DELETE " if changes.doubles else ""
-    stays = "WHEN NOT MATCHED AND NOT s._gone THEN" if changes.doubles else "WHEN NOT MATCHED THEN"
+    moved_away = f"CASE WHEN s._gone AND s._found AND NOT ({guard}) THEN {moved} ELSE true END"
+    gone = f"WHEN MATCHED AND s._gone AND {moved_away} THEN DELETE " if changes.deletes else ""
+    stays = "WHEN NOT MATCHED AND NOT s._gone THEN" if changes.deletes else "WHEN NOT MATCHED THEN"
     return (
         f"MERGE INTO {run.tables.target.sql_name} t USING {source} s ON {' AND '.join(same)} "
         f"{gone}WHEN MATCHED THEN UPDATE SET {', '.join(f't.{ticked(n)} = {sql}' for n, sql in updated.items())} "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ordertrail.engines.batch_rows import counted, delivery_rows, has_rejects
+from ordertrail.engines.batch_rows import CHANGED_COLUMNS, changed_deliveries, counted, delivery_rows, has_rejects
 from ordertrail.engines.local.session import batch_txn
 from ordertrail.engines.spark.merge import Frames
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
@@ -71,8 +71,26 @@ class CatalogRecorder:
         """See `Recorder.deliveries`."""
         run, table = self._run, self._run.tables.deliveries
         if self._due(table):
-            self._append(table, run.frame(delivery_rows(self._batch, counts), table.columns), "deliveries")
+            rows = run.frame(delivery_rows(self._batch, counts), table.columns)
+            if self._batch.corrects is None:
+                self._append(table, rows, "deliveries")
+            else:
+                self._merge_deliveries(table, rows)
             run.deliveries_changed()
+
+    def _merge_deliveries(self, table: SparkTable, rows: DataFrame) -> None:
+        """Append the batch's deliveries and give those that it corrects their new state, in one commit."""
+        run, batch = self._run, self._batch
+        changed = run.spark.createDataFrame(changed_deliveries(batch))
+        both = rows.unionByName(changed, allowMissingColumns=True)
+        sets = ", ".join(f"t.{name} = s.{name}" for name in CHANGED_COLUMNS)
+        run.probe("deliveries.files")
+        with run.commit(batch, "DELIVERIES"):
+            run.spark.sql(
+                f"MERGE INTO {table.sql_name} t USING {run.view(both)} s ON t.delivery_id = s.delivery_id "
+                f"WHEN MATCHED THEN UPDATE SET {sets} WHEN NOT MATCHED THEN INSERT *"
+            ).collect()
+        run.probe("deliveries.committed")
 
     def _due(self, table: SparkTable) -> bool:
         return table.standing(self._run.app_id)[1] < self._batch.number

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ordertrail.engines.base import Staged, StageRequest
-from ordertrail.engines.batch_rows import duplicate_file, manifest_of, staged_batch
+from ordertrail.engines.batch_rows import decided, manifests_of, staged_batch
 from ordertrail.engines.spark.causes import causes, first_line, translated
 from ordertrail.engines.spark.constraints import with_rejects
 from ordertrail.engines.spark.route import DRIVER
@@ -72,9 +72,7 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
         why_held: Why the files of a group are held, by the number of the group's first file.
     """
     batch = request.batch
-    before = [c for c in request.candidates if c.number in request.duplicates]
-    fresh = [c for c in request.candidates if c.number not in request.duplicates]
-    groups, for_driver = _divided(run, fresh, request.route)
+    groups, for_driver = _divided(run, request.fresh, request.route)
     left = [group for group in groups if request.unchanged(group[0])]
     for_tasks = [group for group in left if group[0].number not in why_held]
     held = [
@@ -89,14 +87,13 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
         parsed = scratch.parse(
             for_driver,
             config.contract,
-            limits=config.limits,
+            limits=request.limits or config.limits,
             open_file=request.open_file,
             unchanged=request.unchanged,
         )
-        changed = [c for c in before if not request.unchanged(c)]
-        known = [duplicate_file(c, request.duplicates[c.number]) for c in before if c not in changed]
-        files = tuple(sorted([*parsed.files, *known, *held], key=lambda file: file.candidate.number))
-        manifests = tuple(manifest_of(file, batch, request.route) for file in files)
+        found, changed = decided(request, [*parsed.files, *held])
+        files = tuple(request.accept(found))
+        manifests = manifests_of(request, files)
         whole = Batch(batch.number, batch.run_id, batch.clock, manifests)
         schema = arrow_schema_of(run.tables.stage.columns)
         staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
@@ -170,9 +167,8 @@ def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    fresh = [c for c in request.candidates if c.number not in request.duplicates]
     found: dict[int, QuarantineError] = {}
-    for group in _divided(run, fresh, request.route)[0]:
+    for group in _divided(run, request.fresh, request.route)[0]:
         if request.unchanged(group[0]):
             try:
                 _by_tasks(run, request.batch, [group]).count()

@@ -20,7 +20,7 @@ from ordertrail.engines.spark.work import SparkPass, spark_schema, spark_type
 from ordertrail.engines.spark.workers import RELATION, run_sql
 from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
-from ordertrail.rules.accepted import LOADED, recorded_sql
+from ordertrail.rules.accepted import LOADED, TAKEN_BACK, recorded_sql
 from ordertrail.rules.audit import CHANGED, FROM, SPARK_TIME, clock_sql, history_sql, judged_sql
 from ordertrail.rules.placing import (
     KNOWN,
@@ -221,7 +221,11 @@ class ClusterWeighing:
         return self._measured(self._of_keys(self._past(), keys), {}).select("k", *OF_ROW, "delivery_id")
 
     def _past(self) -> DataFrame:
-        return self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1))
+        from pyspark.sql import functions as f
+
+        rows = self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1))
+        gone = [row["delivery_id"] for row in self._known().where(TAKEN_BACK).select("delivery_id").collect()]
+        return rows.where(~f.coalesce(f.col("_delivery_id").isin(gone), f.lit(False))) if gone else rows
 
     def _placed(self, current: DataFrame, recalled: DataFrame) -> dict[str, str]:
         """`batch_deliveries`, `known`, `placed`, and with them `staged`, `current` and `recalled`."""
@@ -232,8 +236,8 @@ class ClusterWeighing:
         before, past = run.view(current), run.view(recalled)
         return {
             "batch_deliveries": f"SELECT * FROM {new}",
-            "known": f"SELECT {names} FROM {known} WHERE delivery_id IN (SELECT delivery_id FROM {before} UNION "
-            f"SELECT delivery_id FROM {past}) UNION ALL SELECT {names} FROM {new}",
+            "known": f"SELECT {names} FROM {known} WHERE {LOADED} AND delivery_id IN (SELECT delivery_id FROM {before} "
+            f"UNION SELECT delivery_id FROM {past}) UNION ALL SELECT {names} FROM {new}",
             "placed": PLACED,
             "staged": STAGED,
             "current": placed_or_lowest_sql(before),

@@ -73,10 +73,9 @@ class FetchedTables:
         return here.target.snapshot()
 
     def history(self, keys: str) -> Snapshot:
-        """See `Reads.history`."""
+        """See `Reads.history`. For a correction these are the rows of all keys that it touches."""
         if self._history is None:
-            past = self._run.tables.history.rows().where(recorded_sql(self._batch.number - 1))
-            self._put(self.session.tables.history, self._of_keys(past, keys).toArrow())
+            self._put(self.session.tables.history, self._of_keys(self._past(), keys).toArrow())
             self._history = self.session.tables.history.snapshot()
         return self._history
 
@@ -84,18 +83,29 @@ class FetchedTables:
         """See `Reads.close`."""
         self._held.close()
 
+    def _past(self) -> DataFrame:
+        return self._run.tables.history.rows().where(recorded_sql(self._batch.number - 1))
+
     def _of_keys(self, rows: DataFrame, keys: str | None) -> DataFrame:
-        """The rows of some staged keys; `keys` is SQL of the keys as text, None for all."""
+        """The rows of some staged keys, and of those that a correction is about.
+
+        `keys` is SQL of the staged keys as text, None or "" for all.
+        """
         from pyspark.sql import functions as f
 
         contract, session = self._run.config.contract, self.session
         staged = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(contract))
         names = ", ".join(map(name_sql, contract.key))
-        only = "" if keys is None else f" AND {contract_key_sql(contract)} IN ({keys})"
+        only = f" AND {contract_key_sql(contract)} IN ({keys})" if keys else ""
         found = f"SELECT DISTINCT {names} FROM {staged} WHERE _kind = 'row'{only}"
         columns = [column for column in target_columns(contract) if column.name in contract.key]
         columns.sort(key=lambda column: contract.key.index(column.name))
         wanted = frame_of(self._run, session.con, found, columns).toDF(*(f"_wanted{i}" for i in range(len(columns))))
+        if (manifest := self._batch.corrects) is not None and manifest.correction is not None:
+            concerned = self._past().where(f.col("_delivery_id").isin(list(manifest.correction.of)))
+            wanted = wanted.unionByName(
+                concerned.select(*(f.col(ticked(name)).alias(f"_wanted{i}") for i, name in enumerate(contract.key)))
+            ).distinct()
         same = [f.col(ticked(name)) == f.col(f"_wanted{i}") for i, name in enumerate(contract.key)]
         return rows.join(f.broadcast(wanted), same, "left_semi")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PLACING = (
     "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",
-    "rows_parsed", "size_bytes",
+    "rows_parsed", "size_bytes", "changed_by", "changed_why",
 )  # fmt: skip
 
 

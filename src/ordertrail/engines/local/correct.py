@@ -1,0 +1,294 @@
+"""Weighs a correction in DuckDB: what the target must become when other deliveries count than before.
+
+The keys that the deliveries concerned know are folded again, from the history's rows that count and from the rows that
+are staged with the correction. Every such key gets an outcome (`rules.corrections`), and every staged row as well. Two
+things keep the cost near that of the keys touched: the key index finds their rows in the target, and of the history
+only the columns of the order are read for all rows; whole rows are read only where the target must change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.batch_rows import batch_deliveries, counted
+from ordertrail.engines.load import require_staged
+from ordertrail.engines.local import relations as r
+from ordertrail.engines.local.accepted import ChangeSet, WeighedHere
+from ordertrail.engines.local.find import find_by_scan, find_rows
+from ordertrail.engines.local.fold import fold, place_deliveries
+from ordertrail.engines.local.relations import FoundRows, Relation, StagedBatch, WeighedBatch
+from ordertrail.engines.local.session import Session, others_on
+from ordertrail.engines.local.weigh import LocalWeighing, Reads, WholeTables
+from ordertrail.model import Batch, CorrectionKind, Outcome, RowCounts
+from ordertrail.rules import corrections as rules
+from ordertrail.rules import outcomes as order_rules
+from ordertrail.rules import placing
+from ordertrail.rules.accepted import LOADED, RECORDED, lacking_sql, recorded_sql
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
+from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
+
+FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
+
+
+def weighing_of(session: Session, batch: Batch, reads: Reads | None = None) -> WeighedHere:
+    """The weighing of a batch in this process.
+
+    Args:
+        session: The pass.
+        batch: As it is staged: an ordinary one, or a correction.
+        reads: Provides the rows to weigh against; None means the session's tables.
+    """
+    return (LocalWeighing if batch.corrects is None else CorrectionWeighing)(session, batch, reads)
+
+
+class CorrectionWeighing:
+    """`Weighing` of a correction in DuckDB.
+
+    Attributes:
+        session: The pass.
+        batch: As it is staged.
+        contract: The pipeline's contract.
+        stage: The stage with the batch.
+        before: The target that the batch was last weighed against by `weigh`; None before that.
+
+    Args:
+        session: The pass.
+        batch: As it is staged.
+        reads: Provides the rows to weigh against; None means the session's tables.
+
+    Raises:
+        ForeignChangeError: The stage does not hold the batch.
+    """
+
+    def __init__(self, session: Session, batch: Batch, reads: Reads | None = None) -> None:
+        manifest = batch.corrects
+        assert manifest is not None and manifest.correction is not None  # noqa: PT018 - one fact
+        self.session = session
+        self.batch = batch
+        self.contract = session.config.contract
+        self.stage = session.tables.stage.snapshot()
+        self.before: Snapshot | None = None
+        self._manifest, self._correction = manifest, manifest.correction
+        self._reads = reads or WholeTables(session)
+        self._others: tuple[TableColumn, ...] = ()
+        self._weighed: WeighedBatch | None = None
+        self._rows = "correction_rows"
+        require_staged(self.stage.txns.get(session.app_id), batch)
+
+    @property
+    def change(self) -> ChangeSet:
+        """The changes to apply to the target, once the correction was weighed."""
+        assert self._weighed is not None
+        keys = ", ".join(f"kc{i} AS {name_sql(name)}" for i, name in enumerate(self.contract.key))
+        return ChangeSet(
+            self.batch, self.stage, self._weighed, self._others, self._rows, f"(SELECT {keys} FROM {r.TOUCHED})"
+        )
+
+    @property
+    def said(self) -> ChangeSet:
+        """The rows that are staged with the correction, with their outcomes: what the history gets."""
+        assert self._weighed is not None
+        return ChangeSet(self.batch, self.stage, replace(self._weighed, outcomes=r.OUTCOMES, folded=None))
+
+    def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
+        """See `Weighing.weigh`."""
+        self.before = before = self._reads.target(target_version)
+        self._others = others_on(before, self.contract)
+        counts = self._judged(before, find_rows, rules.FATES)
+        self._gather()
+        return counts
+
+    def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
+        """See `Weighing.weigh_again`."""
+        return self._judged(self._reads.target(target_version), find_by_scan, rules.FATES_AGAIN)
+
+    def close(self) -> None:
+        """See `Weighing.close`."""
+        self._reads.close()
+
+    # -- what each key becomes ------------------------------------------------------------------------------
+
+    def _judged(self, target: Snapshot, find: FindRows, rule: str) -> dict[str, RowCounts]:
+        """Fill the relations that the rules read, and give every touched key and every staged row its outcome."""
+        run = self.session.run
+        history = scan_sql(self.session.con, self._reads.history(""), history_columns(self.contract))
+        deliveries = self._new_rows()
+        staged = self._touched(history, deliveries)
+        found = find(self.session, target, staged)
+        placed = place_deliveries(self.session, None, (self.batch.number, deliveries), self._counts())
+        r.CURRENT.make(run, placed_or_lowest_sql(str(found.before)))
+        joined = f"SELECT n.k, n.dn, n.ch, {_of('n', OF_ROW)}, {_of('p', placing.OF_DELIVERY)}"
+        r.STAGED.make(run, f"{joined} FROM {r.NEW_ROWS} n JOIN {placed} p USING (delivery_id)")
+        r.CODES_ROW.make(run, order_rules.codes_sql(self.batch.number))
+        best = self._ordered(r.BEST, found.doubled, order_rules.BEST, order_rules.BEST_ALONE)
+        self._ordered(r.RANKED, r.REPEATED, order_rules.RANKED, order_rules.RANKED_ALONE)
+        folded = self._fold(history, placed)
+        fates = r.FATES.make(run, rule)
+        r.OUTCOMES.make(run, rules.OUTCOMES_IN_CORRECTION)
+        self._weighed = WeighedBatch(staged, found, placed, best, fates, folded)
+        return self._count()
+
+    def _new_rows(self) -> Relation:
+        """The rows staged with the correction, and their deliveries."""
+        run, con = self.session.run, self.session.con
+        con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
+        deliveries = r.BATCH_DELIVERIES.make(run, "FROM batch_deliveries_arrow")
+        con.unregister("batch_deliveries_arrow")
+        key = contract_key_sql(self.contract)
+        cells = ", ".join(f"{name_sql(name)} AS kc{i}" for i, name in enumerate(self.contract.key))
+        r.NEW_ROWS.make(
+            run,
+            f"SELECT {self.session.key_hash_sql(key)} AS k, _delivery_no AS dn, {content_sql(self.contract)} AS ch, "
+            f"{order_sql(self.contract)}, {key} AS key, {cells} "
+            f"FROM {scan_sql(con, self.stage, stage_columns(self.contract))} WHERE _kind = 'row'",
+        )
+        return deliveries
+
+    def _touched(self, history: str, deliveries: Relation) -> StagedBatch:
+        """The keys that the deliveries concerned know, as the relations by which rows of the target are found."""
+        run, key = self.session.run, contract_key_sql(self.contract)
+        cells = ", ".join(f"{name_sql(name)} AS kc{i}" for i, name in enumerate(self.contract.key))
+        names = ", ".join(f"kc{i}" for i in range(len(self.contract.key)))
+        known = run(
+            f"SELECT delivery_id, batch FROM {self.session.deliveries()} "
+            f"WHERE {RECORDED} AND batch < {self.batch.number} AND delivery_id IN ({_listed(self._correction.of)})"
+        )
+        parts = [f"SELECT k, key, {names} FROM {r.NEW_ROWS}"]
+        if known:
+            ids, batches = _listed(str(one) for one, _ in known), ", ".join({str(batch) for _, batch in known})
+            parts.append(
+                f"SELECT {self.session.key_hash_sql(key)} AS k, {key} AS key, {cells} FROM {history} "
+                f"WHERE _batch IN ({batches}) AND _delivery_id IN ({ids})"
+            )
+        touched = r.TOUCHED.make(run, f"SELECT DISTINCT ON (k) * FROM ({' UNION ALL '.join(parts)})")
+        rows = r.STAGED_ROWS.make(
+            run,
+            f"SELECT k, -1 AS dn, CAST(0 AS BIGINT) AS ch, CAST(NULL AS BIGINT) AS ev, -2 AS rk, "
+            f"CAST(0 AS BIGINT) AS fr, CAST(0 AS BIGINT) AS fk FROM {touched}",
+        )
+        keys = r.STAGED_KEYS.make(run, f"SELECT k, key FROM {touched}")
+        return StagedBatch(deliveries, rows, keys, r.REPEATED.make(run, order_rules.several(str(r.NEW_ROWS))))
+
+    def _counts(self) -> str:
+        """SQL that is true of the recorded deliveries that count once the correction is made."""
+        listed = f"delivery_id IN ({_listed(self._correction.of)})"
+        if self._correction.kind is CorrectionKind.REDO:
+            return f"({LOADED} OR {listed})"
+        return f"({LOADED} AND NOT {listed})" if self._correction.kind in rules.TAKES_BACK else LOADED
+
+    def _ordered(self, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
+        """As in `LocalWeighing`."""
+        if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
+            self.session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
+            alone = f"FROM {relation}_ordered"
+        return relation.make(self.session.run, alone)
+
+    # -- the fold -------------------------------------------------------------------------------------------
+
+    def _fold(self, history: str, placed: Relation) -> Relation | None:
+        """Create `winners`: the newest row of every touched key; and the fold itself where deliveries lack columns."""
+        run, key = self.session.run, contract_key_sql(self.contract)
+        past = f"{recorded_sql(self.batch.number - 1)} AND {key} IN (SELECT key FROM {r.TOUCHED})"
+        hashed = self.session.key_hash_sql(key)
+        run(
+            "CREATE OR REPLACE TEMP TABLE past_rows AS SELECT "
+            f"{hashed} AS k, {order_sql(self.contract)}, coalesce(_row_hash, -1) AS ch, _pos AS hpos FROM {history} "
+            f"WHERE {past}"
+        )
+        run(
+            "CREATE OR REPLACE TEMP TABLE past_deliveries AS SELECT delivery_id, "
+            f"CAST(-row_number() OVER (ORDER BY delivery_id) AS INTEGER) AS dn FROM {placed} "
+            f"WHERE delivery_id NOT IN (SELECT delivery_id FROM {r.BATCH_DELIVERIES})"
+        )
+        order = f"{_of('x', OF_ROW)}, {_of('p', placing.OF_DELIVERY)}"
+        run(
+            "CREATE OR REPLACE TEMP TABLE candidates AS "
+            f"SELECT x.k, x.ch, x.hpos, d.dn, {order} FROM past_rows x JOIN {placed} p USING (delivery_id) "
+            f"JOIN past_deliveries d USING (delivery_id) UNION ALL "
+            f"SELECT x.k, x.ch, NULL AS hpos, x.dn, {order} FROM {r.NEW_ROWS} x JOIN {placed} p USING (delivery_id)"
+        )
+        r.WINNERS.make(
+            run,
+            f"SELECT k, ch, hpos, dn, fr FROM candidates QUALIFY row_number() OVER "
+            f"(PARTITION BY k ORDER BY {placing.NEWEST_FIRST}) = 1",
+        )
+        absent = self._absent_columns()
+        return self._folded(history, past, placed, absent, hashed) if absent else None
+
+    def _folded(self, history: str, past: str, placed: Relation, absent: tuple[str, ...], hashed: str) -> Relation:
+        """The fold of all cells, and its content in `winners`."""
+        stage = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
+        rows = [f"(SELECT * FROM {history} WHERE {past})", f"(SELECT * FROM {stage} WHERE _kind = 'row')"]
+        folded = fold(self.session, placed, rows, absent, hashed)
+        run = self.session.run
+        run(f"CREATE OR REPLACE TEMP TABLE folded_rows AS FROM {folded}")
+        run(
+            f"CREATE OR REPLACE TEMP TABLE folded_winners AS SELECT w.k, {content_sql(self.contract)} AS ch, w.hpos, "
+            f"w.dn, w.fr FROM {r.WINNERS} w JOIN folded_rows f ON w.k = f._k"
+        )
+        r.WINNERS.make(run, "FROM folded_winners")
+        return folded
+
+    def _absent_columns(self) -> tuple[str, ...]:
+        """Contract columns that some delivery, of this batch or counted before, lacks."""
+        absent = {name for manifest in self.batch.files for name in manifest.absent}
+        absent |= {str(row[0]) for row in self.session.run(lacking_sql(self.session.deliveries(), RECORDED))}
+        return tuple(sorted(absent & set(self.contract.names)))
+
+    # -- the rows to write ----------------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        """Create `correction_rows`: the rows that keys get whose row changes, with the columns of the stage."""
+        run, con = self.session.run, self.session.con
+        names = ("_vendor", "_delivery_id", "_file_name", "_file_row", *self.contract.names, "_rescued", "_row_hash")
+        cells = ", ".join(map(name_sql, names))
+        written = f"SELECT w.* FROM {r.WINNERS} w JOIN {r.FATES} f ON w.k = f.k WHERE f.outcome IN ({_CHANGED})"
+        stage = scan_sql(con, self.stage, stage_columns(self.contract))
+        new = (
+            f"SELECT 'row' AS _kind, s._delivery_no, {cells} FROM {stage} s JOIN ({written}) w "
+            "ON w.dn = s._delivery_no AND w.fr = s._file_row WHERE s._kind = 'row' AND w.hpos IS NULL"
+        )
+        parts = [new]
+        if run(f"SELECT count(*) FROM ({written}) WHERE hpos IS NOT NULL")[0][0]:
+            history = scan_sql(con, self._reads.history(""), history_columns(self.contract))
+            old = f"FROM {history} h JOIN ({written}) w ON h._pos = w.hpos"
+            parts.append(f"SELECT 'row' AS _kind, w.dn AS _delivery_no, {cells} {old}")
+        run(f"CREATE OR REPLACE TEMP TABLE correction_rows AS {' UNION ALL '.join(parts)}")
+        assert self._weighed is not None
+        both = f"SELECT delivery_id, dn FROM {r.BATCH_DELIVERIES} UNION ALL SELECT delivery_id, dn FROM past_deliveries"
+        deliveries = r.WINNING_DELIVERIES.make(run, both)
+        self._weighed = replace(self._weighed, staged=replace(self._weighed.staged, deliveries=deliveries))
+
+    # -- counting -------------------------------------------------------------------------------------------
+
+    def _count(self) -> dict[str, RowCounts]:
+        """Rows by outcome of the staged deliveries, and keys by outcome of the correction itself."""
+        run, names = self.session.run, {number: outcome for outcome, number in CODES.items()}
+        rows = run(
+            f"SELECT delivery_id, outcome, count(*) FROM {r.OUTCOMES} o "
+            f"JOIN {r.BATCH_DELIVERIES} d ON o.dn = d.dn GROUP BY ALL"
+        )
+        counts = counted(self.batch, [(one, names[int(str(code))], n) for one, code, n in rows])
+        fates = {
+            names[int(str(code))]: int(str(n))
+            for code, n in run(f"SELECT outcome, count(*) FROM {r.FATES} GROUP BY ALL")
+        }
+        touched = int(str(run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0]))
+        keys = {str(outcome): fates.get(outcome, 0) for outcome in rules.KEY_OUTCOMES}
+        return {**counts, self._manifest.delivery_id: RowCounts(parsed=touched, **keys)}
+
+
+_CHANGED = f"{CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]}"
+
+
+def _of(alias: str, names: tuple[str, ...]) -> str:
+    return ", ".join(f"{alias}.{name}" for name in names)
+
+
+def _listed(texts: object) -> str:
+    return ", ".join(quoted(str(text)) for text in texts) or "''"  # type: ignore[attr-defined]

@@ -1,0 +1,39 @@
+"""What the report of a pass says of one delivery, and of a correction."""
+
+from __future__ import annotations
+
+from ordertrail.model import CorrectionReport, DeliveryReport, Manifest, RowCounts
+
+
+def correction_report(manifest: Manifest, keys: RowCounts) -> CorrectionReport:
+    """A correction in the report of a pass.
+
+    Args:
+        manifest: Of the correction itself.
+        keys: Keys by outcome.
+    """
+    assert manifest.correction is not None
+    return CorrectionReport(
+        manifest.correction, keys.parsed, keys.inserted + keys.updated, keys.unchanged, keys.removed
+    )
+
+
+def delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None) -> DeliveryReport:
+    """A delivery in the report of a pass.
+
+    Args:
+        manifest: The delivery's.
+        rows: Its rows by outcome.
+        archived_to: Where its file is now, below the archive; None when it is not there.
+    """
+    return DeliveryReport(
+        delivery_id=manifest.delivery_id,
+        vendor=manifest.vendor,
+        file_name=manifest.file_name,
+        sha256=manifest.sha256,
+        size_bytes=manifest.identity.size_bytes,
+        state=manifest.state,
+        reason=manifest.reason,
+        archived_to=archived_to,
+        rows=rows,
+    )

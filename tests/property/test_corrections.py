@@ -1,0 +1,141 @@
+"""Corrections of whole pipelines: after any of them the target is what it would be had only that come which counts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ordertrail.errors import UsageError
+from ordertrail.look.verify import verify
+from ordertrail.mend.corrections import Wanted, correct
+from ordertrail.model import Correction, CorrectionKind, RunReport
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
+from tests.harness import House, check_books, open_house, without_fsync
+from tests.oracle import Accepted, Key, Row, default_contract, fold, judge_file
+from tests.property.test_arrivals import check_rebuilds
+from tests.property.test_order import FEEDS, Arrival, arrivals
+
+pytestmark = [pytest.mark.property, pytest.mark.slow]
+
+KINDS = (CorrectionKind.UNDO, CorrectionKind.UNDO, CorrectionKind.REDO, CorrectionKind.REPLAY)
+
+
+@dataclass(slots=True)
+class Model:
+    """What counts, kept beside the pipeline.
+
+    Attributes:
+        files: The file of every delivery.
+        batches: Its batch: of the same file read twice, the later reading wins.
+        counts: The deliveries that count.
+        undone: Those that were taken back.
+        replaced: By delivery, the one that took its place.
+    """
+
+    files: dict[str, FeedFile] = field(default_factory=dict)
+    batches: dict[str, int] = field(default_factory=dict)
+    counts: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
+    replaced: dict[str, str] = field(default_factory=dict)
+
+    def came(self, report: RunReport, by_path: Mapping[str, FeedFile], house: House) -> None:
+        """A pass has loaded some files."""
+        paths = {row["delivery_id"]: str(row["path"]) for row in house.rows("deliveries")}
+        for one in report.deliveries:
+            file = by_path[paths[one.delivery_id]]
+            self.files[one.delivery_id] = file
+            self.batches[one.delivery_id] = report.batch or 0
+            if one.state == "loaded":
+                self.counts.add(one.delivery_id)
+            same = {other for other, known in self.files.items() if known.content == file.content} - {one.delivery_id}
+            mine = {other for other in same if vendor(self.files[other]) == vendor(file)}
+            if one.state == "held":
+                assert mine & self.undone
+                assert not mine & self.counts
+            elif one.state == "loaded":
+                assert not mine & self.undone or mine & self.counts - {one.delivery_id}
+
+    def target(self) -> dict[Key, Row]:
+        """What the target must be."""
+        contract, rows = default_contract(), {}
+        for one in self.counts:
+            file = self.files[one]
+            found = judge_file(file, contract, FEED_VENDORS, *FEED_LIMITS.values(), self.batches[one])[1]
+            for row in found:
+                rows.setdefault(tuple(row.values[name] for name in contract.key), []).append(row)
+        accepted: dict[Key, list[Accepted]] = rows
+        return {key: fold(contract, of_key) for key, of_key in accepted.items()}
+
+
+def vendor(file: FeedFile) -> str:
+    return file.path.partition("/")[0]
+
+
+@settings(max_examples=FEEDS)
+@given(arrivals(absent=True), st.data())
+def test_after_any_corrections_the_target_is_the_fold_of_what_counts(arrival: Arrival, data: st.DataObject) -> None:
+    _, batches = arrival
+    with tempfile.TemporaryDirectory() as folder, without_fsync():
+        house = open_house(Path(folder), vendors=FEED_VENDORS, **FEED_LIMITS)
+        model = Model()
+        for batch in batches:
+            house.drop_all(batch)
+            model.came(house.run(), {file.path: file for file in batch}, house)
+            for _ in range(data.draw(st.integers(0, 2))):
+                correct_something(house, model, data)
+            assert house.target() == model.target()
+        proof = verify(house.config)
+        assert proof.ok, [check for check in proof.checks if not check.ok]
+        check_rebuilds(house)
+        check_books(house)
+
+
+def correct_something(house: House, model: Model, data: st.DataObject) -> None:
+    """Draw a correction that is possible, make it, and check what it says."""
+    kind = data.draw(st.sampled_from(KINDS))
+    possible = sorted(
+        {
+            CorrectionKind.UNDO: model.counts,
+            CorrectionKind.REDO: model.undone,
+            CorrectionKind.REPLAY: model.counts | model.undone,
+        }[kind]
+    )
+    if not possible:
+        return
+    of = data.draw(st.lists(st.sampled_from(possible), min_size=1, max_size=2, unique=True))
+    before = house.target()
+    wanted = Wanted(Correction(kind, tuple(of), "a test", "me"))
+    if kind is not CorrectionKind.UNDO and any(model.replaced.get(one) in model.counts for one in of):
+        with pytest.raises(UsageError, match="was replaced by"):
+            correct(house.pipeline(), wanted)
+        return
+    report = correct(house.pipeline(), wanted)
+    assert report.correction is not None
+    done = report.correction
+    assert done.touched == done.restored + done.kept + done.removed
+    model.counts -= set(of)
+    model.undone -= set(of)
+    if kind is CorrectionKind.UNDO:
+        model.undone |= set(of)
+    elif kind is CorrectionKind.REDO:
+        model.counts |= set(of)
+        model.replaced = {one: by for one, by in model.replaced.items() if one not in of}
+    else:
+        rows = {row["replayed_by"]: row["delivery_id"] for row in house.rows("deliveries") if row["replayed_by"]}
+        for one in report.deliveries:
+            model.files[one.delivery_id] = model.files[str(rows[one.delivery_id])]
+            model.batches[one.delivery_id] = report.batch or 0
+            model.replaced[str(rows[one.delivery_id])] = one.delivery_id
+            if one.state == "loaded":
+                model.counts.add(one.delivery_id)
+    after = house.target()
+    assert after == model.target()
+    assert len(before.keys() - after.keys()) <= done.removed
+    changed = [key for key in before.keys() & after.keys() if before[key] != after[key]]
+    assert len(changed) + len(after.keys() - before.keys()) <= done.restored
