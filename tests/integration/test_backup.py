@@ -9,15 +9,19 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
+from ordertrail import lock
 from ordertrail.cli import cli
-from ordertrail.config import Maintenance
+from ordertrail.config import Config, Maintenance
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.errors import OrdertrailError, PassRunningError, SourceError, StorageError, TableError, UsageError
 from ordertrail.keep import backed_up
+from ordertrail.keep import backup as backup_module
 from ordertrail.keep.backed_up import check_hashes, read_manifest
 from ordertrail.keep.backup import BackupReport, backup
 from ordertrail.keep.maintain import maintain
@@ -26,6 +30,7 @@ from ordertrail.keep.restore import RestoreReport, restore
 from ordertrail.lock import maintenance_lock
 from ordertrail.look.verify import verify
 from ordertrail.markers import begin_anew
+from ordertrail.sources.notes import notes_path
 from tests.fault.world import BATCHES, World
 
 
@@ -77,11 +82,14 @@ def test_a_backup_holds_all_of_it(world: World) -> None:
 def test_what_comes_later_does_not_harm_it_and_it_comes_back(world: World) -> None:
     """Passes, compaction, VACUUM at once and a rebuild: linked files are the backup's too, and none is written to."""
     before = world.state()
+    eager = Maintenance(max_small_files=1, retention_h=0, log_retention_h=0)
+    DeltaTable(world.table("orders_target")).create_checkpoint()
     folder, _ = back_up(world)
+    assert list(folder.glob("tables/target/_delta_log/*.checkpoint.parquet"))
+    assert (folder / "tables/target/_delta_log/_last_checkpoint").exists()
     kept = tree(folder)
     next_batch(world)
     end = world.state()
-    eager = Maintenance(max_small_files=1, retention_h=0, log_retention_h=0)
     maintain(replace(world.config, maintenance=eager))
     rebuild(world.config)
     assert tree(folder) == kept
@@ -316,6 +324,87 @@ def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch, at: int) -> 
             restore(world.config, folder, force=True)
     assert tree(world.base) == before
     assert isinstance(restore(world.config, folder, force=True), RestoreReport)
+
+
+def test_a_disk_that_is_full_halfway(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are in their places, an archived file is not: no pass begins, and the next restore goes on."""
+    before = world.state()
+    folder, _ = back_up(world, with_archive=True)
+    shutil.rmtree(world.archive)
+    with monkeypatch.context() as patched:
+        failing(patched, errno.ENOSPC, len(read_manifest(folder).below("tables")) + 1)
+        with pytest.raises(StorageError, match="No space left"):
+            restore(world.config, folder, force=True)
+    with pytest.raises(StorageError, match="cut short"):
+        world.run()
+    assert not list(world.archive.glob(".ordertrail.*.tmp"))
+    report = restore(world.config, folder)
+    assert report.resumed
+    assert report.archived == len(before.archive) - 1
+    assert world.state() == before
+
+
+def test_old_and_restored_tables_are_never_there_together(world: World) -> None:
+    folder, _ = back_up(world)
+    next_batch(world)
+    names = astuple(world.config.tables)
+    old = {world.table(name).stat().st_ino for name in names}
+    seen: list[tuple[int, int]] = []
+
+    def probe(_: str) -> None:
+        there = {world.table(name).stat().st_ino for name in names if world.table(name).exists()}
+        seen.append((len(there & old), len(there - old)))
+
+    restore(world.config, folder, force=True, probe=probe)
+    assert {before for before, _ in seen} == {after for _, after in seen} == set(range(6))
+    assert all(0 in counts for counts in seen)
+
+
+def test_what_passes_remember_of_later_files_goes_aside(world: World) -> None:
+    folder, _ = back_up(world)
+    notes = notes_path(world.config)
+    notes.write_text("about files that the restored tables do not know")
+    report = restore(world.config, folder, force=True)
+    assert report.aside is not None
+    assert (report.aside / notes.name).read_text().startswith("about files")
+    assert not notes.exists()
+
+
+def test_passes_wait_only_until_all_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PASS_WAITS_S", 0.1)
+    world.put(BATCHES[2])
+
+    def probe(name: str) -> None:
+        if name == "backup.taken":
+            with pytest.raises(PassRunningError):
+                world.run()
+        elif name == "backup.hashed":
+            assert world.run().batch == 3
+
+    folder = world.base.parent / "kept"
+    assert backup(world.config, folder, probe=probe).batch == 2
+    check_hashes(folder, read_manifest(folder))
+    restore(world.config, folder, force=True)
+    assert verify(world.config).ok
+
+
+def test_what_others_commit_meanwhile_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other writers do not know our lock: the log is taken up to the version that was read."""
+    read = backup_module.read_whole
+
+    def read_and_write(config: Config) -> dict[str, Snapshot]:
+        found = read(config)
+        log = world.table("orders_target") / "_delta_log"
+        (log / f"{found['target'].version + 1:020d}.json").write_text('{"txn":{"appId":"x","version":1}}\n')
+        (log / "_last_checkpoint").write_text(json.dumps({"version": found["target"].version + 1, "size": 1}))
+        return found
+
+    monkeypatch.setattr(backup_module, "read_whole", read_and_write)
+    before = world.state()
+    folder, _ = back_up(world)
+    assert not (folder / "tables/target/_delta_log/_last_checkpoint").exists()
+    restore(world.config, folder, force=True)
+    assert world.state() == before
 
 
 def test_another_restore_was_cut_short(world: World) -> None:

@@ -277,9 +277,13 @@ class _Restore:
                 continue
             # `maintain` sweeps a file of this name.
             unfinished = archive / f".ordertrail.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-            Transfer().copy(source, unfinished)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.rename(target)
+            try:
+                Transfer().copy(source, unfinished)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.rename(target)
+            except OSError:
+                unfinished.unlink(missing_ok=True)
+                raise
             fsync_folder(target.parent)
             brought += 1
             self._probe("restore.archived")
