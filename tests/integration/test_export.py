@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from openpyxl.utils.escape import unescape
 
 from ordertrail.cli import cli
-from ordertrail.errors import QueryError, UsageError
+from ordertrail.errors import QueryError, StorageError, UsageError
 from ordertrail.look import spreadsheet
 from ordertrail.look.export import FORMATS, export
 from ordertrail.look.status import Reader
@@ -308,6 +308,27 @@ def test_a_file_that_is_there_stays(house: House, tmp_path: Path) -> None:
     assert len(read_csv(path)) == 7
 
 
+def test_who_may_read_a_file_that_is_replaced_stays_so(house: House, tmp_path: Path) -> None:
+    path = export(house.config, "target", tmp_path / "x.csv").path
+    path.chmod(0o600)
+    export(house.config, "target", path, force=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_names_that_sql_and_globs_take_amiss(house: House, ending: str, tmp_path: Path) -> None:
+    folder = tmp_path / "it's *[a] ;--"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for name in (
+        folder / f"a'b*{ending}",
+        tmp_path / "link" / f"..{ending}",
+        folder / ".." / f"{os.fsdecode(bytes([255]))}{ending}",
+    ):
+        assert export(house.config, "target", name).rows == 6
+        assert name.stat().st_size > 0
+
+
 def test_a_file_that_comes_meanwhile_stays(house: House, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     with pytest.raises(UsageError, match="there already"):
@@ -331,6 +352,10 @@ def test_where_nothing_can_be_written(house: House, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         export(config, "target", tmp_path / "folder.csv", force=True)
+    unnamed = tmp_path / os.fsdecode(b"x\xff")
+    unnamed.mkdir()
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        export(config, "target", unnamed / "x.csv")
     with pytest.raises(UsageError, match="there is no table 'orders'"):
         export(config, "orders", tmp_path / "x.csv")
 
@@ -479,3 +504,18 @@ def test_decimals_and_dates_stay_what_they_are_in_parquet(house: House, tmp_path
     assert row["day"] == date(1900, 1, 15)
     assert row["at"] == datetime(2026, 11, 20, 8, 0, 0, 500_000, UTC)
     assert row["weight"] == -1e300
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_table_that_is_damaged(ending: str, tmp_path: Path) -> None:
+    house = open_house(tmp_path / "house", CONTRACT)
+    house.drop("a.csv", f"{HEADER}a,2026-11-20,1,,,,,,\n")
+    house.run()
+    out = tmp_path / f"x{ending}"
+    for file in house.table_path("target").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(StorageError, match=r"cannot read orders_target: its data file .* is gone") as caught:
+        export(house.config, "target", out)
+    assert "ordertrail rebuild" in caught.value.hint
+    assert not out.exists()
+    assert export(house.config, "history", out).rows == 1, "the others can be read"

@@ -111,6 +111,8 @@ def export(
         probe("export.written")
         try:
             size_bytes = part.stat().st_size
+            if force and path.is_file():
+                part.chmod(path.stat().st_mode & 0o777)  # who may read it does not change
             move_durably(part, path, replace=force)
         except FileExistsError as error:
             raise _taken(path) from error
@@ -146,6 +148,10 @@ def _require_free(config: Config, path: Path, *, force: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="make it, or give another file")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the name of the folder {folder} is not UTF-8", hint="give another folder") from error
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="give the name of a file")
     if os.path.lexists(path) and not force:
