@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +112,11 @@ def test_a_corrected_file_has_other_bytes_and_heals_nothing(call: Call) -> None:
     call("run")
     drop("a.csv", HALF.replace("2024-13-20", "2024-12-20"))
     assert call("run").exit_code == 0
-    assert only(call, "quarantined")["key"].startswith("delivery:000001-")
+    item = only(call, "quarantined")
+    assert item["key"].startswith("delivery:000001-")
+    delivery = item["key"].removeprefix("delivery:")
+    assert call("dismiss", delivery, "--why", "a corrected file came").exit_code == 0
+    assert items_of(call) == []
 
 
 def test_a_held_delivery(call: Call) -> None:
@@ -119,6 +125,10 @@ def test_a_held_delivery(call: Call) -> None:
     item = only(call, "held")
     assert "order_tracking_2099_01_01.csv" in item["text"]
     assert typed(call, item).exit_code == 0
+    assert only(call, "held") == item, "it was only planned"
+    plan = item["next"].removeprefix("ordertrail ")
+    assert call(*shlex.split(plan.removesuffix("--plan")), "--yes").exit_code == 0
+    assert items_of(call) == []
 
 
 def test_a_file_that_no_vendor_takes_waits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +224,17 @@ def test_tables_that_cannot_be_read_are_an_error_and_not_healthy(call: Call) -> 
     result = call("health", "--json")
     assert result.exit_code == 1
     assert "orders_history" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_it_answers_without_duckdb_and_without_what_else_takes_long_to_import(call: Call) -> None:
+    drop("a.csv", HALF)
+    call("run")
+    words = [sys.executable, "-X", "importtime", "-m", "ordertrail", "health"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("quarantined")) == (3, 2)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pyarrow.parquet" in imported
+    assert imported.isdisjoint({"duckdb", "deltalake", "pyarrow.compute"})
 
 
 def test_a_config_elsewhere_is_named_in_every_command(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "rules/secrets.py": ("tests/unit/test_secrets.py",),
     "rules/tables.py": ("tests/unit/test_table.py", "tests/unit/test_schema.py"),
     "rules/unseen.py": ("tests/unit/test_unseen.py",),
-    "rules/waiting.py": ("tests/unit/test_settling.py",),
+    "rules/waiting.py": ("tests/unit/test_settling.py", "tests/unit/test_open_items.py"),
     "delta/snapshot.py": ("tests/unit/test_snapshot.py", "tests/unit/test_checkpoint.py"),
     "delta/log.py": ("tests/unit/test_log.py", "tests/unit/test_table.py"),
     "delta/vectors.py": ("tests/unit/test_vectors.py", "tests/unit/test_golden_vectors.py"),
@@ -82,6 +82,9 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "engines/local/find.py": ("tests/integration/test_index_and_scan.py",),
     "engines/embedded/apply.py": (*ROWS, *OTHERS, *FOREIGN),
     "engines/embedded/load.py": (*FILES, *ROWS),
+    "look/delivered.py": ("tests/unit/test_open_items.py", "tests/unit/test_status.py"),
+    "look/open_items.py": ("tests/unit/test_open_items.py",),
+    "look/heartbeat.py": ("tests/unit/test_open_items.py",),
     "pipeline.py": FILES,
 }
 """A module below `src/ordertrail` and the tests that guard it, quickest first; the modules that decide about rows

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from ordertrail.config import Config, parse_config, template
+from ordertrail.delta import vectors
+from ordertrail.errors import StorageError
 from ordertrail.look import document
-from ordertrail.look.delivered import SetAside, open_places
+from ordertrail.look.delivered import SetAside, _live, delivered, open_places
 from ordertrail.look.heartbeat import SILENT_S, Heard, heard, heartbeat_path
 from ordertrail.look.open_items import FAILED_PASSES, KINDS, NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import LOW_SPACE_BYTES, NO_SPACE_BYTES, Space
@@ -70,6 +75,49 @@ def test_vendors_and_hashes_are_read_only_when_a_delivery_is_set_aside() -> None
         raise AssertionError
 
     assert open_places(["loaded", "empty"], [1, 2], unwanted) == []
+
+
+def test_what_the_deliveries_say_is_the_same_in_however_many_pieces_they_are_read() -> None:
+    states = ["loaded", "quarantined", "held", "quarantined", "loaded", "quarantined", "empty"]
+    rows = [
+        {
+            "delivery_id": f"00000{batch}-00000-aa", "vendor": "acme", "file_name": f"{batch}.csv", "batch": batch,
+            "state": state, "reason": "why", "archived_to": None, "discovered_at": NOW + timedelta(hours=batch),
+            "sha256": "same" if batch in (2, 5) else str(batch), "loaded_at": NOW if state == "loaded" else None,
+        }
+        for batch, state in enumerate(states, 1)
+    ]  # fmt: skip
+    whole = pa.Table.from_pylist(rows)
+    pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2, 1), whole.slice(3, 3), whole.slice(6)])
+    for table in (whole, pieces):
+        found = delivered(lambda names, table=table: table.select(list(names)))  # type: ignore[misc]
+        assert found.states == {"loaded": 2, "empty": 1, "quarantined": 3, "held": 1}
+        assert found.last_loaded_at == NOW
+        newest_first = [(one.batch, one.state, one.file_name, one.since) for one in found.open]
+        assert newest_first == [
+            (6, "quarantined", "6.csv", NOW + timedelta(hours=6)),
+            (4, "quarantined", "4.csv", NOW + timedelta(hours=4)),
+            (3, "held", "3.csv", NOW + timedelta(hours=3)),
+        ]
+
+
+@pytest.mark.parametrize("marked", [[], [0], [3], [4], [1, 5, 6], [0, 1, 2, 3, 4, 5, 6]])
+def test_rows_that_a_deletion_vector_marks_are_no_deliveries(
+    marked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data file is read in several batches; the vector counts its rows through."""
+    monkeypatch.setattr(vectors, "deleted_rows", lambda root, file: np.array(marked, dtype=np.int64))
+    batches = [pa.record_batch({"row": rows}) for rows in ([0, 1, 2], [3], [4, 5, 6])]
+    snapshot = SimpleNamespace(root=Path(), path_of=lambda file: Path(__file__))
+    rows = pa.Table.from_batches(_live(snapshot, None, batches))["row"].to_pylist()  # type: ignore[arg-type]
+    assert rows == [row for row in range(7) if row not in marked]
+
+
+def test_a_deletion_vector_of_another_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "deleted_rows", lambda root, file: np.array([3], dtype=np.int64))
+    snapshot = SimpleNamespace(root=Path(), path_of=lambda file: Path(__file__))
+    with pytest.raises(StorageError, match="cannot read"):
+        _live(snapshot, None, [pa.record_batch({"row": [0, 1, 2]})])  # type: ignore[arg-type]
 
 
 # --- the list ----------------------------------------------------------------------------------------------------
@@ -148,11 +196,13 @@ def test_debt_is_of_nobody_while_a_service_reduces_it(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "severity"), [(NO_SPACE_BYTES - 1, "critical"), (LOW_SPACE_BYTES - 1, "warning")]
+    ("free_bytes", "severity"),
+    [(NO_SPACE_BYTES - 1, "critical"), (NO_SPACE_BYTES, "warning"), (LOW_SPACE_BYTES - 1, "warning")],
 )
 def test_a_disk_that_is_nearly_full(config: Config, free_bytes: int, severity: str) -> None:
     item = only(config, spaces=(Space("archive", Path("/srv/archive"), free_bytes),))
     assert (item.kind, item.key, item.severity) == ("disk", "disk:archive", severity)
+    assert item.text == f"the disk of the archive /srv/archive has {free_bytes / 1e9:.2f} GB left"
 
 
 def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config) -> None:

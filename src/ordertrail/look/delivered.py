@@ -130,7 +130,12 @@ def delivered(columns: Columns) -> Delivered:
 
 
 def _set_aside(table: pa.Table, places: Sequence[int]) -> Iterator[SetAside]:
-    found = table.take(places).to_pylist()
+    # Row by row: what takes rows by their places is in `pyarrow.compute`, whose import costs more than some rows.
+    found, first, left = [], 0, list(reversed(places))
+    for batch in table.to_batches():
+        while left and left[-1] < first + batch.num_rows:
+            found += batch.slice(left.pop() - first, 1).to_pylist()
+        first += batch.num_rows
     for row in sorted(found, key=lambda one: str(one["delivery_id"]), reverse=True):
         since = row.pop("discovered_at")
         yield SetAside(**row, since=None if since is None else since.astimezone(UTC))
@@ -183,10 +188,10 @@ def _live(snapshot: Snapshot, file: AddFile, batches: Sequence[pa.RecordBatch]) 
     from ordertrail.delta.vectors import deleted_rows
 
     alive = np.ones(sum(batch.num_rows for batch in batches), dtype=bool)
-    marked = deleted_rows(snapshot.root, file)
-    if len(marked) and marked[-1] >= len(alive):
-        raise unreadable(snapshot.path_of(file), ValueError(f"its deletion vector marks row {marked[-1]}"))
-    alive[marked] = False
+    try:
+        alive[deleted_rows(snapshot.root, file)] = False
+    except IndexError as error:
+        raise unreadable(snapshot.path_of(file), error) from error
     found, first = [], 0
     for batch in batches:
         found.append(batch.filter(pa.array(alive[first : first + batch.num_rows])))
