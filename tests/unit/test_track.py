@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ordertrail.cli import cli
 from ordertrail.errors import UsageError
 from ordertrail.look.status import Reader
 from ordertrail.look.track import MOST_MATCHES, Match, Track, order_numbers
@@ -105,3 +108,57 @@ def test_keys_of_several_columns_and_marked_columns(tmp_path: Path) -> None:
         track(house, "N1")
     with Reader(house.config) as reader:
         assert reader.track(["ups", "12"]).matches == ()
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs `ordertrail track` on the house; the exit code and stdout."""
+    folders = "".join(f'{name} = "{getattr(house.config, name)}"\n' for name in ("source", "archive", "warehouse"))
+    toml = tmp_path / "ordertrail.toml"
+    toml.write_text(f"[pipeline]\n{folders}")
+
+    def run(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["track", *words, "--config", str(toml)])
+        code = caught.value.code
+        return (code if isinstance(code, int) else -1), capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_lists_matches(command: Callable[..., tuple[int, str]]) -> None:
+    code, text = command("art")
+    assert code == 0
+    assert "with that in the number" in text
+    assert text.count("-PART  ") == MOST_MATCHES
+    assert "and 3 more" in text
+    code, text = command("aBc-1")
+    assert (code, "the one written otherwise" in text, "AbC-1" in text) == (0, True, True)
+    code, text = command("many")
+    assert (code, "these are with that order_num" in text) == (0, True)
+    code, text = command("xx")
+    assert (code, text) == (0, "No row that was loaded or rejected ever spoke of xx.\n")
+
+
+def test_the_commands_document(command: Callable[..., tuple[int, str]]) -> None:
+    document = json.loads(command("007", "--json", "--as-of", "Batch 1")[1])
+    assert list(document) == ["tracking_num", "current", "history", "rejected", "matches", "more", "as_of"]
+    assert (document["matches"], document["more"], document["as_of"]["batch"]) == ([], 0, 1)
+    document = json.loads(command("art", "--json")[1])
+    assert (document["current"], document["history"], document["more"], document["as_of"]) == (None, [], 3, None)
+    assert document["matches"][0] == {
+        "tracking_num": "part00-PART",
+        "found_by": "part",
+        "vendor": "default",
+        "status": "IN_TRANSIT",
+        "time": "2026-11-20T08:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("moment", ["batch 0", "batch 2", "1999-01-01", "soon", "batch", "batch -1"])
+def test_a_moment_that_is_none_is_wrong_usage(command: Callable[..., tuple[int, str]], moment: str) -> None:
+    code, text = command("007", "--json", "--as-of", moment)
+    assert (code, json.loads(text)["error"]["code"]) == (2, "E_USAGE")
