@@ -53,6 +53,7 @@ def test_a_backup_is_killed_at_every_effect(driver: Driver, story: Story, tmp_pa
     assert world.state() == story.end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [False, True], ids=["tables are there", "all is lost"])
 def test_a_restore_is_killed_at_every_effect(driver: Driver, story: Story, tmp_path: Path, lost: bool) -> None:
     """No pass begins before it is finished, and the next restore finishes it."""
