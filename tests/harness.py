@@ -43,7 +43,16 @@ NOON_NS = int(DAY_ONE.timestamp()) * 10**9 + 12 * 3600 * 10**9
 """Modification time of files whose test does not care: noon of the first day of the feeds."""
 
 CLOCKS = frozenset(
-    {"_inserted_at", "_updated_at", "_loaded_at", "rejected_at", "staged_at", "loaded_at", "discovered_at"}
+    {
+        "_inserted_at",
+        "_updated_at",
+        "_loaded_at",
+        "rejected_at",
+        "staged_at",
+        "loaded_at",
+        "discovered_at",
+        "changed_at",
+    }
 )
 """Columns with audit times: every pipeline has its own."""
 
