@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from ordertrail.begin.demo_feed import DEMO_SHOWCASE
 from ordertrail.cli import cli
-from ordertrail.model import Outcome
+from ordertrail.model import ROW_OUTCOMES
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
 GOOD = (
@@ -123,7 +123,7 @@ def test_run_document_has_the_promised_shape(pipeline: Call) -> None:
     assert list(found) == [
         "pipeline", "engine", "batch", "recovered", "rows", "deliveries", "skipped", "warnings", "seconds", "notes",
     ]  # fmt: skip
-    assert list(found["rows"]) == ["parsed", *Outcome]
+    assert list(found["rows"]) == ["parsed", *ROW_OUTCOMES]
     assert found["rows"] | {"parsed": 5, "inserted": 4, "rejected": 1} == found["rows"]
     (delivery,) = found["deliveries"]
     assert list(delivery) == [
@@ -277,6 +277,7 @@ def test_a_blank_number_is_wrong_usage(loaded: Call) -> None:
 
 def test_an_unknown_number_is_no_error(loaded: Call) -> None:
     nothing = {"tracking_num": "nobody", "current": None, "history": [], "rejected": []}
+    nothing |= {"matches": [], "more": 0, "as_of": None}
     assert document(loaded("track", "nobody", "--json")) == nothing
     result = loaded("track", "nobody")
     assert result.exit_code == 0
