@@ -24,6 +24,10 @@ NAME = "spared"
 
 AGREE = "tests/spark/test_engines_agree.py::test_large_batches_in_the_executors"
 
+RULES = "tests/spark/test_rules.py::test_all_traps_on_tables_in_folders"
+
+RULES_BY_NAME = "tests/spark/test_rules.py::test_all_traps_on_tables_that_only_spark_reaches"
+
 BY_NAME = "tests/spark/test_names.py::test_the_whole_pipeline_by_name"
 
 POISON = "tests/spark/test_poison.py::test_a_file_on_which_executors_fail_is_held_and_all_others_load"
@@ -32,7 +36,7 @@ CONSTRAINTS = "tests/spark/test_constraints.py::test_rows_that_the_target_refuse
 
 NOTEBOOKS = "tests/spark/test_notebooks.py::test_the_job_leaves_what_run_leaves"
 
-STAGED_TWICE = "tests/spark/test_notebooks.py::test_a_stage_that_is_run_twice_finishes_the_batch"
+LOADED_APART = "tests/spark/test_crash.py::test_passes_in_the_executors_that_end_one_after_the_other"
 
 
 def spared_ways(marks: Sequence[pytest.Mark]) -> frozenset[str]:

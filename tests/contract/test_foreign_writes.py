@@ -16,7 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.errors import BalanceError, ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.model import Outcome
-from tests.contract.spared import CONSTRAINTS
+from tests.contract.spared import CONSTRAINTS, RULES, RULES_BY_NAME
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, bag, check_readers, columns_of, open_house
 
@@ -71,6 +71,8 @@ def send(house: House, name: str, address: str, time: str = EARLY, key: str = "A
 # --- rows of others ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update(loaded: House) -> None:
     """All rows of the key go, the newer one stays: here the vendor's."""
     write_deltalake(target_of(loaded), with_values(rows_as_arrow(loaded, "true"), address="foreign"), mode="append")
@@ -80,11 +82,8 @@ def test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update
     assert found == ["news"]
 
 
-@pytest.mark.spared(
-    "executors",
-    "named",
-    covered_by="::test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update",
-)
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_newer_foreign_row_of_a_doubled_key_stays(loaded: House) -> None:
     """A late vendor's row is stale beside it, and still tidies the key up."""
     newer = with_values(rows_as_arrow(loaded, "tracking_num = 'A'"), address="foreign", last_update_timestamp=LATE_AT)
@@ -93,6 +92,8 @@ def test_a_newer_foreign_row_of_a_doubled_key_stays(loaded: House) -> None:
     assert addresses(loaded) == {"A": "foreign", "B": "vendor"}
 
 
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row(loaded: House) -> None:
     """Even a row that says nothing new leaves one row of its key."""
     write_deltalake(target_of(loaded), rows_as_arrow(loaded, "true"), mode="append")
@@ -101,11 +102,8 @@ def test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row(loaded:
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
-@pytest.mark.spared(
-    "executors",
-    "named",
-    covered_by="::test_a_foreign_write_in_the_middle_of_a_load_is_not_lost",
-)
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> None:
     """The stored `_row_hash` is not trusted: content is compared as it is, and the later file wins by the order."""
     target_of(loaded).update(updates={"address": "'foreign'"}, predicate="tracking_num = 'A'")
@@ -114,11 +112,8 @@ def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> N
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
-@pytest.mark.spared(
-    "executors",
-    covered_by="::test_rows_that_a_foreign_merge_brought_follow_the_order",
-)
-@pytest.mark.spared("named", covered_by="spark")
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     """A correction by hand that also moved the event time holds against what is older."""
     target_of(loaded).update(
@@ -129,7 +124,8 @@ def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     assert addresses(loaded) == {"A": "newer", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(loaded: House) -> None:
     """A foreign DELETE takes the row out; a later delivery brings the shipment back."""
     target_of(loaded).delete("tracking_num = 'A'")
@@ -137,7 +133,8 @@ def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(
     assert addresses(loaded) == {"A": "again", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_rows_that_a_foreign_merge_brought_follow_the_order(loaded: House) -> None:
     """Rows of no delivery of ours: newer they stay, at an equal time any vendor's row wins."""
     source = with_values(
@@ -165,6 +162,8 @@ def test_a_compacted_and_vacuumed_target_goes_on(loaded: House) -> None:
     assert addresses(loaded) == {"A": "news", "B": "vendor", "C": "vendor", "D": "vendor"}
 
 
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_foreign_write_in_the_middle_of_a_load_is_not_lost(loaded: House) -> None:
     """The version is taken: the load is computed again from the new snapshot, and both writes stand."""
     done: list[str] = []
@@ -291,6 +290,9 @@ def unheard_of(house: House) -> None:
     )
 
 
+BOOKS_ALONE = pytest.mark.spared("spark", covered_by="vectors")
+"""Of further features: the same code opens the tables of a folder for every engine. Spark gets one of them."""
+
 FEATURES: dict[Callable[[House], None], str] = {
     change_feed: "hangeDataFeed",  # a property, and where the table has features a feature too
     append_only: "appendOnly",
@@ -302,12 +304,13 @@ FEATURES: dict[Callable[[House], None], str] = {
 }
 
 
-@pytest.mark.spared("executors", covered_by="spark")
-@pytest.mark.spared(
-    "named",
-    covered_by=CONSTRAINTS,
+@pytest.mark.spared("executors", covered_by="vectors")
+@pytest.mark.spared("named", covered_by=CONSTRAINTS)
+@pytest.mark.parametrize(
+    "add",
+    [constraint, *(pytest.param(add, marks=BOOKS_ALONE) for add in FEATURES if add is not constraint)],
+    ids=lambda add: add.__name__,
 )
-@pytest.mark.parametrize("add", FEATURES, ids=lambda add: add.__name__)
 def test_a_table_with_a_feature_we_do_not_write_to_is_refused(loaded: House, add: Callable[[House], None]) -> None:
     """The error names table and feature; not one byte of the table changes and the file waits."""
     add(loaded)

@@ -20,6 +20,7 @@ from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import verify
 from ordertrail.rules.tables import TableColumn
 from tests.contract.conftest import MakeHouse
+from tests.contract.spared import RULES, RULES_BY_NAME
 from tests.feeds import NO_ADDRESS, TIMES, cells, csv_bytes, dated
 from tests.harness import House
 
@@ -63,6 +64,8 @@ def depots(house: House) -> dict[str, tuple[str, str | None]]:
     return {key: (address, depot) for key, address, depot in by_duckdb}
 
 
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_column_that_somebody_added_keeps_its_values(make_house: MakeHouse) -> None:
     """P7: Spark's MERGE leaves it alone; so do vectors, copies, a rebuild and compaction. New rows have NULL."""
     house = make_house("")
@@ -90,6 +93,8 @@ def test_a_column_that_somebody_added_keeps_its_values(make_house: MakeHouse) ->
     assert [check for check in verify(house.config).checks if not check.ok] == []
 
 
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_doubled_key_keeps_what_somebody_says_of_the_row_that_counts(make_house: MakeHouse) -> None:
     """All rows of the key go and one comes: it has what the one had that counted."""
     house = make_house("")

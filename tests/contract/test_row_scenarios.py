@@ -16,12 +16,15 @@ from ordertrail.look.verify import verify
 from ordertrail.model import State
 from ordertrail.parse.kernel import Kernel, KernelCounts, KernelFile
 from tests.contract.conftest import MakeHouse
-from tests.contract.spared import AGREE, BY_NAME, POISON
+from tests.contract.spared import AGREE, BY_NAME, POISON, RULES, RULES_BY_NAME
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House
 from tests.oracle import PlainFile, Row, judge
 
-KERNEL_ALONE = pytest.mark.spared("spark", covered_by="vectors")
+PARSED_HERE = pytest.mark.spared("spark", covered_by="vectors")
+"""Of scenarios about what is staged: for a small batch in folders the embedded engine's own code does it on Spark."""
+
+KERNEL_ALONE = PARSED_HERE
 """Of further cases that differ in the row kernel alone, the same code everywhere: Spark gets two of each kind."""
 
 EARLY = TIMES[0]
@@ -50,6 +53,7 @@ def quarantined(house: House, file_name: str) -> Row:
 # --- headers and identifiers ---------------------------------------------------------------------------------------
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_leading_zeros_live(house: House) -> None:
@@ -100,6 +104,7 @@ def test_a_contract_may_use_the_names_that_our_queries_use(make_house: MakeHouse
     assert verify(house.config).ok
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_columns_are_matched_by_name_not_by_position(house: House) -> None:
@@ -114,6 +119,7 @@ def test_columns_are_matched_by_name_not_by_position(house: House) -> None:
     assert house.target() == judge([file]).target
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_header_spellings_and_aliases(make_house: MakeHouse) -> None:
@@ -133,6 +139,7 @@ def test_header_spellings_and_aliases(make_house: MakeHouse) -> None:
     assert row["status"] == "DELIVERED"
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_an_identifier_that_a_spreadsheet_damaged_is_a_reject(house: House) -> None:
@@ -147,6 +154,7 @@ def test_an_identifier_that_a_spreadsheet_damaged_is_a_reject(house: House) -> N
 # --- bad cells -----------------------------------------------------------------------------------------------------
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_bad_value_is_a_reject_and_never_null(house: House) -> None:
@@ -176,6 +184,7 @@ def test_a_bad_value_is_a_reject_and_never_null(house: House) -> None:
     assert "2026-02-30" in str(delivery["first_error"])
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_every_cell_that_is_wrong_is_named(house: House) -> None:
@@ -191,6 +200,7 @@ def test_every_cell_that_is_wrong_is_named(house: House) -> None:
     ]
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_ragged_rows_are_rejects_and_their_neighbours_load(house: House) -> None:
@@ -205,6 +215,7 @@ def test_ragged_rows_are_rejects_and_their_neighbours_load(house: House) -> None
     assert sorted(house.target()) == [(key,) for key in "ABCDEFGHIJ"]
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_blank_lines_are_skipped_and_lines_of_delimiters_are_rows(house: House) -> None:
@@ -216,6 +227,7 @@ def test_blank_lines_are_skipped_and_lines_of_delimiters_are_rows(house: House) 
     assert {row for row, _, _, _ in rejects(house)} == {2}
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_time_in_the_future_is_a_reject(house: House) -> None:
@@ -228,6 +240,7 @@ def test_a_time_in_the_future_is_a_reject(house: House) -> None:
     assert ("EDGE",) in house.target()
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
@@ -243,6 +256,7 @@ def test_quoted_newlines_delimiters_and_quotes(house: House) -> None:
 # --- bounds --------------------------------------------------------------------------------------------------------
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_of_a_long_text_rejects_keep_the_beginning_and_the_archive_the_whole(house: House) -> None:
@@ -342,6 +356,7 @@ def test_encodings(make_house: MakeHouse, declared: str, codec: str) -> None:
     assert house.target()["Ä1",]["address"] == "Königstraße 5 €"
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_undecodable_bytes_quarantine_the_file(house: House) -> None:
@@ -356,6 +371,7 @@ def test_undecodable_bytes_quarantine_the_file(house: House) -> None:
     assert [(r["rule"], r["file_row"]) for r in house.rows("rejects")] == [("encoding", None)]
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_local_times_the_clock_jumped_over_and_showed_twice(make_house: MakeHouse) -> None:
@@ -399,6 +415,8 @@ TYPED_HEAD = "depot,parcel,seen,day,state,big,weight,price,fragile\n"
 TYPED = "1,A1,20.11.2026 08:00,19/11/2026,NEW,9223372036854775807,31.5,12.30,yes\n"
 
 
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_contract_with_every_type(make_house: MakeHouse) -> None:
     """P5: every type keeps its value exactly, in every reader; the vendor's formats and ISO 8601 both work."""
     house = make_house(TYPES)
@@ -448,6 +466,8 @@ def test_a_value_outside_its_type_or_rules_is_a_reject(
     assert len(house.target()) == 5
 
 
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_composite_key(make_house: MakeHouse) -> None:
     """The key is the list of its columns: ("1", "23") is not ("12", "3"), and half a key is none."""
     columns = "".join(f'[[contract.columns]]\nname = "{n}"\ntype = "string"\n' for n in ("a", "b", "v"))
@@ -464,6 +484,7 @@ def test_a_composite_key(make_house: MakeHouse) -> None:
     assert rejects(house) == [(6, "a", None, "required")]
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
@@ -476,7 +497,8 @@ def test_a_reject_says_the_line_that_an_editor_shows(house: House) -> None:
     assert "row 2 (line 6)" in str(house.rows("deliveries")[0]["first_error"])
 
 
-@pytest.mark.spared("named", covered_by="spark")
+@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_house: MakeHouse) -> None:
     """One line a vendor and kind, and exit code 0: nothing is wrong, and nothing is silent."""
     house = make_house(
@@ -501,6 +523,7 @@ def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_hous
 # --- whole files ---------------------------------------------------------------------------------------------------
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_missing_column_quarantines_the_file(house: House) -> None:
@@ -513,6 +536,8 @@ def test_a_missing_column_quarantines_the_file(house: House) -> None:
     assert [(r["rule"], r["column"]) for r in house.rows("rejects")] == [("missing_column", "pck_recieved_date")]
 
 
+@PARSED_HERE
+@pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_too_many_rejects_quarantine_the_file(house: House) -> None:
     """Above `max_reject_share` (0.2) nothing of the file lands; at it the good rows do."""
@@ -527,6 +552,7 @@ def test_too_many_rejects_quarantine_the_file(house: House) -> None:
     assert len(house.target()) == 20
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_one_typo_in_a_small_file_is_one_reject(house: House) -> None:
@@ -539,6 +565,7 @@ def test_one_typo_in_a_small_file_is_one_reject(house: House) -> None:
     assert house.run().deliveries[0].state is State.QUARANTINED, "without a good row it is the file that is bad"
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_file_whose_name_is_far_ahead_of_its_time_is_held(house: House) -> None:
@@ -557,6 +584,7 @@ def test_a_file_whose_name_is_far_ahead_of_its_time_is_held(house: House) -> Non
     assert house.run().rows.updated == 1
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House) -> None:
@@ -570,6 +598,8 @@ def test_a_row_in_the_future_says_which_date_of_the_file_was_meant(house: House)
     )
 
 
+@PARSED_HERE
+@pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_quarantined_file_does_not_take_its_neighbours_with_it(house: House) -> None:
     """One vendor's broken export is no reason to hold the others back; sent again, corrected, it loads."""
@@ -582,6 +612,7 @@ def test_a_quarantined_file_does_not_take_its_neighbours_with_it(house: House) -
     assert set(house.target()) == {("A",), ("B",)}
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_quarantined_file_sent_again_is_no_duplicate(house: House) -> None:
@@ -591,6 +622,7 @@ def test_a_quarantined_file_sent_again_is_no_duplicate(house: House) -> None:
         assert [d.state for d in house.run().deliveries] == [State.QUARANTINED]
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_unknown_columns_are_rescued(house: House) -> None:
@@ -621,6 +653,7 @@ def test_unknown_columns_are_refused_when_the_contract_is_strict(make_house: Mak
     assert set(house.target()) == {("A",)}
 
 
+@PARSED_HERE
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_two_columns_that_mean_the_same_quarantine_the_file(house: House) -> None:

@@ -90,6 +90,7 @@ def weight_of(kind: str, *, required: bool = False) -> tuple[Column, ...]:
     return tuple(replace(c, type=kind, required=required) if c.name == "weight" else c for c in PLAIN)
 
 
+@pytest.mark.spared("executors", covered_by="spark")
 def test_a_changed_type_is_refused_everywhere_and_the_hint_works(make_house: MakeHouse) -> None:
     """P5: `0013` stays `0013`, whoever is asked; nothing is written, and the old line brings all back."""
     house = make_house("")
@@ -120,6 +121,7 @@ def test_a_changed_type_is_refused_everywhere_and_the_hint_works(make_house: Mak
     assert weights(house) == {"A": "12 kg", "B": "0014"}
 
 
+@pytest.mark.spared("executors", covered_by="spark")
 def test_a_column_taken_out_or_required_later_is_refused_and_the_hint_works(make_house: MakeHouse) -> None:
     house = make_house("")
     turn_columns(house, *PLAIN)

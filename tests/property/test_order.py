@@ -1,6 +1,7 @@
 """P2: the same set of files, in any order, any batching, with any repeats, gives the same target rows.
 
-`test_arrivals.py` holds it of any feed; here are the traps that have names, and what Spark's tests share.
+`test_arrivals.py` holds it of any feed; here are the traps that have names. `tests/spark/test_rules.py` has them for
+Spark.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def arrivals(draw: st.DrawFn, *, absent: bool = False) -> Arrival:
     return files, draw(batchings(files))
 
 
-def load(root: Path, batches: Batches, engine: str = "embedded", vendors: tuple[Vendor, ...] = FEED_VENDORS) -> House:
+def load(root: Path, batches: Batches, vendors: tuple[Vendor, ...] = FEED_VENDORS) -> House:
     """A house where the batches came one after the other."""
-    house = open_house(root, engine=engine, vendors=vendors, **FEED_LIMITS)
+    house = open_house(root, vendors=vendors, **FEED_LIMITS)
     for files in batches:
         house.drop_all(files)
         house.run()
@@ -77,12 +78,6 @@ def expected_target(files: Sequence[FeedFile]) -> dict[Key, Row]:
                 newest[key] = row.order, rescued
     target = judge(files, None, FEED_VENDORS, **FEED_LIMITS).target
     return {key: {**row, "_rescued": newest[key][1]} for key, row in target.items()}
-
-
-def check_order(files: Sequence[FeedFile], batches: Batches, engine: str) -> None:
-    """P2 of one arrival, on an engine."""
-    with tempfile.TemporaryDirectory() as folder, without_fsync():
-        check_target(load(Path(folder), batches, engine), files)
 
 
 def check_target(house: House, files: Sequence[FeedFile]) -> None:

@@ -17,13 +17,17 @@ from ordertrail.config import SparkSettings
 from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import House, open_house
 from tests.spark.jars import jars
+from tests.spark.session import BRIEFLY
 
 MASTER = "local-cluster[2,1,1024]"
 SETTINGS = {
     "spark.jars": ",".join(map(str, jars())),
     "spark.driver.memory": "1g",
     "spark.executor.memory": "700m",
+    "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    **BRIEFLY,
 }
 
 

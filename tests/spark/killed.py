@@ -15,7 +15,7 @@ from pathlib import Path
 from ordertrail.config import SparkSettings
 from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import open_house
-from tests.spark.session import start
+from tests.spark.session import BRIEFLY, SETTINGS, start
 
 
 def end() -> None:
@@ -26,7 +26,7 @@ def end() -> None:
 def main() -> None:
     """Run the pass."""
     folder, after_s = Path(sys.argv[1]), float(sys.argv[2])
-    start(folder / "spark-warehouse")
+    start(folder / "spark-warehouse", {**SETTINGS, **BRIEFLY})
     house = open_house(
         folder,
         engine="spark",

@@ -61,18 +61,23 @@ def problem() -> str | None:
     return None if jars() else "the jars of Delta Lake are not there, or are damaged: make spark-jars"
 
 
-def start(warehouse: Path) -> SparkSession:
+BRIEFLY = {"spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"}
+"""For a JVM that lives for one pass: what its second compiler does would not pay."""
+
+
+def start(warehouse: Path, settings: Mapping[str, str] = SETTINGS) -> SparkSession:
     """Begin the one session of this process.
 
     Args:
         warehouse: A new folder, for tables without a path; there should be none.
+        settings: All but jars and warehouse.
     """
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
 
     listed = ",".join(map(str, jars()))
-    builder = SparkSession.builder.master("local[2]").config(map=SETTINGS).config("spark.jars", listed)
+    builder = SparkSession.builder.master("local[2]").config(map=dict[str, Any](settings)).config("spark.jars", listed)
     session = builder.config("spark.sql.warehouse.dir", str(warehouse)).getOrCreate()
     # A second catalog without a server: Delta's own, which keeps its tables in the session's catalog.
     catalogs = session._jsparkSession.sessionState().catalogManager()

@@ -20,7 +20,7 @@ from tests.spark.session import Spark
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 
-_files = feed(24, seed=7)
+_files = feed(20, seed=7)
 BATCHES = (_files[:12], _files[12:])
 ROOT = Path(__file__).parents[2]
 

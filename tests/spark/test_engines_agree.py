@@ -16,7 +16,7 @@ from tests.spark.session import Spark
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 
-FILES, BATCHES = 300, 4
+FILES, BATCHES = 300, 3
 
 _files = feed(FILES, seed=5)
 _batches = [_files[number::BATCHES] for number in range(BATCHES)]
@@ -29,6 +29,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Counter[A
     outcomes = {row["_outcome"] for row in house.rows("history")}
     assert outcomes == {"inserted", "updated", "unchanged", "stale", "superseded", "duplicate"}
     assert {row["state"] for row in house.rows("deliveries")} == {"loaded", "empty", "duplicate", "quarantined"}
+    reasons = {str(row["reason"]) for row in house.rows("deliveries") if row["state"] == "quarantined"}
+    assert any("has no column" in reason for reason in reasons), reasons
+    assert any("rows are rejected, more than" in reason for reason in reasons), reasons
     return state(house)
 
 
@@ -38,11 +41,13 @@ def test_small_batches_on_the_driver(tmp_path: Path, spark: Spark, embedded: Map
     check_books(house)
 
 
+@pytest.mark.slow
 def test_large_batches_in_the_executors(tmp_path: Path, spark: Spark, embedded: Mapping[str, Counter[Any]]) -> None:
     house = load(tmp_path, _batches, lambda _: IN_EXECUTORS)
     check_same(state(house), embedded)
 
 
+@pytest.mark.slow
 def test_the_engines_take_turns_on_one_warehouse(
     tmp_path: Path, spark: Spark, embedded: Mapping[str, Counter[Any]]
 ) -> None:
