@@ -57,6 +57,9 @@ HASH_ASIDE_BYTES = 64 << 20
 PATIENCE_S = 60.0
 """Longest time a pass waits for files that need a second look, in seconds; see `sources.settling`."""
 
+CORRECTION_WAITS_S = 60.0
+"""How long a correction waits for a pass that runs, in seconds: `watch` may always be in one."""
+
 LOAD_ATTEMPTS = 5
 """How often a load is computed again when another writer takes the target's next version."""
 
@@ -161,20 +164,20 @@ class Pipeline:
             ask: Says what to stage; `mend` has one for each kind of correction. When it raises, nothing is written.
 
         Raises:
-            PassRunningError: Another pass is running; nothing was done.
+            PassRunningError: Another pass is still running after a minute; nothing was done.
             OrdertrailError: As `run`.
         """
-        with self._open() as job:
+        with self._open(CORRECTION_WAITS_S) as job:
             job.finish_staged()
             job.finish_archiving()
             job.finish(job.stage_correction(ask))
             return job.report()
 
     @contextmanager
-    def _open(self) -> Iterator[_Pass]:
+    def _open(self, wait_s: float = 0.0) -> Iterator[_Pass]:
         refuse_lost_tables(self.config)
         make_warehouse(self.config)
-        with pipeline_lock(self.config):
+        with pipeline_lock(self.config, wait_s=wait_s):
             engine = self._new_engine(self.config, self.probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
             self.notes.load()

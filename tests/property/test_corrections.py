@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,19 @@ from ordertrail.errors import UsageError
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, RunReport
-from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
-from tests.harness import House, check_books, open_house, without_fsync
+from tests.feeds import (
+    ADDRESSES,
+    FEED_LIMITS,
+    FEED_VENDORS,
+    NO_ADDRESS,
+    STATUSES,
+    TIMES,
+    FeedFile,
+    cells,
+    csv_bytes,
+    dated,
+)
+from tests.harness import NOON_NS, House, check_books, open_house, without_fsync
 from tests.oracle import Accepted, Key, Row, default_contract, fold, judge_file
 from tests.property.test_arrivals import check_rebuilds
 from tests.property.test_order import FEEDS, Arrival, arrivals
@@ -61,6 +75,24 @@ class Model:
             elif one.state == "loaded":
                 assert not mine & self.undone or mine & self.counts - {one.delivery_id}
 
+    def corrected(self, kind: CorrectionKind, of: Sequence[str], report: RunReport, house: House) -> None:
+        """A correction was made."""
+        self.counts -= set(of)
+        self.undone -= set(of)
+        if kind is CorrectionKind.UNDO:
+            self.undone |= set(of)
+        elif kind is CorrectionKind.REDO:
+            self.counts |= set(of)
+            self.replaced = {one: by for one, by in self.replaced.items() if one not in of}
+        else:
+            rows = {row["replayed_by"]: row["delivery_id"] for row in house.rows("deliveries") if row["replayed_by"]}
+            for one in report.deliveries:
+                self.files[one.delivery_id] = self.files[str(rows[one.delivery_id])]
+                self.batches[one.delivery_id] = report.batch or 0
+                self.replaced[str(rows[one.delivery_id])] = one.delivery_id
+                if one.state == "loaded":
+                    self.counts.add(one.delivery_id)
+
     def target(self) -> dict[Key, Row]:
         """What the target must be."""
         contract, rows = default_contract(), {}
@@ -75,6 +107,79 @@ class Model:
 
 def vendor(file: FeedFile) -> str:
     return file.path.partition("/")[0]
+
+
+def many_histories(chance: random.Random, shipments: int) -> list[FeedFile]:
+    """Six files that give many shipments a random history each: ties, late rows, repeats, a vendor without address."""
+    files = []
+    for number in range(6):
+        sender, day = chance.choice(("acme", "blue")), chance.choice((20, 21, 22))
+        keys = [f"{key:04d}" for key in range(shipments) if chance.random() < 0.5]
+        rows = [cells(key, chance.choice(TIMES), chance.choice(STATUSES), chance.choice(ADDRESSES)) for key in keys]
+        lacks = sender == "blue" and chance.random() < 0.5
+        content = csv_bytes(rows, NO_ADDRESS) if lacks else csv_bytes(rows)
+        files.append(FeedFile(f"{sender}/{number}_{dated(day)}", content, NOON_NS))
+    return files
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thousand_histories_at_once(tmp_path: Path, seed: int) -> None:
+    """Every step is one correction of two thirds of the shipments; in between files come, and batches are repeated."""
+    chance = random.Random(seed)
+    house = open_house(tmp_path, vendors=FEED_VENDORS, **FEED_LIMITS)
+    model = Model()
+    files = many_histories(chance, 1000)
+    steps = [*KINDS, CorrectionKind.REDO, CorrectionKind.UNDO]
+    chance.shuffle(steps)
+    for file, kind in zip(files, steps, strict=True):
+        house.drop_all([file])
+        model.came(house.run(), {file.path: file}, house)
+        possible = sorted(model.undone if kind is CorrectionKind.REDO else model.counts)
+        of = tuple(chance.sample(possible, min(len(possible), chance.randint(1, 2))))
+        if of:
+            report = correct(house.pipeline(), Wanted(Correction(kind, of, "a test", "me")))
+            model.corrected(kind, of, report, house)
+        assert house.target() == model.target(), (seed, kind)
+    assert verify(house.config).ok
+    check_rebuilds(house)
+    check_books(house)
+
+
+def test_the_order_of_corrections_does_not_matter(tmp_path: Path) -> None:
+    """Three deliveries are taken back, one of them comes again: each order of doing so ends in the same shipments."""
+    files = many_histories(random.Random(7), 200)
+    before = open_house(tmp_path / "before", vendors=FEED_VENDORS, **FEED_LIMITS)
+    for file in files:
+        before.drop_all([file])
+        before.run()
+    ids = sorted(str(row["delivery_id"]) for row in before.rows("deliveries") if row["state"] == "loaded")[:3]
+    targets = []
+    for number, order in enumerate(permutations(ids)):
+        shutil.copytree(tmp_path / "before", tmp_path / str(number))
+        house = open_house(tmp_path / str(number), vendors=FEED_VENDORS, **FEED_LIMITS)
+        for one in order:
+            correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (one,), "a test", "me")))
+        correct(house.pipeline(), Wanted(Correction(CorrectionKind.REDO, (ids[1],), "a test", "me")))
+        targets.append(house.target())
+    assert all(target == targets[0] for target in targets)
+    assert targets[0] != before.target()
+
+
+def test_replay_of_all_is_a_pipeline_with_todays_config_from_the_start(tmp_path: Path) -> None:
+    files = many_histories(random.Random(11), 200)
+    mapped = tuple(replace(one, status_map=(("LOST", "EXCEPTION"), ("", "UNKNOWN"))) for one in FEED_VENDORS)
+    house = open_house(tmp_path / "old", vendors=FEED_VENDORS, **FEED_LIMITS)
+    fresh = open_house(tmp_path / "new", vendors=mapped, **FEED_LIMITS)
+    for file in files:
+        for one in (house, fresh):
+            one.drop_all([file])
+            one.run()
+    ids = tuple(sorted(str(row["delivery_id"]) for row in house.rows("deliveries")))
+    assert house.target() != fresh.target()
+    house.turn(vendors=mapped)
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.REPLAY, ids, "a test", "me")))
+    assert house.target() == fresh.target()
+    assert verify(house.config).ok
 
 
 @settings(max_examples=FEEDS)
@@ -119,21 +224,7 @@ def correct_something(house: House, model: Model, data: st.DataObject) -> None:
     assert report.correction is not None
     done = report.correction
     assert done.touched == done.restored + done.kept + done.removed
-    model.counts -= set(of)
-    model.undone -= set(of)
-    if kind is CorrectionKind.UNDO:
-        model.undone |= set(of)
-    elif kind is CorrectionKind.REDO:
-        model.counts |= set(of)
-        model.replaced = {one: by for one, by in model.replaced.items() if one not in of}
-    else:
-        rows = {row["replayed_by"]: row["delivery_id"] for row in house.rows("deliveries") if row["replayed_by"]}
-        for one in report.deliveries:
-            model.files[one.delivery_id] = model.files[str(rows[one.delivery_id])]
-            model.batches[one.delivery_id] = report.batch or 0
-            model.replaced[str(rows[one.delivery_id])] = one.delivery_id
-            if one.state == "loaded":
-                model.counts.add(one.delivery_id)
+    model.corrected(kind, of, report, house)
     after = house.target()
     assert after == model.target()
     assert len(before.keys() - after.keys()) <= done.removed
