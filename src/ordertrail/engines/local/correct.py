@@ -1,9 +1,9 @@
 """Weighs a correction in DuckDB: what the target must become when other deliveries count than before.
 
 The keys that the deliveries concerned know are folded again, from the history's rows that count and from the rows that
-are staged with the correction. Every such key gets an outcome (`rules.corrections`), and every staged row as well. Two
-things keep the cost near that of the keys touched: the key index finds their rows in the target, and of the history
-only the columns of the order are read for all rows; whole rows are read only where the target must change.
+are staged with the correction. Every such key gets an outcome (`rules.corrections`), and every staged row as well. The
+key index finds their rows in the target. The history has no index: it is read once, by its keys, and for so many keys
+that whole rows do not fit into memory once more.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
+
+WHOLE_KEYS = 1_000_000
+"""Up to so many keys, whole rows of the history are read at once and kept; for more, narrow ones come first."""
+
+_ORIGIN = ("_vendor", "_delivery_id", "_file_name", "_file_row")
 
 FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
 
@@ -78,6 +83,7 @@ class CorrectionWeighing:
         self._others: tuple[TableColumn, ...] = ()
         self._weighed: WeighedBatch | None = None
         self._rows = "correction_rows"
+        self._past = ""
         require_staged(self.stage.txns.get(session.app_id), batch)
 
     @property
@@ -194,11 +200,16 @@ class CorrectionWeighing:
         """Create `winners`: the newest row of every touched key; and the fold itself where deliveries lack columns."""
         run, key = self.session.run, contract_key_sql(self.contract)
         past = f"{recorded_sql(self.batch.number - 1)} AND {key} IN (SELECT key FROM {r.TOUCHED})"
+        names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash", "_pos")
+        self._past = f"(SELECT {', '.join(map(name_sql, names))} FROM {history} WHERE {past})"
+        if run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0] <= WHOLE_KEYS:  # type: ignore[operator]
+            run(f"CREATE OR REPLACE TEMP TABLE past_whole AS FROM {self._past}")
+            self._past = "past_whole"
         hashed = self.session.key_hash_sql(key)
         run(
             "CREATE OR REPLACE TEMP TABLE past_rows AS SELECT "
-            f"{hashed} AS k, {order_sql(self.contract)}, coalesce(_row_hash, -1) AS ch, _pos AS hpos FROM {history} "
-            f"WHERE {past}"
+            f"{hashed} AS k, {order_sql(self.contract)}, coalesce(_row_hash, -1) AS ch, _pos AS hpos "
+            f"FROM {self._past}"
         )
         run(
             "CREATE OR REPLACE TEMP TABLE past_deliveries AS SELECT delivery_id, "
@@ -218,12 +229,12 @@ class CorrectionWeighing:
             f"(PARTITION BY k ORDER BY {placing.NEWEST_FIRST}) = 1",
         )
         absent = self._absent_columns()
-        return self._folded(history, past, placed, absent, hashed) if absent else None
+        return self._folded(placed, absent, hashed) if absent else None
 
-    def _folded(self, history: str, past: str, placed: Relation, absent: tuple[str, ...], hashed: str) -> Relation:
+    def _folded(self, placed: Relation, absent: tuple[str, ...], hashed: str) -> Relation:
         """The fold of all cells, and its content in `winners`."""
         stage = scan_sql(self.session.con, self.stage, stage_columns(self.contract))
-        rows = [f"(SELECT * FROM {history} WHERE {past})", f"(SELECT * FROM {stage} WHERE _kind = 'row')"]
+        rows = [self._past, f"(SELECT * FROM {stage} WHERE _kind = 'row')"]
         folded = fold(self.session, placed, rows, absent, hashed)
         run = self.session.run
         run(f"CREATE OR REPLACE TEMP TABLE folded_rows AS FROM {folded}")
@@ -245,7 +256,7 @@ class CorrectionWeighing:
     def _gather(self) -> None:
         """Create `correction_rows`: the rows that keys get whose row changes, with the columns of the stage."""
         run, con = self.session.run, self.session.con
-        names = ("_vendor", "_delivery_id", "_file_name", "_file_row", *self.contract.names, "_rescued", "_row_hash")
+        names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash")
         cells = ", ".join(map(name_sql, names))
         written = f"SELECT w.* FROM {r.WINNERS} w JOIN {r.FATES} f ON w.k = f.k WHERE f.outcome IN ({_CHANGED})"
         stage = scan_sql(con, self.stage, stage_columns(self.contract))
@@ -255,8 +266,7 @@ class CorrectionWeighing:
         )
         parts = [new]
         if run(f"SELECT count(*) FROM ({written}) WHERE hpos IS NOT NULL")[0][0]:
-            history = scan_sql(con, self._reads.history(""), history_columns(self.contract))
-            old = f"FROM {history} h JOIN ({written}) w ON h._pos = w.hpos"
+            old = f"FROM {self._past} h JOIN ({written}) w ON h._pos = w.hpos"
             parts.append(f"SELECT 'row' AS _kind, w.dn AS _delivery_no, {cells} {old}")
         run(f"CREATE OR REPLACE TEMP TABLE correction_rows AS {' UNION ALL '.join(parts)}")
         assert self._weighed is not None
