@@ -10,6 +10,7 @@ PARTS = (
     "bench.repeated_keys",
     "bench.upsert",
     "bench.export",
+    "bench.undo",
     "bench.cold_batch",
     "bench.spark_engine",
     "bench.many_batches",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, RunReport, State, Vendor
 from tests.feeds import Cells, cells, csv_bytes, dated
@@ -68,6 +70,7 @@ def test_a_file_is_taken_back_and_comes_back(house: House) -> None:
     }
 
 
+@pytest.mark.spared("executors", "named", covered_by="spark")
 def test_files_take_the_place_of_others(house: House, tmp_path: Path) -> None:
     load(house, dated(20), [cells("A", "2026-11-20 08:00:00"), cells("B", "2026-11-20 08:00:00")])
     quarantined = csv_bytes([cells("C", "2026-11-21 08:00:00")]).replace(b"last_update_timestamp", b"Updated")

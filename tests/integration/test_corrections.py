@@ -389,6 +389,19 @@ def test_plan_says_the_same_and_writes_nothing(call: Call, house: House) -> None
     assert made["batch"] == 4
 
 
+def test_a_run_that_finishes_a_correction_says_so(call: Call, house: House) -> None:
+    def stop(name: str) -> None:
+        if name == "stage.committed":
+            raise KeyboardInterrupt
+
+    correction = Correction(CorrectionKind.UNDO, (of(house, SECOND),), "wrong file", "ops")
+    with pytest.raises(KeyboardInterrupt):
+        correct(house.pipeline(stop), Wanted(correction))
+    said = call("run").stdout
+    assert "With it a correction was finished: undo of 1 delivery, 2 shipments touched: 1 restored" in said
+    assert "C" not in statuses(house)
+
+
 def test_without_a_terminal_it_needs_yes_and_why(call: Call, house: House) -> None:
     one = of(house, SECOND)
     asked = call("undo", one, "--why", "wrong file")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ordertrail.cli.open_view import open_table
 from ordertrail.cli.screen import Column, Screen, Style
 from ordertrail.look.rows import Cell, Row, Rows
-from ordertrail.model import DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
+from ordertrail.model import CorrectionReport, DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
 
 if TYPE_CHECKING:
     from ordertrail.begin.doctor import DoctorReport
@@ -102,6 +102,10 @@ def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
         screen.line(f"{report.pipeline}: batch {report.batch} {done}: {counted} in {seconds:.2f} s", "bold")
     if report.recovered:
         screen.line("A batch that an earlier pass had begun was finished first.", "yellow")
+    if report.correction is not None:
+        made = report.correction
+        what = f"{made.correction.kind} of {plural(len(made.correction.of), 'delivery')}"
+        screen.line(f"With it a correction was finished: {what}, {keys_of(made)}.", "yellow")
     if report.deliveries:
         deliveries_of(screen, report.deliveries)
     _left_alone(screen, report.skipped)
@@ -129,6 +133,12 @@ def attention(screen: Screen, warnings: Iterable[str]) -> None:
     """Write what a person should look at."""
     for warning in warnings:
         screen.line(f"look at this: {warning}", "yellow")
+
+
+def keys_of(done: CorrectionReport) -> str:
+    """`12 shipments touched: 3 restored, 8 kept, 1 removed`."""
+    parts = f"{done.restored:,} restored, {done.kept:,} kept, {done.removed:,} removed"
+    return f"{plural(done.touched, 'shipment')} touched: {parts}"
 
 
 def plan(screen: Screen, report: PlanReport) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.render import attention, cell, deliveries_of, outcomes, plural
+from ordertrail.cli.render import attention, cell, deliveries_of, keys_of, outcomes, plural
 from ordertrail.cli.screen import Column, Screen
-from ordertrail.model import CorrectionReport, RunReport
+from ordertrail.model import RunReport
 
 if TYPE_CHECKING:
     from ordertrail.look.dry_run import Changed
@@ -18,7 +18,7 @@ def report(screen: Screen, found: RunReport) -> None:
     assert found.correction is not None
     done, seconds = found.correction, found.seconds.get("total", 0.0)
     what = f"{done.correction.kind} of {plural(len(done.correction.of), 'delivery')}"
-    screen.line(f"{found.pipeline}: batch {found.batch}: {what}, {keys(done)} in {seconds:.2f} s", "bold")
+    screen.line(f"{found.pipeline}: batch {found.batch}: {what}, {keys_of(done)} in {seconds:.2f} s", "bold")
     if found.recovered:
         screen.line("A batch that an earlier pass had begun was finished first.", "yellow")
     if found.deliveries:
@@ -30,7 +30,7 @@ def preview(screen: Screen, found: Preview) -> None:
     """What a correction would do."""
     done = found.correction
     what = f"{done.correction.kind} of {', '.join(done.correction.of)}"
-    screen.line(f"If this were done now: {what}: {keys(done)}", "bold")
+    screen.line(f"If this were done now: {what}: {keys_of(done)}", "bold")
     if found.report.deliveries:
         screen.line(f"Rows of the files that would be read: {outcomes(found.report.rows)}")
         deliveries_of(screen, found.report.deliveries)
@@ -44,12 +44,6 @@ def preview(screen: Screen, found: Preview) -> None:
             screen.line(f"and {plural(more, 'more shipment')}", "dim")
     attention(screen, found.report.warnings)
     screen.line("Nothing was written.", "dim")
-
-
-def keys(done: CorrectionReport) -> str:
-    """`12 shipments touched: 3 restored, 8 kept, 1 removed`."""
-    parts = f"{done.restored:,} restored, {done.kept:,} kept, {done.removed:,} removed"
-    return f"{plural(done.touched, 'shipment')} touched: {parts}"
 
 
 def _cells(found: Preview) -> list[tuple[str, ...]]:
