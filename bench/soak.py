@@ -31,10 +31,10 @@ from typing import TypeVar
 from ordertrail.config import Config, load_config
 from ordertrail.errors import OrdertrailError, PassRunningError
 from ordertrail.lock import maintenance_lock, pipeline_lock
+from ordertrail.look.heartbeat import heartbeat_path
 from ordertrail.look.verify import verify
 from ordertrail.markers import MARKER
 from ordertrail.pipeline import Pipeline
-from ordertrail.watch.heartbeat import heartbeat_path
 from tests.feeds import FeedFile, cells, csv_bytes
 from tests.harness import House
 from tests.oracle import judge

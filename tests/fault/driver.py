@@ -147,7 +147,7 @@ def wanted(spec: Spec) -> corrections.Wanted:
 
 
 @contextmanager
-def no_lock(config: Config) -> Iterator[None]:
+def no_lock(config: Config, *, wait_s: float = 0.0) -> Iterator[None]:
     """The lock of another machine, which does not reach here."""
     config.warehouse.mkdir(parents=True, exist_ok=True)
     yield

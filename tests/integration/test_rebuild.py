@@ -471,7 +471,7 @@ def test_what_somebody_writes_meanwhile_goes_too(house: House) -> None:
 def test_a_pass_of_another_machine_meanwhile_is_not_undone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere() -> None:
         other = replace(house.config, tables=replace(house.config.tables))
-        monkeypatch.setattr("ordertrail.pipeline.pipeline_lock", lambda _: tempfile.TemporaryDirectory())
+        monkeypatch.setattr("ordertrail.pipeline.pipeline_lock", lambda _, **__: tempfile.TemporaryDirectory())
         house.drop(dated(23), csv_bytes([cells("N", LATE)]))
         House(other).run()
 
