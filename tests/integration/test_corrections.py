@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from click.testing import CliRunner, Result
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.cli import cli
-from ordertrail.errors import OrdertrailError, UsageError
+from ordertrail.errors import BalanceError, OrdertrailError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.look.status import Reader, status_of
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, RunReport, State, Vendor
+from ordertrail.rules import corrections as rules
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, bag, check_books, check_readers, open_house
 
@@ -28,10 +30,11 @@ FIRST, SECOND, THIRD = dated(20), dated(21), dated(22)
 RENAMED = csv_bytes([cells("R", "2026-11-23 08:00:00", "IN_TRANSIT")]).replace(b"last_update_timestamp", b"Updated")
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> House:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three files: the first has A and B, the second A and C, the last one D and a row of A that comes too late."""
-    made = open_house(tmp_path)
+    folder = tmp_path_factory.mktemp("filled") / "house"
+    made = open_house(folder)
     for name, rows in (
         (FIRST, [cells("A", "2026-11-20 08:00:00", "PICKED_UP"), cells("B", "2026-11-20 08:00:00")]),
         (SECOND, [cells("A", "2026-11-21 08:00:00", "IN_TRANSIT"), cells("C", "2026-11-21 08:00:00")]),
@@ -39,7 +42,14 @@ def house(tmp_path: Path) -> House:
     ):
         made.drop(name, csv_bytes(rows))
         made.run()
-    return made
+    return folder
+
+
+@pytest.fixture
+def house(filled: Path, tmp_path: Path) -> House:
+    """A copy of that pipeline."""
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    return open_house(tmp_path)
 
 
 def mend(house: House, kind: str, *ids: str, why: str = "a test", **more: Any) -> RunReport:
@@ -207,6 +217,24 @@ def test_track_and_earlier_batches_know_it(house: House) -> None:
         assert now.current is not None
         assert now.current["status"] == "EXCEPTION"
         assert len(reader.query("SELECT * FROM orders_target", as_of=4)) == 3
+
+
+@pytest.mark.parametrize("spoilt", ["FROM touched t", "LEFT JOIN winners w ON t.k = w.k"], ids=["lost", "twice"])
+def test_what_does_not_add_up_is_not_committed(house: House, monkeypatch: pytest.MonkeyPatch, spoilt: str) -> None:
+    """P3: touched = restored + kept + removed, or nothing happens to the target."""
+    wrong = {
+        "FROM touched t": "FROM (SELECT * FROM touched LIMIT 1) t",
+        "LEFT JOIN winners w ON t.k = w.k": "LEFT JOIN (FROM winners UNION ALL FROM winners) w ON t.k = w.k",
+    }
+    monkeypatch.setattr(rules, "FATES", rules.FATES.replace(spoilt, wrong[spoilt]))
+    before = house.version()
+    with pytest.raises(BalanceError):
+        mend(house, "undo", of(house, SECOND))
+    assert house.version() == before
+    monkeypatch.undo()
+    house.run()
+    assert statuses(house) == {"A": "EXCEPTION", "B": "IN_TRANSIT", "D": "IN_TRANSIT"}
+    sound(house)
 
 
 # -- among other things that happen -----------------------------------------------------------------------------------
