@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.world import BATCHES, PLAIN_CONFIG, ROOT, Driver, State, World
+from tests.oracle import keyed
 
 pytestmark = pytest.mark.fault
 
@@ -90,3 +91,17 @@ def test_the_command_is_killed_and_the_next_one_ends_as_if_undisturbed(
     assert command(world, "run").wait(60) == 0
     assert world.state() == story.end
     world.check_books(world.rows("orders_deliveries"))
+
+
+def test_undo_is_killed_and_the_next_pass_finishes_it_or_knows_nothing_of_it(story: Story, tmp_path: Path) -> None:
+    one = next(d for d in story.after.rows("orders_deliveries") if d["file_name"] == "order_tracking_2026_11_22.csv")
+    words = (one["delivery_id"], "--why", "a test", "--yes")
+    world = killed_once(lambda number: story.after.copy(tmp_path / str(number)), "undo", *words)
+    assert command(world, "run").wait(60) == 0
+    states = {d["delivery_id"]: d["state"] for d in world.rows("orders_deliveries")}
+    finished = states[one["delivery_id"]] == "undone"
+    assert command(world, "undo", *words).wait(60) == (2 if finished else 0)
+    assert keyed(world.rows("orders_target")) != keyed(story.after.rows("orders_target"))
+    assert command(world, "redo", *words).wait(60) == 0
+    assert keyed(world.rows("orders_target")) == keyed(story.after.rows("orders_target"))
+    assert command(world, "verify").wait(60) == 0
