@@ -46,6 +46,7 @@ from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
 from ordertrail.mend.preview import Preview
 from ordertrail.model import (
+    ROW_OUTCOMES,
     Column,
     Contract,
     Correction,
@@ -309,7 +310,11 @@ def _tables() -> list[str]:
                 "",
             ]
     lines += ["## Outcomes", "", f"{_first(Outcome.__doc__)} For every delivery", ""]
-    lines += _code("parsed = " + " + ".join(Outcome), "text")
+    lines += _code("parsed = " + " + ".join(ROW_OUTCOMES), "text")
+    lines += [
+        "and for every correction touched = restored (`inserted`, `updated`) + kept (`unchanged`) + `removed`.",
+        "",
+    ]
     lines += _table(("outcome", "meaning"), [(f"`{one}`", OUTCOMES[one]) for one in Outcome])
     lines += ["## States", "", _first(State.__doc__), ""]
     return lines + list(_table(("state", "meaning"), [(f"`{one}`", STATES[one]) for one in State]))
