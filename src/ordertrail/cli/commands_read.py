@@ -68,7 +68,12 @@ def health(frame: Frame, service: bool) -> int:
 @command(
     _VENDOR,
     _SINCE,
-    click.Option(["--state"], metavar="STATE", help="Only these: loaded, empty, duplicate, quarantined, held."),
+    click.Option(
+        ["--state"],
+        metavar="STATE",
+        help="Only these: loaded, empty, duplicate, quarantined, held, undone, replayed, refused, dismissed, "
+        "correction.",
+    ),
     _LIMIT,
 )
 def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: str | None, limit: int) -> int:
