@@ -273,7 +273,8 @@ def test_why_a_file_is_held_says_both_times() -> None:
     reason = too_far_ahead("order_tracking_2062_11_23.csv", Vendor("acme"), WRITTEN_NS, 31)
     assert reason == (
         "its name says 2062-11-23, 13,146 days after it was last modified, 2026-11-26 00:00 UTC; max_file_ahead_d "
-        "allows 31: give it the right name, or raise the setting, and copy it back with cp -p"
+        "allows 31: if the name is right, load it with ordertrail release; else copy it back with cp -p under the "
+        "right one"
     )
 
 

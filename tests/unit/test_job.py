@@ -410,7 +410,7 @@ def test_the_file_on_which_the_engine_fails_is_held_and_all_others_load(
     held = result.file(3)
     assert str(held.reason).startswith(reason)
     assert "\n" not in str(held.reason)
-    assert "cp -p" in str(held.reason)
+    assert "ordertrail replay --all-quarantined" in str(held.reason)
     assert (held.parsed, held.rejected) == (2, 2)
     assert held.reject is not None
     assert (held.reject.rule, held.reject.reason) == ("engine", held.reason)

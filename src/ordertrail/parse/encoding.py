@@ -27,7 +27,8 @@ _MARKS = (
 )
 
 _HINT = (
-    "declare the vendor's encoding in the config, for example encoding = 'cp1252', then copy the file back with cp -p; "
+    "declare the vendor's encoding in the config, for example encoding = 'cp1252', then run "
+    "ordertrail replay --all-quarantined; "
     "a file with a byte order mark must have the encoding of the mark: ask the vendor to write it anew"
 )
 

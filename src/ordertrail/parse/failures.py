@@ -40,7 +40,8 @@ def why_held(error: Exception) -> QuarantineError:
         return QuarantineError(
             f"there is not enough memory for this file, even alone: {line}",
             rule="engine",
-            hint="look at its longest rows, or raise pipeline.memory_limit_mb; then copy it back with cp -p",
+            hint="look at its longest rows, or raise pipeline.memory_limit_mb; "
+            "then run ordertrail replay --all-quarantined",
         )
     return failing(line)
 
@@ -54,6 +55,6 @@ def failing(line: str) -> QuarantineError:
     return QuarantineError(
         f"the engine fails on this file, even alone: {line[:_LONGEST]}",
         rule="engine",
-        hint="check the vendor's formats and the contract's rules, then copy it back with cp -p; "
+        hint="check the vendor's formats and the contract's rules, then run ordertrail replay --all-quarantined; "
         "if they are as intended, please report it",
     )

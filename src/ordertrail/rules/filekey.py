@@ -140,8 +140,8 @@ def too_far_ahead(name: str, vendor: Vendor, mtime_ns: int, max_ahead_d: float) 
         return None
     return (
         f"its name says {day:%Y-%m-%d}, {ahead_d:,.0f} days after it was last modified, {_time_of(mtime_ns)}; "
-        f"max_file_ahead_d allows {max_ahead_d:g}: give it the right name, or raise the setting, and copy it back with "
-        "cp -p"
+        f"max_file_ahead_d allows {max_ahead_d:g}: if the name is right, load it with ordertrail release; else copy "
+        "it back with cp -p under the right one"
     )
 
 

@@ -152,7 +152,7 @@ def _require_short(unknown: dict[str, int]) -> None:
 
 def _missing_hint(missing: list[str], contract: Contract) -> str:
     """What to do about columns that a file lacks; suggests only what the config accepts."""
-    again = "then copy the file back with cp -p"
+    again = "then run ordertrail replay --all-quarantined"
     if any(name in contract.key or name == contract.order_by for name in missing):
         return f"add an alias for the vendor, as every row needs its key and its time, {again}"
     if any(column.required for column in contract.columns if column.name in missing):
