@@ -40,7 +40,7 @@ from ordertrail.model import (
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before, undone_before
+from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, repeats
 from ordertrail.rules.reports import correction_report, delivery_report
 from ordertrail.rules.waiting import waiting_warnings
 from ordertrail.sources.archiving import Archiving
@@ -253,9 +253,7 @@ class _Pass:
         with self._timed("stage"):
             batch = Batch(number, uuid.uuid4().hex, clock, ())
             known = self._engine.loaded_files([c.identity.size_bytes for c in candidates])
-            duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
-            fresh = [c for c in candidates if c.number not in duplicates]
-            held = {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
+            duplicates, held = repeats(candidates, known)
             self._probe("plan.decided")
             staged = self._stage(batch, candidates, duplicates, held)
         for candidate in staged.changed:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Outcome
-from ordertrail.rules.accepted import ABSENT, recorded_sql
-from ordertrail.rules.placing import KNOWN, OLDEST_FIRST, PLACED, contract_key_sql, order_sql, placed_sql
+from ordertrail.rules.accepted import known_sql, recorded_sql
+from ordertrail.rules.placing import OLDEST_FIRST, PLACED, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import target_columns
 
@@ -79,9 +79,7 @@ def place_sql(deliveries: str, uncounted: Sequence[str] = ()) -> str:
         uncounted: Ids of deliveries that had been taken back by then; they get no place.
     """
     listed = ", ".join(map(quoted, uncounted)) or "''"
-    said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
-    columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
-    return f"WITH known AS (SELECT {columns} FROM {deliveries} WHERE delivery_id NOT IN ({listed})) {PLACED}"
+    return f"WITH known AS ({known_sql(deliveries)} WHERE delivery_id NOT IN ({listed})) {PLACED}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, S
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.filekey import clean_name, file_key, take
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, delivery_id, loaded_before, undone_before
+from ordertrail.rules.planning import Candidate, delivery_id, repeats
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
 
 MAX_REJECTS = 20
@@ -122,9 +122,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     candidates = [_candidate(config, file, by, batch, number) for number, (file, by) in enumerate(taken)]
     places = {candidate.number: file.path for candidate, (file, _) in zip(candidates, taken, strict=True)}
     known = dry_run.loaded_files([candidate.identity.size_bytes for candidate in candidates])
-    duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
-    fresh = [c for c in candidates if c.number not in duplicates]
-    held = {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
+    duplicates, held = repeats(candidates, known)
 
     def open_file(candidate: Candidate) -> BinaryIO:
         try:

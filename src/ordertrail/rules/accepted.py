@@ -11,6 +11,7 @@ DuckDB's dialect; `recorded_sql`, `LOADED`, `RECORDED` and `TAKEN_BACK` are ever
 from __future__ import annotations
 
 from ordertrail.model import ROW_OUTCOMES, Outcome
+from ordertrail.rules.placing import KNOWN
 
 ACCEPTED_OUTCOMES = tuple(outcome for outcome in ROW_OUTCOMES if outcome is not Outcome.REJECTED)
 """What may become of an accepted row."""
@@ -29,6 +30,17 @@ ACCEPTED_ROWS = " + ".join(f"coalesce(rows_{outcome}, 0)" for outcome in ACCEPTE
 
 ABSENT = "coalesce(CAST(CAST(absent AS JSON) AS VARCHAR[]), CAST([] AS VARCHAR[]))"
 """SQL of `orders_deliveries.absent` as a list."""
+
+
+def known_sql(deliveries: str) -> str:
+    """SQL of deliveries with the columns of `rules.placing.KNOWN`; a `WHERE` may follow.
+
+    Args:
+        deliveries: A relation with rows of `orders_deliveries`.
+    """
+    said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
+    columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
+    return f"SELECT {columns} FROM {deliveries}"
 
 
 def recorded_sql(batch: int) -> str:

@@ -144,6 +144,24 @@ def undone_before(candidate: Candidate, known: Iterable[LoadedFile]) -> str | No
     return f"the same bytes were loaded as {last.delivery_id}, which was {last.undone}"
 
 
+def repeats(
+    candidates: Sequence[Candidate], known: Sequence[LoadedFile]
+) -> tuple[dict[int, LoadedFile], dict[int, str]]:
+    """Which files repeat others: those that are duplicates, and those whose bytes were taken back, by their numbers.
+
+    Args:
+        candidates: The files.
+        known: The deliveries of their sizes.
+
+    Returns:
+        For a duplicate the delivery that makes it one, see `loaded_before`; for one of the others why it must be held,
+        see `undone_before`.
+    """
+    duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
+    fresh = [c for c in candidates if c.number not in duplicates]
+    return duplicates, {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
+
+
 def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Group a batch's files by equal (vendor, bytes, contract), each group from the highest order to the lowest.
 

@@ -8,26 +8,34 @@ that whole rows do not fit into memory once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
-from ordertrail.engines.batch_rows import batch_deliveries, counted
 from ordertrail.engines.load import require_staged
 from ordertrail.engines.local import relations as r
 from ordertrail.engines.local.accepted import ChangeSet, WeighedHere
 from ordertrail.engines.local.find import find_by_scan, find_rows
 from ordertrail.engines.local.fold import fold, place_deliveries
-from ordertrail.engines.local.relations import FoundRows, Relation, StagedBatch, WeighedBatch
+from ordertrail.engines.local.relations import Relation, StagedBatch, WeighedBatch
 from ordertrail.engines.local.session import Session, others_on
-from ordertrail.engines.local.weigh import LocalWeighing, Reads, WholeTables
-from ordertrail.model import Batch, CorrectionKind, Outcome, RowCounts
+from ordertrail.engines.local.weigh import (
+    OUTCOME_OF,
+    FindRows,
+    LocalWeighing,
+    Reads,
+    WholeTables,
+    count_outcomes,
+    deliveries_of,
+    ordered,
+)
+from ordertrail.model import Batch, CorrectionKind, RowCounts
 from ordertrail.rules import corrections as rules
 from ordertrail.rules import outcomes as order_rules
 from ordertrail.rules import placing
 from ordertrail.rules.accepted import LOADED, RECORDED, lacking_sql, recorded_sql
-from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.audit import CHANGED, listed_sql
 from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
@@ -36,8 +44,6 @@ WHOLE_KEYS = 1_000_000
 """Up to so many keys, whole rows of the history are read at once and kept; for more, narrow ones come first."""
 
 _ORIGIN = ("_vendor", "_delivery_id", "_file_name", "_file_row")
-
-FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
 
 
 def weighing_of(session: Session, batch: Batch, reads: Reads | None = None) -> WeighedHere:
@@ -82,7 +88,6 @@ class CorrectionWeighing:
         self._reads = reads or WholeTables(session)
         self._others: tuple[TableColumn, ...] = ()
         self._weighed: WeighedBatch | None = None
-        self._rows = "correction_rows"
         self._past = ""
         require_staged(self.stage.txns.get(session.app_id), batch)
 
@@ -92,7 +97,7 @@ class CorrectionWeighing:
         assert self._weighed is not None
         keys = ", ".join(f"kc{i} AS {name_sql(name)}" for i, name in enumerate(self.contract.key))
         return ChangeSet(
-            self.batch, self.stage, self._weighed, self._others, self._rows, f"(SELECT {keys} FROM {r.TOUCHED})"
+            self.batch, self.stage, self._weighed, self._others, "correction_rows", f"(SELECT {keys} FROM {r.TOUCHED})"
         )
 
     @property
@@ -131,8 +136,8 @@ class CorrectionWeighing:
         joined = f"SELECT n.k, n.dn, n.ch, {_of('n', OF_ROW)}, {_of('p', placing.OF_DELIVERY)}"
         r.STAGED.make(run, f"{joined} FROM {r.NEW_ROWS} n JOIN {placed} p USING (delivery_id)")
         r.CODES_ROW.make(run, order_rules.codes_sql(self.batch.number))
-        best = self._ordered(r.BEST, found.doubled, order_rules.BEST, order_rules.BEST_ALONE)
-        self._ordered(r.RANKED, r.REPEATED, order_rules.RANKED, order_rules.RANKED_ALONE)
+        best = ordered(self.session, r.BEST, found.doubled, order_rules.BEST, order_rules.BEST_ALONE)
+        ordered(self.session, r.RANKED, staged.repeated, order_rules.RANKED, order_rules.RANKED_ALONE)
         folded = self._fold(history, placed)
         fates = r.FATES.make(run, rule)
         r.OUTCOMES.make(run, rules.OUTCOMES_IN_CORRECTION)
@@ -142,9 +147,7 @@ class CorrectionWeighing:
     def _new_rows(self) -> Relation:
         """The rows staged with the correction, and their deliveries."""
         run, con = self.session.run, self.session.con
-        con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
-        deliveries = r.BATCH_DELIVERIES.make(run, "FROM batch_deliveries_arrow")
-        con.unregister("batch_deliveries_arrow")
+        deliveries = deliveries_of(self.session, self.batch)
         key = contract_key_sql(self.contract)
         cells = ", ".join(f"{name_sql(name)} AS kc{i}" for i, name in enumerate(self.contract.key))
         r.NEW_ROWS.make(
@@ -258,7 +261,9 @@ class CorrectionWeighing:
         run, con = self.session.run, self.session.con
         names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash")
         cells = ", ".join(map(name_sql, names))
-        written = f"SELECT w.* FROM {r.WINNERS} w JOIN {r.FATES} f ON w.k = f.k WHERE f.outcome IN ({_CHANGED})"
+        written = (
+            f"SELECT w.* FROM {r.WINNERS} w JOIN {r.FATES} f ON w.k = f.k WHERE f.outcome IN {listed_sql(CHANGED)}"
+        )
         stage = scan_sql(con, self.stage, stage_columns(self.contract))
         new = (
             f"SELECT 'row' AS _kind, s._delivery_no, {cells} FROM {stage} s JOIN ({written}) w "
@@ -278,14 +283,10 @@ class CorrectionWeighing:
 
     def _count(self) -> dict[str, RowCounts]:
         """Rows by outcome of the staged deliveries, and keys by outcome of the correction itself."""
-        run, names = self.session.run, {number: outcome for outcome, number in CODES.items()}
-        rows = run(
-            f"SELECT delivery_id, outcome, count(*) FROM {r.OUTCOMES} o "
-            f"JOIN {r.BATCH_DELIVERIES} d ON o.dn = d.dn GROUP BY ALL"
-        )
-        counts = counted(self.batch, [(one, names[int(str(code))], n) for one, code, n in rows])
+        run = self.session.run
+        counts = count_outcomes(self.session, self.batch, r.OUTCOMES, r.BATCH_DELIVERIES)
         fates = {
-            names[int(str(code))]: int(str(n))
+            OUTCOME_OF[int(str(code))]: int(str(n))
             for code, n in run(f"SELECT outcome, count(*) FROM {r.FATES} GROUP BY ALL")
         }
         touched = int(str(run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0]))
@@ -293,12 +294,9 @@ class CorrectionWeighing:
         return {**counts, self._manifest.delivery_id: RowCounts(parsed=touched, **keys)}
 
 
-_CHANGED = f"{CODES[Outcome.INSERTED]}, {CODES[Outcome.UPDATED]}"
-
-
 def _of(alias: str, names: tuple[str, ...]) -> str:
     return ", ".join(f"{alias}.{name}" for name in names)
 
 
-def _listed(texts: object) -> str:
-    return ", ".join(quoted(str(text)) for text in texts) or "''"  # type: ignore[attr-defined]
+def _listed(texts: Iterable[object]) -> str:
+    return ", ".join(quoted(str(text)) for text in texts) or "''"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ordertrail.engines.local.relations import ACCEPTED, FOLDED, Relation
 from ordertrail.engines.local.relations import PLACED as PLACED_RELATION
 from ordertrail.engines.local.session import Session
-from ordertrail.rules.accepted import ABSENT, LOADED
+from ordertrail.rules.accepted import LOADED, known_sql
 from ordertrail.rules.outcomes import fold_sql
 from ordertrail.rules.placing import KNOWN, PLACED, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.sql import name_sql
@@ -29,9 +29,7 @@ def place_deliveries(
         `placed`.
     """
     where = "true" if ids is None else f"delivery_id IN ({ids})"
-    said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
-    columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
-    known = f"SELECT {columns} FROM {session.deliveries()} WHERE {where} AND {counts}"
+    known = f"{known_sql(session.deliveries())} WHERE {where} AND {counts}"
     if batch is not None:
         number, new = batch
         known += f" AND batch < {number} UNION ALL SELECT {', '.join(KNOWN)} FROM {new}"

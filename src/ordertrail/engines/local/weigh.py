@@ -87,6 +87,9 @@ class WholeTables:
         """See `Reads.close`: the tables belong to the session, so nothing is released."""
 
 
+OUTCOME_OF = {number: outcome for outcome, number in rules.CODES.items()}
+"""The outcome of each number in the engines' working tables."""
+
 FindRows = Callable[[Session, Snapshot, StagedBatch], FoundRows]
 """Finds the target's rows of the staged keys: `find.find_rows` or `find.find_by_scan`."""
 
@@ -141,16 +144,19 @@ class LocalWeighing:
         self._others = others_on(before, self.contract)
         weighed = self._judged(before, find_rows, rules.OUTCOMES)
         self._weighed = self._refolded(weighed) if self._absent else weighed
-        return self._count_outcomes(self._weighed)
+        return self._count(self._weighed)
 
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh_again`."""
         self._weighed = self._judged(self._reads.target(target_version), find_by_scan, rules.OUTCOMES_AGAIN)
-        return self._count_outcomes(self._weighed)
+        return self._count(self._weighed)
 
     def close(self) -> None:
         """See `Weighing.close`."""
         self._reads.close()
+
+    def _count(self, weighed: WeighedBatch) -> dict[str, RowCounts]:
+        return count_outcomes(self.session, self.batch, weighed.outcomes, weighed.staged.deliveries)
 
     # -- relations of the rules -----------------------------------------------------------------------------
 
@@ -167,16 +173,14 @@ class LocalWeighing:
         CURRENT.make(run, placed_or_lowest_sql(str(found.before)))
         RECALLED.make(run, placed_or_lowest_sql(str(recalled)))
         CODES_ROW.make(run, rules.codes_sql(self.batch.number))
-        self._ordered(RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
-        best = self._ordered(BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
+        ordered(self.session, RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
+        best = ordered(self.session, BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
         return WeighedBatch(staged, found, placed, best, OUTCOMES.make(run, rule))
 
     def _staged(self) -> StagedBatch:
         """The batch's rows, with the columns of the rules only, and its deliveries."""
         run, con = self.session.run, self.session.con
-        con.register("batch_deliveries_arrow", batch_deliveries(self.batch))
-        deliveries = BATCH_DELIVERIES.make(run, "FROM batch_deliveries_arrow")
-        con.unregister("batch_deliveries_arrow")
+        deliveries = deliveries_of(self.session, self.batch)
         content, key = content_sql(self.contract), contract_key_sql(self.contract)
         hashed = self.session.key_hash_sql(key)
         stage = scan_sql(con, self.stage, stage_columns(self.contract))
@@ -188,13 +192,6 @@ class LocalWeighing:
         )
         keys = STAGED_KEYS.make(run, f"SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row'")
         return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
-
-    def _ordered(self, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
-        """`ranked` or `best`. When every key has one row there is nothing to order, and a view suffices."""
-        if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
-            self.session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
-            alone = f"FROM {relation}_ordered"
-        return relation.make(self.session.run, alone)
 
     def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation:
         """Create `history_rows`: the history's rows of the keys that only the history can decide.
@@ -240,13 +237,44 @@ class LocalWeighing:
         outcomes = OUTCOMES.make(self.session.run, f"WITH {steps} {rules.OUTCOMES_FOLDED}")
         return replace(weighed, outcomes=outcomes, folded=folded)
 
-    # -- counting -------------------------------------------------------------------------------------------
 
-    def _count_outcomes(self, weighed: WeighedBatch) -> dict[str, RowCounts]:
-        names = {number: outcome for outcome, number in rules.CODES.items()}
-        rows = self.session.run(
-            f"SELECT delivery_id, outcome, count(*) FROM {weighed.outcomes} o "
-            f"JOIN {weighed.staged.deliveries} d ON o.dn = d.dn GROUP BY ALL"
-        )
-        found = [(delivery_id, names[int(str(code))], count) for delivery_id, code, count in rows]
-        return counted(self.batch, found)
+# -- what corrections do likewise -------------------------------------------------------------------------------------
+
+
+def deliveries_of(session: Session, batch: Batch) -> Relation:
+    """Create `batch_deliveries`: the deliveries of a batch that have a file."""
+    session.con.register("batch_deliveries_arrow", batch_deliveries(batch))
+    deliveries = BATCH_DELIVERIES.make(session.run, "FROM batch_deliveries_arrow")
+    session.con.unregister("batch_deliveries_arrow")
+    return deliveries
+
+
+def ordered(session: Session, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
+    """Create `ranked` or `best`. When every key has one row there is nothing to order, and a view suffices.
+
+    Args:
+        session: The pass.
+        relation: Which of the two.
+        several: The keys that occur more than once.
+        rule: SQL of its rows.
+        alone: SQL of its rows when there are no such keys.
+    """
+    if session.run(f"SELECT count(*) FROM {several}")[0][0]:
+        session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
+        alone = f"FROM {relation}_ordered"
+    return relation.make(session.run, alone)
+
+
+def count_outcomes(session: Session, batch: Batch, outcomes: Relation, deliveries: Relation) -> dict[str, RowCounts]:
+    """Rows by outcome, by delivery id.
+
+    Args:
+        session: The pass.
+        batch: As it is staged.
+        outcomes: `outcomes` of its rows.
+        deliveries: `batch_deliveries`.
+    """
+    rows = session.run(
+        f"SELECT delivery_id, outcome, count(*) FROM {outcomes} o JOIN {deliveries} d ON o.dn = d.dn GROUP BY ALL"
+    )
+    return counted(batch, [(delivery_id, OUTCOME_OF[int(str(code))], count) for delivery_id, code, count in rows])
