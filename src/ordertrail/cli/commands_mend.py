@@ -14,7 +14,9 @@ from ordertrail.cli.screen import Screen, on_terminal
 from ordertrail.errors import UsageError
 
 if TYPE_CHECKING:
+    from ordertrail.config import Config
     from ordertrail.mend.corrections import Wanted
+    from ordertrail.mend.preview import Preview
 
 _IDS = click.Argument(["deliveries"], nargs=-1, required=True, metavar="DELIVERY...")
 _ONE = click.Argument(["delivery"], metavar="DELIVERY")
@@ -143,19 +145,25 @@ def _carry_out(frame: Frame, wanted: Wanted, *, only_plan: bool, yes: bool) -> i
     from ordertrail.cli import document, render_mend
     from ordertrail.look.document import run_report
     from ordertrail.mend.corrections import correct as carry_out
-    from ordertrail.mend.preview import preview
     from ordertrail.pipeline import Pipeline
 
     config = frame.config()
     if only_plan:
         with frame.busy("planning"):
-            found = preview(config, wanted)
+            found = _previewed(config, wanted)
         return frame.show(found, document.preview, render_mend.preview, attention=bool(found.report.warnings))
-    if not yes and not _agreed(frame, lambda screen: render_mend.preview(screen, preview(config, wanted))):
+    if not yes and not _agreed(frame, lambda screen: render_mend.preview(screen, _previewed(config, wanted))):
         return 0
     with frame.busy("correcting"):
         report = carry_out(Pipeline(config), wanted)
     return frame.show(report, run_report, render_mend.report, attention=report.needs_person)
+
+
+def _previewed(config: Config, wanted: Wanted) -> Preview:
+    """What a correction would do. Its modules are imported here, since most corrections do not need them."""
+    from ordertrail.mend.preview import preview
+
+    return preview(config, wanted)
 
 
 def _agreed(frame: Frame, show: Callable[[Screen], None]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ordertrail.arrow import arrow_schema
+from ordertrail.arrow import arrow_schema, epochs_us
 from ordertrail.engines.base import StageRequest
 from ordertrail.errors import BalanceError
 from ordertrail.model import (
@@ -248,7 +248,7 @@ def known_deliveries(rows: pa.Table) -> tuple[Known, ...]:
     """
     names = ("delivery_id", "vendor", "file_name", "path", "sha256", "size_bytes", "state", "archived_to",
              "replayed_by", "changed_by", "changed_why", "correction")  # fmt: skip
-    times_us = rows["modified_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    times_us = epochs_us(rows["modified_at"])
     accepted = rows.select([f"rows_{outcome}" for outcome in ACCEPTED_OUTCOMES]).to_pylist()
     found = []
     for row, time_us, counts in zip(rows.select(names).to_pylist(), times_us, accepted, strict=True):

@@ -190,24 +190,18 @@ class CorrectionWeighing:
             return f"({LOADED} OR {listed})"
         return f"({LOADED} AND NOT {listed})" if self._correction.kind in rules.TAKES_BACK else LOADED
 
-    def _ordered(self, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
-        """As in `LocalWeighing`."""
-        if self.session.run(f"SELECT count(*) FROM {several}")[0][0]:
-            self.session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
-            alone = f"FROM {relation}_ordered"
-        return relation.make(self.session.run, alone)
-
     # -- the fold -------------------------------------------------------------------------------------------
 
     def _fold(self, history: str, placed: Relation) -> Relation | None:
         """Create `winners`: the newest row of every touched key; and the fold itself where deliveries lack columns."""
         run, key = self.session.run, contract_key_sql(self.contract)
-        past = f"{recorded_sql(self.batch.number - 1)} AND {key} IN (SELECT key FROM {r.TOUCHED})"
-        names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash", "_pos")
-        self._past = f"(SELECT {', '.join(map(name_sql, names))} FROM {history} WHERE {past})"
+        names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash", "_batch", "_pos")
+        known = f"SELECT {', '.join(map(name_sql, names))} FROM {history} WHERE {key} IN (SELECT key FROM {r.TOUCHED})"
         if run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0] <= WHOLE_KEYS:  # type: ignore[operator]
-            run(f"CREATE OR REPLACE TEMP TABLE past_whole AS FROM {self._past}")
-            self._past = "past_whole"
+            # Batches are compared afterwards: on all rows of the history that takes a tenth of the time of reading it.
+            run(f"CREATE OR REPLACE TEMP TABLE past_whole AS {known}")
+            known = "FROM past_whole"
+        self._past = f"(SELECT * FROM ({known}) WHERE {recorded_sql(self.batch.number - 1)})"
         hashed = self.session.key_hash_sql(key)
         run(
             "CREATE OR REPLACE TEMP TABLE past_rows AS SELECT "
