@@ -44,6 +44,7 @@ from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
 from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
+from ordertrail.mend.migration import MigrationReport
 from ordertrail.mend.preview import Preview
 from ordertrail.model import (
     ROW_OUTCOMES,
@@ -64,6 +65,7 @@ from ordertrail.model import (
 from ordertrail.rules.bounds import MAX_RAW_CHARS, MAX_REASON_CHARS, MAX_VALUE_CHARS
 from ordertrail.rules.cells import row_sql
 from ordertrail.rules.headers import map_header
+from ordertrail.rules.migration import Step, Unfit
 from ordertrail.rules.tables import (
     AUDIT,
     DELIVERIES,
@@ -112,6 +114,7 @@ STATES = {
     State.DISMISSED: "it was quarantined or held, and a person said that it needs nobody",
     State.CORRECTION: "no file but the correction itself: it touched `rows_parsed` keys; `rows_inserted` and "
     "`rows_updated` were restored, `rows_unchanged` were kept, `rows_removed` left the target",
+    State.MIGRATION: "no file but a batch that brought the tables to another contract; `reason` says what it did",
 }
 
 FILE_RULES = {
@@ -431,6 +434,17 @@ _REPORT = RunReport(
     (),
     {"discover": 0.01, "stage": 0.1, "load": 0.1, "archive": 0.0, "total": 0.21},
 )
+_MIGRATED = MigrationReport(
+    pipeline="orders",
+    steps=(Step("type", "weight", "string", "decimal(8,2)", 1_204, 1),),
+    unfit=(Unfit("weight", "acme", "order_tracking_2026_11_23.csv", 17, "12 kg", "not a number that fits …"),),
+    problems=(),
+    notes=(),
+    applied=False,
+    batch=None,
+    seconds=0.41,
+)
+
 _CORRECTED = replace(
     _REPORT,
     batch=None,
@@ -505,6 +519,8 @@ def _json() -> list[str]:
          ("The document of `run`, and `correction`; also of a `run` that finishes a correction. With `--plan` `batch` "
           "is null and `changes` has the first shipments that would change."), CorrectionReport,
          lambda: command_document.preview(Preview(_CORRECTED, (_CHANGED,)))),
+        ("migrate", "`step`: `add`, `fill`, `type`, `rename`, `drop`, `require`, `order` or `key`.", MigrationReport,
+         lambda: command_document.migration(_MIGRATED)),
         ("verify", "", Check, lambda: look_document.verify(checks)),
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
          MaintenanceReport,

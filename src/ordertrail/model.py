@@ -44,6 +44,7 @@ class State(StrEnum):
     REFUSED = "refused"
     DISMISSED = "dismissed"
     CORRECTION = "correction"
+    MIGRATION = "migration"
 
 
 SET_ASIDE = frozenset({State.QUARANTINED, State.HELD})
@@ -98,6 +99,7 @@ class Column:
         min: Smallest value allowed, inclusive, written as it would be in a file.
         max: Largest value allowed, inclusive, written as it would be in a file.
         allowed: The values allowed; empty allows all.
+        was: Earlier names of the column; headers may still use them.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Column:
     min: str | None = None
     max: str | None = None
     allowed: tuple[str, ...] = ()
+    was: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +291,7 @@ class Manifest:
             is `correction`, has it.
         replaces: The delivery whose place this one takes, in a correction; "" where it takes none.
         archived: Whether the file was in the archive, under `archive_path`, before the batch was staged.
+        migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
     """
 
     delivery_id: str
@@ -313,6 +317,7 @@ class Manifest:
     correction: Correction | None = None
     replaces: str = ""
     archived: bool = False
+    migration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ordertrail.look.plan import plan_files
 from ordertrail.look.status import Reader
 from ordertrail.look.verify import verify
 from ordertrail.model import Column
+from ordertrail.rules.schema import MIGRATE
 from tests.contract.conftest import MakeHouse
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_readers
@@ -111,7 +112,7 @@ def test_a_changed_type_is_refused_everywhere_and_the_hint_works(make_house: Mak
         with pytest.raises(ConfigError) as caught:
             ask()
         assert caught.value.message == "the contract says that weight is bigint, but in the tables it is string"
-        assert caught.value.hint == 'put type = "string" back for weight in [contract]'
+        assert caught.value.hint == f'{MIGRATE}; or put type = "string" back for weight in [contract]'
     assert {table: house.version(table) for table in TABLES} == versions
     if house.config.in_folders:
         wrong = [check for check in verify(house.config).checks if not check.ok]

@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.cli import cli
+from ordertrail.engines.local import anew
 from ordertrail.errors import CommitConflictError, ForeignChangeError, OrdertrailError, PassRunningError, TableError
-from ordertrail.keep import refold
 from ordertrail.keep.rebuild import Differences, RebuildReport, rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.look.verify import verify
@@ -147,8 +147,8 @@ def test_many_rows_become_files_of_bounded_size(tmp_path: Path, monkeypatch: pyt
     house = open_house(tmp_path)
     send(house, dated(20), *(cells(f"{number:06d}", EARLY, address=os.urandom(16).hex()) for number in range(20_000)))
     before = bag(house.rows("target"))
-    monkeypatch.setattr(refold, "FILE_SIZE_BYTES", 1_000)
-    monkeypatch.setattr(refold, "PARQUET", f"{refold.PARQUET}, ROW_GROUP_SIZE 2048")
+    monkeypatch.setattr(anew, "FILE_SIZE_BYTES", 1_000)
+    monkeypatch.setattr(anew, "PARQUET", f"{anew.PARQUET}, ROW_GROUP_SIZE 2048")
     report = rebuild(house.config)
     assert report.files > 1
     assert bag(house.rows("target")) == before
@@ -489,7 +489,7 @@ def test_a_full_disk_leaves_the_target_and_no_file(house: House, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(refold.Rebuild, "_moved", full)
+    monkeypatch.setattr(anew, "_moved", full)
     with pytest.raises(OrdertrailError, match="No space left"):
         rebuild(house.config)
     assert (bag(house.rows("target")), files_of(house)) == (before, files)

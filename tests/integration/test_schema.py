@@ -13,7 +13,7 @@ from ordertrail.begin.doctor import examine
 from ordertrail.errors import ConfigError, TableError
 from ordertrail.look.verify import verify
 from ordertrail.model import Column
-from ordertrail.rules.schema import CONTRACT
+from ordertrail.rules.schema import CONTRACT, MIGRATE
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house
 
@@ -130,5 +130,5 @@ def test_doctor_says_whether_the_tables_hold_the_contract(house: House) -> None:
     assert said(given.replace('"address"\ntype = "string"', '"address"\ntype = "int"')) == (
         "fail",
         "the contract says that address is int, but in the tables it is string",
-        'put type = "string" back for address in [contract]',
+        f'{MIGRATE}; or put type = "string" back for address in [contract]',
     )

@@ -1,4 +1,4 @@
-"""Commands that mend what has happened: corrections of deliveries that are there already."""
+"""Commands that mend what has happened: corrections of deliveries, and tables that carry an older contract."""
 
 from __future__ import annotations
 
@@ -109,6 +109,23 @@ def refuse(frame: Frame, deliveries: Sequence[str], why: str, by: str | None) ->
 def dismiss(frame: Frame, deliveries: Sequence[str], why: str, by: str | None) -> int:
     """Say that files that were set aside need nobody."""
     return _carry_out(frame, _wanted("dismiss", deliveries, why, by), only_plan=False, yes=True)
+
+
+@command(click.Option(["--apply"], is_flag=True, help="Do it; without, it only says what it takes."))
+def migrate(frame: Frame, apply: bool) -> int:
+    """Bring the tables to the contract in the config.
+
+    Says what differs between the contract that the tables carry and the one in the config, and what it takes: columns
+    to add, to fill from _rescued, to rename or to drop, types that change, another key or order. With --apply it is
+    done, in one batch; a value that does not fit is NULL afterwards, and its text is in _rescued.
+    """
+    from ordertrail.cli import document, render_migration
+    from ordertrail.mend.migration import migrate as bring
+
+    config = frame.config()
+    with frame.busy("comparing") as progress:
+        report = bring(config, apply=apply, progress=progress)
+    return frame.show(report, document.migration, render_migration.report, attention=bool(report.problems))
 
 
 def _wanted(

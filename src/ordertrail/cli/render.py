@@ -34,6 +34,7 @@ STATE_STYLES: Mapping[str, Style] = {
     State.REFUSED: "dim",
     State.DISMISSED: "dim",
     State.CORRECTION: "dim",
+    State.MIGRATION: "dim",
 }
 OUTCOME_STYLES: Mapping[str, Style] = {
     Outcome.INSERTED: "green",

@@ -136,6 +136,12 @@ def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tupl
             problem = f"is the same as {taken[folded(column.name)]}: case, spaces and underscores do not count"
             fail(where, column.name, problem, "give every column its own name")
         taken[folded(column.name)] = column.name
+    for column in columns:
+        for name in column.was:
+            if folded(name) in taken:
+                problem = f"is a name of {taken[folded(name)]}"
+                fail(f"contract.columns[{column.name}].was", name, problem, "take it out: no two columns share a name")
+            taken[folded(name)] = column.name
     needed = {*key, section.order_by}
     for one in section.columns:
         if one.required is False and one.name in needed:
@@ -179,6 +185,7 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
         min=low,
         max=high,
         allowed=tuple(_value(f"{where}.allowed", one, kind, fail) for one in section.allowed),
+        was=tuple(section.was),
     )
 
 

@@ -208,6 +208,11 @@ class ColumnSection(Section):
     min: Bound | None = Field(None, description="Smallest value allowed, inclusive; not for boolean.", examples=["0"])
     max: Bound | None = Field(None, description="Largest value allowed, inclusive; not for boolean.", examples=["9"])
     allowed: list[Bound] = Field([], description="The only values allowed.", examples=[["SMALL", "LARGE"]])
+    was: list[str] = Field(
+        [],
+        description="Earlier names: `migrate` renames the column in the tables, and headers may still use them.",
+        examples=[["state"]],
+    )
 
 
 class ContractSection(Section):

@@ -144,7 +144,7 @@ def _check_formats(key: str, formats: Mapping[str, Sequence[str]], contract: Con
 
 
 def _check_aliases(key: str, aliases: Mapping[str, Sequence[str]], contract: Contract, fail: Fail) -> None:
-    owners = {folded(name): name for name in contract.names}
+    owners = {folded(name): one.name for one in contract.columns for name in (one.name, *one.was)}
     for column, names in aliases.items():
         known_column(key, column, contract.names, fail)
         for name in names:

@@ -64,6 +64,7 @@ class Change:
         remove: Live data files to remove.
         info: Further members of the commit's note (see `said`).
         anew: Whether all rows are written anew, so that earlier notes no longer apply.
+        metadata: Schema and properties from this version on; None leaves them.
     """
 
     txn: Txn
@@ -72,6 +73,7 @@ class Change:
     remove: Sequence[AddFile] = ()
     info: Mapping[str, Json] | None = None
     anew: bool = False
+    metadata: Metadata | None = None
 
 
 class Table:
@@ -197,7 +199,10 @@ class Table:
         said |= {"app": change.txn.app_id, "batch": change.txn.version, **(change.info or {})}
         mode: dict[str, Json] = {"mode": "Overwrite" if change.remove else "Append"}
         info = commit_info(now_ms, change.operation, mode, base.version, blind=not change.remove, said=said)
-        actions: list[dict[str, Json]] = [{"commitInfo": info}, change.txn.action()]
+        actions: list[dict[str, Json]] = [{"commitInfo": info}]
+        if change.metadata is not None:
+            actions.append(change.metadata.action())
+        actions.append(change.txn.action())
         actions += [file.remove(now_ms) for file in change.remove]
         actions += [file.add() for file in change.add]
         self.log.commit(base.version + 1, actions)

@@ -352,11 +352,9 @@ def check_balance(counts: Mapping[str, RowCounts]) -> None:
             )
 
 
-def _correction_row(manifest: Manifest, batch: Batch, counts: Mapping[str, object]) -> dict[str, object]:
-    """The ledger's row of a correction: no file, but keys by outcome."""
-    correction = manifest.correction
-    assert correction is not None
-    return {
+def _decision_row(manifest: Manifest, batch: Batch, counts: Mapping[str, object]) -> dict[str, object]:
+    """The ledger's row of a correction or a migration: it has no file; of a correction, keys by outcome."""
+    row: dict[str, object] = {
         "delivery_id": manifest.delivery_id,
         "discovered_at": manifest.discovered_at,
         "batch": batch.number,
@@ -364,18 +362,19 @@ def _correction_row(manifest: Manifest, batch: Batch, counts: Mapping[str, objec
         "reason": manifest.reason,
         **counts,
         "staged_at": batch.clock,
-        "changed_at": batch.clock,
-        "changed_by": correction.by,
-        "changed_why": correction.why,
-        "correction": correction_text(correction),
         "absent": "[]",
     }
+    correction = manifest.correction
+    if correction is None:
+        return row
+    said = {"changed_by": correction.by, "changed_why": correction.why, "correction": correction_text(correction)}
+    return {**row, "changed_at": batch.clock, **said}
 
 
 def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str, object]:
     counts = {"rows_parsed": rows.parsed, **{f"rows_{outcome}": getattr(rows, outcome) for outcome in Outcome}}
-    if manifest.correction is not None:
-        return _correction_row(manifest, batch, counts)
+    if manifest.state in (State.CORRECTION, State.MIGRATION):
+        return _decision_row(manifest, batch, counts)
     return {
         "delivery_id": manifest.delivery_id,
         "vendor": manifest.vendor,

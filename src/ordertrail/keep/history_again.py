@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
-from ordertrail.delta.actions import AddFile, Txn
-from ordertrail.delta.log import storage_error
+from ordertrail.delta.actions import Txn
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, duckdb_errors, scan_sql
 from ordertrail.engines.ledger import archive_id
+from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.whole import log_errors
 from ordertrail.errors import StorageError, TableError
 from ordertrail.keep.past import Past
 from ordertrail.keep.replay import Replay
 from ordertrail.model import Outcome, RowCounts
-from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, owned_by
 
 OPERATION = "REBUILD"
-FILE_SIZE_BYTES = 512 << 20
-"""Approximate size of the new data files."""
-
-_SCRATCH = "_rebuild"  # Readers and VACUUM ignore names with an underscore.
 
 
 def standing(session: Session, role: str, table: Table) -> Snapshot | None:
@@ -177,7 +170,7 @@ def _put(session: Session, replay: Replay, table: Table, base: Snapshot | None, 
         table.create(owned_by(session.app_id, session.config.name))
         session.probe(f"rebuild.{table.root.name}.table")
         base = table.snapshot()
-    files = _write(replay.session, table, sql, done)
+    files = write_anew(replay.session, table, sql, done)
     session.probe(f"rebuild.{table.root.name}.files")
     rows = sum(file.rows or 0 for file in files)
     txn = Txn(session.app_id, done, time.time_ns() // 1_000_000)
@@ -185,24 +178,3 @@ def _put(session: Session, replay: Replay, table: Table, base: Snapshot | None, 
     session.probe(f"rebuild.{table.root.name}.committed")
     table.checkpoint_if_due(version)
     return rows
-
-
-def _write(session: Session, table: Table, sql: str, done: int) -> list[AddFile]:
-    """Write a query's rows as new data files of a table; a failure removes what was written."""
-    scratch = table.root / _SCRATCH
-    options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
-    try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        written = session.run(f"COPY ({sql}) TO {quoted(str(scratch))} ({options})")
-        counts = {Path(str(name)): int(str(count)) for name, count, *_ in written}
-        files = []
-        for path, rows in counts.items():
-            if rows:
-                place = table.new_path(f"b{done:06d}")
-                path.rename(place)
-                files.append(table.added(place, rows))
-        return files
-    except OSError as error:
-        raise storage_error(error, table.root) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

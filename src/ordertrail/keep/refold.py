@@ -11,16 +11,14 @@ are those that the batches would have written under it.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ordertrail.delta.actions import AddFile, Txn
-from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.bearers import Bearers, find_bearers
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.relations import Relation
@@ -29,24 +27,18 @@ from ordertrail.engines.local.session import Session, app_id_of, others_on
 from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Contract
-from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.accepted import ACCEPTED_ROWS, RECORDED, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.schema import CONTRACT
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, owned_by, target_columns
 
 OPERATION = "REBUILD"
 """Name of the commit in the target's log."""
 
-FILE_SIZE_BYTES = 512 << 20
-"""Approximate size of the new data files."""
-
 ATTEMPTS = 5
 """How often the commit is tried again when another writer takes the target's next version."""
-
-_SCRATCH = "_rebuild"  # Readers and VACUUM ignore names with an underscore.
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,34 +214,22 @@ class Rebuild:
         """
         session, table = self._session, self._session.tables.target
         self._create()
-        scratch = table.root / _SCRATCH
-        options = f"{PARQUET}, FILE_SIZE_BYTES {FILE_SIZE_BYTES}, RETURN_STATS"
-        try:
-            shutil.rmtree(scratch, ignore_errors=True)
-            written = session.run(f"COPY ({self._rows_sql()}) TO {quoted(str(scratch))} ({options})") if rows else []
-            counts = {Path(str(name)): int(str(count)) for name, count, *_ in written}
-            if sum(counts.values()) != rows:
-                raise TableError(
-                    f"{sum(counts.values())} rows written for {rows} keys; nothing was committed",
-                    hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
-                )
-            return [self._moved(path, count) for path, count in counts.items() if count]
-        except OSError as error:
-            raise storage_error(error, table.root) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        files = write_anew(session, table, self._rows_sql(), self.done) if rows else []
+        written = sum(file.rows or 0 for file in files)
+        if written != rows:
+            for file in files:
+                (table.root / file.path).unlink(missing_ok=True)
+            raise TableError(
+                f"{written} rows written for {rows} keys; nothing was committed",
+                hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
+            )
+        return files
 
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
         properties = owned_by(self._session.app_id, config.name)
         table.create(properties, vectors=config.deletion_vectors)
         self._session.probe("rebuild.table")
-
-    def _moved(self, path: Path, rows: int) -> AddFile:
-        table = self._session.tables.target
-        place = table.new_path(f"b{self.done:06d}")
-        path.rename(place)
-        return table.added(place, rows)
 
     def commit(self, base: Snapshot, files: Sequence[AddFile], rows: int) -> int:
         """Replace all files by the new ones, in one commit.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ordertrail.errors import ConfigError, OrdertrailError, TableError, UsageError
 from ordertrail.model import Contract
-from ordertrail.rules.schema import DeclaredTable, Difference, accepted_terms, differences, terms_of
+from ordertrail.rules.schema import MIGRATE, DeclaredTable, Difference, accepted_terms, differences, terms_of
 
 HasNulls = Callable[[str], bool]
 """Whether a column of target or history has NULLs. Reads rows; called only for a column that has become required."""
@@ -42,14 +42,19 @@ def agree(
         ConfigError: The contract was changed in a way that the tables cannot follow.
         TableError: Somebody changed a table.
     """
-    found = differences(tables, accepted_terms(text, tables, contract), contract)
+    accepted = accepted_terms(text, tables, contract)
+    found = differences(tables, accepted, contract)
     found = [one for one in found if one.kind != "required" or has_nulls(one.column)]
     if merged:
         found = [one for one in found if one.kind != "uncarried"]
     refused = [one for one in found if not one.by_itself]
     if refused:
         raise _refusal(refused, ConfigError if refused[0].ours else TableError)
-    wanted = terms_of(contract).text
+    terms = terms_of(contract)
+    if accepted.status_rank is not None:
+        # The rows of the target were chosen by these ranks; only a migration folds them by others.
+        terms = replace(terms, status=accepted.status, status_rank=accepted.status_rank)
+    wanted = terms.text
     return Agreement(tuple(found), None if text == wanted else wanted)
 
 
@@ -65,4 +70,6 @@ def refuse_never_null(table: DeclaredTable, contract: Contract) -> None:
 
 
 def _refusal(refused: Sequence[Difference], kind: type[OrdertrailError]) -> OrdertrailError:
-    return kind("; ".join(one.text for one in refused), hint="; ".join(dict.fromkeys(one.hint for one in refused)))
+    hints = [MIGRATE] if any(one.migrates for one in refused) else []
+    hints += [one.hint for one in refused]
+    return kind("; ".join(one.text for one in refused), hint="; ".join(dict.fromkeys(hints)))

@@ -40,6 +40,17 @@ def folded(name: str) -> str:
     return "".join(name.casefold().split()).replace("_", "")
 
 
+def owners(contract: Contract, vendor: Vendor) -> dict[str, str]:
+    """The contract column that each name in a header means, by `folded` names: its name, an alias, or an earlier name.
+
+    Args:
+        contract: The columns.
+        vendor: Whose aliases apply.
+    """
+    found = {folded(name): column.name for column in contract.columns for name in (*column.was, column.name)}
+    return found | {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
+
+
 def max_columns(contract: Contract) -> int:
     """How many columns a file may have; a longer header is not even parsed."""
     return len(contract.columns) + MAX_UNKNOWN_COLUMNS
@@ -91,8 +102,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
 
 def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tuple[dict[str, int], dict[str, int]]:
     """The places of the contract's columns by their names, and of all others by unique names."""
-    owner = {folded(column.name): column.name for column in contract.columns}
-    owner |= {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
+    owner = owners(contract, vendor)
     places: dict[str, int] = {}
     unknown: dict[str, int] = {}
     counts: dict[str, int] = {}

@@ -4,8 +4,10 @@ A property of the history holds the contract that the tables were created with o
 of the config from a change that somebody made to a table, and a column that was removed from the contract from one that
 was never in it.
 
-Only what decides the schema of the tables counts: the columns, their types, which of them are required, the key and the
-order. Aliases, formats, status maps and ranks decide how rows are read from now on, and may change at any time.
+What decides the schema of the tables counts: the columns, their types, which of them are required, the key and the
+order. The status ranks are kept with them, since the target's rows were chosen by them; they may change at any time,
+and so may aliases, formats and status maps, which decide how rows are read from now on. `rules.migration` says what it
+takes to settle the other differences.
 """
 
 from __future__ import annotations
@@ -82,17 +84,28 @@ class Terms:
         columns: For each name the type, and whether the column is required.
         key: Names of the key columns; None when they are not known.
         order_by: Name of the column that orders rows; None when it is not known.
+        status: Name of the column whose ranks order rows of the same time; "" for none, None when it is not known.
+        status_rank: Its values from first to last; None when they are not known.
     """
 
     columns: Mapping[str, tuple[str, bool | None]]
     key: tuple[str, ...] | None
     order_by: str | None
+    status: str | None = None
+    status_rank: tuple[str, ...] | None = None
 
     @property
     def text(self) -> str:
         """The terms as canonical JSON: equal terms have equal texts."""
         columns = {name: {"type": kind, "required": bool(must)} for name, (kind, must) in self.columns.items()}
-        body = {"version": _VERSION, "columns": columns, "key": sorted(self.key or ()), "order_by": self.order_by}
+        body: dict[str, object] = {
+            "version": _VERSION,
+            "columns": columns,
+            "key": sorted(self.key or ()),
+            "order_by": self.order_by,
+        }
+        if self.status is not None and self.status_rank is not None:
+            body |= {"status": self.status, "status_rank": list(self.status_rank)}
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
@@ -130,8 +143,13 @@ class Difference:
         return _TEXTS[self.kind].format(**self._words())
 
     @property
+    def migrates(self) -> bool:
+        """Whether `ordertrail migrate` can settle it; see `MIGRATE`."""
+        return self.kind in _MIGRATED
+
+    @property
     def hint(self) -> str:
-        """What to do about it."""
+        """What to do about it; where it `migrates`, what to do instead."""
         return _HINTS[self.kind].format(**self._words())
 
     def _words(self) -> dict[str, str | None]:
@@ -154,16 +172,19 @@ _TEXTS: dict[Kind, str] = {
     "uncarried": "somebody else added the column {column} to {table}, and values of its type {before} cannot be kept",
 }
 
+MIGRATE = "ordertrail migrate says what it takes to change the tables, and changes them with --apply"
+
 _HINTS: dict[Kind, str] = {
     "added": "the next pass adds it",
-    "added_required": "remove required from {column} in [contract]: existing rows have NULL in it",
+    "added_required": "or remove required from {column} in [contract]: existing rows have NULL in it",
     "taken": "give it another name in [contract], and vendors an alias for it",
-    "removed": 'put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that no '
-    "longer sends it lists it as absent",
-    "type": 'put type = "{before}" back for {column} in [contract]',
+    "removed": 'or put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that no '
+    "longer sends it lists it as absent; where another column took its place, that one says "
+    'was = ["{column}"]',
+    "type": 'or put type = "{before}" back for {column} in [contract]',
     "required": "remove required from {column} in [contract]; where the target has it as NOT NULL, drop that too",
-    "key": "put key = {before} back in [contract]",
-    "order_by": 'put order_by = "{before}" back in [contract]',
+    "key": "or put key = {before} back in [contract]",
+    "order_by": 'or put order_by = "{before}" back in [contract]',
     "replaced": "restore the table to a version before that",
     "must_fill": "set required = true for {column} in [contract], or allow NULL, on Spark with ALTER TABLE {table} "
     "ALTER COLUMN {column} DROP NOT NULL",
@@ -171,13 +192,15 @@ _HINTS: dict[Kind, str] = {
     "uncarried": "restore the table to a version before it was added",
 }
 
+_MIGRATED: frozenset[Kind] = frozenset({"added_required", "removed", "type", "key", "order_by"})
+
 _OF_A_TABLE: frozenset[Kind] = frozenset({"replaced", "must_fill", "unfilled", "uncarried"})
 
 
 def terms_of(contract: Contract) -> Terms:
     """The part of a contract that decides the schema of the tables."""
     columns = {column.name: (column.type, column.required) for column in contract.columns}
-    return Terms(columns, contract.key, contract.order_by)
+    return Terms(columns, contract.key, contract.order_by, contract.status or "", contract.status_rank)
 
 
 def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: Contract) -> Terms:
@@ -192,7 +215,7 @@ def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: 
     Raises:
         TableError: A newer release wrote the property.
     """
-    if text is not None and (held := _held(text)) is not None:
+    if text is not None and (held := terms_in(text)) is not None:
         return held
     stage = _table_with(tables, "_manifest")
     if stage is None:
@@ -257,8 +280,12 @@ def may_be_added(column: TableColumn, present: Sequence[str]) -> bool:
     return not column.required and column.name not in ALWAYS and column.name.lower() not in known
 
 
-def _held(text: str) -> Terms | None:
-    """The contract in a property; None when somebody wrote something else into it."""
+def terms_in(text: str) -> Terms | None:
+    """The contract in the property `CONTRACT`; None when somebody wrote something else into it.
+
+    Raises:
+        TableError: A newer release wrote it.
+    """
     try:
         body = json.loads(text)
         if body["version"] > _VERSION:
@@ -267,7 +294,9 @@ def _held(text: str) -> Terms | None:
                 hint="run that release, or a newer one",
             )
         columns = {name: (str(one["type"]), bool(one["required"])) for name, one in body["columns"].items()}
-        return Terms(columns, tuple(body["key"]), body["order_by"])
+        rank = body.get("status_rank")
+        ranks = (str(body["status"]), tuple(map(str, rank))) if isinstance(rank, list) else (None, None)
+        return Terms(columns, tuple(body["key"]), body["order_by"], *ranks)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
@@ -295,8 +324,9 @@ def _of_terms(accepted: Terms, wanted: Terms) -> Iterator[Difference]:
 def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[Difference]:
     """The differences between a table's columns and those that it should have."""
     present = [column.name for column in table.columns]
+    of_rows = any(column.name == "_row_hash" for column in table.wanted)  # rejects and deliveries have no contract
     for column in table.wanted:
-        is_new = column.name in wanted.columns and column.name not in accepted.columns
+        is_new = of_rows and column.name in wanted.columns and column.name not in accepted.columns
         there = table.column(column.name)
         if there is not None and is_new:
             yield Difference("taken", table.name, column.name, there.type, column.type)

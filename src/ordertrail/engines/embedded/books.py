@@ -14,6 +14,7 @@ from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
+from ordertrail.engines.embedded.migrate import finish_migration
 from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.ledger import agreed_app_id
@@ -59,6 +60,7 @@ class FolderBooks:
         session.app_id = found or ""
         whole_again(self._standings)
         session.app_id = admit(found)
+        finish_migration(session)
         bring_up_to_date(session)
         self._make()
         snapshots = [table.snapshot() for table in tables.all]

@@ -115,7 +115,7 @@ class LocalRecorder:
             remove = list(base.files.values())
             path, small = table.new_path(f"b{batch.number:06d}"), path
             added = f"read_parquet({quoted(str(small))})"
-            _amend(session, base, changed, CHANGED_COLUMNS, path, f" UNION ALL BY NAME FROM {added}")
+            amend(session, base, changed, CHANGED_COLUMNS, path, f" UNION ALL BY NAME FROM {added}")
             small.unlink()
         total = rows.num_rows + sum(file.rows or 0 for file in remove)
         session.probe("deliveries.files")
@@ -209,10 +209,10 @@ def _amended(session: Session, batch: Batch, base: Snapshot, elsewhere: Mapping[
         "archived_to": pa.array(list(elsewhere.values()), pa.string()),
     }
     path = table.new_path(f"b{batch.number:06d}")
-    return table.added(path, _amend(session, base, pa.table(moved), ("archived_to",), path))
+    return table.added(path, amend(session, base, pa.table(moved), ("archived_to",), path))
 
 
-def _amend(
+def amend(
     session: Session, base: Snapshot, amended: pa.Table, columns: Sequence[str], path: Path, more: str = ""
 ) -> int:
     """Write all deliveries to a new file, with other values in some columns of some.

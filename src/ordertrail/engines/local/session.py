@@ -117,6 +117,15 @@ class Session:
             self._deliveries = snapshot.version
         return "deliveries"
 
+    def read_deliveries(self, snapshot: Snapshot) -> None:
+        """Let `deliveries` give other rows for the newest version of the table: those that its next commit will hold.
+
+        Args:
+            snapshot: With the files of that commit.
+        """
+        self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
+        self._deliveries = self.tables.deliveries.snapshot().version
+
     def deleted_rows(self, target: Snapshot, file: AddFile) -> Rows:
         """As `delta.vectors.deleted_rows`, of a live data file of the target; each vector of a version is read once.
 

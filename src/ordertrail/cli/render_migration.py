@@ -1,0 +1,55 @@
+"""A migration as text for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ordertrail.cli.render import cell, plural
+from ordertrail.cli.screen import Column, Screen
+
+if TYPE_CHECKING:
+    from ordertrail.mend.migration import MigrationReport
+    from ordertrail.rules.migration import Step
+
+
+def report(screen: Screen, found: MigrationReport) -> None:
+    """What a migration did, or what it would take."""
+    open_steps = [step for step in found.steps if step.kind != "fill" or (step.rows or 0) > step.unfit]
+    if not open_steps:
+        screen.line(f"{found.pipeline}: the tables carry the contract of the config.", "bold")
+    elif found.applied:
+        batch = "" if found.batch is None else f"batch {found.batch}: "
+        screen.line(f"{found.pipeline}: {batch}the tables carry the contract now, {found.seconds:.2f} s", "bold")
+    else:
+        screen.line(f"{found.pipeline}: the tables carry another contract than the config. It takes:", "bold")
+    for step in found.steps:
+        screen.line(f"  {step.text}{_counts(step, applied=found.applied)}")
+    if found.unfit:
+        screen.heading("Values that do not fit")
+        screen.table(
+            (Column("file"), Column("row", right=True), Column("column"), Column("value"), Column("why", detail=True)),
+            [(cell(o.file_name), cell(o.file_row), o.column, cell(o.value), o.reason) for o in found.unfit],
+        )
+        more = sum(step.unfit for step in found.steps) - len(found.unfit)
+        if more > 0:
+            screen.line(f"and {plural(more, 'more value')}", "dim")
+    if found.problems:
+        screen.heading("It cannot be done like this")
+        for problem in found.problems:
+            screen.line(problem, "red")
+    for note in found.notes:
+        screen.line(f"Note: {note}", "dim")
+    if open_steps and not found.applied:
+        if not found.problems and not all(step.by_itself for step in open_steps):
+            screen.command("ordertrail migrate --apply", "does it, in one batch")
+        screen.line("Nothing was written.", "dim")
+
+
+def _counts(step: Step, *, applied: bool) -> str:
+    """How many values a step concerns, and what becomes of those that do not fit."""
+    if step.rows is None:
+        return "; the next pass does it by itself" if step.by_itself and not applied else ""
+    text = f": {plural(step.rows, 'value')}"
+    if step.unfit:
+        text += f"; not fitting, and kept in _rescued: {step.unfit:,}"
+    return text

@@ -1,0 +1,360 @@
+"""The history under another contract: every row with the columns of the new contract, as one query.
+
+Values whose meaning changes are read from their text by the row rules of `rules.cells`, with the formats, zones and
+maps of the vendor of their row, just as a file's cells are: values of a column whose type changes, and cells that lie
+in `_rescued` because the contract did not know their column when their file was loaded. Vendors whose files are read
+alike share a branch of the query, and rows of which nothing has to be read are passed through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local.session import Session
+from ordertrail.model import Column, Contract, Vendor
+from ordertrail.rules.cell_sql import Cell, sql_type
+from ordertrail.rules.cells import AMBIGUOUS, RowSql, row_hash_sql, row_sql
+from ordertrail.rules.headers import Layout, folded, owners
+from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
+from ordertrail.rules.schema import Terms, declared_columns
+from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.tables import TableColumn, history_columns
+
+_NO_LIMIT = (1 << 63) - 1
+"""Of event times: whether a time was in the future was judged when its file was loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A column of which values are read again.
+
+    Attributes:
+        column: As the new contract has it.
+        old: Name and type of the column of the history that has the values; None for a new column.
+        keys: Names in `_rescued` under which the vendors of the branch sent it.
+        retyped: Whether the values of the old column are read again, since the type is another one.
+    """
+
+    column: Column
+    old: tuple[str, str] | None
+    keys: tuple[str, ...]
+    retyped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The rows of vendors whose files are read alike.
+
+    Attributes:
+        vendors: Their names; None means the rows of everybody else.
+        profile: How their files are read.
+        readings: The columns of which values are read again.
+    """
+
+    vendors: tuple[str, ...] | None
+    profile: Vendor
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the values of one column came to.
+
+    Attributes:
+        retyped: Values of the old column that were read again.
+        filled: Cells in `_rescued` that were read.
+        unfit_retyped: Of the former, those that do not fit.
+        unfit_filled: Of the latter.
+        empty: Rows that have no value afterwards.
+    """
+
+    retyped: int = 0
+    filled: int = 0
+    unfit_retyped: int = 0
+    unfit_filled: int = 0
+    empty: int = 0
+
+
+class Conversion:
+    """The history of a pipeline under another contract. Reads only.
+
+    Args:
+        session: Its config has the new contract and the vendors' profiles.
+        history: The history as it is.
+        terms: The contract that it carries.
+    """
+
+    def __init__(self, session: Session, history: Snapshot, terms: Terms) -> None:
+        self._session = session
+        self._contract: Contract = session.config.contract
+        self._terms = terms
+        self._sources = sources(terms, self._contract)
+        fields = declared_columns(history.metadata.schema_string)
+        self._scan = scan_sql(session.con, history, [TableColumn(one.name, one.type, "") for one in fields])
+        self._places = {one.name: f"h{i}" for i, one in enumerate(fields)}
+        wanted = history_columns(self._contract)
+        ours = {column.name.lower() for column in wanted} | {old.lower() for old in self._sources.values() if old}
+        self.kept = tuple(TableColumn(f.name, f.type, "") for f in fields if f.name.lower() not in ours)
+        self.branches = tuple(self._branches())
+
+    def rows_sql(self) -> str:
+        """SQL of the history's rows with the columns of the new contract, and those that leave it or are others'."""
+        names = [*(column.name for column in history_columns(self._contract)), *(column.name for column in self.kept)]
+        return " UNION ALL ".join(
+            f"SELECT {', '.join(f'{sql} AS {name_sql(n)}' for n, sql in zip(names, self._cells(), strict=True))} "
+            f"FROM {self._converted(branch)}"
+            for branch in self.branches
+        )
+
+    def tallies(self) -> dict[str, Tally]:
+        """For each column of the contract that is read again or must have a value, what its values come to."""
+        found: dict[str, list[int]] = {}
+        for branch in self.branches:
+            indexes = {reading.column.name: i for i, reading in enumerate(branch.readings)}
+            names = [c.name for c in self._contract.columns if c.name in indexes or c.required]
+            if not names:
+                continue
+            counts = ", ".join(self._counts(name, indexes.get(name)) for name in names)
+            row = self._session.run(f"SELECT {counts} FROM {self._converted(branch)}")[0]
+            for place, name in enumerate(names):
+                numbers = [int(str(number or 0)) for number in row[place * 5 : place * 5 + 5]]
+                found[name] = [a + b for a, b in zip(found.get(name, [0] * 5), numbers, strict=True)]
+        return {name: Tally(*numbers) for name, numbers in found.items()}
+
+    def unfit(self) -> list[Unfit]:
+        """The first values that do not fit, at most `UNFIT_SHOWN`, in the order of their files and rows."""
+        parts = []
+        for branch in self.branches:
+            rules = self._rules(branch)
+            for i, reading in enumerate(branch.readings):
+                checks = [c for c in rules.checks if c.column == reading.column.name and c.rule != "required"]
+                why = " ".join(f"WHEN {check.wrong} THEN {check.reason_sql}" for check in checks)
+                reason = f"CASE WHEN both{i} THEN 'the file sends it under two names' {why} ELSE '' END"
+                said = ", ".join(self._places[name] for name in ("_vendor", "_file_name", "_file_row", "_delivery_id"))
+                parts.append(
+                    f"SELECT {quoted(reading.column.name)}, {said}, coalesce(c{i}, ''), {reason} "
+                    f"FROM {self._converted(branch)} WHERE bad{i}"
+                )
+        if not parts:
+            return []
+        rows = self._session.run(f"{' UNION ALL '.join(parts)} ORDER BY 5, 4, 1 LIMIT {UNFIT_SHOWN}")
+        texts = [[None if cell is None else str(cell) for cell in row] for row in rows]
+        return [
+            Unfit(str(name), vendor, file, None if row is None else int(row), str(value), str(reason))
+            for name, vendor, file, row, _, value, reason in texts
+        ]
+
+    def sent(self) -> dict[str, set[str]]:
+        """For each column that is read from `_rescued`, the deliveries that sent it."""
+        found: dict[str, set[str]] = {}
+        for branch in self.branches:
+            for i, reading in enumerate(branch.readings):
+                if reading.keys:
+                    seen = (
+                        f"SELECT DISTINCT {self._places['_delivery_id']} FROM {self._converted(branch)} WHERE sent{i}"
+                    )
+                    ids = {str(one) for (one,) in self._session.run(seen) if one is not None}
+                    found.setdefault(reading.column.name, set()).update(ids)
+        return found
+
+    # -- branches -------------------------------------------------------------------------------------------
+
+    def _branches(self) -> Iterator[Branch]:
+        rescued: dict[str | None, list[str]] = {}
+        for vendor, name in self._session.run(
+            "SELECT DISTINCT _vendor, unnest(json_keys(_rescued)) AS name FROM "
+            f"{self._scan} WHERE _rescued IS NOT NULL ORDER BY ALL"
+        ):
+            rescued.setdefault(None if vendor is None else str(vendor), []).append(str(name))
+        alike: dict[tuple[Vendor, tuple[Reading, ...]], list[str]] = {}
+        for vendor in self._session.config.vendors:
+            profile = replace(vendor, name="", files="", delimiter=",", quote='"', encoding=None, file_date=None)
+            readings = tuple(self._readings(vendor, rescued.get(vendor.name, ())))
+            alike.setdefault((replace(profile, aliases=(), absent=()), readings), []).append(vendor.name)
+        for (profile, readings), names in alike.items():
+            yield Branch(tuple(names), profile, readings)
+        known = {vendor.name for vendor in self._session.config.vendors}
+        strange = sorted({name for vendor, names in rescued.items() if vendor not in known for name in names})
+        everybody = Vendor("")
+        yield Branch(None, everybody, tuple(self._readings(everybody, strange)))
+
+    def _readings(self, vendor: Vendor, rescued: Sequence[str]) -> Iterator[Reading]:
+        """What must be read again in the rows of a vendor."""
+        owner = owners(self._contract, vendor)
+        for column in self._contract.columns:
+            name = self._sources[column.name]
+            old = None if name is None else (name, self._terms.columns[name][0])
+            keys = tuple(key for key in rescued if key != AMBIGUOUS and owner.get(folded(key)) == column.name)
+            retyped = old is not None and old[1] != column.type
+            if keys or retyped:
+                yield Reading(column, old, keys, retyped)
+
+    # -- SQL ------------------------------------------------------------------------------------------------
+
+    def _rules(self, branch: Branch) -> RowSql:
+        """The row rules of the columns that a branch reads again."""
+        columns = tuple(reading.column for reading in branch.readings)
+        contract = replace(self._contract, columns=columns)
+        return row_sql(contract, branch.profile, Layout((), tuple(range(len(columns))), (), ()))
+
+    def _converted(self, branch: Branch) -> str:
+        """SQL of a branch's rows: the old columns `h0` ..., the new contract's `n0` ..., and `nr`, the new `_rescued`.
+
+        Of each reading also `c0` ..., the text; `sent0` ..., whether the file had the column; `both0` ..., whether it
+        had two of it; `bad0` ..., whether the text does not fit; `fill0` ..., whether it lay in `_rescued`.
+        """
+        old = ", ".join(f"{name_sql(name)} AS {place}" for name, place in self._places.items())
+        vendor = f"coalesce({self._places['_vendor']}, '')"
+        if branch.vendors is None:
+            listed = ", ".join(quoted(one.name) for one in self._session.config.vendors)
+            where = f"{vendor} NOT IN ({listed})" if listed else "true"
+        else:
+            where = f"{vendor} IN ({', '.join(map(quoted, branch.vendors))})"
+        relation = f"(SELECT * FROM (SELECT {old} FROM {self._scan}) WHERE {where})"
+        if branch.readings:
+            relation = self._read(branch, relation)
+        read = {reading.column.name: i for i, reading in enumerate(branch.readings)}
+        cells = []
+        for i, column in enumerate(self._contract.columns):
+            name = self._sources[column.name]
+            kept = f"CAST(NULL AS {sql_type(column.type)})" if name is None else self._places[name]
+            if (place := read.get(column.name)) is not None:
+                reading = branch.readings[place]
+                there = "NULL" if reading.retyped or reading.old is None else kept
+                kept = f"CASE WHEN c{place} IS NOT NULL AND NOT bad{place} THEN v{place} ELSE {there} END"
+            cells.append(f"CAST({kept} AS {sql_type(column.type)}) AS n{i}")
+        cells.append(f"{self._rescued(branch)} AS nr")
+        return f"(SELECT *, {', '.join(cells)} FROM {relation})"
+
+    def _read(self, branch: Branch, relation: str) -> str:
+        """SQL of the rows with the texts of the readings, and what the row rules make of them."""
+        rules = self._rules(branch)
+        texts = [text for i, reading in enumerate(branch.readings) for text in self._texts(i, reading)]
+        rows = f"CAST(0 AS INTEGER) AS d, coalesce({self._places['_file_row']}, 0) AS r, true AS odd"
+        rows += f", CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated"
+        relation = f"(SELECT *, {', '.join(texts)}, {rows} FROM {relation})"
+        for step in rules.steps:
+            if step:
+                relation = f"(SELECT *, {', '.join(f'{sql} AS {name}' for name, sql in step)} FROM {relation})"
+        bad = []
+        for i, reading in enumerate(branch.readings):
+            wrong = [c.wrong for c in rules.checks if c.column == reading.column.name and c.rule != "required"]
+            bad.append(f"(both{i} OR (c{i} IS NOT NULL AND ({' OR '.join(wrong) or 'false'}))) AS bad{i}")
+        return f"(SELECT *, {', '.join(bad)} FROM {relation})"
+
+    def _texts(self, i: int, reading: Reading) -> Iterator[str]:
+        """SQL of the text of a reading, and of where it comes from."""
+        rescued = self._places["_rescued"]
+        found = [f"({rescued} ->> {quoted(_pointer(key))})" for key in reading.keys]
+        have = " + ".join(f"CAST({one} IS NOT NULL AS INTEGER)" for one in found) or "0"
+        place = None if reading.old is None else self._places[reading.old[0]]
+        empty = "true" if place is None else f"{place} IS NULL"
+        yield f"{have} > 0 AS sent{i}"
+        yield f"({have} > 1 AND {empty}) AS both{i}"
+        yield f"({have} = 1 AND {empty}) AS fill{i}"
+        fill = f"CASE WHEN {have} = 1 AND {empty} THEN coalesce({', '.join(found)}) END" if found else "NULL"
+        if place is not None and reading.retyped and reading.old is not None:
+            fill = f"coalesce({_text_of(place, reading.old[1])}, {fill})"
+        yield f"CAST({fill} AS VARCHAR) AS c{i}"
+
+    def _rescued(self, branch: Branch) -> str:
+        """SQL of the new `_rescued`: without what was filled, with what does not fit its column's new type."""
+        old = self._places["_rescued"]
+        members: list[str] = []
+        touched: list[str] = []
+        for i, reading in enumerate(branch.readings):
+            filled = f"(fill{i} AND NOT bad{i})"
+            names = set(reading.keys)
+            members += [
+                f"{quoted(key)}, CASE WHEN NOT {filled} THEN {old} ->> {quoted(_pointer(key))} END" for key in names
+            ]
+            touched.append(filled)
+            if reading.retyped:
+                name = reading.column.name
+                there = f"{old} ->> {quoted(_pointer(name))}"
+                lost = f"(bad{i} AND NOT fill{i} AND NOT both{i})"
+                if name not in names:
+                    members.append(f"{quoted(name)}, CASE WHEN {lost} THEN c{i} ELSE {there} END")
+                touched.append(lost)
+        rescued = old
+        if touched:
+            patched = f"json_merge_patch(coalesce({old}, '{{}}'), json_object({', '.join(members)}))"
+            rescued = f"nullif(CAST(CASE WHEN {' OR '.join(touched)} THEN {patched} ELSE {old} END AS VARCHAR), '{{}}')"
+        return self._marked(branch, rescued)
+
+    def _marked(self, branch: Branch, rescued: str) -> str:
+        """SQL of `_rescued` with the marks of times that the clock showed twice, under their columns' new names."""
+        contract = replace(self._contract, columns=tuple(reading.column for reading in branch.readings))
+        cells = [Cell(i, column, contract, branch.profile) for i, column in enumerate(contract.columns)]
+        marks = {
+            c.column.name: f"c{c.index} IS NOT NULL AND NOT bad{c.index} AND {c.ambiguous}" for c in cells if c.is_local
+        }
+        renamed = any(old not in (None, name) for name, old in self._sources.items())
+        if not marks and not renamed:
+            return rescued
+        old = f"CAST({self._places['_rescued']} -> '/{AMBIGUOUS}' AS VARCHAR[])"
+        listed = ", ".join(
+            f"CASE WHEN coalesce(list_contains({old}, {quoted(self._sources[name] or name)}), false)"
+            f"{f' OR ({marks[name]})' if name in marks else ''} THEN {quoted(name)} END"
+            for name in self._contract.names
+        )
+        patch = f"json_object({quoted(AMBIGUOUS)}, list_filter([{listed}], lambda e: e IS NOT NULL))"
+        added = f"json_merge_patch(coalesce({rescued}, '{{}}'), {patch})"
+        said = [f"({one})" for one in marks.values()] + ([f"{old} IS NOT NULL"] if renamed else [])
+        return f"CASE WHEN coalesce({' OR '.join(said)}, false) THEN CAST({added} AS VARCHAR) ELSE {rescued} END"
+
+    def _cells(self) -> list[str]:
+        """SQL of all columns of the new history, in their order, over `_converted`."""
+        values = {name: f"n{i}" for i, name in enumerate(self._contract.names)} | {"_rescued": "nr"}
+        hashed = {**values, "_row_hash": row_hash_sql(values)}
+        wanted = [column.name for column in (*history_columns(self._contract), *self.kept)]
+        return [hashed.get(name) or self._places[name] for name in wanted]
+
+    def _counts(self, name: str, i: int | None) -> str:
+        """SQL of the five counts of `Tally` of a column."""
+        empty = f"count(*) FILTER (WHERE n{self._contract.names.index(name)} IS NULL)"
+        if i is None:
+            return f"0, 0, 0, 0, {empty}"
+        filled = f"(fill{i} OR both{i})"
+        parts = (f"c{i} IS NOT NULL AND NOT {filled}", filled, f"bad{i} AND NOT {filled}", f"bad{i} AND {filled}")
+        return ", ".join([*(f"count(*) FILTER (WHERE {part})" for part in parts), empty])
+
+
+def _pointer(name: str) -> str:
+    """The JSON pointer (RFC 6901) of a member."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _text_of(value: str, kind: str) -> str:
+    """SQL of a value as a file would say it."""
+    if kind == "timestamp":
+        return f"replace(CAST({value} AT TIME ZONE 'UTC' AS VARCHAR), ' ', 'T') || 'Z'"
+    return f"CAST({value} AS VARCHAR)"
+
+
+def absent_after(
+    deliveries: Sequence[tuple[str, str, tuple[str, ...]]],
+    names: Mapping[str, str | None],
+    sent: Mapping[str, set[str]],
+    never: Mapping[str, Sequence[str]],
+) -> dict[str, tuple[str, ...]]:
+    """The columns that deliveries lack under the new contract, for those of which it changes.
+
+    Args:
+        deliveries: Of each its id, its vendor, and the columns that it lacked under the old contract.
+        names: For each column of the contract the old one that has its values; None for a new one.
+        sent: For columns that were read from `_rescued`, the deliveries that sent them.
+        never: For each vendor the columns that its profile calls absent.
+    """
+    renamed = {old: new for new, old in names.items() if old is not None}
+    found: dict[str, tuple[str, ...]] = {}
+    for one, vendor, before in deliveries:
+        lacked = [renamed.get(name, name) for name in before]
+        lacked += [name for name, old in names.items() if old is None and name in never.get(vendor, ())]
+        after = tuple(dict.fromkeys(name for name in lacked if one not in sent.get(name, ())))
+        if after != before:
+            found[one] = after
+    return found

@@ -1,0 +1,342 @@
+"""`ordertrail migrate`: brings the tables from the contract that they carry to the one in the config.
+
+`rules.migration` says what it takes, `engines.local.convert` reads old values under the new contract, and
+`engines.embedded.migrate` writes and commits. What is decided here is whether it may be done, and in which order.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.choice import placed
+from ordertrail.engines.embedded.migrate import (
+    Preparation,
+    commit_migration,
+    finish_migration,
+    stage_migration,
+    unfinished,
+)
+from ordertrail.engines.ledger import adopt_id
+from ordertrail.engines.local.convert import Conversion, Tally, absent_after
+from ordertrail.engines.local.schema import bring_up_to_date, declared
+from ordertrail.engines.local.session import Session, app_id_of, tables_of
+from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
+from ordertrail.errors import UsageError
+from ordertrail.keep.refold import OPERATION as REBUILT
+from ordertrail.keep.refold import Rebuild
+from ordertrail.lock import pipeline_lock
+from ordertrail.markers import require_tables
+from ordertrail.model import Batch, Contract, FileIdentity, Manifest, Probe, State, no_probe
+from ordertrail.parse.kernel import connect
+from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
+from ordertrail.rules.accepted import RECORDED
+from ordertrail.rules.agreement import agree
+from ordertrail.rules.bounds import MAX_REASON_CHARS, MAX_SHOWN_CHARS, cut
+from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.migration import Step, Unfit, carried_contract, sources, steps_between
+from ordertrail.rules.planning import delivery_id
+from ordertrail.rules.schema import CONTRACT, Terms, accepted_terms, terms_of
+from ordertrail.scratch import SPILL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OURS = frozenset({REBUILT, "MIGRATE", "CREATE TABLE"})
+"""Commits after which the target is the fold of the history, whatever others wrote before."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What a migration did, or would do.
+
+    Attributes:
+        pipeline: The pipeline's name.
+        steps: What it takes, in order; none when tables and contract agree.
+        unfit: The first values that do not fit.
+        problems: Why it cannot be done as it is, one line each.
+        notes: What else the new contract concerns, one line each.
+        applied: Whether it was done.
+        batch: The batch that did it; None when nothing but columns was added, or nothing was done.
+        seconds: How long it took.
+    """
+
+    pipeline: str
+    steps: tuple[Step, ...]
+    unfit: tuple[Unfit, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    applied: bool
+    batch: int | None
+    seconds: float
+
+
+def migrate(
+    config: Config,
+    *,
+    apply: bool = False,
+    progress: Callable[[str], None] = no_probe,
+    probe: Probe = no_probe,
+) -> MigrationReport:
+    """Compare the tables with the contract, and bring them up to it on request.
+
+    Idempotent; killed at any instant, the tables carry the old contract or the new one, once the next pass has opened
+    them. What is staged and not done is finished first, under the contract that the tables carry.
+
+    Args:
+        config: Of the pipeline, with the new contract.
+        apply: Whether to do it; otherwise nothing is written.
+        progress: Called with a description of each step.
+        probe: Called after every effect with its name; for fault tests.
+
+    Raises:
+        PassRunningError: A pass is still running after a minute; nothing was done.
+        UsageError: It cannot be done as it is; nothing was written.
+        TableError: The tables are damaged, or somebody changed them; nothing was written.
+        StorageError: The disk is full or fails; the tables are as before.
+    """
+    began = time.perf_counter()
+    config = placed(config)
+    require_tables(config)
+    if not apply:
+        with _opened(config, probe) as session:
+            return _Work(session, progress).report(began)
+    _finish_staged(config, probe)
+    with pipeline_lock(config, wait_s=CORRECTION_WAITS_S), _opened(config, probe) as session:
+        finish_migration(session)
+        return _Work(session, progress).apply(began)
+
+
+class _Work:
+    """One comparison of tables and contract.
+
+    Args:
+        session: Its config has the new contract.
+        progress: Called with a description of each step.
+    """
+
+    def __init__(self, session: Session, progress: Callable[[str], None]) -> None:
+        self._session = session
+        self._progress = progress
+        self._contract = session.config.contract
+        self.terms = terms_held(session)
+        before = replace(session.config, contract=carried_contract(self.terms, self._contract))
+        old = replace(session, config=before, tables=tables_of(before))
+        there = [declared(table) for table in old.tables.all]
+        agree(there, self.terms.text, before.contract, lambda _: False)
+        progress("reading the history")
+        self._done = Rebuild(old).done
+        self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
+        self._tallies = self._conversion.tallies()
+        self.steps = tuple(_counted(self.terms, self._contract, self._tallies))
+        self.problems = tuple(self._problems())
+
+    def report(self, began: float, batch: int | None = None, *, applied: bool = False) -> MigrationReport:
+        """What it takes, or what was done."""
+        unfit = self._conversion.unfit() if any(step.unfit for step in self.steps) and not applied else []
+        notes = tuple(self._notes())
+        seconds = round(time.perf_counter() - began, 4)
+        name = self._session.config.name
+        return MigrationReport(name, self.steps, tuple(unfit), self.problems, notes, applied, batch, seconds)
+
+    def apply(self, began: float) -> MigrationReport:
+        """Do it.
+
+        Raises:
+            UsageError: It cannot be done as it is; nothing was written.
+        """
+        session = self._session
+        if self.problems:
+            raise UsageError(
+                f"{'; '.join((*self.problems, *map(_shown, self._conversion.unfit())))}; nothing was changed",
+                hint=_MEND,
+            )
+        absent = self._absent()
+        steps = [step for step in self.steps if step.kind != "fill" or (step.rows or 0) > step.unfit]
+        if not absent and all(step.by_itself for step in steps):
+            bring_up_to_date(session)
+            return self.report(began, applied=bool(steps))
+        self._refuse_foreign_rows()
+        batch = self._batch()
+        work = Preparation(session, self.terms, self._conversion, self._done)
+        self._progress("writing history and target anew")
+        work.write(batch, absent)
+        migration = work.migration(self.terms.text, terms_of(self._contract).text, [step.text for step in steps])
+        (manifest,) = batch.manifests
+        batch = replace(batch, manifests=(replace(manifest, migration=migration.text),))
+        self._progress("committing")
+        stage_migration(session, batch, self.terms)
+        commit_migration(session, batch, migration)
+        return self.report(began, batch.number, applied=True)
+
+    # -- may it be done -------------------------------------------------------------------------------------
+
+    def _problems(self) -> Iterator[str]:
+        limit = self._session.config.limits.max_reject_share
+        for step in self.steps:
+            if step.kind == "type" and step.rows and step.unfit / step.rows > limit:
+                yield (
+                    f"{step.unfit:,} of {step.rows:,} values of {step.column} do not fit {step.after}, more than the "
+                    f"{limit:.0%} of limits.max_reject_share"
+                )
+        for column in self._contract.columns:
+            empty = self._tallies[column.name].empty if column.required and column.name in self._tallies else 0
+            what = "the key" if column.name in self._contract.key else "required"
+            what = "the order" if column.name == self._contract.order_by else what
+            if empty:
+                yield f"{column.name} is {what} and would be NULL in {empty:,} rows"
+
+    def _refuse_foreign_rows(self) -> None:
+        """Refuse a target that others wrote rows to: a fold of the history would undo that."""
+        table, app_id = self._session.tables.target, self._session.app_id
+        found = foreign_writes(table.log, app_id)
+        if found:
+            version, operation = found[0]
+            raise UsageError(
+                f"somebody else wrote to {table.root.name} (version {version}, {operation}), and a migration folds it "
+                "anew from the history; nothing was changed",
+                hint="ordertrail rebuild --dry-run says what differs; ordertrail rebuild takes it back, then migrate",
+            )
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _batch(self) -> Batch:
+        config = self._session.config
+        number = 1 + progress_of(look(config), self._session.app_id).highest
+        clock = datetime.now(UTC)
+        nothing = FileIdentity(0, 0, 0, 0, 0)
+        words = "; ".join(step.text for step in self.steps)
+        manifest = Manifest(
+            delivery_id=delivery_id(number, 0, "migration", nothing),
+            vendor="",
+            path="",
+            file_name="",
+            identity=nothing,
+            sha256="",
+            file_key=0,
+            contract_hash="",
+            state=State.MIGRATION,
+            reason=cut(f"the tables got another contract: {words}", MAX_REASON_CHARS),
+            archive_path="",
+            absent=(),
+            rows_parsed=0,
+            rows_rejected=0,
+            rows_duplicate=0,
+            first_error=None,
+            discovered_at=clock,
+            archived=True,
+        )
+        return Batch(number, uuid.uuid4().hex, clock, (manifest,))
+
+    def _absent(self) -> dict[str, tuple[str, ...]]:
+        """The columns that deliveries lack under the new contract, where they change."""
+        session = self._session
+        rows = session.run(f"SELECT delivery_id, vendor, absent FROM {session.deliveries()} WHERE {RECORDED}")
+        deliveries = [(str(one), str(vendor or ""), tuple(json.loads(str(said or "[]")))) for one, vendor, said in rows]
+        never = {vendor.name: vendor.absent for vendor in session.config.vendors}
+        return absent_after(deliveries, sources(self.terms, self._contract), self._conversion.sent(), never)
+
+    def _notes(self) -> Iterator[str]:
+        """What the contract and the profiles concern besides the tables."""
+        session = self._session
+        known = {one for vendor in session.config.vendors for one in contract_hashes(self._contract, vendor)}
+        rows = session.run(
+            "SELECT state, contract_hash, count(*) FROM "
+            f"{session.deliveries()} WHERE state IN ('loaded', 'quarantined', 'held') GROUP BY ALL"
+        )
+        other = sum(int(str(n)) for state, said, n in rows if state == State.LOADED and said not in known)
+        aside = sum(int(str(n)) for state, _, n in rows if state != State.LOADED)
+        if other:
+            yield (
+                f"{other:,} loaded deliveries were read under other settings; ordertrail replay DELIVERY... reads "
+                "their archived files under today's"
+            )
+        if aside:
+            yield f"{aside:,} deliveries are set aside; ordertrail replay --all-quarantined tries them again"
+
+
+_MEND = "mend the contract, or correct the rows: ordertrail correct or replay"
+
+
+def terms_held(session: Session) -> Terms:
+    """The contract that the tables carry."""
+    tables = session.tables
+    text = tables.history.newest().metadata.properties.get(CONTRACT)
+    there = [declared(table) for table in tables.all]
+    return accepted_terms(text, there, session.config.contract)
+
+
+def foreign_writes(log: DeltaLog, app_id: str) -> list[tuple[int, str]]:
+    """Commits of others that changed rows of the target since it was last folded anew, newest first.
+
+    Args:
+        log: The target's.
+        app_id: The pipeline's application id.
+
+    Returns:
+        The version and the operation of each.
+    """
+    adopted = adopt_id(app_id)
+    ours = {app_id, adopted}
+    found: list[tuple[int, str]] = []
+    for version, actions in log.backwards():
+        bodies = [(kind, body) for action in actions for kind, body in action.items() if isinstance(body, dict)]
+        said = next((str(body.get("operation")) for kind, body in bodies if kind == "commitInfo"), "")
+        own = any(kind == "txn" and body.get("appId") in ours for kind, body in bodies)
+        if own and (said in _OURS or ("txn", adopted) in [(kind, body.get("appId")) for kind, body in bodies]):
+            break
+        if not own and any(kind in ("add", "remove") and body.get("dataChange") for kind, body in bodies):
+            found.append((version, said))
+    return found
+
+
+def _shown(one: Unfit) -> str:
+    return f"{one.file_name} row {one.file_row}, {one.column} {cut(one.value, MAX_SHOWN_CHARS)!r}: {one.reason}"
+
+
+def _counted(terms: Terms, contract: Contract, tallies: Mapping[str, Tally]) -> Iterator[Step]:
+    """The steps with the numbers of their values, and the filling of columns."""
+    for step in steps_between(terms, contract):
+        tally = tallies.get(step.column)
+        if step.kind == "type" and tally is not None:
+            yield replace(step, rows=tally.retyped, unfit=tally.unfit_retyped)
+        else:
+            yield step
+    for name, tally in tallies.items():
+        if tally.filled:
+            yield Step("fill", name, None, None, tally.filled, tally.unfit_filled)
+
+
+def _finish_staged(config: Config, probe: Probe) -> None:
+    """Finish a batch that is staged and not done, under the contract that the tables carry."""
+    with _opened(config, probe) as session:
+        tables = session.tables
+        staged = tables.stage.newest().last_txn(session.app_id)
+        if staged <= tables.deliveries.newest().last_txn(session.app_id) or unfinished(session) is not None:
+            return
+        before = carried_contract(terms_held(session), config.contract)
+    Pipeline(replace(config, contract=before), probe=probe).load()
+
+
+@contextmanager
+def _opened(config: Config, probe: Probe) -> Iterator[Session]:
+    """A session on the five tables, whatever contract they carry."""
+    con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot migrate the tables"):
+            read_whole(config)
+            session = Session(config, con, pool, tables_of(config), "", probe)
+            session.app_id = app_id_of(session.tables.deliveries.newest())
+            yield session
+    finally:
+        con.close()

@@ -1,0 +1,233 @@
+"""What it takes to bring the tables from the contract that they carry to another one, as a list of steps.
+
+The law of a migration: afterwards the tables are those of a pipeline that loaded all archived files under the new
+contract, in the contract's columns and in `_rescued`, for all rows that both contracts accept. A row that only the old
+contract accepts is kept: a cell that does not fit is NULL then, and its text is in `_rescued`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from ordertrail.errors import TableError
+from ordertrail.model import Column, Contract
+from ordertrail.rules.schema import Terms, terms_of
+
+StepKind = Literal["add", "fill", "type", "rename", "drop", "require", "order", "key"]
+
+UNFIT_SHOWN = 10
+"""So many values that do not fit are shown one by one."""
+
+_VERSION = 1
+_TEXTS: Mapping[StepKind, str] = {
+    "add": "the column {column} ({after}) is added",
+    "fill": "{column} is filled from _rescued",
+    "type": "{column} becomes {after}, from {before}",
+    "rename": "{before} is renamed to {column}",
+    "drop": "{column} ({before}) leaves the target; the history keeps what it has",
+    "require": "{column} is required from now on",
+    "order": "the target is folded again: rows are ordered by {after}, no longer by {before}",
+    "key": "the target is folded again: its key is {after}, no longer {before}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a migration.
+
+    Attributes:
+        kind: What is done.
+        column: The column, by its new name; "" where it concerns none.
+        before: The type, name, key or order that the tables have; None where there is none.
+        after: The one that the contract wants.
+        rows: How many values it concerns; None when no value is read.
+        unfit: How many of them do not fit, and become NULL.
+    """
+
+    kind: StepKind
+    column: str
+    before: str | None = None
+    after: str | None = None
+    rows: int | None = None
+    unfit: int = 0
+
+    @property
+    def table(self) -> str:
+        """The role of the table whose rows it concerns: the history with the target, or the target alone."""
+        return "target" if self.kind in ("drop", "order", "key") else "history"
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether `ordertrail run` does it by itself."""
+        return self.kind == "add"
+
+    @property
+    def text(self) -> str:
+        """The step in one clause."""
+        return _TEXTS[self.kind].format(column=self.column, before=self.before, after=self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A value that does not fit what the new contract says of its column.
+
+    Attributes:
+        column: The column, by its new name.
+        vendor: Who sent the row.
+        file_name: The file's name.
+        file_row: Record number in the file, 1 = first after the header.
+        value: Its text.
+        reason: What is wrong with it.
+    """
+
+    column: str
+    vendor: str | None
+    file_name: str | None
+    file_row: int | None
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A migration as its batch stages it: the new data files are written already, only commits are missing.
+
+    Attributes:
+        before: The contract that the tables carry, as `Terms.text`.
+        after: The new one.
+        steps: What is done, for people.
+        versions: The versions of history, target and deliveries that the new files replace.
+        history: The new data files of the history, each as JSON `[path, bytes, modified ms, statistics]`.
+        target: Those of the target.
+        deliveries: Those of the deliveries.
+    """
+
+    before: str
+    after: str
+    steps: tuple[str, ...]
+    versions: tuple[int, int, int]
+    history: tuple[str, ...]
+    target: tuple[str, ...]
+    deliveries: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The migration as JSON, as `Manifest.migration` keeps it."""
+        return json.dumps({**asdict(self), "version": _VERSION}, sort_keys=True)
+
+
+def migration_from(text: str) -> Migration:
+    """Read `Migration.text`, of any release.
+
+    Raises:
+        TableError: It is damaged, or a newer release wrote it.
+    """
+    try:
+        body = json.loads(text)
+        if body["version"] > _VERSION:
+            raise TableError(
+                "a newer release of ordertrail began a migration of the tables",
+                hint="finish it with that release: install it again, then run ordertrail run",
+            )
+        steps, history, target, deliveries = (
+            tuple(map(str, body[name])) for name in ("steps", "history", "target", "deliveries")
+        )
+        first, second, third = (int(version) for version in body["versions"])
+        versions = (first, second, third)
+        return Migration(str(body["before"]), str(body["after"]), steps, versions, history, target, deliveries)
+    except (ValueError, LookupError, TypeError) as error:
+        raise TableError(
+            f"the stage holds a migration that cannot be read: {type(error).__name__}: {error}",
+            hint="restore orders_stage to its last MIGRATE commit",
+        ) from error
+
+
+def carried_contract(terms: Terms, contract: Contract) -> Contract:
+    """The contract that the tables carry, as far as they tell: without formats, patterns and limits.
+
+    Args:
+        terms: From the tables.
+        contract: Supplies what the terms do not tell.
+    """
+    columns = tuple(Column(name, kind, bool(must)) for name, (kind, must) in terms.columns.items())
+    key = contract.key if terms.key is None or set(terms.key) == set(contract.key) else terms.key
+    known = terms.status is not None and terms.status_rank is not None
+    status = (terms.status or None) if known else contract.status
+    return replace(
+        contract,
+        columns=columns,
+        key=key,
+        order_by=terms.order_by or contract.order_by,
+        status=status if status in terms.columns else None,
+        status_rank=terms.status_rank or () if known else contract.status_rank,
+    )
+
+
+def sources(terms: Terms, contract: Contract) -> dict[str, str | None]:
+    """For each column of a contract, the name of the column of the tables that holds its values; None for a new one.
+
+    Args:
+        terms: What the tables carry.
+        contract: Its columns may say what they were called.
+    """
+    found: dict[str, str | None] = {}
+    for column in contract.columns:
+        names = (column.name, *(name for name in column.was if name not in contract.names))
+        found[column.name] = next((name for name in names if name in terms.columns), None)
+    return found
+
+
+def steps_between(terms: Terms, contract: Contract) -> list[Step]:
+    """The steps from the contract that the tables carry to another one, without what only the rows tell.
+
+    Args:
+        terms: What the tables carry.
+        contract: What they are to carry.
+    """
+    found: list[Step] = []
+    old = sources(terms, contract)
+    for column in contract.columns:
+        name = old[column.name]
+        if name is None:
+            found.append(Step("add", column.name, None, column.type))
+            continue
+        kind, must = terms.columns[name]
+        if name != column.name:
+            found.append(Step("rename", column.name, name, column.name))
+        if kind != column.type:
+            found.append(Step("type", column.name, kind, column.type))
+        if must is False and column.required:
+            found.append(Step("require", column.name))
+    found += [Step("drop", name, terms.columns[name][0]) for name in terms.columns if name not in old.values()]
+    return [*found, *_order_steps(terms, contract, {was: now for now, was in old.items() if was is not None})]
+
+
+def _order_steps(terms: Terms, contract: Contract, renamed: Mapping[str, str]) -> Iterable[Step]:
+    """The steps that fold the target again.
+
+    Args:
+        terms: What the tables carry.
+        contract: What they are to carry.
+        renamed: The new name of each old column that stays.
+    """
+    wanted = terms_of(contract)
+
+    def now(name: str | None) -> str | None:
+        return name if name is None else renamed.get(name, name)
+
+    if terms.key is not None and {now(name) for name in terms.key} != set(contract.key):
+        yield Step("key", "", ", ".join(terms.key), ", ".join(contract.key))
+    if terms.order_by is not None and now(terms.order_by) != contract.order_by:
+        yield Step("order", "", terms.order_by, contract.order_by)
+    if terms.status_rank is None:
+        return
+    before, after = (now(terms.status), terms.status_rank), (wanted.status, wanted.status_rank)
+    if before != after:
+        yield Step("order", "", _ranked(*before), _ranked(*after))
+
+
+def _ranked(status: str | None, rank: Sequence[str] | None) -> str:
+    return f"the rank of {status} ({', '.join(rank or ()) or 'none'})" if status else "no status"
