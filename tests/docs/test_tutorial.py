@@ -23,7 +23,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")  # a reader takes longer than a second
     ids: dict[str, str] = {}
     commands = 0
-    for before, language, text in blocks():
+    for before, language, text in blocks(PAGE.read_text(encoding="utf-8")):
         match language:
             case "text":
                 (name,) = re.findall(r"`(data/source/[^`]+)`", before)
@@ -40,9 +40,8 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert commands >= 20
 
 
-def blocks() -> Iterator[tuple[str, str, str]]:
-    """Each block, with the paragraph before it."""
-    page = PAGE.read_text(encoding="utf-8")
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    """Each block of a page, with the paragraph before it."""
     for found in BLOCK.finditer(page):
         yield page[: found.start()].strip().rpartition("\n\n")[2], found["language"], found["text"]
 

@@ -11,8 +11,8 @@ to the command line is not seen here but in `test_fresh.py`. One JSON object a l
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
 0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
 of the target instead of a pass), `from_archive` (of the history before it), `maintain` (maintenance instead of a pass),
-`correct` (a correction instead of a pass: `kind`, `of`, `file`), `backup` or `restore` (one of this folder instead
-of a pass), `untold` (nobody can tell who has a file open for
+`correct` (a correction instead of a pass: `kind`, `of`, `file`), `migrate` (a migration instead of a pass), `backup`
+or `restore` (one of this folder instead of a pass), `untold` (nobody can tell who has a file open for
 writing), `two_disks` (the archive is on another disk), `locked` (names of folders of the source where nothing can be
 renamed). Effects are what the probe sees, and every put of a log entry, before and after it.
 """
@@ -41,7 +41,7 @@ from ordertrail.engines.embedded import load as embedded_load
 from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import OrdertrailError
 from ordertrail.keep import backup, maintain, rebuild, restore
-from ordertrail.mend import corrections
+from ordertrail.mend import corrections, migration
 from ordertrail.model import Correction, CorrectionKind, Probe
 from ordertrail.sources.names import Entry, FileOps
 
@@ -132,6 +132,9 @@ def one_pass(spec: Spec) -> Spec:
             paid = maintain.maintain(config, probe=effects, store=WatchedStore(effects))
             notes = [one.note for one in paid.steps if one.note]
             return {"steps": len(paid.steps), "notes": notes, "warnings": list(paid.warnings), "effects": effects.seen}
+        if spec.get("migrate"):
+            moved = migration.migrate(config, apply=True, probe=effects, store=WatchedStore(effects))
+            return {"batch": moved.batch, "effects": effects.seen}
         one = pipeline.Pipeline(config, probe=effects, engine=engine)
         report = corrections.correct(one, wanted(spec["correct"])) if spec.get("correct") else one.run()
     except OrdertrailError as error:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
-from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.log import DeltaLog, LogStore
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
 from ordertrail.engines.embedded.migrate import (
@@ -41,7 +41,7 @@ from ordertrail.model import Batch, Contract, FileIdentity, Manifest, Probe, Sta
 from ordertrail.parse.kernel import connect
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
-from ordertrail.rules.agreement import agree
+from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.bounds import MAX_REASON_CHARS, MAX_SHOWN_CHARS, cut
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.migration import Step, Unfit, carried_contract, sources, steps_between
@@ -87,6 +87,7 @@ def migrate(
     apply: bool = False,
     progress: Callable[[str], None] = no_probe,
     probe: Probe = no_probe,
+    store: LogStore | None = None,
 ) -> MigrationReport:
     """Compare the tables with the contract, and bring them up to it on request.
 
@@ -98,6 +99,7 @@ def migrate(
         apply: Whether to do it; otherwise nothing is written.
         progress: Called with a description of each step.
         probe: Called after every effect with its name; for fault tests.
+        store: Where commits are written; for tests of failing commits.
 
     Raises:
         PassRunningError: A pass is still running after a minute; nothing was done.
@@ -112,7 +114,7 @@ def migrate(
         with _opened(config, probe) as session:
             return _Work(session, progress).report(began)
     _finish_staged(config, probe)
-    with pipeline_lock(config, wait_s=CORRECTION_WAITS_S), _opened(config, probe) as session:
+    with pipeline_lock(config, wait_s=CORRECTION_WAITS_S), _opened(config, probe, store) as session:
         finish_migration(session)
         return _Work(session, progress).apply(began)
 
@@ -134,6 +136,7 @@ class _Work:
         old = replace(session, config=before, tables=tables_of(before))
         there = [declared(table) for table in old.tables.all]
         agree(there, self.terms.text, before.contract, lambda _: False)
+        refuse_taken([declared(table) for table in session.tables.all], self.terms, self._contract)
         progress("reading the history")
         self._done = Rebuild(old).done
         self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
@@ -144,7 +147,7 @@ class _Work:
     def report(self, began: float, batch: int | None = None, *, applied: bool = False) -> MigrationReport:
         """What it takes, or what was done."""
         unfit = self._conversion.unfit() if any(step.unfit for step in self.steps) and not applied else []
-        notes = tuple(self._notes())
+        notes = () if applied else tuple(self._notes())
         seconds = round(time.perf_counter() - began, 4)
         name = self._session.config.name
         return MigrationReport(name, self.steps, tuple(unfit), self.problems, notes, applied, batch, seconds)
@@ -258,11 +261,11 @@ class _Work:
         aside = sum(int(str(n)) for state, _, n in rows if state != State.LOADED)
         if other:
             yield (
-                f"{other:,} loaded deliveries were read under other settings; ordertrail replay DELIVERY... reads "
-                "their archived files under today's"
+                f"deliveries that were loaded under other settings: {other:,}. Where aliases, formats or maps have "
+                "changed, ordertrail replay DELIVERY... reads their archived files again"
             )
         if aside:
-            yield f"{aside:,} deliveries are set aside; ordertrail replay --all-quarantined tries them again"
+            yield f"deliveries that are set aside: {aside:,}; ordertrail replay --all-quarantined tries them again"
 
 
 _MEND = "mend the contract, or correct the rows: ordertrail correct or replay"
@@ -329,13 +332,13 @@ def _finish_staged(config: Config, probe: Probe) -> None:
 
 
 @contextmanager
-def _opened(config: Config, probe: Probe) -> Iterator[Session]:
+def _opened(config: Config, probe: Probe, store: LogStore | None = None) -> Iterator[Session]:
     """A session on the five tables, whatever contract they carry."""
     con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
     try:
         with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot migrate the tables"):
             read_whole(config)
-            session = Session(config, con, pool, tables_of(config), "", probe)
+            session = Session(config, con, pool, tables_of(config, store), "", probe)
             session.app_id = app_id_of(session.tables.deliveries.newest())
             yield session
     finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ordertrail.errors import ConfigError, OrdertrailError, TableError, UsageError
 from ordertrail.model import Contract
-from ordertrail.rules.schema import MIGRATE, DeclaredTable, Difference, accepted_terms, differences, terms_of
+from ordertrail.rules.schema import MIGRATE, DeclaredTable, Difference, Terms, accepted_terms, differences, terms_of
 
 HasNulls = Callable[[str], bool]
 """Whether a column of target or history has NULLs. Reads rows; called only for a column that has become required."""
@@ -56,6 +56,22 @@ def agree(
         terms = replace(terms, status=accepted.status, status_rank=accepted.status_rank)
     wanted = terms.text
     return Agreement(tuple(found), None if text == wanted else wanted)
+
+
+def refuse_taken(tables: Sequence[DeclaredTable], accepted: Terms, contract: Contract) -> None:
+    """Refuse a contract that gives a new column a name that a table has already, for a column of somebody else.
+
+    Args:
+        tables: With the columns that they should have under the contract.
+        accepted: The contract that they carry.
+        contract: The new one.
+
+    Raises:
+        ConfigError: A name is taken.
+    """
+    found = [one for one in differences(tables, accepted, contract) if one.column not in accepted.columns]
+    if taken := [one for one in found if one.kind == "taken" or (one.kind == "replaced" and one.before != "nothing")]:
+        raise _refusal(taken, ConfigError)
 
 
 def refuse_never_null(table: DeclaredTable, contract: Contract) -> None:

@@ -167,7 +167,7 @@ def stage_migration(session: Session, batch: Batch, terms: Terms) -> None:
     info: dict[str, Json] = {"run_id": batch.run_id, "deliveries": len(batch.manifests)}
     change = Change(session.txn(batch), OPERATION, add, remove, info, anew=True, metadata=metadata)
     table.commit(base, change)
-    session.probe("migrate.staged")
+    session.probe("migrate.stage.committed")
 
 
 def unfinished(session: Session) -> tuple[Batch, Migration] | None:
@@ -226,23 +226,23 @@ def commit_migration(session: Session, batch: Batch, migration: Migration) -> No
     if history.last_txn(app_id) < batch.number:
         _require(history, migration.versions[0])
         _commit(session, tables.history, history, found, _files(migration.history))
-        session.probe("migrate.history")
+        session.probe("migrate.history.committed")
     if target.last_txn(app_id) < batch.number:
         files = _files(migration.target)
         if target.version != migration.versions[1]:
             ledger = replace(deliveries, files={file.path: file for file in _files(migration.deliveries)})
             files = _folded_again(session, migration, target, ledger, done)
         _commit(session, tables.target, target, found, files)
-        session.probe("migrate.target")
+        session.probe("migrate.target.committed")
     rejects = tables.rejects.newest()
     if rejects.last_txn(app_id) < batch.number:
         tables.rejects.commit(rejects, Change(session.txn(batch), OPERATION))
-        session.probe("migrate.rejects")
+        session.probe("migrate.rejects.committed")
     if done < batch.number:
         _require(deliveries, migration.versions[2])
         change = Change(session.txn(batch), OPERATION, _files(migration.deliveries), list(deliveries.files.values()))
         tables.deliveries.commit(deliveries, change)
-        session.probe("migrate.done")
+        session.probe("migrate.deliveries.committed")
     mark_archived(session, batch, {})
 
 
