@@ -11,6 +11,7 @@ PARTS = (
     "bench.upsert",
     "bench.export",
     "bench.undo",
+    "bench.migrate",
     "bench.cold_batch",
     "bench.spark_engine",
     "bench.many_batches",

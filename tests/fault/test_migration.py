@@ -10,7 +10,15 @@ import pytest
 from deltalake import DeltaTable
 
 from ordertrail.delta.log import LocalLogStore
-from ordertrail.errors import ConfigError, ForeignChangeError, OrdertrailError, StorageError, UsageError
+from ordertrail.engines.local.schema import agreement_of
+from ordertrail.errors import (
+    ConfigError,
+    ForeignChangeError,
+    OrdertrailError,
+    StorageError,
+    TableError,
+    UsageError,
+)
 from ordertrail.look.verify import verify
 from ordertrail.mend.migration import migrate
 from tests.fault.test_storage import FailingStore
@@ -219,6 +227,25 @@ def test_the_target_was_written_to_after_the_stage(story: Story) -> None:
     assert "effects" in story.driver.run(world)
     assert world.state() == story.after
     check(world)
+
+
+def test_maintenance_comes_before_it_is_finished(story: Story) -> None:
+    """Files that are compacted meanwhile hold the same rows; those that wait for their commit are not swept."""
+    world = story.world()
+    story.driver.run(world, migrate=True, kill_at=story.effects.index("migrate.stage.committed"))
+    for name in ("orders_history", "orders_target", "orders_deliveries"):
+        DeltaTable(world.table(name)).optimize.compact()
+    assert "effects" in story.driver.run(world)
+    assert world.state() == story.after
+    check(world)
+
+
+def test_who_looks_before_it_is_finished_is_told(story: Story) -> None:
+    world = story.world()
+    story.driver.run(world, migrate=True, kill_at=story.effects.index("migrate.history.committed"))
+    with pytest.raises(TableError, match="a migration to another contract is not finished"):
+        agreement_of(world.config)
+    story.ends_right(world, "looked at")
 
 
 def test_the_history_was_written_to_after_the_stage(story: Story) -> None:

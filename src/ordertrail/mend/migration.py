@@ -25,11 +25,10 @@ from ordertrail.engines.embedded.migrate import (
     commit_migration,
     finish_migration,
     stage_migration,
-    unfinished,
 )
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import Conversion, Tally, absent_after
-from ordertrail.engines.local.schema import bring_up_to_date, declared
+from ordertrail.engines.local.schema import bring_up_to_date, declared, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
 from ordertrail.errors import UsageError
@@ -325,7 +324,7 @@ def _finish_staged(config: Config, probe: Probe) -> None:
     with _opened(config, probe) as session:
         tables = session.tables
         staged = tables.stage.newest().last_txn(session.app_id)
-        if staged <= tables.deliveries.newest().last_txn(session.app_id) or unfinished(session) is not None:
+        if staged <= tables.deliveries.newest().last_txn(session.app_id) or unfinished_migration(session) is not None:
             return
         before = carried_contract(terms_held(session), config.contract)
     Pipeline(replace(config, contract=before), probe=probe).load()

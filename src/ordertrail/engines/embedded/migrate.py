@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from ordertrail.delta.actions import AddFile, Json, Metadata, delta_type
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.batch_rows import delivery_rows, header_rows, staged_batch
+from ordertrail.delta.table import Change, Table
+from ordertrail.engines.batch_rows import delivery_rows, header_rows
 from ordertrail.engines.embedded.record import amend, mark_archived
 from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.bearers import find_bearers
@@ -24,11 +24,12 @@ from ordertrail.engines.local.convert import Conversion
 from ordertrail.engines.local.find import cover, open_index
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.relations import Relation
+from ordertrail.engines.local.schema import unfinished_migration
 from ordertrail.engines.local.session import Session, others_on
 from ordertrail.errors import ConfigError, ForeignChangeError, TableError, UsageError
 from ordertrail.log import Log
 from ordertrail.model import Batch, Contract, RowCounts
-from ordertrail.rules.migration import Migration, carried_contract, migration_from, sources
+from ordertrail.rules.migration import Migration, carried_contract, sources
 from ordertrail.rules.schema import CONTRACT, Terms, terms_in, terms_of
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import TableColumn
@@ -37,8 +38,6 @@ OPERATION = "MIGRATE"
 """Name of the commits in the logs of the tables."""
 
 _log = Log()
-
-_LOOKED_AT = (TableColumn("_kind", "string", ""), TableColumn("_manifest", "string", ""))
 
 
 class Preparation:
@@ -170,23 +169,6 @@ def stage_migration(session: Session, batch: Batch, terms: Terms) -> None:
     session.probe("migrate.stage.committed")
 
 
-def unfinished(session: Session) -> tuple[Batch, Migration] | None:
-    """The migration in the stage that lacks its done mark; None when there is none. Reads only."""
-    stage, deliveries = session.tables.stage, session.tables.deliveries
-    if not (stage.log.exists() and deliveries.log.exists()):
-        return None
-    staged = stage.newest()
-    number = staged.last_txn(session.app_id)
-    if number <= deliveries.newest().last_txn(session.app_id):
-        return None
-    rows = session.run(f"SELECT _manifest FROM {scan_sql(session.con, staged, _LOOKED_AT)} WHERE _kind = 'delivery'")
-    if len(rows) != 1:
-        return None
-    batch = staged_batch(number, [str(rows[0][0])])
-    text = batch.manifests[0].migration
-    return (batch, migration_from(text)) if text else None
-
-
 def finish_migration(session: Session) -> None:
     """Do the commits that a staged migration lacks. Idempotent; called before anything else looks at the tables.
 
@@ -197,7 +179,7 @@ def finish_migration(session: Session) -> None:
         ConfigError: The config has another contract.
         ForeignChangeError: Somebody else wrote to the history meanwhile.
     """
-    found = unfinished(session)
+    found = unfinished_migration(session)
     if found is None:
         return
     batch, migration = found
@@ -224,12 +206,12 @@ def commit_migration(session: Session, batch: Batch, migration: Migration) -> No
     history, target, deliveries = tables.history.newest(), tables.target.newest(), tables.deliveries.newest()
     done = deliveries.last_txn(app_id)
     if history.last_txn(app_id) < batch.number:
-        _require(history, migration.versions[0])
+        _require(tables.history, history, migration.versions[0])
         _commit(session, tables.history, history, found, _files(migration.history))
         session.probe("migrate.history.committed")
     if target.last_txn(app_id) < batch.number:
         files = _files(migration.target)
-        if target.version != migration.versions[1]:
+        if not _same_rows(tables.target, migration.versions[1], target.version):
             ledger = replace(deliveries, files={file.path: file for file in _files(migration.deliveries)})
             files = _folded_again(session, migration, target, ledger, done)
         _commit(session, tables.target, target, found, files)
@@ -239,7 +221,7 @@ def commit_migration(session: Session, batch: Batch, migration: Migration) -> No
         tables.rejects.commit(rejects, Change(session.txn(batch), OPERATION))
         session.probe("migrate.rejects.committed")
     if done < batch.number:
-        _require(deliveries, migration.versions[2])
+        _require(tables.deliveries, deliveries, migration.versions[2])
         change = Change(session.txn(batch), OPERATION, _files(migration.deliveries), list(deliveries.files.values()))
         tables.deliveries.commit(deliveries, change)
         session.probe("migrate.deliveries.committed")
@@ -330,13 +312,24 @@ def _amended(session: Session, base: Snapshot, batch: Batch, absent: Mapping[str
         small.unlink()
 
 
-def _require(base: Snapshot, version: int) -> None:
-    """Refuse a table that somebody else wrote to after the new files were written."""
-    if base.version != version:
+def _require(table: Table, newest: Snapshot, version: int) -> None:
+    """Refuse a table that somebody else wrote rows to after the new files were written."""
+    if not _same_rows(table, version, newest.version):
         raise ForeignChangeError(
-            f"somebody else wrote to {base.root.name} while it was brought to another contract",
-            hint=f"restore {base.root.name} to version {version}, then run ordertrail run: it finishes the migration",
+            f"somebody else wrote to {table.root.name} while it was brought to another contract",
+            hint=f"restore {table.root.name} to version {version}, then run ordertrail run: it finishes the migration",
         )
+
+
+def _same_rows(table: Table, since: int, until: int) -> bool:
+    """Whether a table holds the same rows at two versions, as after a compaction."""
+    for version in range(since + 1, until + 1):
+        for action in table.log.read(version):
+            for kind, body in action.items():
+                rewritten = isinstance(body, dict) and body.get("dataChange") is False
+                if kind == "metaData" or (kind in ("add", "remove") and not rewritten):
+                    return False
+    return True
 
 
 def _terms(text: str) -> Terms:

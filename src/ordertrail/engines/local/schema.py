@@ -10,12 +10,17 @@ import duckdb
 from ordertrail.config import Config
 from ordertrail.delta.alter import alter
 from ordertrail.delta.table import Table, scan_sql
-from ordertrail.engines.local.session import Session, tables_of
-from ordertrail.errors import CommitConflictError
-from ordertrail.model import no_probe
+from ordertrail.engines.batch_rows import staged_batch
+from ordertrail.engines.local.session import Session, app_id_of, tables_of
+from ordertrail.errors import CommitConflictError, ConfigError, TableError
+from ordertrail.model import Batch, no_probe
 from ordertrail.rules.agreement import Agreement, HasNulls, agree
+from ordertrail.rules.migration import Migration, migration_from
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
 from ordertrail.rules.sql import name_sql
+from ordertrail.rules.tables import TableColumn
+
+_MANIFESTS = (TableColumn("_kind", "string", ""), TableColumn("_manifest", "string", ""))
 
 ATTEMPTS = 5
 """How often a table is altered when another writer takes its next version."""
@@ -62,7 +67,36 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
     history = session.tables.history
     there = [table for table in (session.tables.all if tables is None else tables) if table.log.exists()]
     text = history.newest().metadata.properties.get(CONTRACT) if history.log.exists() else None
-    return agree([declared(table) for table in there], text, session.config.contract, _looking_into(session))
+    try:
+        return agree([declared(table) for table in there], text, session.config.contract, _looking_into(session))
+    except (ConfigError, TableError) as error:
+        if unfinished_migration(session) is None:
+            raise
+        raise TableError(
+            "a migration to another contract is not finished", hint="ordertrail run finishes it"
+        ) from error
+
+
+def unfinished_migration(session: Session) -> tuple[Batch, Migration] | None:
+    """The migration in the stage that lacks its done mark; None when there is none. Reads only.
+
+    Args:
+        session: Its tables, and DuckDB to look into them.
+    """
+    stage, deliveries = session.tables.stage, session.tables.deliveries
+    if not (stage.log.exists() and deliveries.log.exists()):
+        return None
+    staged = stage.newest()
+    app_id = session.app_id or app_id_of(staged)
+    number = staged.last_txn(app_id)
+    if number <= deliveries.newest().last_txn(app_id):
+        return None
+    rows = session.run(f"SELECT _manifest FROM {scan_sql(session.con, staged, _MANIFESTS)} WHERE _kind = 'delivery'")
+    if len(rows) != 1:
+        return None
+    batch = staged_batch(number, [str(rows[0][0])])
+    text = batch.manifests[0].migration
+    return (batch, migration_from(text)) if text else None
 
 
 def agreement_of(config: Config) -> tuple[Difference, ...] | None:
