@@ -16,6 +16,8 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.schema import Field, PrimitiveType
 
 from ordertrail.cli import cli
+from ordertrail.cli.render_migration import report as render
+from ordertrail.cli.screen import Screen
 from ordertrail.errors import ConfigError, UsageError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.lock import pipeline_lock
@@ -214,7 +216,7 @@ def test_too_many_values_do_not_fit(house: House) -> None:
     versions = {name: house.version(name) for name in ("stage", "target", "history", "deliveries")}
     report = migrate(house.config)
     assert [one.value for one in report.unfit] == ["2", "3", "10", "12 pcs"]
-    assert report.problems == ("4 of 5 values of qty do not fit boolean, more than the 20% of limits.max_reject_share",)
+    assert report.problems == ("4 of 5 values of qty do not fit boolean, more than max_reject_share (0.2) allows",)
     with pytest.raises(
         UsageError, match=r"4 of 5 values of qty .*a_20261120.csv row 2, qty '2': neither true .*nothing"
     ):
@@ -238,6 +240,18 @@ def test_a_table_that_somebody_changed(house: House) -> None:
     with pytest.raises(ConfigError, match="somebody else added one of that name"):
         migrate(house.config, apply=True)
     house.turn(contract=BASE)
+
+
+def test_three_hundred_columns(house: House) -> None:
+    """Added in one commit a table; they are told in one line."""
+    house.turn(contract=more(WEIGHT, *(Column(f"x{i}", "string") for i in range(300))))
+    planned = migrate(house.config)
+    screen = Screen(terminal=False)
+    render(screen, planned)
+    assert "301 columns are added: weight, x0, " in screen.text
+    assert "and 291 more" in screen.text
+    assert migrate(house.config, apply=True).applied
+    assert house.rows("target")[0]["x299"] is None
 
 
 def test_it_waits_for_a_pass(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ordertrail.rules.migration import Step
 
 
+MANY_COLUMNS = 10
+"""More added columns than this are told in one line."""
+
+
 def report(screen: Screen, found: MigrationReport) -> None:
     """What a migration did, or what it would take."""
     open_steps = [step for step in found.steps if step.kind != "fill" or (step.rows or 0) > step.unfit]
@@ -22,8 +26,14 @@ def report(screen: Screen, found: MigrationReport) -> None:
         screen.line(f"{found.pipeline}: {batch}the tables carry the contract now, {found.seconds:.2f} s", "bold")
     else:
         screen.line(f"{found.pipeline}: the tables carry another contract than the config. It takes:", "bold")
+    added = [step for step in found.steps if step.kind == "add"]
+    several = len(added) > MANY_COLUMNS
+    if several:
+        names = ", ".join(step.column for step in added[:MANY_COLUMNS])
+        screen.line(f"  {len(added)} columns are added: {names} and {len(added) - MANY_COLUMNS} more")
     for step in found.steps:
-        screen.line(f"  {step.text}{_counts(step, applied=found.applied)}")
+        if not (several and step.kind == "add"):
+            screen.line(f"  {step.text}{_counts(step, applied=found.applied)}")
     if found.unfit:
         screen.heading("Values that do not fit")
         screen.table(

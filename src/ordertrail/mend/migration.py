@@ -188,8 +188,8 @@ class _Work:
         for step in self.steps:
             if step.kind == "type" and step.rows and step.unfit / step.rows > limit:
                 yield (
-                    f"{step.unfit:,} of {step.rows:,} values of {step.column} do not fit {step.after}, more than the "
-                    f"{limit:.0%} of limits.max_reject_share"
+                    f"{step.unfit:,} of {step.rows:,} values of {step.column} do not fit {step.after}, more than "
+                    f"max_reject_share ({limit:g}) allows"
                 )
         for column in self._contract.columns:
             empty = self._tallies[column.name].empty if column.required and column.name in self._tallies else 0
