@@ -21,7 +21,7 @@ import ordertrail
 from ordertrail.begin.demo import Demo
 from ordertrail.begin.doctor import DoctorReport, Finding
 from ordertrail.begin.init import Started
-from ordertrail.cli import COMMANDS, PROGRAM, cli, deploy_view
+from ordertrail.cli import COMMANDS, PROGRAM, cli, deploy_view, drift_view
 from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
@@ -36,6 +36,7 @@ from ordertrail.keep.restore import RestoreReport, Unknown
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.delivered import SetAside
+from ordertrail.look.drift import Drift, Drifted, Misfit, Paste
 from ordertrail.look.dry_run import Changed
 from ordertrail.look.export import Exported
 from ordertrail.look.open_items import KINDS, Facts, OpenItem, open_items
@@ -499,6 +500,9 @@ def _json() -> list[str]:
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
     exported = Exported("orders_target", 5, None, Path("orders.parquet"), 3192)
+    unfit = Misfit("heavy", "order_tracking_2026_11_23.csv", 7)
+    block = Paste(None, '[[contract.columns]]\nname = "weight"\ntype = "double"')
+    drifted = Drift((Drifted("Weight", ("acme",), _CLOCK, unfit.file_name, 0.75, "double", 1, unfit, None, (block,)),))
     table = Rows(tuple(row), (tuple(row.values()),))  # type: ignore[arg-type]
     sections: tuple[tuple[str, str, type | None, Callable[[], object]], ...] = (
         ("run`, `stage`, `load", "`watch --json` prints one a pass, each on one line.", RunReport,
@@ -513,6 +517,10 @@ def _json() -> list[str]:
          ("`history` is oldest first by the total order, `rejected` by batch; rows have their table's columns. Of "
           "several matches `current` is null, `history` empty; `as_of` is null without `--as-of`."), Track,
          lambda: look_document.track(track)),
+        ("drift",
+         ("`first_seen` and `first_file` are of the first delivery with a value; `paste` holds lines for the config, "
+          "`vendor` null for the contract's; `more` counts the columns beyond `--limit`."), Drifted,
+         lambda: drift_view.document(drifted)),
         ("export", "", Exported, lambda: look_document.exported(exported)),
         ("plan", "", PlanReport, lambda: look_document.plan(plan)),
         ("undo`, `redo`, `replay`, `correct`, `release`, `refuse`, `dismiss",

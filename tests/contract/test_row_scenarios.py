@@ -511,8 +511,9 @@ def test_a_pass_says_what_a_vendor_sends_that_the_config_does_not_know(make_hous
     report = house.run()
     assert not report.needs_person
     undated = "acme: file_date = '%d%m%Y' fits no name that came, such as 'a_2026_11_20.csv'"
+    kept = "acme: columns that the contract does not know are kept in _rescued: 'colour', 'weight'"
     assert report.notes == (
-        "acme: columns that the contract does not know are kept in _rescued: 'colour', 'weight'",
+        f"{kept}; once they are loaded, ordertrail drift says how to take them in",
         "acme: statuses neither mapped (status_map) nor ranked (status_rank), which rank below all others: 'LOST'",
         f"{undated}: the modification time orders the files",
     )

@@ -10,9 +10,8 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ordertrail.config.template import toml_value
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.encoding import utf8_chunks, utf8_text
+from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of
 from ordertrail.rules.headers import folded
 
 SAMPLE_ROWS = 10_000
@@ -31,36 +31,8 @@ SAMPLE_BYTES = 8_000_000
 """How many bytes are examined, after decoding to UTF-8."""
 
 _DELIMITERS = (",", ";", "\t", "|")
-# Other names for the columns of the order feed, folded as headers are.
-_MEANS = {
-    "order_num": ("orderno", "ordernumber", "orderid", "order", "auftrag", "auftragsnummer"),
-    "tracking_num": (
-        "trackingno", "trackingnumber", "trackingid", "tracking", "waybill", "waybillno", "awb",
-        "consignment", "parcelid", "shipmentid", "sendungsnummer",
-    ),
-    "pck_recieved_date": ("pckreceiveddate", "packagereceiveddate", "receiveddate", "pickupdate", "abholdatum"),
-    "package_deliver_date": ("packagedelivereddate", "deliverydate", "delivereddate", "deliverdate", "zustelldatum"),
-    "status": ("shipmentstatus", "trackingstatus", "orderstatus", "deliverystatus"),
-    "address": ("deliveryaddress", "shippingaddress", "shiptoaddress", "recipientaddress"),
-    "last_update_timestamp": (
-        "lastupdate", "lastupdated", "lastupdatetime", "lastupdatedat", "updatedat", "lastmodified",
-        "updatetimestamp", "eventtime", "eventtimestamp", "statustime", "letzteänderung",
-    ),
-}  # fmt: skip
-_OWNER = {folded(name): column for column, names in _MEANS.items() for name in (column, *names)}
-_ID_WORDS = {"id", "no", "nr", "num", "number", "code", "zip", "postcode", "plz", "phone", "sku", "ean", "barcode"}
 _KEY_WORDS = ("tracking", "waybill", "parcel", "shipment", "consignment", "sendung", "barcode")
 _TIME_WORDS = ("update", "modif", "chang", "event", "scan", "status", "time", "stamp")
-_DATE_FORMATS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d")
-_TIMES = ("%H:%M:%S", "%H:%M")
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_ISO_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
-)  # fmt: skip
-_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
-# A double holds fifteen digits exactly.
-_NUMBER = re.compile(r"(?!-0(\.0*)?$)(?=(?:\D*\d){1,15}\D*$)-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)
-_FIRST_YEAR = 1900
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +174,7 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], sample: Path)
             continue  # a pass keeps it in _rescued
         cells = [row[place].strip() for row in rows]
         values = [value for value in cells if value]
-        owner = _OWNER.get(folded(cell))
+        owner = meant(cell)
         owned = owner is not None and owner not in taken and folded(owner) not in map(folded, header[:place])
         base = next((c for c in DEFAULT_CONTRACT.columns if owned and c.name == owner), None)
         guess = _fitted(base, cell, values) if base else _guessed(cell, values)
@@ -220,57 +192,17 @@ def _fitted(base: Column, header: str, values: Sequence[str]) -> _Guess:
     """A column of the order feed, with another type when the sample's values do not fit its own."""
     if base.type == "string":
         return _Guess(header, base, values, full=False)
-    kind, formats, doubt = _type(values) if values else (base.type, (), "")
+    kind, formats, doubt = type_of(values) if values else (base.type, (), "")
     fits = kind == base.type or (kind == "date" and base.type == "timestamp")
     return _Guess(header, replace(base, type=base.type if fits else kind, formats=formats), values, False, doubt)
 
 
 def _guessed(header: str, values: Sequence[str]) -> _Guess:
-    name = re.sub(r"\W+", "_", header.lower()).strip("_") or "column"
-    name = name if name.isidentifier() else f"c_{name}"
-    if _ID_WORDS & set(name.split("_")) or not values:
+    name = column_name(header)
+    if ID_WORDS & set(name.split("_")) or not values:
         return _Guess(header, Column(name, "string", identifier=bool(values)), values, full=False)
-    kind, formats, doubt = _type(values)
+    kind, formats, doubt = type_of(values)
     return _Guess(header, Column(name, kind, formats=formats), values, False, doubt)
-
-
-def _type(values: Sequence[str]) -> tuple[str, tuple[str, ...], str]:
-    """(type, formats, doubt): the narrowest type that holds every value without changing it, else string."""
-    different = set(values)
-    if all(map(_WHOLE.fullmatch, different)):
-        return "bigint", (), ""
-    if all(map(_NUMBER.fullmatch, different)):
-        return "double", (), ""
-    if all(_is(one, _ISO_DATE, date.fromisoformat) for one in different):
-        return "date", (), ""
-    if all(_is(one, _ISO_DATE, date.fromisoformat) or _is(one, _ISO_TIME, datetime.fromisoformat) for one in different):
-        return "timestamp", (), ""
-    for kind, formats in (
-        ("date", _DATE_FORMATS),
-        ("timestamp", [f"{day}{gap}{time}" for day in _DATE_FORMATS for gap in (" ", "T") for time in _TIMES]),
-    ):
-        fits = [one for one in formats if all(_parses(value, one) for value in different)]
-        if len(fits) == 1:
-            return kind, (fits[0],), ""
-        if fits:
-            return "string", (), f"could be read as {' and as '.join(fits)}"
-    return "string", (), ""
-
-
-def _is(value: str, shape: re.Pattern[str], parse: Callable[[str], date]) -> bool:
-    if not shape.fullmatch(value):
-        return False
-    try:
-        return parse(value).year >= _FIRST_YEAR
-    except ValueError:
-        return False
-
-
-def _parses(value: str, pattern: str) -> bool:
-    try:
-        return datetime.strptime(value, pattern).year >= _FIRST_YEAR  # noqa: DTZ007 - only whether it fits counts
-    except ValueError:
-        return False
 
 
 def _order_by(columns: Sequence[_Guess], sample: Path) -> _Guess:
@@ -292,7 +224,7 @@ def _key(columns: Sequence[_Guess], sample: Path) -> _Guess:
     whole = [c for c in columns if c.column.type in ("string", "bigint") and (c.full or not c.values)]
     named = [c for c in whole if c.name == DEFAULT_CONTRACT.key[0]]
     named += [c for word in _KEY_WORDS for c in whole if word in c.name]
-    named += [c for c in whole if _ID_WORDS & set(c.name.split("_"))]
+    named += [c for c in whole if ID_WORDS & set(c.name.split("_"))]
     if named:
         return named[0]
     if not whole:

@@ -21,7 +21,9 @@ PROGRAM = "ordertrail"
 _SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Begin": {"commands_setup": ("init", "demo", "doctor", "completion")},
     "Load": {"commands_load": ("run", "stage", "load", "watch", "plan")},
-    "Look": {"commands_read": ("status", "health", "deliveries", "rejects", "track", "query", "export", "verify")},
+    "Look": {
+        "commands_read": ("status", "health", "deliveries", "rejects", "drift", "track", "query", "export", "verify")
+    },
     "Mend": {"commands_mend": ("undo", "redo", "replay", "correct", "release", "refuse", "dismiss", "migrate")},
     "Keep in order": {"commands_keep": ("maintain", "rebuild", "adopt", "backup", "restore")},
     "Elsewhere": {"commands_deploy": ("deploy",)},

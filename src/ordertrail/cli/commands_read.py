@@ -121,6 +121,21 @@ def rejects(
     return frame.show(found, document.rows, render.rejects)
 
 
+@command(_VENDOR, _LIMIT)
+def drift(frame: Frame, vendor: str | None, limit: int) -> int:
+    """What vendors send beyond the contract, and how to take it in.
+
+    The columns whose cells are kept in _rescued, of deliveries that count: who sends them, since when, how full they
+    are, the type that their values allow, and the lines for the config.
+    """
+    from ordertrail.cli import drift_view
+    from ordertrail.look.status import Reader
+
+    with Reader(frame.config(log=None)) as reader:
+        found = reader.drift(vendor=vendor, limit=limit)
+    return frame.show(found, drift_view.document, drift_view.drift)
+
+
 @command(click.Argument(["number"], metavar="NUM"), _AS_OF)
 def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     """One shipment: what it is now, and how it came to that.

@@ -19,6 +19,7 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, moment
+from ordertrail.look.drift import Drift, drift
 from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
@@ -198,6 +199,15 @@ class Reader:
         wanted = {"vendor": vendor, "delivery_id": delivery}
         order = "delivery_id, file_row NULLS FIRST"
         return self._rows(self.config.tables.rejects, wanted, ("rejected_at", since), order, limit)
+
+    def drift(self, *, vendor: str | None = None, limit: int | None = None) -> Drift:
+        """What vendors send beyond the contract.
+
+        Args:
+            vendor: Only what this vendor sends.
+            limit: At most so many columns.
+        """
+        return drift(self.config, self._opened().read, vendor=vendor, limit=limit)
 
     def track(self, number: str | Sequence[str], *, as_of: int | datetime | None = None) -> Track:
         """The target's row of a key, all its history, and its rejected rows.

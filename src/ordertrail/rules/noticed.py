@@ -27,7 +27,8 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
     for name in dict.fromkeys(one.vendor for one in manifests):
         loaded = [one for one in manifests if one.vendor == name and one.state is State.LOADED]
         if rescued := _all(one.rescued for one in loaded):
-            lines.append(f"{name}: columns that the contract does not know are kept in _rescued: {_listed(rescued)}")
+            kept = f"{name}: columns that the contract does not know are kept in _rescued: {_listed(rescued)}"
+            lines.append(f"{kept}; once they are loaded, ordertrail drift says how to take them in")
         if unranked := _all(one.unranked for one in loaded):
             lines.append(
                 f"{name}: statuses neither mapped (status_map) nor ranked (status_rank), which rank below all others: "

@@ -1,0 +1,326 @@
+"""What vendors send beyond the contract: the columns that lie in `_rescued` of the history, and how to take them in.
+
+Only rows of deliveries that count are read, by aggregates in DuckDB; of each column at most `MAX_VALUES` different
+values are looked at for its type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from ordertrail.config import Config
+from ordertrail.config.contract import RESERVED
+from ordertrail.config.template import toml_value
+from ordertrail.model import Vendor
+from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, LOADED
+from ordertrail.rules.cells import AMBIGUOUS
+from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of, unfit_sql
+from ordertrail.rules.headers import folded, owners
+from ordertrail.rules.sql import name_sql, quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_VALUES = 200
+"""So many different values of a column are looked at for its type, the most frequent ones."""
+
+SHARE = 0.9
+"""A guessed type holds at least this share of them."""
+
+_ALIKE = 0.85
+_NO_HEADER = re.compile(r"column \d+")
+_NUMBERED = re.compile(r"(.*) \(\d+\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A value that the guessed type does not hold.
+
+    Attributes:
+        value: As it stands in the file.
+        file_name: The file.
+        file_row: Record number in it, 1 = first after the header.
+    """
+
+    value: str
+    file_name: str
+    file_row: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paste:
+    """Lines for the config.
+
+    Attributes:
+        vendor: The vendor whose `[[vendors]]` gets the lines, instead of its lines for the same settings; None for a
+            column of the contract.
+        toml: The lines.
+    """
+
+    vendor: str | None
+    toml: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """A column that the contract does not know.
+
+    Attributes:
+        column: Its name in the files.
+        vendors: Who sends it.
+        first_seen: When the first delivery with a value in it was discovered.
+        first_file: The name of that file.
+        share: Of the rows of these vendors, the share with a value in it, 0 to 1.
+        guess: The type that its values allow.
+        unfit: How many values that type does not hold.
+        example: One of those; None when there is none.
+        like: The contract column that it seems to be, so that an alias takes it in; None for a column of its own.
+        paste: What to put into the config; empty when no setting can take the column in.
+        note: Why not, or what is doubtful; empty when there is nothing to say.
+        state: Where its values are: `rescued` in `_rescued`, `added` in a column of their own.
+    """
+
+    column: str
+    vendors: tuple[str, ...]
+    first_seen: datetime
+    first_file: str
+    share: float
+    guess: str
+    unfit: int
+    example: Misfit | None
+    like: str | None
+    paste: tuple[Paste, ...]
+    note: str = ""
+    state: Literal["rescued", "added"] = "rescued"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """All of them.
+
+    Attributes:
+        columns: The fullest first.
+        more: How many there are beside those.
+    """
+
+    columns: tuple[Drifted, ...]
+    more: int = 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """One column, under all its spellings that the contract could not tell apart."""
+
+    spellings: dict[str, list[str]]  # vendor: spellings
+    filled: int
+    first: tuple[str, datetime, str]  # delivery, time, file
+    values: set[str]
+
+    @property
+    def header(self) -> str:
+        return min(one for names in self.spellings.values() for one in names)
+
+
+def drift(
+    config: Config, read: Callable[[str], pa.Table], *, vendor: str | None = None, limit: int | None = None
+) -> Drift:
+    """Find what vendors send beyond the contract.
+
+    Args:
+        config: Of the pipeline.
+        read: Runs SQL over the tables.
+        vendor: Only what this vendor sends.
+        limit: At most so many columns.
+    """
+    deliveries = name_sql(config.tables.deliveries)
+    found = _grouped(read(_columns_sql(config)).to_pylist())
+    sent = read(
+        f"SELECT vendor, CAST(sum({ACCEPTED_ROWS}) AS BIGINT) AS n, list(DISTINCT {ABSENT}) AS absent "
+        f"FROM {deliveries} WHERE {LOADED} GROUP BY vendor"
+    ).to_pylist()
+    rows = {one["vendor"]: one["n"] for one in sent}
+    lacks = {one["vendor"]: frozenset.intersection(*map(frozenset, one["absent"])) for one in sent}
+    wanted = [one for one in found.values() if vendor is None or vendor in one.spellings]
+    ranked = sorted(wanted, key=lambda one: (-one.filled, one.header))
+    shown = ranked[:limit]
+    guesses = [_guess(one) for one in shown]
+    unfit = _unfit(config, read, [(one, *guess[:2]) for one, guess in zip(shown, guesses, strict=True)])
+    suggested = _Suggested(config, lacks, found)
+    columns = []
+    for place, (one, (kind, formats, doubt)) in enumerate(zip(shown, guesses, strict=True)):
+        like, paste, refused = suggested.of(one, kind, formats)
+        count, example = unfit.get(place, (0, None))
+        share = one.filled / max(sum(rows.get(name, 0) for name in one.spellings), 1)
+        note = refused or (f"it {doubt}; give it a type and formats" if doubt else "")
+        vendors = tuple(sorted(one.spellings))
+        _, at, file = one.first
+        columns.append(Drifted(one.header, vendors, at, file, share, kind, count, example, like, paste, note))
+    return Drift(tuple(columns), len(ranked) - len(shown))
+
+
+# --- what is there -----------------------------------------------------------------------------------------------
+
+
+def _cells_sql(config: Config) -> str:
+    """SQL of the rescued cells that count: vendor, delivery, time, file, row, name and trimmed value."""
+    return (
+        "SELECT vendor, id, seen, file, line, e.key AS name, trim(e.value) AS value FROM ("
+        "SELECT d.vendor, d.delivery_id AS id, d.discovered_at AS seen, d.file_name AS file, h._file_row AS line, "
+        "unnest(map_entries(CAST(CAST(h._rescued AS JSON) AS MAP(VARCHAR, VARCHAR)))) AS e "
+        f"FROM {name_sql(config.tables.history)} h JOIN (FROM {name_sql(config.tables.deliveries)} "
+        f"WHERE {LOADED}) d ON h._delivery_id = d.delivery_id WHERE h._rescued IS NOT NULL) "
+        f"WHERE e.key <> {quoted(AMBIGUOUS)} AND trim(e.value) <> ''"
+    )
+
+
+def _columns_sql(config: Config) -> str:
+    return (
+        "SELECT name, vendor, count(*) AS filled, min(id) AS id, arg_min(seen, id) AS seen, arg_min(file, id) AS file, "
+        f'approx_top_k(value, {MAX_VALUES}) AS "values" FROM ({_cells_sql(config)}) GROUP BY name, vendor'
+    )
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[str, _Found]:
+    """The columns by their folded names: case, spaces and underscores do not make another column."""
+    found: dict[str, _Found] = {}
+    for row in sorted(rows, key=lambda one: (one["name"], one["vendor"])):
+        first = (row["id"], row["seen"], row["file"])
+        one = found.setdefault(folded(row["name"]), _Found({}, 0, first, set()))
+        one.spellings.setdefault(row["vendor"], []).append(row["name"])
+        one.filled += row["filled"]
+        one.first = min(one.first, first)
+        one.values |= set(row["values"])
+    return found
+
+
+def _guess(one: _Found) -> tuple[str, tuple[str, ...], str]:
+    if ID_WORDS & set(column_name(one.header).split("_")):
+        return "string", (), ""
+    return type_of(one.values, SHARE)
+
+
+def _unfit(
+    config: Config,
+    read: Callable[[str], pa.Table],
+    guesses: Sequence[tuple[_Found, str, tuple[str, ...]]],
+) -> dict[int, tuple[int, Misfit | None]]:
+    """By the column's place: how many values do not fit, and the first of them."""
+    typed = [(place, *guess) for place, guess in enumerate(guesses) if guess[1] != "string"]
+    if not typed:
+        return {}
+    names = ", ".join(
+        f"({quoted(name)}, {place})"
+        for place, one, _, _ in typed
+        for name in sorted({name for names in one.spellings.values() for name in names})
+    )
+    kinds = " ".join(
+        f"WHEN place IN ({', '.join(str(p) for p, _, k, f in typed if (k, f) == kind)}) "
+        f"THEN {unfit_sql('value', *kind)}"
+        for kind in dict.fromkeys((k, f) for _, _, k, f in typed)
+    )
+    found = read(
+        "SELECT place, count(*) AS n, arg_min({'value': value, 'file': file, 'line': line}, (id, line)) AS first "
+        f"FROM ({_cells_sql(config)}) JOIN (VALUES {names}) AS k(known, place) ON name = known "
+        f"WHERE CASE {kinds} END GROUP BY place"
+    ).to_pylist()
+    return {
+        one["place"]: (one["n"], Misfit(one["first"]["value"], one["first"]["file"], one["first"]["line"]))
+        for one in found
+    }
+
+
+# --- what to do --------------------------------------------------------------------------------------------------
+
+
+class _Suggested:
+    """Finds what takes a column in; no two columns get one name or one contract column.
+
+    Args:
+        config: Of the pipeline.
+        lacks: By vendor, the contract columns that none of its files carries.
+        found: All rescued columns, by their folded names.
+    """
+
+    def __init__(self, config: Config, lacks: Mapping[str, frozenset[str]], found: Mapping[str, _Found]) -> None:
+        self._config, self._lacks, self._found = config, lacks, found
+        self._owners = {one.name: owners(config.contract, one) for one in config.vendors}
+        self._used = {name for owner in self._owners.values() for name in owner} | {folded(name) for name in RESERVED}
+        self._meant: set[str] = set()
+
+    def of(self, one: _Found, kind: str, formats: tuple[str, ...]) -> tuple[str | None, tuple[Paste, ...], str]:
+        """(contract column, lines, note) for a column of this type."""
+        own = folded(one.header)
+        claims = {name: self._owners.get(name, {}).get(own) for name in one.spellings}
+        if all(claims.values()):
+            return (
+                None,
+                (),
+                "the config takes it in by now: ordertrail migrate fills it from _rescued, but for what does not fit",
+            )
+        if refused := _refused(one, self._found):
+            return None, (), refused
+        if like := self._like(one):
+            self._meant.add(like)
+            return like, tuple(self._aliases(one, like)), ""
+        return None, tuple(self._column(one, kind, formats)), ""
+
+    def _like(self, one: _Found) -> str | None:
+        """The contract column that it seems to be, of those that no file of its vendors ever carried."""
+        free = [
+            name
+            for name in self._config.contract.names
+            if name not in self._meant and all(name in self._lacks.get(vendor, ()) for vendor in one.spellings)
+        ]
+        means = meant(one.header)
+        if means in free:
+            return means
+        near = get_close_matches(folded(one.header), [folded(name) for name in free], n=1, cutoff=_ALIKE)
+        return next((name for name in free if near and folded(name) == near[0]), None)
+
+    def _aliases(self, one: _Found, like: str) -> Iterator[Paste]:
+        for profile in self._config.vendors:
+            if profile.name in one.spellings:
+                yield Paste(profile.name, self._alias(profile, like, one.spellings[profile.name]))
+
+    def _column(self, one: _Found, kind: str, formats: tuple[str, ...]) -> Iterator[Paste]:
+        """A column of its own: its block, an alias where its name is another, and who does not send it."""
+        own = folded(one.header)
+        others = self._found.keys() - {own}
+        name = base = column_name(one.header)
+        count = 1
+        while folded(name) in self._used or folded(name) in others:
+            count += 1
+            name = f"{base}_{count}"
+        self._used.add(folded(name))
+        lines = ["[[contract.columns]]", f"name = {toml_value(name)}", f"type = {toml_value(kind)}"]
+        if formats:
+            lines.append(f"formats = {toml_value(formats)}")
+        yield Paste(None, "\n".join(lines))
+        for profile in self._config.vendors:
+            if profile.name not in one.spellings:
+                yield Paste(profile.name, f"absent = {toml_value((*profile.absent, name))}")
+            elif own != folded(name):
+                yield Paste(profile.name, self._alias(profile, name, one.spellings[profile.name]))
+
+    def _alias(self, profile: Vendor, column: str, headers: Sequence[str]) -> str:
+        aliases = {name: list(known) for name, known in profile.aliases}
+        aliases[column] = [*aliases.get(column, ()), *headers]
+        return f"aliases = {toml_value(aliases)}"
+
+
+def _refused(one: _Found, found: Mapping[str, _Found]) -> str:
+    """Why no setting can take the column in; empty when one can."""
+    numbered = _NUMBERED.fullmatch(one.header)
+    if _NO_HEADER.fullmatch(one.header):
+        return "it has no header: ask the vendor for one"
+    if (numbered and folded(numbered[1]) in found) or f"{folded(one.header)}(2)" in found:
+        return "a file has this header twice: ask the vendor for different ones"
+    twice = next((names for names in one.spellings.values() if len(names) > 1), None)
+    if twice:
+        return f"a vendor spells it {' and '.join(map(repr, twice))}: if one file has both, no column can take them"
+    return ""
