@@ -195,7 +195,7 @@ class CorrectionWeighing:
     def _fold(self, history: str, placed: Relation) -> Relation | None:
         """Create `winners`: the newest row of every touched key; and the fold itself where deliveries lack columns."""
         run, key = self.session.run, contract_key_sql(self.contract)
-        names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash", "_batch", "_pos")
+        names = ("_delivery_id", "_file_row", *self.contract.names, "_rescued", "_row_hash", "_batch", "_pos")
         known = f"SELECT {', '.join(map(name_sql, names))} FROM {history} WHERE {key} IN (SELECT key FROM {r.TOUCHED})"
         if run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0] <= WHOLE_KEYS:  # type: ignore[operator]
             # Batches are compared afterwards: on all rows of the history that takes a tenth of the time of reading it.
@@ -265,8 +265,12 @@ class CorrectionWeighing:
         )
         parts = [new]
         if run(f"SELECT count(*) FROM ({written}) WHERE hpos IS NOT NULL")[0][0]:
-            old = f"FROM {self._past} h JOIN ({written}) w ON h._pos = w.hpos"
-            parts.append(f"SELECT 'row' AS _kind, w.dn AS _delivery_no, {cells} {old}")
+            # Of vendor and file the deliveries tell: reading them in every row of the history takes longer.
+            origin = "d.vendor AS _vendor, h._delivery_id, d.file_name AS _file_name, h._file_row"
+            cells = ", ".join(f"h.{name_sql(name)}" for name in names[len(_ORIGIN) :])
+            old = f"FROM {self._past} h JOIN ({written}) w ON h._pos = w.hpos "
+            old += f"JOIN {self.session.deliveries()} d ON d.delivery_id = h._delivery_id"
+            parts.append(f"SELECT 'row' AS _kind, w.dn AS _delivery_no, {origin}, {cells} {old}")
         run(f"CREATE OR REPLACE TEMP TABLE correction_rows AS {' UNION ALL '.join(parts)}")
         assert self._weighed is not None
         both = f"SELECT delivery_id, dn FROM {r.BATCH_DELIVERIES} UNION ALL SELECT delivery_id, dn FROM past_deliveries"
