@@ -225,6 +225,42 @@ def test_too_many_values_do_not_fit(house: House) -> None:
     house.turn(contract=BASE)
 
 
+def test_two_columns_cannot_become_one(house: House) -> None:
+    """Each has values of its own: those of one would be lost."""
+    columns = (
+        *(one for one in BASE.columns if one.name not in ("qty", "status")),
+        Column("n", "string", was=("qty", "status")),
+    )
+    house.turn(contract=replace(BASE, columns=columns, status=None, status_rank=()))
+    with pytest.raises(UsageError, match="n would take the place of qty and status, and one of them would be lost"):
+        migrate(house.config, apply=True)
+    house.turn(contract=BASE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sent", "there"),
+    [
+        ("decimal(10,2)", "int", "7", "7"),
+        ("double", "bigint", "7", "7"),
+        ("boolean", "int", "yes", "1"),
+        ("timestamp", "date", "2026-11-20 23:30:00", "2026-11-20"),
+        ("timestamp", "string", "2026-11-01 01:30:00", "2026-11-01T05:30:00Z"),
+        ("date", "timestamp", "2026-11-20", "2026-11-20 05:00:00+00:00"),
+    ],
+)
+def test_a_value_of_another_type(tmp_path: Path, before: str, after: str, sent: str, there: str) -> None:
+    """By the clock of the vendor; a mark that a time was ambiguous goes with the time."""
+    contract = more(BASE, Column("x", before))
+    house = open_house(tmp_path, contract=contract, vendors=(replace(ACME, timezone="America/New_York"),))
+    house.drop("a_20261120.csv", f"tracking_num,status,ts,qty,x\nK,NEW,2026-11-20 08:00:00,1,{sent}\n")
+    house.run()
+    house.turn(contract=column(contract, "x", type=after))
+    assert [(one.kind, one.unfit) for one in migrate(house.config, apply=True).steps] == [("type", 0)]
+    (row,) = house.rows("target")
+    assert (str(row["x"]), row["_rescued"]) == (there, None)
+    assert verify(house.config).ok
+
+
 def test_a_new_key_that_is_null_in_old_rows(house: House) -> None:
     wanted = more(BASE, Column("depot", "string", required=True, identifier=True))
     house.turn(contract=replace(wanted, key=("tracking_num", "depot")))

@@ -192,6 +192,10 @@ class _Work:
                     f"max_reject_share ({limit:g}) allows"
                 )
         for column in self._contract.columns:
+            names = (column.name, *(name for name in column.was if name not in self._contract.names))
+            there = [name for name in names if name in self.terms.columns]
+            if len(there) > 1:
+                yield f"{column.name} would take the place of {' and '.join(there)}, and one of them would be lost"
             empty = self._tallies[column.name].empty if column.required and column.name in self._tallies else 0
             what = "the key" if column.name in self._contract.key else "required"
             what = "the order" if column.name == self._contract.order_by else what

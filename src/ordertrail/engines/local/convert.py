@@ -232,7 +232,11 @@ class Conversion:
     def _read(self, branch: Branch, relation: str) -> str:
         """SQL of the rows with the texts of the readings, and what the row rules make of them."""
         rules = self._rules(branch)
-        texts = [text for i, reading in enumerate(branch.readings) for text in self._texts(i, reading)]
+        texts = [
+            text
+            for i, reading in enumerate(branch.readings)
+            for text in self._texts(i, reading, branch.profile.timezone)
+        ]
         rows = f"CAST(0 AS INTEGER) AS d, coalesce({self._places['_file_row']}, 0) AS r, true AS odd"
         rows += f", CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated"
         relation = f"(SELECT *, {', '.join(texts)}, {rows} FROM {relation})"
@@ -245,7 +249,7 @@ class Conversion:
             bad.append(f"(both{i} OR (c{i} IS NOT NULL AND ({' OR '.join(wrong) or 'false'}))) AS bad{i}")
         return f"(SELECT *, {', '.join(bad)} FROM {relation})"
 
-    def _texts(self, i: int, reading: Reading) -> Iterator[str]:
+    def _texts(self, i: int, reading: Reading, zone: str) -> Iterator[str]:
         """SQL of the text of a reading, and of where it comes from."""
         rescued = self._places["_rescued"]
         found = [f"({rescued} ->> {quoted(_pointer(key))})" for key in reading.keys]
@@ -257,7 +261,7 @@ class Conversion:
         yield f"({have} = 1 AND {empty}) AS fill{i}"
         fill = f"CASE WHEN {have} = 1 AND {empty} THEN coalesce({', '.join(found)}) END" if found else "NULL"
         if place is not None and reading.retyped and reading.old is not None:
-            fill = f"coalesce({_text_of(place, reading.old[1])}, {fill})"
+            fill = f"coalesce({_text_of(place, reading.old[1], reading.column.type, zone)}, {fill})"
         yield f"CAST({fill} AS VARCHAR) AS c{i}"
 
     def _rescued(self, branch: Branch) -> str:
@@ -292,19 +296,30 @@ class Conversion:
         marks = {
             c.column.name: f"c{c.index} IS NOT NULL AND NOT bad{c.index} AND {c.ambiguous}" for c in cells if c.is_local
         }
-        renamed = any(old not in (None, name) for name, old in self._sources.items())
-        if not marks and not renamed:
+        times = {name for name, (kind, _) in self._terms.columns.items() if kind == "timestamp"}
+        stay = {
+            column.name: str(self._sources[column.name])
+            for column in self._contract.columns
+            if column.type == "timestamp" and self._sources[column.name] in times
+        }
+        moved = {name: name for name in times} != stay
+        if not marks and not moved:
             return rescued
         old = f"CAST({self._places['_rescued']} -> '/{AMBIGUOUS}' AS VARCHAR[])"
+        ways = {name: [f"coalesce(list_contains({old}, {quoted(was)}), false)"] for name, was in stay.items()}
+        for name, mark in marks.items():
+            ways.setdefault(name, []).append(f"({mark})")
         listed = ", ".join(
-            f"CASE WHEN coalesce(list_contains({old}, {quoted(self._sources[name] or name)}), false)"
-            f"{f' OR ({marks[name]})' if name in marks else ''} THEN {quoted(name)} END"
+            f"CASE WHEN {' OR '.join(ways[name])} THEN {quoted(name)} END"
             for name in self._contract.names
+            if name in ways
         )
-        patch = f"json_object({quoted(AMBIGUOUS)}, list_filter([{listed}], lambda e: e IS NOT NULL))"
+        names = f"list_filter([{listed or 'NULL'}], lambda e: e IS NOT NULL)"
+        patch = f"json_object({quoted(AMBIGUOUS)}, CASE WHEN len({names}) > 0 THEN {names} END)"
         added = f"json_merge_patch(coalesce({rescued}, '{{}}'), {patch})"
-        said = [f"({one})" for one in marks.values()] + ([f"{old} IS NOT NULL"] if renamed else [])
-        return f"CASE WHEN coalesce({' OR '.join(said)}, false) THEN CAST({added} AS VARCHAR) ELSE {rescued} END"
+        said = [f"({one})" for one in marks.values()] + ([f"{old} IS NOT NULL"] if moved else [])
+        added = f"nullif(CAST({added} AS VARCHAR), '{{}}')"
+        return f"CASE WHEN coalesce({' OR '.join(said)}, false) THEN {added} ELSE {rescued} END"
 
     def _cells(self) -> list[str]:
         """SQL of all columns of the new history, in their order, over `_converted`."""
@@ -328,11 +343,25 @@ def _pointer(name: str) -> str:
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def _text_of(value: str, kind: str) -> str:
-    """SQL of a value as a file would say it."""
+def _text_of(value: str, kind: str, wanted: str, zone: str) -> str:
+    """SQL of a value as a file would say it.
+
+    Args:
+        value: SQL of the value.
+        kind: Its contract type.
+        wanted: The type that the text is to be read as.
+        zone: Of the vendor's clock, which tells the day of a time.
+    """
+    text = f"CAST({value} AS VARCHAR)"
+    if kind == "timestamp" and wanted == "date":
+        return f"CAST(CAST({value} AT TIME ZONE {quoted(zone)} AS DATE) AS VARCHAR)"
     if kind == "timestamp":
         return f"replace(CAST({value} AT TIME ZONE 'UTC' AS VARCHAR), ' ', 'T') || 'Z'"
-    return f"CAST({value} AS VARCHAR)"
+    if kind == "boolean" and wanted != "string":
+        return f"CAST(CAST({value} AS INTEGER) AS VARCHAR)"
+    if wanted in ("int", "bigint"):
+        return f"regexp_replace({text}, '\\.0+$', '')"  # 7.00 is the whole number 7
+    return text
 
 
 def absent_after(

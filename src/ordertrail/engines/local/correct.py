@@ -254,7 +254,7 @@ class CorrectionWeighing:
         """Create `correction_rows`: the rows that keys get whose row changes, with the columns of the stage."""
         run, con = self.session.run, self.session.con
         names = (*_ORIGIN, *self.contract.names, "_rescued", "_row_hash")
-        cells = ", ".join(map(name_sql, names))
+        cells = ", ".join(f"s.{name_sql(name)}" for name in names)
         written = (
             f"SELECT w.* FROM {r.WINNERS} w JOIN {r.FATES} f ON w.k = f.k WHERE f.outcome IN {listed_sql(CHANGED)}"
         )
