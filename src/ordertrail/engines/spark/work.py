@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ordertrail.rules.constraints import Constraint
 
 _PLACING = (
-    "delivery_id", "vendor", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch", "contract_hash",
-    "rows_parsed", "size_bytes", "changed_by", "changed_why",
+    "delivery_id", "vendor", "file_name", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch",
+    "contract_hash", "rows_parsed", "size_bytes", "changed_by", "changed_why",
 )  # fmt: skip
 
 
