@@ -124,6 +124,7 @@ def rejects(
 @command(_VENDOR, _LIMIT)
 def drift(frame: Frame, vendor: str | None, limit: int) -> int:
     """What vendors send that the contract does not know.
+
     The columns whose cells are kept in _rescued, of deliveries that count: who sends them, since when, how full they
     are, the type that their values allow, and the lines for the config.
     """
