@@ -91,8 +91,22 @@ def manifests_of(request: StageRequest, files: Sequence[ParsedFile]) -> tuple[Ma
 
 
 def _correction_manifest(correction: Correction, batch: Batch, number: int, route: str) -> Manifest:
-    nothing = FileIdentity(0, 0, 0, 0, 0)
     words = f"{correction.kind} of {', '.join(correction.of)}"
+    manifest = decision_manifest(batch, number, words, State.CORRECTION, f"{words}: {correction.why}")
+    return replace(manifest, route=route, correction=correction)
+
+
+def decision_manifest(batch: Batch, number: int, words: str, state: State, reason: str) -> Manifest:
+    """The manifest of a decision of a person, which a batch carries out and which has no file.
+
+    Args:
+        batch: Number and clock.
+        number: Its place in the batch.
+        words: What its id is made of.
+        state: `correction` or `migration`.
+        reason: What is done and why; it is cut to its bound.
+    """
+    nothing = FileIdentity(0, 0, 0, 0, 0)
     return Manifest(
         delivery_id=new_id(batch.number, number, words, nothing),
         vendor="",
@@ -102,8 +116,8 @@ def _correction_manifest(correction: Correction, batch: Batch, number: int, rout
         sha256="",
         file_key=0,
         contract_hash="",
-        state=State.CORRECTION,
-        reason=cut(f"{words}: {correction.why}", MAX_REASON_CHARS),
+        state=state,
+        reason=cut(reason, MAX_REASON_CHARS),
         archive_path="",
         absent=(),
         rows_parsed=0,
@@ -111,8 +125,6 @@ def _correction_manifest(correction: Correction, batch: Batch, number: int, rout
         rows_duplicate=0,
         first_error=None,
         discovered_at=batch.clock,
-        route=route,
-        correction=correction,
         archived=True,
     )
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog, LogStore
 from ordertrail.delta.table import duckdb_errors
+from ordertrail.engines.batch_rows import decision_manifest
 from ordertrail.engines.choice import placed
+from ordertrail.engines.embedded.migrate import OPERATION as MIGRATED
 from ordertrail.engines.embedded.migrate import (
     Preparation,
     commit_migration,
@@ -36,22 +38,21 @@ from ordertrail.keep.refold import OPERATION as REBUILT
 from ordertrail.keep.refold import Rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
-from ordertrail.model import Batch, Contract, FileIdentity, Manifest, Probe, State, no_probe
+from ordertrail.model import Batch, Contract, Probe, State, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
 from ordertrail.rules.agreement import agree, refuse_taken
-from ordertrail.rules.bounds import MAX_REASON_CHARS, MAX_SHOWN_CHARS, cut
+from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 from ordertrail.rules.contract_hash import contract_hashes
-from ordertrail.rules.migration import Step, Unfit, carried_contract, sources, steps_between
-from ordertrail.rules.planning import delivery_id
+from ordertrail.rules.migration import Step, Unfit, carried_contract, held_as, sources, steps_between
 from ordertrail.rules.schema import CONTRACT, Terms, accepted_terms, terms_of
 from ordertrail.scratch import SPILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OURS = frozenset({REBUILT, "MIGRATE", "CREATE TABLE"})
+_OURS = frozenset({REBUILT, MIGRATED})
 """Commits after which the target is the fold of the history, whatever others wrote before."""
 
 
@@ -192,8 +193,7 @@ class _Work:
                     f"max_reject_share ({limit:g}) allows"
                 )
         for column in self._contract.columns:
-            names = (column.name, *(name for name in column.was if name not in self._contract.names))
-            there = [name for name in names if name in self.terms.columns]
+            there = held_as(column, self.terms, self._contract)
             if len(there) > 1:
                 yield f"{column.name} would take the place of {' and '.join(there)}, and one of them would be lost"
             empty = self._tallies[column.name].empty if column.required and column.name in self._tallies else 0
@@ -220,29 +220,11 @@ class _Work:
         config = self._session.config
         number = 1 + progress_of(look(config), self._session.app_id).highest
         clock = datetime.now(UTC)
-        nothing = FileIdentity(0, 0, 0, 0, 0)
         words = "; ".join(step.text for step in self.steps)
-        manifest = Manifest(
-            delivery_id=delivery_id(number, 0, "migration", nothing),
-            vendor="",
-            path="",
-            file_name="",
-            identity=nothing,
-            sha256="",
-            file_key=0,
-            contract_hash="",
-            state=State.MIGRATION,
-            reason=cut(f"the tables got another contract: {words}", MAX_REASON_CHARS),
-            archive_path="",
-            absent=(),
-            rows_parsed=0,
-            rows_rejected=0,
-            rows_duplicate=0,
-            first_error=None,
-            discovered_at=clock,
-            archived=True,
-        )
-        return Batch(number, uuid.uuid4().hex, clock, (manifest,))
+        batch = Batch(number, uuid.uuid4().hex, clock, ())
+        reason = f"the tables got another contract: {words}"
+        manifest = decision_manifest(batch, 0, "migration", State.MIGRATION, reason)
+        return replace(batch, manifests=(manifest,))
 
     def _absent(self) -> dict[str, tuple[str, ...]]:
         """The columns that deliveries lack under the new contract, where they change."""

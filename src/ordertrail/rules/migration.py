@@ -173,11 +173,19 @@ def sources(terms: Terms, contract: Contract) -> dict[str, str | None]:
         terms: What the tables carry.
         contract: Its columns may say what they were called.
     """
-    found: dict[str, str | None] = {}
-    for column in contract.columns:
-        names = (column.name, *(name for name in column.was if name not in contract.names))
-        found[column.name] = next((name for name in names if name in terms.columns), None)
-    return found
+    return {column.name: next(iter(held_as(column, terms, contract)), None) for column in contract.columns}
+
+
+def held_as(column: Column, terms: Terms, contract: Contract) -> list[str]:
+    """The columns of the tables whose place a column takes: that of its name, and those of its earlier names.
+
+    Args:
+        column: A column of the contract.
+        terms: What the tables carry.
+        contract: Its other columns keep the names that they have.
+    """
+    names = (column.name, *(name for name in column.was if name not in contract.names))
+    return [name for name in names if name in terms.columns]
 
 
 def steps_between(terms: Terms, contract: Contract) -> list[Step]:
