@@ -68,11 +68,11 @@ def spark_runs() -> None:
 
 
 @pytest.fixture(scope="session")
-def spark(spark_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
-    """Spark with Delta Lake, one session for all."""
-    session = start(tmp_path_factory.mktemp("spark"))
-    yield Spark(session)
-    session.stop()
+def spark(spark_runs: None, tmp_path_factory: pytest.TempPathFactory) -> Spark:
+    """Spark with Delta Lake, one session for all tests of a worker, and one JVM for all workers."""
+    place = tmp_path_factory.getbasetemp()
+    run = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    return Spark(start(tmp_path_factory.mktemp("spark"), shared=run / "jvm"))
 
 
 @pytest.fixture

@@ -41,11 +41,16 @@ SETTINGS = {
     "spark.log.level": "ERROR",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.memory": "1g",
+    "spark.driver.memory": "3g",
     # Most plans of a test are run once: compiling them, as Spark does, would not pay. A young generation of
-    # this size holds a query's plans. Both compilers stay: with the first one alone a few tests are quicker, but all
-    # of them together take a third longer.
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xms1g -Xmn600m",
+    # this size holds the plans of the queries of two workers. Both compilers stay: with the first one alone a few tests
+    # are quicker, but all of them together take a third longer.
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xms2g -Xmn1200m",
+    # What Spark's pages would show of queries that are over.
+    "spark.ui.retainedJobs": "5",
+    "spark.ui.retainedStages": "5",
+    "spark.ui.retainedTasks": "100",
+    "spark.sql.ui.retainedExecutions": "5",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
@@ -65,20 +70,26 @@ BRIEFLY = {"spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLe
 """For a JVM that lives for one pass: what its second compiler does would not pay."""
 
 
-def start(warehouse: Path, settings: Mapping[str, str] = SETTINGS) -> SparkSession:
+def start(warehouse: Path, settings: Mapping[str, str] = SETTINGS, shared: Path | None = None) -> SparkSession:
     """Begin the one session of this process.
 
     Args:
         warehouse: A new folder, for tables without a path; there should be none.
         settings: All but jars and warehouse.
+        shared: A folder of the run, for one JVM that serves all its workers; None starts one for this process.
     """
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
+    settings = {"spark.master": "local[2]", "spark.jars": ",".join(map(str, jars())), **settings}
+    if shared is None:
+        from pyspark.sql import SparkSession
 
-    listed = ",".join(map(str, jars()))
-    builder = SparkSession.builder.master("local[2]").config(map=dict[str, Any](settings)).config("spark.jars", listed)
-    session = builder.config("spark.sql.warehouse.dir", str(warehouse)).getOrCreate()
+        builder = SparkSession.builder.config(map=dict[str, Any](settings))
+        session = builder.config("spark.sql.warehouse.dir", str(warehouse)).getOrCreate()
+    else:
+        from tests.spark.shared_jvm import session_in
+
+        session = session_in(shared, settings, warehouse)
     # A second catalog without a server: Delta's own, which keeps its tables in the session's catalog.
     catalogs = session._jsparkSession.sessionState().catalogManager()
     catalogs.catalog(CATALOG).setDelegateCatalog(catalogs.v2SessionCatalog())
