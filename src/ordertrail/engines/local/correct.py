@@ -43,6 +43,13 @@ from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 WHOLE_KEYS = 1_000_000
 """Up to so many keys, whole rows of the history are read at once and kept; for more, narrow ones come first."""
 
+_FAR_APART = "UNION ALL SELECT chr(1) UNION ALL SELECT chr(1114111)"
+"""Two more keys, which make DuckDB 2.0 leave out rows by a Bloom filter while it scans.
+
+Where the first eight bytes of all keys are nearly alike, as with numbers of one carrier, DuckDB takes a filter on these
+bytes instead, which leaves out nothing. The scan is a fifth faster with it.
+"""
+
 _ORIGIN = ("_vendor", "_delivery_id", "_file_name", "_file_row")
 
 
@@ -196,11 +203,13 @@ class CorrectionWeighing:
         """Create `winners`: the newest row of every touched key; and the fold itself where deliveries lack columns."""
         run, key = self.session.run, contract_key_sql(self.contract)
         names = ("_delivery_id", "_file_row", *self.contract.names, "_rescued", "_row_hash", "_batch", "_pos")
-        known = f"SELECT {', '.join(map(name_sql, names))} FROM {history} WHERE {key} IN (SELECT key FROM {r.TOUCHED})"
+        rows = f"SELECT {', '.join(map(name_sql, names))} FROM {history}"
+        touched = f"SELECT key FROM {r.TOUCHED}"
+        known = f"{rows} WHERE {key} IN ({touched})"
         if run(f"SELECT count(*) FROM {r.TOUCHED}")[0][0] <= WHOLE_KEYS:  # type: ignore[operator]
             # Batches are compared afterwards: on all rows of the history that takes a tenth of the time of reading it.
-            run(f"CREATE OR REPLACE TEMP TABLE past_whole AS {known}")
-            known = "FROM past_whole"
+            run(f"CREATE OR REPLACE TEMP TABLE past_whole AS {rows} WHERE {key} IN ({touched} {_FAR_APART})")
+            known = f"FROM past_whole WHERE {key} IN ({touched})"
         self._past = f"(SELECT * FROM ({known}) WHERE {recorded_sql(self.batch.number - 1)})"
         hashed = self.session.key_hash_sql(key)
         run(
