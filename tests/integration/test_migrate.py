@@ -186,6 +186,20 @@ def test_a_dropped_column_stays_in_the_history(house: House) -> None:
     assert rebuild(house.config, dry_run=True).differences.total == 0  # type: ignore[union-attr]
 
 
+def test_a_dropped_column_that_a_vendor_never_sent(tmp_path: Path) -> None:
+    """Its files lacked it; what they say of a key is folded without it from then on."""
+    contract = more(BASE, Column("depot", "string"))
+    house = open_house(tmp_path, contract=contract, vendors=(replace(ACME, absent=("depot",)),))
+    house.drop("a_20261120.csv", "tracking_num,status,ts,qty\nK1,NEW,2026-11-20 08:00:00,1\n")
+    house.run()
+    house.turn(contract=BASE, vendors=(ACME,))
+    migrate(house.config, apply=True)
+    assert [row["absent"] for row in house.rows("deliveries")] == ["[]", "[]"]
+    house.drop("a_20261121.csv", "tracking_num,status,ts,qty\nK1,DONE,2026-11-21 08:00:00,2\n")
+    assert house.run().rows.updated == 1
+    check_readers(house)
+
+
 def test_a_new_key_folds_the_target_anew(house: House) -> None:
     house.turn(contract=replace(column(BASE, "status", required=True), key=("tracking_num", "status")))
     report = migrate(house.config, apply=True)

@@ -18,6 +18,7 @@ from ordertrail.model import Column
 from tests.contract.test_row_scenarios import TYPED, TYPED_HEAD, TYPES
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import READERS, House, bag, open_house, without_fsync
+from tests.migrated import Migrated, delta_name
 from tests.spark.session import Spark, at_path, check_spark
 
 pytestmark = pytest.mark.spark
@@ -117,3 +118,14 @@ def test_maintained_tables_read_the_same(house: House, spark: Spark) -> None:
         "B": "X",
         "C": "X",
     }
+
+
+def test_versions_before_between_and_after_migrations_read_as_they_were(tmp_path: Path, spark: Spark) -> None:
+    """Each with its own columns and types: added, filled, retyped, renamed, dropped; another key and order."""
+    migrated = Migrated(tmp_path)
+    assert len(migrated.versions) == 14
+    for version in migrated.versions.values():
+        found = spark.arrow(f"SELECT * FROM {at_path(migrated.root(version.table))} VERSION AS OF {version.number}")
+        types = {name: delta_name(kind) for name, kind in zip(found.column_names, found.schema.types, strict=True)}
+        assert types == version.types, (version.table, version.number)
+        assert bag(found.to_pylist()) == version.rows, (version.table, version.number)

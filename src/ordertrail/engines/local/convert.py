@@ -381,7 +381,7 @@ def absent_after(
     renamed = {old: new for new, old in names.items() if old is not None}
     found: dict[str, tuple[str, ...]] = {}
     for one, vendor, before in deliveries:
-        lacked = [renamed.get(name, name) for name in before]
+        lacked = [now for name in before if (now := renamed.get(name, name)) in names]
         lacked += [name for name, old in names.items() if old is None and name in never.get(vendor, ())]
         after = tuple(dict.fromkeys(name for name in lacked if one not in sent.get(name, ())))
         if after != before:
