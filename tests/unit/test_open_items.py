@@ -211,12 +211,13 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
         waiting=(Waiting("a.csv", None, NO_VENDOR, NOW - timedelta(days=1)),),
         source_trouble="cannot read the source folder",
         debt=("orders_target: 9 small files",),
+        contract="the tables carry another contract",
         damage=("version 7 is a foreign RESTORE", "rows were lost"),
         spaces=(Space("warehouse", Path("/"), 0),),
         service_expected=True,
     )
     found = open_items(config, facts, NOW)
-    kinds = ["failing", "stalled", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "debt"]
+    kinds = ["failing", "stalled", "contract", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "debt"]
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)

@@ -10,9 +10,10 @@ import pytest
 from ordertrail.delta.actions import delta_type, schema_string
 from ordertrail.errors import ConfigError, TableError
 from ordertrail.model import Column, Contract
-from ordertrail.rules.agreement import agree
+from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.others import carried_type, type_text
 from ordertrail.rules.schema import (
+    MIGRATE,
     DeclaredColumn,
     DeclaredTable,
     accepted_terms,
@@ -102,7 +103,7 @@ REFUSED = {
         turned(Column("sent_at", "timestamp", required=True), order_by="sent_at"),
         "orders by sent_at",
         "by last_update_timestamp",
-        'order_by = "last_update_timestamp" back',
+        "put [contract] back",  # sent_at is new, too
     ),
     "required": (
         turned(Column("weight", "bigint", required=True)), "weight is required", "NULL", "remove required from weight"
@@ -144,6 +145,64 @@ def test_all_differences_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: True)
     assert all(f"{said}, but in the tables" in str(caught.value) for said in ("weight is string", "carrier is bigint"))
+
+
+def test_a_column_with_another_name_is_one_difference_with_one_cure() -> None:
+    """Key, order and type go with the name."""
+    renamed = {"tracking_num": "parcel", "last_update_timestamp": "seen", "weight": "mass"}
+    columns = tuple(
+        replace(one, name=renamed[one.name], was=(one.name,)) if one.name in renamed else one for one in OLD.columns
+    )
+    contract = replace(OLD, columns=columns, key=("parcel",), order_by="seen")
+    found = differences(wanting(made(), contract), terms_of(OLD), contract)
+    assert {(one.kind, one.before, one.column) for one in found} == {("renamed", *pair) for pair in renamed.items()}
+    one = replace(
+        OLD, columns=tuple(replace(c, name="mass", was=("weight",)) if c.name == "weight" else c for c in OLD.columns)
+    )
+    with pytest.raises(ConfigError) as caught:
+        agree(wanting(made(), one), terms_of(OLD).text, one, lambda _: True)
+    assert caught.value.message == "the contract calls the column weight mass now"
+    assert caught.value.hint == f'{MIGRATE}; or put name = "weight" back in [contract]'
+
+
+def test_many_differences_are_told_in_few_words() -> None:
+    contract = turned(*(Column(one.name, "string") for one in OLD.columns if one.type != "string"), key=("order_num",))
+    with pytest.raises(ConfigError) as caught:
+        agree(wanting(made(), contract), terms_of(OLD).text, contract, lambda _: True)
+    assert caught.value.message.endswith("and 2 more")
+    assert caught.value.hint == f"{MIGRATE}; or put [contract] back as it was"
+
+
+def test_what_a_migration_cannot_settle_comes_first() -> None:
+    contract = turned(Column("weight", "string"), Column("depot", "string"))
+    tables = wanting(made(), contract)
+    tables[1] = with_column(tables[1], "depot", "string")
+    with pytest.raises(ConfigError) as caught:
+        agree(tables, terms_of(OLD).text, contract, lambda _: True)
+    assert "weight" not in str(caught.value)
+    assert caught.value.hint.startswith("give it another name")
+
+
+@pytest.mark.parametrize("name", ["depot", "Depot"])
+def test_a_name_that_the_history_keeps_is_called_that(name: str) -> None:
+    contract = turned(Column("depot", "string"))
+    tables = wanting(made(), contract)
+    tables[2] = with_column(tables[2], name, "int")
+    with pytest.raises(ConfigError, match=r"history still has one of that name \((Depot, )?int\), which was taken out"):
+        agree(tables, terms_of(OLD).text, contract, lambda _: True)
+
+
+def test_a_name_that_differs_in_case_is_the_same_name() -> None:
+    contract = replace(
+        OLD, columns=tuple(replace(one, name="Weight") if one.name == "weight" else one for one in OLD.columns)
+    )
+    for refuse in (
+        lambda t: agree(t, terms_of(OLD).text, contract, lambda _: True),
+        lambda t: refuse_taken(t, terms_of(OLD), contract),
+    ):
+        with pytest.raises(ConfigError, match="says Weight, but in the tables the column is weight") as caught:
+            refuse(wanting(made(), contract))
+        assert 'name = "weight" in [contract], and weight wherever the config says Weight' in caught.value.hint
 
 
 def test_a_new_column_with_the_name_of_somebody_elses_is_refused() -> None:

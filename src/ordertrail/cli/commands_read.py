@@ -153,10 +153,11 @@ def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     from ordertrail.look import document
     from ordertrail.look.status import Reader
 
-    config = frame.config(log=None)
-    with Reader(config) as reader:
+    with Reader(frame.config(log=None)) as reader:
         found = reader.track(number, as_of=as_of)
-    return frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, config.contract))
+    code = frame.show(found, document.track, lambda screen, it: timeline.track(screen, it, reader.config.contract))
+    _tell(reader.differs)
+    return code
 
 
 @command(
@@ -195,6 +196,7 @@ def query(frame: Frame, sql: str, max_rows: int, timeout_s: float, as_of: int | 
     with Reader(frame.config(log=None)) as reader:
         found = reader.query(sql, max_rows=max_rows or None, timeout_s=timeout_s or None, as_of=as_of)
     frame.show(found, document.rows, render.rows)
+    _tell(reader.differs)
     if found.cut:
         note(f"only the first {max_rows:,} rows are here; --max-rows N takes more")
     return 0
@@ -229,7 +231,15 @@ def export(frame: Frame, table: str, path: Path, where: str | None, as_of: int |
     config = frame.config(log=None)
     with frame.busy(f"exporting {table}"):
         found = write(config, table, path, where=where, as_of=as_of, force=force)
-    return frame.show(found, document.exported, render.exported)
+    code = frame.show(found, document.exported, render.exported)
+    _tell(found.differs)
+    return code
+
+
+def _tell(differs: str) -> None:
+    """Say on stderr that the tables, as they are shown, carry another contract than the config."""
+    if differs:
+        note(f"Note: {differs}")
 
 
 @command(click.Option(["--archive"], is_flag=True, help="Read all archived files too, and compare their SHA-256."))

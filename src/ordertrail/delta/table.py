@@ -146,7 +146,8 @@ class Table:
         if missing:
             raise TableError(
                 f"the table {self.root.name} has no column {', '.join(missing)}",
-                hint="the contract was changed or the table was replaced: use another table name, or restore the table",
+                hint="where [contract] was changed, ordertrail migrate says what it takes to change the tables; where "
+                "somebody replaced the table, restore it",
             )
         return snapshot
 

@@ -24,6 +24,7 @@ from ordertrail.delta.table import Table
 from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.engines.local.whole import read_whole
 from ordertrail.errors import TableError, UnsupportedTableError
@@ -322,6 +323,8 @@ class _Run:
 
 @contextmanager
 def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[Session]:
+    # Files are compacted and indexed by the columns and the key that the tables have.
+    config = held(config, read_whole(config)).config
     tables = tables_of(config, store)
     target = read_snapshot(tables.target.log)
     index = open_index(config, target) if target.takes_vectors else None

@@ -21,6 +21,7 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.durable import move_durably
 from ordertrail.engines.choice import placed
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import QueryError, StorageError, UsageError
 from ordertrail.look.as_of import moment
@@ -52,6 +53,7 @@ class Exported:
         batch: The last batch that they are of; None means the newest.
         path: The file.
         size_bytes: Of the file.
+        differs: What differs between the contract of the tables, which the file follows, and that of the config; or "".
     """
 
     table: str
@@ -59,6 +61,7 @@ class Exported:
     batch: int | None
     path: Path
     size_bytes: int
+    differs: str = ""
 
 
 def export(
@@ -96,7 +99,10 @@ def export(
     write = _WRITERS[path.suffix.lower()]
     if path.suffix.lower() == ".xlsx":
         require_library()
-    found, columns = read_whole(config), columns_by_role(config.contract)
+    found = read_whole(config)
+    holds = held(config, found)
+    config = holds.config
+    columns = columns_by_role(config.contract)
     names = dict(zip(ROLES, astuple(config.tables), strict=True))
     tables = {names[one]: (found[one], columns[one]) for one in ROLES}
     batch = None if as_of is None else _batch(config, tables, as_of)
@@ -119,7 +125,7 @@ def export(
         except OSError as error:
             raise storage_error(error, path) from error
         probe("export.moved")
-    return Exported(names[role], rows, batch, path, size_bytes)
+    return Exported(names[role], rows, batch, path, size_bytes, holds.differs)
 
 
 # -- before anything is read ------------------------------------------------------------------------------------------

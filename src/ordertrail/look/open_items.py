@@ -23,7 +23,7 @@ from ordertrail.model import State
 from ordertrail.rules.waiting import waiting_text, waits_long
 from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
 
-Kind = Literal["quarantined", "held", "waiting", "failing", "stalled", "debt", "disk", "not_fold"]
+Kind = Literal["quarantined", "held", "waiting", "failing", "stalled", "contract", "debt", "disk", "not_fold"]
 
 Severity = Literal["warning", "critical"]
 """`critical`: nothing loads, or the target cannot be trusted; `warning`: everything else goes on."""
@@ -35,6 +35,7 @@ KINDS: Mapping[Kind, str] = {
     # `late`, a vendor whose file did not come, belongs here.
     "failing": "the passes of the service fail one after the other, or the source folder cannot be read",
     "stalled": "the service has no heartbeat any more and did not end normally",
+    "contract": "the tables carry another contract than the config, and no pass loads until that is settled",
     "debt": "the debt of the tables is above the limits of `[maintenance]`, and no service reduces it",
     # `drifted`, columns that the contract does not know, belongs here.
     "disk": "the disk of the warehouse or the archive is nearly full",
@@ -47,6 +48,7 @@ NEXT: Mapping[Kind, str] = {
     "held": "release {id} --plan",
     "failing": "doctor",
     "stalled": "watch",
+    "contract": "migrate",
     "debt": "maintain",
     "disk": "doctor",
     "not_fold": "verify",
@@ -69,8 +71,8 @@ class OpenItem:
     Attributes:
         kind: What it is, see `KINDS`.
         key: What tells it from all other items, and stays the same while it is open: `delivery:ID`, `waiting:PATH`,
-            `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:debt`, `disk:warehouse`, `disk:archive`,
-            `tables:not_fold:…`.
+            `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:contract`, `tables:debt`,
+            `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
         since: Since when; aware UTC, None when nothing tells.
         severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
         text: What is wrong, on one line.
@@ -115,6 +117,8 @@ class Facts:
         source_trouble: Why the source folder cannot be read; None when it can.
         heartbeat: Of the service; None when there is none.
         service_expected: Whether a missing heartbeat is an item.
+        contract: What differs between the contract of the config and that of the tables, where no pass settles it;
+            else empty.
         debt: Why maintenance is due, one line each.
         damage: What is wrong with the tables, one line each.
         spaces: The disks that are nearly full.
@@ -125,6 +129,7 @@ class Facts:
     source_trouble: str | None = None
     heartbeat: Heard | None = None
     service_expected: bool = False
+    contract: str = ""
     debt: Sequence[str] = ()
     damage: Sequence[str] = ()
     spaces: Sequence[Space] = ()
@@ -145,6 +150,7 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
         *(_delivery(config, one) for one in facts.deliveries),
         *_waiting(config, facts.waiting, now),
         *_service(config, facts, now),
+        *_contract(config, facts),
         *_debt(config, facts, now),
         *(_space(config, one) for one in facts.spaces),
         *_damage(config, facts.damage),
@@ -199,6 +205,13 @@ def _service(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
         return
     since = None if beat is None else beat.beat_at
     yield OpenItem("stalled", "pipeline:stalled", since, "critical", text, _command(config, NEXT["stalled"]))
+
+
+def _contract(config: Config, facts: Facts) -> Iterator[OpenItem]:
+    if facts.contract:
+        yield OpenItem(
+            "contract", "tables:contract", None, "critical", facts.contract, _command(config, NEXT["contract"])
+        )
 
 
 def _debt(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:

@@ -18,6 +18,7 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.delivered import NEEDED, SetAside, columns_in, delivered, unreadable
@@ -146,6 +147,7 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], *, service_expec
         service_expected=service_expected,
         debt=debt.reasons,
         damage=(*_resets(target, app_id, stands.loaded), *damage),
+        contract=held(config, tables).differs,
         spaces=tuple(low_spaces(config)),
     )
     return Status(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.engines.choice import placed
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, moment
@@ -109,14 +110,20 @@ class Reader:
     Args:
         config: Of the pipeline.
 
+    Attributes:
+        config: With the contract that the tables carry; the rows are those of its columns.
+        differs: What differs from the contract of the config, when no pass could bring the tables up to it; else "".
+
     Raises:
         TableError: A table is not there (then no pass has run yet) or damaged.
     """
 
     def __init__(self, config: Config) -> None:
-        config = placed(config)
-        names, contract = config.tables, config.contract
-        self.config = config
+        self._asked = placed(config)
+        found = read_whole(self._asked)
+        holds = held(self._asked, found)
+        self.config, self.differs = holds.config, holds.differs
+        names, contract = self.config.tables, self.config.contract
         self._columns: dict[str, Sequence[TableColumn]] = {
             names.deliveries: DELIVERIES,
             names.rejects: REJECTS,
@@ -124,7 +131,6 @@ class Reader:
             names.target: target_columns(contract),
             names.stage: stage_columns(contract),
         }
-        found = read_whole(config)
         self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
         self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
 
@@ -149,7 +155,7 @@ class Reader:
         Args:
             service_expected: Whether it needs a person when no service runs.
         """
-        return standing(self.config, self._snapshots, service_expected=service_expected)
+        return standing(self._asked, self._snapshots, service_expected=service_expected)
 
     # -- rows -----------------------------------------------------------------------------------------------
 
@@ -207,7 +213,7 @@ class Reader:
             vendor: Only what this vendor sends.
             limit: At most so many columns.
         """
-        return drift(self.config, self._opened().read, vendor=vendor, limit=limit)
+        return drift(self._asked, self._opened().read, vendor=vendor, limit=limit)
 
     def track(self, number: str | Sequence[str], *, as_of: int | datetime | None = None) -> Track:
         """The target's row of a key, all its history, and its rejected rows.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ordertrail.config import Config
@@ -19,6 +19,7 @@ from ordertrail.delta.table import Table, duckdb_errors, scan_sql
 from ordertrail.engines.choice import placed
 from ordertrail.engines.ledger import batches_of_nothing
 from ordertrail.engines.local.fold import fold, place_deliveries
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import FROM_ARCHIVE, error_of, read_whole, standings_of
@@ -93,13 +94,13 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archiv
         raise no_tables_yet(config)
     progress(_READABLE)
     try:
-        read_whole(config)
+        asked, config = config, held(config, read_whole(config)).config
         with (
             scratch_folder(config.warehouse, "verify") as spill,
             closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
-            proof = _Proof(Session(config, con, pool, tables, "", no_probe), archive)
+            proof = _Proof(Session(config, con, pool, tables_of(config), "", no_probe), asked, archive)
             checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
             for name, prove in _CHECKS:
                 progress(name)
@@ -120,11 +121,11 @@ class _Finding:
 
 
 class _Proof:
-    """The five tables as of the last batch with the done mark."""
+    """The five tables as of the last batch with the done mark, under the contract that they carry."""
 
-    def __init__(self, session: Session, archive: bool) -> None:
+    def __init__(self, session: Session, asked: Config, archive: bool) -> None:
         self.session = session
-        self.config = session.config
+        self.config, self.asked = session.config, asked
         self.archive = archive
         tables = session.tables
         # From the last table that a batch writes to the first: a pass that runs meanwhile is only ahead in the others.
@@ -220,8 +221,9 @@ def _schemas(proof: _Proof) -> _Finding:
     looked_at = [snapshot for snapshot in proof.standing if snapshot.root != proof.session.tables.stage.root]
     wrong = list(unfit_columns(looked_at))
     hint, note = _files_hint(proof, wrong), ""
+    asked = replace(proof.session, config=proof.asked, tables=tables_of(proof.asked))
     try:
-        note = "".join(f"; {one.text} by the next pass" for one in require_agreement(proof.session).added)
+        note = "".join(f"; {one.text} by the next pass" for one in require_agreement(asked).added)
     except (ConfigError, TableError) as error:
         wrong, hint = [error.message, *wrong], error.hint
     if others := others_on(proof.target, proof.config.contract):

@@ -13,6 +13,12 @@ HasNulls = Callable[[str], bool]
 """Whether a column of target or history has NULLs. Reads rows; called only for a column that has become required."""
 
 
+_TOLD = 3
+"""At most so many differences are told; what settles one of many settles the others, or names them next."""
+
+_PUT_BACK = "or put [contract] back as it was"
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What must be written so that the tables carry the contract.
@@ -59,7 +65,7 @@ def agree(
 
 
 def refuse_taken(tables: Sequence[DeclaredTable], accepted: Terms, contract: Contract) -> None:
-    """Refuse a contract that gives a new column a name that a table has already, for a column of somebody else.
+    """Refuse a contract that gives a new column a name that a table has already, for another column.
 
     Args:
         tables: With the columns that they should have under the contract.
@@ -69,9 +75,9 @@ def refuse_taken(tables: Sequence[DeclaredTable], accepted: Terms, contract: Con
     Raises:
         ConfigError: A name is taken.
     """
-    found = [one for one in differences(tables, accepted, contract) if one.column not in accepted.columns]
-    if taken := [one for one in found if one.kind == "taken" or (one.kind == "replaced" and one.before != "nothing")]:
-        raise _refusal(taken, ConfigError)
+    found = differences(tables, accepted, contract)
+    if in_use := [one for one in found if one.kind in ("taken", "kept", "case")]:
+        raise _refusal(in_use, ConfigError)
 
 
 def refuse_never_null(table: DeclaredTable, contract: Contract) -> None:
@@ -86,6 +92,13 @@ def refuse_never_null(table: DeclaredTable, contract: Contract) -> None:
 
 
 def _refusal(refused: Sequence[Difference], kind: type[OrdertrailError]) -> OrdertrailError:
-    hints = [MIGRATE] if any(one.migrates for one in refused) else []
-    hints += [one.hint for one in refused]
-    return kind("; ".join(one.text for one in refused), hint="; ".join(dict.fromkeys(hints)))
+    """The error that says what is in the way, and what to do: `migrate` comes after what it cannot settle."""
+    once = {(one.kind, one.column): one for one in reversed(refused)}
+    told = [one for one in reversed(once.values()) if not one.migrates]
+    hints = [one.hint for one in told]
+    if not told:
+        told = list(reversed(once.values()))
+        hints = [MIGRATE, told[0].hint if len(told) == 1 else _PUT_BACK]
+    more = len(told) - _TOLD
+    text = "; ".join(one.text for one in told[:_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    return kind(text, hint="; ".join(list(dict.fromkeys(hints))[:_TOLD]))

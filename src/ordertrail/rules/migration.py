@@ -152,7 +152,11 @@ def carried_contract(terms: Terms, contract: Contract) -> Contract:
         terms: From the tables.
         contract: Supplies what the terms do not tell.
     """
-    columns = tuple(Column(name, kind, bool(must)) for name, (kind, must) in terms.columns.items())
+    identifiers = {name for one in contract.columns if one.identifier for name in (*one.was, one.name)}
+    columns = tuple(
+        Column(name, kind, bool(must), identifier=kind == "string" and name in identifiers)
+        for name, (kind, must) in terms.columns.items()
+    )
     key = contract.key if terms.key is None or set(terms.key) == set(contract.key) else terms.key
     known = terms.status is not None and terms.status_rank is not None
     status = (terms.status or None) if known else contract.status

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ordertrail.errors import TableError
@@ -35,8 +35,8 @@ ALWAYS = frozenset(
 """Names of our own columns that every release created: somebody replaced a table that lacks one of them."""
 
 Kind = Literal[
-    "added", "added_required", "taken", "removed", "type", "required", "key", "order_by", "replaced",
-    "must_fill", "unfilled", "uncarried",
+    "added", "added_required", "taken", "kept", "case", "removed", "renamed", "type", "required", "key", "order_by",
+    "replaced", "must_fill", "unfilled", "uncarried",
 ]  # fmt: skip
 
 _VERSION = 1
@@ -161,7 +161,12 @@ _TEXTS: dict[Kind, str] = {
     "added_required": "the contract has a new column {column} ({after}) that is required, and rows of {table} lack it",
     "taken": "the contract has a new column {column} ({after}), but somebody else added one of that "
     "name ({before}) to {table}",
+    "kept": "the contract has a new column {column} ({after}), but {table} still has one of that name ({before}), "
+    "which was taken out of the contract before",
+    "case": "the contract says {column}, but in the tables the column is {before}: names that differ only in capital "
+    "letters are one name",
     "removed": "the contract no longer has the column {column}, but the tables do ({before})",
+    "renamed": "the contract calls the column {before} {column} now",
     "type": "the contract says that {column} is {after}, but in the tables it is {before}",
     "required": "the contract says that {column} is required, but it is NULL in rows of the tables",
     "key": "the contract's key is {after}, but the tables are keyed by {before}",
@@ -174,13 +179,21 @@ _TEXTS: dict[Kind, str] = {
 
 MIGRATE = "ordertrail migrate says what it takes to change the tables, and changes them with --apply"
 
+_OTHER_NAME = (
+    'give it another name in [contract], such as name = "{column}_2", and vendors that send it '
+    'aliases = {{ {column}_2 = ["{column}"] }}'
+)
+
 _HINTS: dict[Kind, str] = {
     "added": "the next pass adds it",
     "added_required": "or remove required from {column} in [contract]: existing rows have NULL in it",
-    "taken": "give it another name in [contract], and vendors an alias for it",
+    "taken": _OTHER_NAME,
+    "kept": _OTHER_NAME,
+    "case": 'write name = "{before}" in [contract], and {before} wherever the config says {column}',
     "removed": 'or put it back: [[contract.columns]] with name = "{column}" and type = "{before}"; a vendor that no '
     "longer sends it lists it as absent; where another column took its place, that one says "
     'was = ["{column}"]',
+    "renamed": 'or put name = "{before}" back in [contract]',
     "type": 'or put type = "{before}" back for {column} in [contract]',
     "required": "remove required from {column} in [contract]; where the target has it as NOT NULL, drop that too",
     "key": "or put key = {before} back in [contract]",
@@ -192,7 +205,9 @@ _HINTS: dict[Kind, str] = {
     "uncarried": "restore the table to a version before it was added",
 }
 
-_MIGRATED: frozenset[Kind] = frozenset({"added_required", "removed", "type", "key", "order_by"})
+_MIGRATED: frozenset[Kind] = frozenset({"added_required", "removed", "renamed", "type", "key", "order_by"})
+
+_NAMES_IN_USE: frozenset[Kind] = frozenset({"taken", "kept"})
 
 _OF_A_TABLE: frozenset[Kind] = frozenset({"replaced", "must_fill", "unfilled", "uncarried"})
 
@@ -243,10 +258,13 @@ def differences(tables: Sequence[DeclaredTable], accepted: Terms, contract: Cont
         `required` matters only when the column has NULLs: the caller, who can read the rows, must check.
     """
     wanted = terms_of(contract)
-    found = list(_of_terms(accepted, wanted))
+    found = list(_renamed(accepted, contract))
+    names = {one.before: one.column for one in found}
+    found += _of_terms(_with_names(accepted, names), wanted)
     changed = {one.column for one in found}
     for table in tables:
-        found += [one for one in _of_table(table, accepted, wanted) if one.column not in changed]
+        told = _of_table(table, accepted, wanted)
+        found += [one for one in told if one.kind in _NAMES_IN_USE or one.column not in changed]
     return found
 
 
@@ -304,6 +322,26 @@ def terms_in(text: str) -> Terms | None:
 # -- parts ----------------------------------------------------------------------------------------------------------
 
 
+def _renamed(accepted: Terms, contract: Contract) -> Iterator[Difference]:
+    """The columns that only have another name in the contract."""
+    gone = {name: kind for name, (kind, _) in accepted.columns.items() if name not in contract.names}
+    for column in contract.columns:
+        if column.name in accepted.columns:
+            continue
+        same = next((name for name in gone if name.lower() == column.name.lower()), None)
+        before = same or next((name for name in column.was if name in gone), None)
+        if before is not None:
+            del gone[before]
+            yield Difference("case" if same else "renamed", "", column.name, before, column.type)
+
+
+def _with_names(terms: Terms, names: Mapping[str | None, str]) -> Terms:
+    """The same terms with other names of columns."""
+    key = None if terms.key is None else tuple(names.get(name, name) for name in terms.key)
+    columns = {names.get(name, name): said for name, said in terms.columns.items()}
+    return replace(terms, columns=columns, key=key, order_by=names.get(terms.order_by, terms.order_by))
+
+
 def _of_terms(accepted: Terms, wanted: Terms) -> Iterator[Difference]:
     """The differences between the config and the contract that the tables carry."""
     for name, (before, must) in accepted.columns.items():
@@ -328,8 +366,11 @@ def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[
     for column in table.wanted:
         is_new = of_rows and column.name in wanted.columns and column.name not in accepted.columns
         there = table.column(column.name)
-        if there is not None and is_new:
-            yield Difference("taken", table.name, column.name, there.type, column.type)
+        same = there or next((one for one in table.columns if one.name.lower() == column.name.lower()), None)
+        if same is not None and is_new and same.name not in accepted.columns:
+            before = same.type if there else f"{same.name}, {same.type}"
+            in_use: Kind = "kept" if any(one.name == "_outcome" for one in table.wanted) else "taken"
+            yield Difference(in_use, table.name, column.name, before, column.type)
         elif there is not None and there.type != column.type:
             yield Difference("replaced", table.name, column.name, there.type, column.type)
         elif there is None and is_new and wanted.columns[column.name][1]:
@@ -337,8 +378,8 @@ def _of_table(table: DeclaredTable, accepted: Terms, wanted: Terms) -> Iterator[
         elif there is None and may_be_added(column, present):
             yield Difference("added", table.name, column.name, None, column.type)
         elif there is None:
-            same = next((name for name in present if name.lower() == column.name.lower()), None)
-            yield Difference("replaced", table.name, column.name, same or "nothing", column.type)
+            before = "nothing" if same is None else same.name
+            yield Difference("replaced", table.name, column.name, before, column.type)
         elif not (there.nullable or column.required or wanted.columns.get(column.name, ("", False))[1]):
             kind: Kind = "must_fill" if column.name in wanted.columns else "unfilled"
             yield Difference(kind, table.name, column.name, there.type, column.type)

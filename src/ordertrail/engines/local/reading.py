@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
+from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import cured, read_whole
 from ordertrail.errors import UsageError
+from ordertrail.log import Log
 from ordertrail.parse.kernel import connect
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, columns_by_role
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+_log = Log()
 
 
 class TableRows:
@@ -140,8 +144,12 @@ def table_rows(config: Config, role: str) -> TableRows:
         UsageError: Only Spark reaches the tables.
     """
     # From one look at all five, as every command does: what the deliveries name is in the others, too.
-    snapshot = read_whole(config)[role]
-    return TableRows(config, getattr(config.tables, role), snapshot, columns_by_role(config.contract)[role])
+    found = read_whole(config)
+    holds = held(config, found)
+    if holds.differs:
+        _log.warning(holds.differs)
+    columns = columns_by_role(holds.config.contract)[role]
+    return TableRows(config, getattr(config.tables, role), found[role], columns)
 
 
 def _missing(library: str) -> UsageError:

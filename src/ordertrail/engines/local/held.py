@@ -1,0 +1,60 @@
+"""The contract that the tables carry, for commands that only look: they show the tables as they are.
+
+Imports no DuckDB: `status` and `health` must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ordertrail.config import Config
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.rules.losses import ROLES
+from ordertrail.rules.migration import carried_contract
+from ordertrail.rules.schema import CONTRACT, DeclaredTable, accepted_terms, declared_columns, differences
+from ordertrail.rules.tables import columns_by_role
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the tables hold.
+
+    Attributes:
+        config: With the contract that the tables carry, where a pass could not bring them up to that of the config.
+        differs: What differs then, and what to do, on one line; empty when a pass would run.
+    """
+
+    config: Config
+    differs: str = ""
+
+
+def held(config: Config, tables: Mapping[str, Snapshot]) -> Held:
+    """Compare the contract in the config with that which the tables carry. Reads nothing but the snapshots.
+
+    Args:
+        config: Of the pipeline.
+        tables: All five, by role.
+
+    Raises:
+        TableError: A newer release wrote the contract of the tables.
+    """
+    names, columns = config.tables, columns_by_role(config.contract)
+    there = [
+        DeclaredTable(getattr(names, role), declared_columns(tables[role].metadata.schema_string), columns[role])
+        for role in ROLES
+    ]
+    terms = accepted_terms(tables["history"].metadata.properties.get(CONTRACT), there, config.contract)
+    # Whether a column that is required now has NULLs only its rows tell; it is read the same either way.
+    kinds = [one for one in differences(there, terms, config.contract) if one.ours and one.kind != "required"]
+    found = sorted((one for one in kinds if not one.by_itself), key=lambda one: one.migrates)
+    if not found:
+        return Held(config)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    cure = "ordertrail migrate says what it takes" if found[0].migrates else found[0].hint
+    text = f"the tables carry another contract than the config: {found[0].text}{more}; {cure}"
+    contract = carried_contract(terms, config.contract)
+    order = [column.name for column in there[ROLES.index("history")].columns]
+    places = {name: place for place, name in enumerate(order)}
+    columns_there = sorted(contract.columns, key=lambda column: places.get(column.name, len(places)))
+    return Held(replace(config, contract=replace(contract, columns=tuple(columns_there))), text)
