@@ -257,6 +257,8 @@ def test_two_columns_cannot_become_one(house: House) -> None:
         ("decimal(10,2)", "int", "7", "7"),
         ("double", "bigint", "7", "7"),
         ("boolean", "int", "yes", "1"),
+        ("boolean", "string", "yes", "true"),
+        ("bigint", "string", "007", "7"),
         ("timestamp", "date", "2026-11-20 23:30:00", "2026-11-20"),
         ("timestamp", "string", "2026-11-01 01:30:00", "2026-11-01T05:30:00Z"),
         ("date", "timestamp", "2026-11-20", "2026-11-20 05:00:00+00:00"),
@@ -272,6 +274,65 @@ def test_a_value_of_another_type(tmp_path: Path, before: str, after: str, sent: 
     assert [(one.kind, one.unfit) for one in migrate(house.config, apply=True).steps] == [("type", 0)]
     (row,) = house.rows("target")
     assert (str(row["x"]), row["_rescued"]) == (there, None)
+    assert verify(house.config).ok
+
+
+def test_times_of_a_vendor_that_the_config_no_longer_has(tmp_path: Path) -> None:
+    """Nobody knows by which clock they are: not read as UTC in silence. Times with a zone need no clock."""
+    york = replace(ACME, timezone="America/New_York")
+    before = more(BASE, Column("eta", "string"), Column("picked", "timestamp"))
+    house = open_house(tmp_path, contract=before, vendors=(york,), max_reject_share=0.5)
+    house.drop(
+        "a_20261120.csv",
+        """tracking_num,status,ts,qty,eta,picked,seen
+K1,NEW,2026-11-20 01:30:00,1,2026-11-20 01:00:00,2026-11-20 23:30:00,2026-11-20 03:00:00
+K2,NEW,2026-11-20 01:30:00,1,2026-11-20 01:00:00Z,,2026-11-20T03:00:00-05:00
+K3,NEW,2026-11-20 01:30:00,1,2026-11-20 01:00-0500,,
+K4,NEW,2026-11-20 01:30:00,1,2026-11-20,,
+K5,NEW,2026-11-20 01:30:00,1,soon,,
+""",
+    )
+    house.run()
+    after = column(column(more(before, Column("seen", "timestamp")), "eta", type="timestamp"), "picked", type="date")
+    house.turn(contract=after, vendors=(replace(ACME, name="blue"),))
+    said = (
+        "times of {} without a zone: {} from acme, which is no longer in the config, so they would be read as UTC; put "
+    )
+    problems = migrate(house.config).problems
+    assert [problem.partition("its [[vendors]]")[0] for problem in problems] == [
+        said.format(*one) for one in (("eta", 2), ("picked", 1), ("seen", 1))
+    ]
+    with pytest.raises(UsageError, match="put its \\[\\[vendors\\]\\] back, with its timezone"):
+        migrate(house.config, apply=True)
+    house.turn(vendors=(replace(ACME, name="blue", files="b*.csv"), york))
+    migrate(house.config, apply=True)
+    assert {key: str(value)[:16] for key, value in by_key(house, "eta").items()} == {
+        "K1": "2026-11-20 06:00",
+        "K2": "2026-11-20 01:00",
+        "K3": "2026-11-20 06:00",
+        "K4": "2026-11-20 05:00",
+        "K5": "None",
+    }
+    assert str(by_key(house, "picked")["K1"]) == "2026-11-20"
+    assert verify(house.config).ok
+
+
+def test_a_column_whose_header_is_our_mark(tmp_path: Path) -> None:
+    """`_rescued` has it under another name, since ours marks times that the clock showed twice."""
+    house = open_house(tmp_path, contract=BASE, vendors=(replace(ACME, timezone="America/New_York"),))
+    head = "tracking_num,status,ts,qty,_ambiguous_time\n"
+    house.drop("a_20261120.csv", f"{head}K1,NEW,2026-11-01 01:30:00,1,yes\nK2,NEW,2026-11-20 08:00:00,1,maybe\n")
+    house.run()
+    house.turn(
+        contract=more(BASE, Column("doubtful", "boolean")),
+        vendors=(replace(house.config.vendors[0], aliases=(("doubtful", ("_ambiguous_time",)),)),),
+    )
+    assert [(one.kind, one.rows, one.unfit) for one in migrate(house.config, apply=True).steps][1:] == [("fill", 2, 1)]
+    assert by_key(house, "doubtful") == {"K1": True, "K2": None}
+    assert rescued(house) == {"K1": {"_ambiguous_time": ["ts"]}, "K2": {"_ambiguous_time (2)": "maybe"}}
+    house.drop("a_20261121.csv", f"{head}K1,NEW,2026-11-21 08:00:00,1,no\n")
+    house.run()
+    assert by_key(house, "doubtful") == {"K1": False, "K2": None}
     assert verify(house.config).ok
 
 

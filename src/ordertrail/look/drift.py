@@ -18,7 +18,7 @@ from ordertrail.config.contract import RESERVED
 from ordertrail.config.template import toml_value
 from ordertrail.model import Vendor
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, LOADED
-from ordertrail.rules.cells import AMBIGUOUS
+from ordertrail.rules.cells import AMBIGUOUS, header_of
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of, unfit_sql
 from ordertrail.rules.headers import folded, owners
 from ordertrail.rules.sql import name_sql, quoted
@@ -123,7 +123,7 @@ class _Found:
 
     @property
     def header(self) -> str:
-        return min(one for names in self.spellings.values() for one in names)
+        return min(header_of(one) for names in self.spellings.values() for one in names)
 
 
 def drift(
@@ -190,7 +190,7 @@ def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     for row in sorted(rows, key=lambda one: (one["name"], one["vendor"])):
         first = (row["id"], row["seen"], row["file"])
-        one = found.setdefault(folded(row["name"]), _Found({}, 0, first, set()))
+        one = found.setdefault(folded(header_of(row["name"])), _Found({}, 0, first, set()))
         one.spellings.setdefault(row["vendor"], []).append(row["name"])
         one.filled += row["filled"]
         one.first = min(one.first, first)
@@ -309,7 +309,7 @@ class _Suggested:
 
     def _alias(self, profile: Vendor, column: str, headers: Sequence[str]) -> str:
         aliases = {name: list(known) for name, known in profile.aliases}
-        aliases[column] = [*aliases.get(column, ()), *headers]
+        aliases[column] = [*aliases.get(column, ()), *map(header_of, headers)]
         return f"aliases = {toml_value(aliases)}"
 
 

@@ -192,6 +192,11 @@ class _Work:
                     f"{step.unfit:,} of {step.rows:,} values of {step.column} do not fit {step.after}, more than "
                     f"max_reject_share ({limit:g}) allows"
                 )
+        for vendor, name, values in self._conversion.without_zone():
+            yield (
+                f"times of {name} without a zone: {values:,} from {vendor}, which is no longer in the config, so they "
+                f"would be read as UTC; put its [[vendors]] back, with its timezone"
+            )
         for column in self._contract.columns:
             there = held_as(column, self.terms, self._contract)
             if len(there) > 1:

@@ -14,6 +14,7 @@ The SQL is DuckDB's dialect, because the row kernel is DuckDB on every engine. I
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -140,6 +141,11 @@ def _free(name: str, names: set[str]) -> str:
     if name != AMBIGUOUS:
         return name
     return next(free for n in count(2) if (free := f"{AMBIGUOUS} ({n})") not in names)
+
+
+def header_of(name: str) -> str:
+    """The header in the file of a name in `_rescued`: another one only where ours was in its way, see `_free`."""
+    return AMBIGUOUS if re.fullmatch(rf"{AMBIGUOUS} \(\d+\)", name) else name
 
 
 def _rescued(marks: list[str]) -> str:

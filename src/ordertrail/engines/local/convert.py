@@ -16,7 +16,7 @@ from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_sql import Cell, sql_type
-from ordertrail.rules.cells import AMBIGUOUS, RowSql, row_hash_sql, row_sql
+from ordertrail.rules.cells import AMBIGUOUS, RowSql, header_of, row_hash_sql, row_sql
 from ordertrail.rules.headers import Layout, folded, owners
 from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
 from ordertrail.rules.schema import Terms, declared_columns
@@ -25,6 +25,9 @@ from ordertrail.rules.tables import TableColumn, history_columns
 
 _NO_LIMIT = (1 << 63) - 1
 """Of event times: whether a time was in the future was judged when its file was loaded."""
+
+_OFFSET = r"([Zz]|:\d\d.*[+-]\d\d(:?\d\d)?)$"
+"""How the text of a time ends that needs no clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,29 @@ class Conversion:
                     found.setdefault(reading.column.name, set()).update(ids)
         return found
 
+    def without_zone(self) -> list[tuple[str, str, int]]:
+        """Times that a clock must explain which the config does not tell: their vendor is not in it.
+
+        Returns:
+            For each vendor and column the number of its values.
+        """
+        branch = self.branches[-1]
+        found: list[tuple[str, str, int]] = []
+        for i, reading in enumerate(branch.readings):
+            if reading.column.type == "timestamp":
+                local = f"NOT regexp_matches(c{i}, '{_OFFSET}')"
+            elif reading.column.type == "date" and reading.retyped and reading.old and reading.old[1] == "timestamp":
+                local = f"NOT fill{i}"
+            else:
+                continue
+            vendor = self._places["_vendor"]
+            rows = self._session.run(
+                f"SELECT {vendor}, count(*) FROM {self._converted(branch)} WHERE {vendor} IS NOT NULL AND "
+                f"c{i} IS NOT NULL AND NOT bad{i} AND {local} GROUP BY ALL ORDER BY ALL"
+            )
+            found += [(str(name), reading.column.name, int(str(count))) for name, count in rows]
+        return found
+
     # -- branches -------------------------------------------------------------------------------------------
 
     def _branches(self) -> Iterator[Branch]:
@@ -187,7 +213,9 @@ class Conversion:
         for column in self._contract.columns:
             name = self._sources[column.name]
             old = None if name is None else (name, self._terms.columns[name][0])
-            keys = tuple(key for key in rescued if key != AMBIGUOUS and owner.get(folded(key)) == column.name)
+            keys = tuple(
+                key for key in rescued if key != AMBIGUOUS and owner.get(folded(header_of(key))) == column.name
+            )
             retyped = old is not None and old[1] != column.type
             if keys or retyped:
                 yield Reading(column, old, keys, retyped)
