@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from deltalake import DeltaTable
+from deltalake.schema import Field, PrimitiveType
 
 from ordertrail.cli import cli
 from tests.feeds import HEADER
@@ -131,6 +133,69 @@ def test_pasted_lines_take_the_columns_in(call: Call) -> None:
     }
     call("migrate", "--apply")
     assert columns(call) == {}
+
+
+def test_names_that_the_tables_have_are_not_suggested(call: Call) -> None:
+    """The history keeps one of a dropped column, somebody else added another one; the lines work nevertheless."""
+    drop("acme1.csv", {"weight": ["1.5"]})
+    call("run")
+    config = Path("ordertrail.toml")
+    text = config.read_text().replace('[[contract.columns]]\nname = "address"\ntype = "string"\n', "")
+    config.write_text(text.replace('absent = ["address"]\n', ""))
+    call("migrate", "--apply")
+    table = DeltaTable("data/warehouse/incremental_load/default/orders_target")
+    table.alter.add_columns([Field("Weight", PrimitiveType("string"), nullable=True)])
+    drop("acme2.csv", {"weight": ["2.5"]}, first=2)
+    call("run")
+    found = dict(sorted(columns(call).items()))
+    assert [one["paste"][0]["toml"].split('"')[1] for one in found.values()] == ["address_2", "weight_2"]
+    assert {"vendor": "acme", "toml": 'aliases = { weight_2 = ["weight"] }'} in found["weight"]["paste"]
+    while todo := next((one["paste"] for one in columns(call).values() if one["paste"]), None):
+        paste(todo)
+    call("run")
+    call("migrate", "--apply")
+    sql = "SELECT order_num, weight_2, address_2 FROM orders_target ORDER BY 1"
+    rows = json.loads(call("query", "--json", sql).stdout)["rows"]
+    assert [list(row.values()) for row in rows] == [["1", 1.5, None], ["2", 2.5, "X"]]
+
+
+def test_a_column_that_is_not_in_every_file(call: Call) -> None:
+    drop("acme1.csv", {"weight": ["1"], "note": ["x"]})
+    drop("acme2.csv", {"note": ["y"]}, first=2)
+    drop("blue1.csv", {"weight": ["3"], "note": ["z"]}, without="address")
+    call("run")
+    found = columns(call)
+    assert found["weight"]["note"] == "1 of 2 files of acme have a value in it"
+    assert found["weight"]["paste"][1:] == [{"vendor": "acme", "toml": 'absent = ["weight"]'}]
+    assert (found["note"]["note"], len(found["note"]["paste"])) == ("", 1)
+    paste(found["weight"]["paste"])
+    drop("acme3.csv", {"note": ["y"]}, first=3)
+    assert json.loads(call("run", "--json").stdout)["deliveries"][0]["state"] == "loaded"
+
+
+def test_an_alias_is_suggested_only_where_the_values_fit(call: Call) -> None:
+    """`status time` is usually the time of the last update; here it is a number of hours."""
+    config = Path("ordertrail.toml")
+    config.write_text(
+        config.read_text().replace('absent = ["address"]', 'absent = ["address", "package_deliver_date"]')
+    )
+    drop("blue1.csv", {"delivery address": ["A St", "B St"], "deliver date": ["12", "13"]}, without="address")
+    text = Path("data/source/blue1.csv").read_text().replace("package_deliver_date,", "").replace(",,,", ",,")
+    Path("data/source/blue1.csv").write_text(text)
+    call("run")
+    found = columns(call)
+    assert (found["delivery address"]["like"], found["deliver date"]["like"]) == ("address", None)
+    assert (
+        found["deliver date"]["note"] == "its name is like package_deliver_date, but its values do not fit that column"
+    )
+    assert 'type = "bigint"' in found["deliver date"]["paste"][0]["toml"]
+
+
+def test_a_header_that_is_our_mark(call: Call) -> None:
+    drop("acme1.csv", {"_ambiguous_time": ["yes"]})
+    call("run")
+    (found,) = columns(call).values()
+    assert (found["column"], found["paste"][0]["toml"].split('"')[1]) == ("_ambiguous_time", "ambiguous_time")
 
 
 def test_columns_of_an_undone_delivery_are_gone(call: Call) -> None:

@@ -7,10 +7,11 @@ values are looked at for its type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ordertrail.config import Config
@@ -18,9 +19,9 @@ from ordertrail.config.contract import RESERVED
 from ordertrail.config.template import toml_value
 from ordertrail.model import Vendor
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, LOADED
-from ordertrail.rules.cells import AMBIGUOUS, header_of
+from ordertrail.rules.cells import AMBIGUOUS, header_of, row_sql
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of, unfit_sql
-from ordertrail.rules.headers import folded, owners
+from ordertrail.rules.headers import Layout, folded, owners
 from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ SHARE = 0.9
 """A guessed type holds at least this share of them."""
 
 _ALIKE = 0.85
+_NO_LIMIT = (1 << 63) - 1
 _NO_HEADER = re.compile(r"column \d+")
 _NUMBERED = re.compile(r"(.*) \(\d+\)", re.DOTALL)
 
@@ -120,6 +122,7 @@ class _Found:
     filled: int
     first: tuple[str, datetime, str]  # delivery, time, file
     values: set[str]
+    files: dict[str, int]  # vendor: how many of its files have a value in it
 
     @property
     def header(self) -> str:
@@ -127,21 +130,27 @@ class _Found:
 
 
 def drift(
-    config: Config, read: Callable[[str], pa.Table], *, vendor: str | None = None, limit: int | None = None
+    config: Config,
+    read: Callable[[str], pa.Table],
+    *,
+    taken: Iterable[str] = (),
+    vendor: str | None = None,
+    limit: int | None = None,
 ) -> Drift:
     """Find what vendors send beyond the contract.
 
     Args:
         config: Of the pipeline.
         read: Runs SQL over the tables.
+        taken: Names of the columns that the tables have: no new column may have one of them.
         vendor: Only what this vendor sends.
         limit: At most so many columns.
     """
     deliveries = name_sql(config.tables.deliveries)
     found = _grouped(read(_columns_sql(config)).to_pylist())
     sent = read(
-        f"SELECT vendor, CAST(sum({ACCEPTED_ROWS}) AS BIGINT) AS n, list(DISTINCT {ABSENT}) AS absent "
-        f"FROM {deliveries} WHERE {LOADED} GROUP BY vendor"
+        f"SELECT vendor, CAST(sum({ACCEPTED_ROWS}) AS BIGINT) AS n, list(DISTINCT {ABSENT}) AS absent, "
+        f"count(*) FILTER ({ACCEPTED_ROWS} > 0) AS files FROM {deliveries} WHERE {LOADED} GROUP BY vendor"
     ).to_pylist()
     rows = {one["vendor"]: one["n"] for one in sent}
     lacks = {one["vendor"]: frozenset.intersection(*map(frozenset, one["absent"])) for one in sent}
@@ -150,13 +159,14 @@ def drift(
     shown = ranked[:limit]
     guesses = [_guess(one) for one in shown]
     unfit = _unfit(config, read, [(one, *guess[:2]) for one, guess in zip(shown, guesses, strict=True)])
-    suggested = _Suggested(config, lacks, found)
+    suggested = _Suggested(config, lacks, {one["vendor"]: one["files"] for one in sent}, found, taken)
     columns = []
     for place, (one, (kind, formats, doubt)) in enumerate(zip(shown, guesses, strict=True)):
-        like, paste, refused = suggested.of(one, kind, formats)
+        like, paste, told = suggested.of(one, kind, formats, partial(_fits, config, read, one))
         count, example = unfit.get(place, (0, None))
         share = one.filled / max(sum(rows.get(name, 0) for name in one.spellings), 1)
-        note = refused or (f"it {doubt}; give it a type and formats" if doubt else "")
+        doubts = f"it {doubt}; give it a type and formats" if doubt and paste and like is None else ""
+        note = "; ".join(filter(None, (told, doubts)))
         vendors = tuple(sorted(one.spellings))
         _, at, file = one.first
         columns.append(Drifted(one.header, vendors, at, file, share, kind, count, example, like, paste, note))
@@ -180,7 +190,8 @@ def _cells_sql(config: Config) -> str:
 
 def _columns_sql(config: Config) -> str:
     return (
-        "SELECT name, vendor, count(*) AS filled, min(id) AS id, arg_min(seen, id) AS seen, arg_min(file, id) AS file, "
+        "SELECT name, vendor, count(*) AS filled, count(DISTINCT id) AS files, "
+        "min(id) AS id, arg_min(seen, id) AS seen, arg_min(file, id) AS file, "
         f'approx_top_k(value, {MAX_VALUES}) AS "values" FROM ({_cells_sql(config)}) GROUP BY name, vendor'
     )
 
@@ -190,9 +201,10 @@ def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     for row in sorted(rows, key=lambda one: (one["name"], one["vendor"])):
         first = (row["id"], row["seen"], row["file"])
-        one = found.setdefault(folded(header_of(row["name"])), _Found({}, 0, first, set()))
+        one = found.setdefault(folded(header_of(row["name"])), _Found({}, 0, first, set(), {}))
         one.spellings.setdefault(row["vendor"], []).append(row["name"])
         one.filled += row["filled"]
+        one.files[row["vendor"]] = one.files.get(row["vendor"], 0) + row["files"]
         one.first = min(one.first, first)
         one.values |= set(row["values"])
     return found
@@ -234,6 +246,27 @@ def _unfit(
     }
 
 
+def _fits(config: Config, read: Callable[[str], pa.Table], one: _Found, name: str) -> bool:
+    """Whether the values of a rescued column meet the rules of a contract column, but for the share of misfits."""
+    contract = replace(config.contract, columns=tuple(c for c in config.contract.columns if c.name == name))
+    values = ", ".join(map(quoted, sorted(one.values)))
+    rows = "CAST(0 AS INTEGER) AS d, CAST(1 AS BIGINT) AS r, true AS odd"
+    relation = f"(SELECT unnest([{values}]) AS c0, {rows}, CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated)"
+    for profile in config.vendors:
+        if profile.name not in one.spellings:
+            continue
+        # In UTC each local time is there once: only whether the text is a time counts here.
+        rules = row_sql(contract, replace(profile, timezone="UTC"), Layout((), (0,), (), ()))
+        judged = relation
+        for step in filter(None, rules.steps):
+            judged = f"(SELECT *, {', '.join(f'{sql} AS {named}' for named, sql in step)} FROM {judged})"
+        wrong = " OR ".join(check.wrong for check in rules.checks) or "false"
+        (found,) = read(f"SELECT count(*) FILTER ({wrong}) AS n FROM {judged}").to_pylist()
+        if found["n"] > (1 - SHARE) * len(one.values):
+            return False
+    return True
+
+
 # --- what to do --------------------------------------------------------------------------------------------------
 
 
@@ -243,17 +276,29 @@ class _Suggested:
     Args:
         config: Of the pipeline.
         lacks: By vendor, the contract columns that none of its files carries.
+        files: By vendor, how many of its files have rows that count.
         found: All rescued columns, by their folded names.
+        taken: Names of the columns that the tables have.
     """
 
-    def __init__(self, config: Config, lacks: Mapping[str, frozenset[str]], found: Mapping[str, _Found]) -> None:
-        self._config, self._lacks, self._found = config, lacks, found
+    def __init__(
+        self,
+        config: Config,
+        lacks: Mapping[str, frozenset[str]],
+        files: Mapping[str, int],
+        found: Mapping[str, _Found],
+        taken: Iterable[str],
+    ) -> None:
+        self._config, self._lacks, self._files, self._found = config, lacks, files, found
+        self._taken = {name.lower() for name in taken}
         self._owners = {one.name: owners(config.contract, one) for one in config.vendors}
         self._used = {name for owner in self._owners.values() for name in owner} | {folded(name) for name in RESERVED}
         self._meant: set[str] = set()
 
-    def of(self, one: _Found, kind: str, formats: tuple[str, ...]) -> tuple[str | None, tuple[Paste, ...], str]:
-        """(contract column, lines, note) for a column of this type."""
+    def of(
+        self, one: _Found, kind: str, formats: tuple[str, ...], fits: Callable[[str], bool]
+    ) -> tuple[str | None, tuple[Paste, ...], str]:
+        """(contract column, lines, note) for a column of this type; `fits` says whether a contract column holds it."""
         own = folded(one.header)
         claims = {name: self._owners.get(name, {}).get(own) for name in one.spellings}
         if all(claims.values()):
@@ -264,10 +309,19 @@ class _Suggested:
             )
         if refused := _refused(one, self._found):
             return None, (), refused
-        if like := self._like(one):
+        like = self._like(one)
+        if like and fits(like):
             self._meant.add(like)
             return like, tuple(self._aliases(one, like)), ""
-        return None, tuple(self._column(one, kind, formats)), ""
+        told = [f"its name is like {like}, but its values do not fit that column"] if like else []
+        told += [
+            f"{count} of {self._files[name]} files of {name} have a value in it" for name, count in self._some(one)
+        ]
+        return None, tuple(self._column(one, kind, formats)), "; ".join(told)
+
+    def _some(self, one: _Found) -> list[tuple[str, int]]:
+        """The vendors that send a column in some of their files, or empty in some, with the number of the others."""
+        return [(name, count) for name, count in sorted(one.files.items()) if count < self._files.get(name, 0)]
 
     def _like(self, one: _Found) -> str | None:
         """The contract column that it seems to be, of those that no file of its vendors ever carried."""
@@ -293,7 +347,7 @@ class _Suggested:
         others = self._found.keys() - {own}
         name = base = column_name(one.header)
         count = 1
-        while folded(name) in self._used or folded(name) in others:
+        while folded(name) in self._used or folded(name) in others or name.lower() in self._taken:
             count += 1
             name = f"{base}_{count}"
         self._used.add(folded(name))
@@ -301,11 +355,15 @@ class _Suggested:
         if formats:
             lines.append(f"formats = {toml_value(formats)}")
         yield Paste(None, "\n".join(lines))
+        some = dict(self._some(one))
         for profile in self._config.vendors:
             if profile.name not in one.spellings:
                 yield Paste(profile.name, f"absent = {toml_value((*profile.absent, name))}")
-            elif own != folded(name):
+                continue
+            if own != folded(name):
                 yield Paste(profile.name, self._alias(profile, name, one.spellings[profile.name]))
+            if profile.name in some:
+                yield Paste(profile.name, f"absent = {toml_value((*profile.absent, name))}")
 
     def _alias(self, profile: Vendor, column: str, headers: Sequence[str]) -> str:
         aliases = {name: list(known) for name, known in profile.aliases}

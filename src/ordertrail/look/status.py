@@ -213,7 +213,10 @@ class Reader:
             vendor: Only what this vendor sends.
             limit: At most so many columns.
         """
-        return drift(self._asked, self._opened().read, vendor=vendor, limit=limit)
+        names = self.config.tables
+        of_rows = (self._snapshots[name] for name in (names.stage, names.target, names.history))
+        taken = {name for snapshot in of_rows for name in snapshot.metadata.columns}
+        return drift(self._asked, self._opened().read, taken=taken, vendor=vendor, limit=limit)
 
     def track(self, number: str | Sequence[str], *, as_of: int | datetime | None = None) -> Track:
         """The target's row of a key, all its history, and its rejected rows.
