@@ -45,6 +45,7 @@ from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
 from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
+from ordertrail.mend.healing import Heal
 from ordertrail.mend.migration import MigrationReport
 from ordertrail.mend.preview import Preview
 from ordertrail.model import (
@@ -444,6 +445,7 @@ _MIGRATED = MigrationReport(
     applied=False,
     batch=None,
     seconds=0.41,
+    heals=(Heal("000001-00000-9f57aa5b", "acme", "order_tracking_2026_11_21.csv", "loaded", 12),),
 )
 
 _CORRECTED = replace(

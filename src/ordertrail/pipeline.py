@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -157,27 +157,28 @@ class Pipeline:
 
         return table_rows(placed(self.config), role)
 
-    def correct(self, ask: Ask) -> RunReport:
+    def correct(self, ask: Ask, *, locked: bool = False) -> RunReport:
         """Carry out a correction, as a batch of its own; what an earlier pass left is finished first.
 
         Args:
             ask: Says what to stage; `mend` has one for each kind of correction. When it raises, nothing is written.
+            locked: Whether the caller holds the pipeline's lock.
 
         Raises:
             PassRunningError: Another pass is still running after a minute; nothing was done.
             OrdertrailError: As `run`.
         """
-        with self._open(CORRECTION_WAITS_S) as job:
+        with self._open(None if locked else CORRECTION_WAITS_S) as job:
             job.finish_staged()
             job.finish_archiving()
             job.finish(job.stage_correction(ask))
             return job.report()
 
     @contextmanager
-    def _open(self, wait_s: float = 0.0) -> Iterator[_Pass]:
+    def _open(self, wait_s: float | None = 0.0) -> Iterator[_Pass]:
         refuse_lost_tables(self.config)
         make_warehouse(self.config)
-        with pipeline_lock(self.config, wait_s=wait_s):
+        with nullcontext() if wait_s is None else pipeline_lock(self.config, wait_s=wait_s):
             engine = self._new_engine(self.config, self.probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
             self.notes.load()

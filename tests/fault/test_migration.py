@@ -19,6 +19,7 @@ from ordertrail.errors import (
     TableError,
     UsageError,
 )
+from ordertrail.look.status import open_items_of
 from ordertrail.look.verify import verify
 from ordertrail.mend.migration import migrate
 from tests.fault.test_storage import FailingStore
@@ -31,6 +32,11 @@ pytestmark = pytest.mark.fault
 NOTED = FeedFile(
     "acme/order_tracking_2026_11_24.csv",
     csv_bytes([row("001", 12), row("011", 8, "DELIVERED")], Layout(extra="carrier note")),
+    MTIME_NS,
+)
+HEALED = FeedFile(
+    "acme/order_tracking_2026_11_26.csv",
+    csv_bytes([row("012", 8), row("001", 13)], Layout(extra="carrier note")).replace(b"address", b"street"),
     MTIME_NS,
 )
 NEXT = FeedFile("acme/order_tracking_2026_11_25.csv", NOTED.content.replace(b"12:00", b"13:00"), MTIME_NS)
@@ -131,6 +137,36 @@ def test_a_kill_in_its_recovery(story: Story) -> None:
         world = first.copy(story.folder / f"recovery-{place}")
         assert story.driver.run(world, kill_at=place).get("signal") == 9
         story.ends_right(world, effects[: place + 1])
+
+
+def test_a_kill_between_the_migration_and_the_batch_that_reads_files_again(story: Story) -> None:
+    """The tables carry the new contract then, and the file is an open item, which asking again or `replay` heals."""
+    before = story.world()
+    turn(before, PLAIN_CONFIG)
+    before.put((HEALED,))
+    story.driver.effects(before)
+    turn(before, NEW_CONFIG)
+    whole = before.copy(story.folder / "healed")
+    effects = story.driver.effects(whole, migrate=True, replay=True)
+    after = whole.state()
+    check(whole)
+    assert any("'012'" in line for line in after.target)
+    first = len(effects) - 1 - effects[::-1].index("migrate.deliveries.committed")
+    places = [first, *(effects.index(name, first) for name in ("plan.decided", "stage.committed", "load.committed"))]
+    for place in places:
+        world = before.copy(story.folder / f"healed-{place}")
+        assert story.driver.run(world, migrate=True, replay=True, kill_at=place).get("signal") == 9
+        if place <= effects.index("stage.committed", first) - 1:
+            waiting = [item.key for item in open_items_of(world.config) if item.kind == "quarantined"]
+            (healed,) = [one["delivery_id"] for one in world.rows("orders_deliveries") if one["path"] == HEALED.path]
+            assert f"delivery:{healed}" in waiting
+            by_hand = world.copy(story.folder / f"by-hand-{place}")
+            story.driver.effects(by_hand, correct={"kind": "replay", "of": [healed]})
+            assert by_hand.state().target == after.target, effects[place]
+            check(by_hand)
+        story.driver.effects(world, migrate=True, replay=True)
+        assert world.state() == after, effects[place]
+        check(world)
 
 
 def test_a_batch_under_way_is_finished_first(story: Story, tmp_path: Path) -> None:

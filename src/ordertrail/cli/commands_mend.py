@@ -111,20 +111,31 @@ def dismiss(frame: Frame, deliveries: Sequence[str], why: str, by: str | None) -
     return _carry_out(frame, _wanted("dismiss", deliveries, why, by), only_plan=False, yes=True)
 
 
-@command(click.Option(["--apply"], is_flag=True, help="Do it; without, it only says what it takes."))
-def migrate(frame: Frame, apply: bool) -> int:
+@command(
+    click.Option(["--apply"], is_flag=True, help="Do it; without, it only says what it takes."),
+    click.Option(
+        ["--replay"],
+        is_flag=True,
+        help="Name the archived files of which this contract accepts more; with --apply read them again.",
+    ),
+    _BY,
+)
+def migrate(frame: Frame, apply: bool, replay: bool, by: str | None) -> int:
     """Bring the tables to the contract in the config.
 
     Says what differs between the contract that the tables carry and the one in the config, and what it takes: columns
     to add, to fill from _rescued, to rename or to drop, types that change, another key or order. With --apply it is
     done, in one batch; a value that does not fit is NULL afterwards, and its text is in _rescued.
+
+    With --apply --replay the batch after it reads quarantined files, and files with rejected rows, again where the
+    contract accepts more of them now.
     """
     from ordertrail.cli import document, render_migration
     from ordertrail.mend.migration import migrate as bring
 
     config = frame.config()
     with frame.busy("comparing") as progress:
-        report = bring(config, apply=apply, progress=progress)
+        report = bring(config, apply=apply, replay=replay, by=(by or _user()).strip(), progress=progress)
     return frame.show(report, document.migration, render_migration.report, attention=bool(report.problems))
 
 

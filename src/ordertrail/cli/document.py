@@ -60,6 +60,8 @@ def migration(report: MigrationReport) -> Json:
         "notes": list(report.notes),
         "applied": report.applied,
         "batch": report.batch,
+        "heals": [asdict(one) for one in report.heals],
+        "replay_batch": report.replay_batch,
         "seconds": report.seconds,
     }
 

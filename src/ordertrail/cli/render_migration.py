@@ -43,16 +43,39 @@ def report(screen: Screen, found: MigrationReport) -> None:
         more = sum(step.unfit for step in found.steps) - len(found.unfit)
         if more > 0:
             screen.line(f"and {plural(more, 'more value')}", "dim")
+    _heals(screen, found)
     if found.problems:
         screen.heading("It cannot be done like this")
         for problem in found.problems:
             screen.line(problem, "red")
     for note in found.notes:
         screen.line(f"Note: {note}", "dim")
-    if open_steps and not found.applied:
-        if not found.problems and not all(step.by_itself for step in open_steps):
+    heals = any(not one.left for one in found.heals) and found.replay_batch is None
+    if (open_steps or heals) and not found.applied and found.replay_batch is None:
+        if not found.problems and heals:
+            screen.command("ordertrail migrate --apply --replay", "does it, and reads these files again")
+        elif not found.problems and not all(step.by_itself for step in open_steps):
             screen.command("ordertrail migrate --apply", "does it, in one batch")
         screen.line("Nothing was written.", "dim")
+
+
+def _heals(screen: Screen, found: MigrationReport) -> None:
+    """The files of which the contract accepts more than was loaded."""
+    if not found.heals:
+        return
+    if found.replay_batch is None:
+        screen.heading("Rows and files that only this contract accepts")
+    else:
+        screen.heading(f"Read again in batch {found.replay_batch}")
+    columns = (Column("file"), Column("is"), Column("rows more", right=True), Column("delivery"))
+    screen.table(
+        (*columns, Column("left", detail=True)),
+        [
+            (cell(o.file_name), o.state, f"{o.rows:,}", o.delivery_id,
+             f"{o.left}; ordertrail replay {o.delivery_id} reads it all the same" if o.left else "")
+            for o in found.heals
+        ],
+    )  # fmt: skip
 
 
 def _counts(step: Step, *, applied: bool) -> str:

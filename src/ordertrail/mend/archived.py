@@ -94,7 +94,7 @@ def archived_files(archive: Path, deliveries: Mapping[str, Known]) -> dict[str, 
     found: dict[str, Bytes] = {}
     wrong = []
     for delivery_id, one in deliveries.items():
-        file = _archived(archive, one)
+        file = archived_file(archive, one)
         if isinstance(file, Bytes):
             found[delivery_id] = file
         else:
@@ -110,8 +110,13 @@ def archived_files(archive: Path, deliveries: Mapping[str, Known]) -> dict[str, 
     return found
 
 
-def _archived(archive: Path, one: Known) -> Bytes | str:
-    """The archived file of a delivery, or why it cannot be read again."""
+def archived_file(archive: Path, one: Known) -> Bytes | str:
+    """The archived file of a delivery, or why it cannot be read again.
+
+    Args:
+        archive: The archive folder.
+        one: The delivery.
+    """
     if not one.sha256:
         return "its rows were there before ordertrail and come from no file"
     if one.archived_to is None:

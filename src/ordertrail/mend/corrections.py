@@ -56,12 +56,13 @@ class Wanted:
     vendor: str | None = None
 
 
-def correct(pipeline: Pipeline, wanted: Wanted) -> RunReport:
+def correct(pipeline: Pipeline, wanted: Wanted, *, locked: bool = False) -> RunReport:
     """Carry out a correction, in one batch.
 
     Args:
         pipeline: Which one.
         wanted: What to do.
+        locked: Whether the caller holds the pipeline's lock.
 
     Returns:
         The report of the pass, with `correction`. Files that were to be read again and still cannot be loaded are among
@@ -72,7 +73,7 @@ def correct(pipeline: Pipeline, wanted: Wanted) -> RunReport:
         OrdertrailError: As `Pipeline.run`.
     """
     asking = Asking(pipeline.config, wanted, probe=pipeline.probe)
-    report = pipeline.correct(asking)
+    report = pipeline.correct(asking, locked=locked)
     return replace(report, warnings=(*report.warnings, *asking.left))
 
 

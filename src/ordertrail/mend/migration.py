@@ -38,6 +38,7 @@ from ordertrail.keep.refold import OPERATION as REBUILT
 from ordertrail.keep.refold import Rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
+from ordertrail.mend.healing import Heal, heal, heals_of
 from ordertrail.model import Batch, Contract, Probe, State, no_probe
 from ordertrail.parse.kernel import connect
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
@@ -69,6 +70,8 @@ class MigrationReport:
         applied: Whether it was done.
         batch: The batch that did it; None when nothing but columns was added, or nothing was done.
         seconds: How long it took.
+        heals: Files of which the contract accepts more than was loaded; looked for only on request.
+        replay_batch: The batch that read them again; None when none did.
     """
 
     pipeline: str
@@ -79,12 +82,16 @@ class MigrationReport:
     applied: bool
     batch: int | None
     seconds: float
+    heals: tuple[Heal, ...] = ()
+    replay_batch: int | None = None
 
 
 def migrate(
     config: Config,
     *,
     apply: bool = False,
+    replay: bool = False,
+    by: str = "",
     progress: Callable[[str], None] = no_probe,
     probe: Probe = no_probe,
     store: LogStore | None = None,
@@ -97,6 +104,9 @@ def migrate(
     Args:
         config: Of the pipeline, with the new contract.
         apply: Whether to do it; otherwise nothing is written.
+        replay: Whether to look in the archive for files of which the new contract accepts more than was loaded; with
+            `apply` these are read again, in the batch after the migration.
+        by: Who decided on that.
         progress: Called with a description of each step.
         probe: Called after every effect with its name; for fault tests.
         store: Where commits are written; for tests of failing commits.
@@ -112,11 +122,24 @@ def migrate(
     require_tables(config)
     if not apply:
         with _opened(config, probe) as session:
-            return _Work(session, progress).report(began)
+            report = _Work(session, progress, replay=replay).report(began)
+        return replace(report, heals=_heals(config, progress)) if replay else report
     _finish_staged(config, probe)
-    with pipeline_lock(config, wait_s=CORRECTION_WAITS_S), _opened(config, probe, store) as session:
-        finish_migration(session)
-        return _Work(session, progress).apply(began)
+    with pipeline_lock(config, wait_s=CORRECTION_WAITS_S):
+        with _opened(config, probe, store) as session:
+            finish_migration(session)
+            report = _Work(session, progress, replay=replay).apply(began)
+        if not replay:
+            return report
+        heals = _heals(config, progress)
+        healed = heal(config, heals, by, probe)
+    seconds = round(time.perf_counter() - began, 4)
+    return replace(report, heals=heals, replay_batch=None if healed is None else healed.batch, seconds=seconds)
+
+
+def _heals(config: Config, progress: Callable[[str], None]) -> tuple[Heal, ...]:
+    progress("reading archived files again")
+    return heals_of(config)
 
 
 class _Work:
@@ -125,10 +148,12 @@ class _Work:
     Args:
         session: Its config has the new contract.
         progress: Called with a description of each step.
+        replay: Whether files are read again as well.
     """
 
-    def __init__(self, session: Session, progress: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, progress: Callable[[str], None], *, replay: bool) -> None:
         self._session = session
+        self._replay = replay
         self._progress = progress
         self._contract = session.config.contract
         self.terms = terms_held(session)
@@ -247,6 +272,9 @@ class _Work:
             "SELECT state, contract_hash, count(*) FROM "
             f"{session.deliveries()} WHERE state IN ('loaded', 'quarantined', 'held') GROUP BY ALL"
         )
+        ((partly,),) = session.run(
+            f"SELECT count(*) FROM {session.deliveries()} WHERE state = 'loaded' AND rows_rejected > 0"
+        )
         other = sum(int(str(n)) for state, said, n in rows if state == State.LOADED and said not in known)
         aside = sum(int(str(n)) for state, _, n in rows if state != State.LOADED)
         if other:
@@ -254,8 +282,11 @@ class _Work:
                 f"deliveries that were loaded under other settings: {other:,}. Where aliases, formats or maps have "
                 "changed, ordertrail replay DELIVERY... reads their archived files again"
             )
-        if aside:
-            yield f"deliveries that are set aside: {aside:,}; ordertrail replay --all-quarantined tries them again"
+        if (aside or partly) and not self._replay:
+            yield (
+                f"deliveries that are set aside: {aside:,}, with rejected rows: {partly:,}; ordertrail migrate "
+                "--replay says which of them this contract accepts"
+            )
 
 
 _MEND = "mend the contract, or correct the rows: ordertrail correct or replay"
