@@ -19,9 +19,11 @@ from ordertrail.errors import (
     TableError,
     UsageError,
 )
-from ordertrail.look.status import open_items_of
+from ordertrail.look.export import export
+from ordertrail.look.status import Reader, open_items_of
 from ordertrail.look.verify import verify
 from ordertrail.mend.migration import migrate
+from ordertrail.pipeline import Pipeline
 from tests.fault.test_storage import FailingStore
 from tests.fault.world import BATCHES, MTIME_NS, PLAIN_CONFIG, Driver, State, World, distinct, row
 from tests.feeds import FeedFile, Layout, csv_bytes
@@ -281,6 +283,17 @@ def test_who_looks_before_it_is_finished_is_told(story: Story) -> None:
     story.driver.run(world, migrate=True, kill_at=story.effects.index("migrate.history.committed"))
     with pytest.raises(TableError, match="a migration to another contract is not finished"):
         agreement_of(world.config)
+    # The target still has the old columns: no NULL is shown in the place of what is there.
+    for read in (
+        lambda: Reader(world.config).query("FROM orders_target"),
+        lambda: Reader(world.config).track("001"),
+        lambda: export(world.config, "target", world.base / "out.csv"),
+        Pipeline(world.config).target,
+    ):
+        with pytest.raises(TableError, match="a migration to another contract is not finished"):
+            read()
+    assert "contract" not in {item.kind for item in open_items_of(world.config)}, "it is at work, or a pass finishes it"
+    assert Reader(world.config).deliveries().rows
     story.ends_right(world, "looked at")
 
 

@@ -101,6 +101,7 @@ def export(
         require_library()
     found = read_whole(config)
     holds = held(config, found)
+    holds.require_finished()
     config = holds.config
     columns = columns_by_role(config.contract)
     names = dict(zip(ROLES, astuple(config.tables), strict=True))

@@ -122,7 +122,7 @@ class Reader:
         self._asked = placed(config)
         found = read_whole(self._asked)
         holds = held(self._asked, found)
-        self.config, self.differs = holds.config, holds.differs
+        self.config, self.differs, self._holds = holds.config, holds.differs, holds
         names, contract = self.config.tables, self.config.contract
         self._columns: dict[str, Sequence[TableColumn]] = {
             names.deliveries: DELIVERIES,
@@ -231,7 +231,9 @@ class Reader:
         Raises:
             UsageError: It does not have a part for each key column, and nothing else is found; or no batch was done
                 by then.
+            TableError: A migration is not finished.
         """
+        self._holds.require_finished()
         then = None if as_of is None else self._moment(as_of)
         contract = self.config.contract
         try:
@@ -308,9 +310,11 @@ class Reader:
             QueryError: The statement does not run or does not only read, takes longer, or its result is larger than
                 the memory limit.
             UsageError: No batch was done by then.
+            TableError: A migration is not finished.
         """
         from ordertrail.look.at_batch import with_views
 
+        self._holds.require_finished()
         then = None if as_of is None else self._moment(as_of)
         text, also_at = with_views(sql, [name.lower() for name in self._columns])
         for batch in also_at:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
+from ordertrail.errors import TableError
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.migration import carried_contract
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, accepted_terms, declared_columns, differences
-from ordertrail.rules.tables import columns_by_role
+from ordertrail.rules.tables import APP_ID, columns_by_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,21 @@ class Held:
     Attributes:
         config: With the contract that the tables carry, where a pass could not bring them up to that of the config.
         differs: What differs then, and what to do, on one line; empty when a pass would run.
+        unfinished: Whether the history carries the contract already, and the target not yet: a migration was cut.
     """
 
     config: Config
     differs: str = ""
+    unfinished: bool = False
+
+    def require_finished(self) -> None:
+        """Refuse to show rows of tables that do not carry the same contract.
+
+        Raises:
+            TableError: A migration was cut, or is at work now.
+        """
+        if self.unfinished:
+            raise TableError("a migration to another contract is not finished", hint="ordertrail run finishes it")
 
 
 def held(config: Config, tables: Mapping[str, Snapshot]) -> Held:
@@ -46,7 +58,13 @@ def held(config: Config, tables: Mapping[str, Snapshot]) -> Held:
     ]
     terms = accepted_terms(tables["history"].metadata.properties.get(CONTRACT), there, config.contract)
     # Whether a column that is required now has NULLs only its rows tell; it is read the same either way.
-    kinds = [one for one in differences(there, terms, config.contract) if one.ours and one.kind != "required"]
+    found = differences(there, terms, config.contract)
+    app_id = tables["history"].metadata.properties.get(APP_ID, "")
+    # Only a migration writes to the history before the target; a batch that a rebuild overtook changes no column.
+    ahead = tables["history"].last_txn(app_id) > tables["target"].last_txn(app_id)
+    if ahead and any(one.table == names.target and one.kind in ("added", "replaced") for one in found):
+        return Held(config, unfinished=True)
+    kinds = [one for one in found if one.ours and one.kind != "required"]
     found = sorted((one for one in kinds if not one.by_itself), key=lambda one: one.migrates)
     if not found:
         return Held(config)

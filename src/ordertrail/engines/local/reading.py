@@ -139,13 +139,14 @@ def table_rows(config: Config, role: str) -> TableRows:
         role: One of `rules.losses.ROLES`.
 
     Raises:
-        TableError: No pass has run yet, or a table is damaged or lost.
+        TableError: No pass has run yet, a table is damaged or lost, or a migration is not finished.
         StorageError: There are no tables although there should be: the disk is not mounted.
         UsageError: Only Spark reaches the tables.
     """
     # From one look at all five, as every command does: what the deliveries name is in the others, too.
     found = read_whole(config)
     holds = held(config, found)
+    holds.require_finished()
     if holds.differs:
         _log.warning(holds.differs)
     columns = columns_by_role(holds.config.contract)[role]
