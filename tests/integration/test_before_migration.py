@@ -167,6 +167,14 @@ def test_columns_that_the_next_pass_adds_need_nobody(call: Call) -> None:
     assert json.loads(call("health", "--json").stdout)["healthy"]
 
 
+def test_a_required_column_is_one_difference_of_three_tables(call: Call) -> None:
+    column = '[[contract.columns]]\nname = "depot"\ntype = "string"\nrequired = true\n'
+    turn(("[[vendors]]", f"{column}[[vendors]]"))
+    (item,) = json.loads(call("health", "--json", code=3).stdout)["items"]
+    assert "new column depot (string) that is required" in item["text"]
+    assert " more" not in item["text"]
+
+
 # -- names that are in use --------------------------------------------------------------------------------------------
 
 

@@ -68,7 +68,8 @@ def held(config: Config, tables: Mapping[str, Snapshot]) -> Held:
     found = sorted((one for one in kinds if not one.by_itself), key=lambda one: one.migrates)
     if not found:
         return Held(config)
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    others = len({(one.kind, one.column) for one in found}) - 1  # one may be of three tables
+    more = f" and {others} more" if others else ""
     cure = "ordertrail migrate says what it takes" if found[0].migrates else found[0].hint
     text = f"the tables carry another contract than the config: {found[0].text}{more}; {cure}"
     contract = carried_contract(terms, config.contract)
