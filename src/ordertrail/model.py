@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-UnknownColumns = Literal["strict", "rescue"]
+UnknownColumns = Literal["strict", "rescue", "add"]
 
 MAX_NOTED = 20
 """How many names of one kind a manifest keeps for people."""
@@ -100,6 +100,7 @@ class Column:
         max: Largest value allowed, inclusive, written as it would be in a file.
         allowed: The values allowed; empty allows all.
         was: Earlier names of the column; headers may still use them.
+        added: The header that first brought it, of a column that the tables got from files; "" for one of the config.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Column:
     max: str | None = None
     allowed: tuple[str, ...] = ()
     was: tuple[str, ...] = ()
+    added: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,9 @@ class Contract:
         order_by: Name of the timestamp column that orders the rows of a key.
         status: Name of the status column, or None.
         status_rank: Statuses from first to last; a status not listed ranks -1, NULL -2.
-        unknown_columns: What happens to a column the contract does not know: `strict` quarantines the file, `rescue`
-            keeps the column in `_rescued`.
+        unknown_columns: All others: `strict` quarantines the file, `rescue` keeps them in `_rescued`, `add` adds them.
         max_future_s: A row whose event time is more than this after the file key is rejected, in seconds.
+        max_added_columns: How many columns `add` may add in all.
     """
 
     columns: tuple[Column, ...]
@@ -136,6 +138,7 @@ class Contract:
     status_rank: tuple[str, ...]
     unknown_columns: UnknownColumns = "rescue"
     max_future_s: int = 48 * 3600
+    max_added_columns: int = 100
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,8 +162,7 @@ class Vendor:
         status_map: For a status as sent, the status to store.
         absent: Contract columns that this vendor never sends.
         formats: For a contract column, strptime patterns in place of the contract's.
-        file_date: strptime pattern of the date inside the file name; None looks for
-            `yyyy_mm_dd`, `yyyy-mm-dd` or `yyyymmdd`.
+        file_date: strptime pattern of the date in a file's name; None takes `yyyy_mm_dd`, `yyyy-mm-dd`, `yyyymmdd`.
     """
 
     name: str
@@ -239,8 +241,7 @@ class Skipped:
 class RowCounts:
     """Rows of a delivery, or of a whole pass, by outcome; of a correction, the keys that it touched.
 
-    Of the keys of a correction `parsed` were touched, `inserted` and `updated` were restored, `unchanged` were kept and
-    `removed` were taken out of the target.
+    Of its keys `parsed` were touched, `inserted` and `updated` restored, `unchanged` kept and `removed` taken out.
     """
 
     parsed: int = 0
@@ -287,8 +288,7 @@ class Manifest:
         rescued: Names of the file's columns that the contract does not know; at most MAX_NOTED.
         unranked: Statuses of accepted rows that are not ranked; at most MAX_NOTED.
         route: Who parses and weighs the batch, where an engine has the choice (`engines.spark.route`); "" where not.
-        correction: What the batch does with other deliveries; only the manifest of the correction itself, whose state
-            is `correction`, has it.
+        correction: What the batch does with other deliveries; only the manifest of the correction itself has it.
         replaces: The delivery whose place this one takes, in a correction; "" where it takes none.
         archived: Whether the file was in the archive, under `archive_path`, before the batch was staged.
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
@@ -420,6 +420,7 @@ class RunReport:
         seconds: Wall time by step, and `total`.
         notes: What a person may want to know about a vendor's files although nothing is wrong, one line each.
         correction: What a correction did; None for an ordinary pass.
+        added_columns: Columns that the tables got because files brought them.
     """
 
     pipeline: str
@@ -433,6 +434,7 @@ class RunReport:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     correction: CorrectionReport | None = None
+    added_columns: tuple[str, ...] = ()
 
     @property
     def needs_person(self) -> bool:

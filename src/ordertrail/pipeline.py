@@ -28,19 +28,17 @@ from ordertrail.model import (
     Batch,
     CorrectionReport,
     DeliveryReport,
-    FileIdentity,
     FoundFile,
     Probe,
     RowCounts,
     RunReport,
     Skipped,
-    Vendor,
     no_probe,
 )
 from ordertrail.rules.contract_hash import contract_hashes
-from ordertrail.rules.filekey import clean_name, file_key
+from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, repeats
+from ordertrail.rules.planning import Candidate, LoadedFile, candidate_of, repeats
 from ordertrail.rules.reports import correction_report, delivery_report
 from ordertrail.rules.waiting import waiting_warnings
 from ordertrail.sources.archiving import Archiving
@@ -209,6 +207,7 @@ class _Pass:
         belonging.enter(self._ledger.app_id, self._archived_last, self._probe)
         self._warnings = list(self._ledger.warnings)
         self._noticed: list[str] = []
+        self._added: list[str] = []
         self._deliveries: list[DeliveryReport] = []
         self._skipped: list[Skipped] = []
         self._unreadable: dict[str, str] = {}
@@ -268,7 +267,7 @@ class _Pass:
             batch = Batch(1 + max(self._ledger.highest, self._batch or 0), uuid.uuid4().hex, datetime.now(UTC), ())
             request = ask(batch, self._engine)
             self._probe("plan.decided")
-            return self._engine.stage(request).batch
+            return self._staged(request).batch
 
     def finish(self, batch: Batch) -> None:
         """Load, record and archive a staged batch."""
@@ -317,6 +316,7 @@ class _Pass:
             seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
             notes=tuple(dict.fromkeys(self._noticed)),
             correction=self._corrected,
+            added_columns=tuple(self._added),
         )
 
     # -- parts ----------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class _Pass:
                 self._leave(file.path)
             else:
                 vendor = vendors[file.vendor]
-                found.append(_candidate(file, vendor, batch, len(found), digest, hashes[vendor.name]))
+                found.append(candidate_of(file, vendor, (batch, len(found)), digest, hashes[vendor.name]))
         return found
 
     def _discover(self, complete: frozenset[str]) -> tuple[datetime, Discovery]:
@@ -404,7 +404,16 @@ class _Pass:
                 self._unreadable[candidate.path] = str(error)
                 return False
 
-        return self._engine.stage(StageRequest(batch, candidates, open_file, unchanged, duplicates, held=held))
+        return self._staged(StageRequest(batch, candidates, open_file, unchanged, duplicates, held=held))
+
+    def _staged(self, request: StageRequest) -> Staged:
+        """Add the columns that the files bring, in commits of their own (ADR 27); then stage them."""
+        brought = self._engine.widen(request)
+        if brought.columns:
+            _log.info("columns added to the tables", columns=list(brought.names))
+        self._added += brought.names
+        self._noticed += brought.notes
+        return self._engine.stage(request)
 
     def _load(self, batch: Batch) -> Mapping[str, RowCounts]:
         for _ in range(LOAD_ATTEMPTS - 1):
@@ -428,21 +437,3 @@ class _Pass:
             yield
         finally:
             self._seconds[step] += time.perf_counter() - began
-
-
-def _candidate(
-    file: FoundFile, vendor: Vendor, batch: int, number: int, digest: str | Future[str], hashes: Sequence[str]
-) -> Candidate:
-    identity: FileIdentity = file.identity
-    return Candidate(
-        number=number,
-        delivery_id=delivery_id(batch, number, clean_name(file.path), identity),
-        vendor=vendor,
-        path=file.path,
-        clean_path=clean_name(file.path),
-        identity=identity,
-        digest=digest,
-        file_key=file_key(file.path.rpartition("/")[2], vendor, identity.mtime_ns),
-        contract_hash=hashes[0],
-        older_hashes=tuple(hashes[1:]),
-    )

@@ -301,8 +301,9 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (contract("status_rank = ['A']"), "contract.status_rank = ['A']", "no status column", "name the column"),
     (contract("status_rank = ['A', 'A']", ""), "contract.status_rank", "'A' is there twice", "one place"),
     (contract("status_rank = ['A', 1]", ""), "contract.status_rank", "must be a list of texts", "status_rank = ["),
-    (contract("unknown_columns = 'add'"), "contract.unknown_columns = 'add'", "not built yet", '"rescue" or "strict"'),
-    (contract("unknown_columns = 'x'"), "contract.unknown_columns = 'x'", "no such choice", '"rescue" or "strict"'),
+    (contract("unknown_columns = 'x'"), "contract.unknown_columns = 'x'", "no such choice", '"strict" or "add"'),
+    (contract("max_added_columns = 0"), "contract.max_added_columns = 0", "no sensible number", "1 to 1000"),
+    (contract("max_added_columns = 1001"), "contract.max_added_columns = 1001", "no sensible number", "1 to 1000"),
     (contract("max_future_h = -1"), "contract.max_future_h = -1", "must not be negative", "48 is the default"),
     (contract("max_future = 1"), "contract.max_future = 1", "no such setting", "did you mean max_future_h?"),
     (

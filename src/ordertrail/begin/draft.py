@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 
 from ordertrail.config import DEFAULT_CONTRACT, parse_config, template
-from ordertrail.config.contract import MAX_COLUMNS
 from ordertrail.config.template import toml_value
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.encoding import utf8_chunks, utf8_text
+from ordertrail.rules.bounds import MAX_COLUMNS
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of
 from ordertrail.rules.headers import folded
 

@@ -110,6 +110,8 @@ def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
     if report.deliveries:
         deliveries_of(screen, report.deliveries)
     _left_alone(screen, report.skipped)
+    if report.added_columns:
+        screen.line(f"columns added to the tables: {', '.join(report.added_columns)}")
     for note in report.notes:
         screen.line(note, "dim")
     attention(screen, report.warnings)
@@ -163,6 +165,8 @@ def plan(screen: Screen, report: PlanReport) -> None:
             for one, r in rejects
         ]
         screen.table(REJECT_COLUMNS, found)
+    if report.added_columns:
+        screen.line(f"columns that would be added to the tables: {', '.join(report.added_columns)}")
     attention(screen, report.notes)
     screen.line("Nothing was written.", "dim")
 

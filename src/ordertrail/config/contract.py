@@ -18,8 +18,9 @@ from typing import NoReturn, Protocol
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection
 from ordertrail.model import Column, Contract, UnknownColumns
+from ordertrail.rules.bounds import MAX_COLUMNS
 from ordertrail.rules.column_types import PLAIN_TYPES, bits_of
-from ordertrail.rules.headers import folded
+from ordertrail.rules.headers import RESERVED, folded
 from ordertrail.rules.times import DIRECTIVE, FRACTIONS
 
 
@@ -37,16 +38,12 @@ class Fail(Protocol):
         """
 
 
-RESERVED = frozenset({"file_index", "file_row_number"})
-"""Names that no column may have: DuckDB's Parquet reader uses them for columns of its own."""
-
 TIMES = ("date", "timestamp")
 """Types that may have `formats`."""
 
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _MAX_PRECISION = 38
-MAX_COLUMNS = 1200
-"""A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
+_MOST_ADDED = 1000
 _HOUR_S = 3600
 # Python's `re` knows these; RE2, which runs the pattern, does not, or reads them as plain text (`{,3}`).
 _RE2_TOKEN = re.compile(
@@ -110,6 +107,7 @@ def build_contract(section: ContractSection, fail: Fail) -> Contract:
         status_rank=_status_rank(section, status, fail),
         unknown_columns=_unknown_columns(section.unknown_columns, fail),
         max_future_s=_max_future_s(section.max_future_h, fail),
+        max_added_columns=_max_added_columns(section.max_added_columns, fail),
     )
 
 
@@ -345,17 +343,18 @@ def _status_rank(section: ContractSection, status: str | None, fail: Fail) -> tu
 
 def _unknown_columns(value: str, fail: Fail) -> UnknownColumns:
     match value:
-        case "rescue" | "strict":
+        case "rescue" | "strict" | "add":
             return value
-        case "add":
-            return fail(
-                "contract.unknown_columns",
-                value,
-                "adding columns to the tables is not built yet",
-                'use "rescue" or "strict"',
-            )
         case _:
-            return fail("contract.unknown_columns", value, "there is no such choice", 'use "rescue" or "strict"')
+            hint = 'use "rescue", "strict" or "add"'
+            return fail("contract.unknown_columns", value, "there is no such choice", hint)
+
+
+def _max_added_columns(most: int, fail: Fail) -> int:
+    if not 1 <= most <= _MOST_ADDED:
+        hint = f"use 1 to {_MOST_ADDED}; 100 is the default"
+        fail("contract.max_added_columns", most, "is no sensible number of columns", hint)
+    return most
 
 
 def _max_future_s(hours: float, fail: Fail) -> int:

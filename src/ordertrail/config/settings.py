@@ -227,7 +227,11 @@ class ContractSection(Section):
     )
     unknown_columns: str = Field(
         "rescue",
-        description='Unknown columns: "rescue" keeps them in _rescued (JSON), "strict" quarantines the file.',
+        description='Unknown columns: "rescue" keeps them in _rescued (JSON), "strict" quarantines the file, "add" '
+        "makes them text columns of the tables.",
+    )
+    max_added_columns: int = Field(
+        100, description='Columns that unknown_columns = "add" may add in all, 1 to 1000; the others go to _rescued.'
     )
     max_future_h: float = Field(
         48.0, description="A row whose time is more than this beyond its file's date is rejected, in hours."

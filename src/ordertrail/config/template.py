@@ -58,6 +58,7 @@ def _contract_lines(contract: Contract) -> Iterator[str]:
         "status": contract.status or "",
         "status_rank": contract.status_rank,
         "unknown_columns": contract.unknown_columns,
+        "max_added_columns": contract.max_added_columns,
         "max_future_h": contract.max_future_s / _HOUR_S,
     }
     yield "[contract]"

@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 from ordertrail.model import Batch, Correction, Limits, RowCounts
 from ordertrail.parse.job import ParsedFile
+from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import Candidate, LoadedFile
 
@@ -114,6 +115,17 @@ class Books(Protocol):
 
     def past(self) -> tuple[Known, ...]:
         """All deliveries, for a correction, in the order of their ids. Reads only."""
+        ...
+
+    def widen(self, request: StageRequest) -> Newcomers:
+        """Add the columns that the files of a batch bring to the tables, where the contract says so. Idempotent.
+
+        Args:
+            request: The batch; it is staged afterwards, by `Engine.stage`.
+
+        Returns:
+            What was added, and what stays in `_rescued`.
+        """
         ...
 
     def staged(self) -> Batch:

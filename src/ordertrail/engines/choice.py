@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
+from ordertrail.errors import StorageError, TableError
 
 if TYPE_CHECKING:
     from ordertrail.engines.base import Engine
@@ -33,20 +35,31 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
 
 
 def placed(config: Config, session: SparkSession | None = None) -> Config:
-    """The config with the folders of its tables, so that code that reads folders can read named tables.
+    """The config as its tables are: with their folders, so that code that reads folders can read named tables.
 
     Args:
         config: The pipeline's config.
         session: Asked for the folders of named tables; None uses the active one, or starts one.
 
     Returns:
-        See `spark.locations.placed_by`; the unchanged config when the tables have no names.
+        See `spark.locations.placed_by`; where this process reads the tables, with the columns that they got from files.
 
     Raises:
         UsageError: Spark is not installed, or cannot start.
     """
-    if config.in_folders:
+    if not config.in_folders:
+        config = _asked(config, session)
+    if not config.in_folders:
         return config
+    from ordertrail.engines.local.schema import followed
+
+    with suppress(TableError, StorageError):  # whoever reads the table says it better
+        return followed(config)
+    return config
+
+
+def _asked(config: Config, session: SparkSession | None) -> Config:
+    """The config with the folders that the catalog tells."""
     from ordertrail.engines.spark.locations import placed_by
     from ordertrail.engines.spark.session import session_of
 

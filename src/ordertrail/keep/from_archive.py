@@ -246,7 +246,7 @@ def _again(config: Config, one: Past, found: _Bytes) -> ReadAgain:
         file_key=manifest.file_key,
         contract_hash=manifest.contract_hash,
     )
-    return ReadAgain(candidate, open_file, lambda: before is not None and _seen(path) == before)
+    return ReadAgain(candidate, open_file, lambda: before is not None and _seen(path) == before, manifest.absent)
 
 
 def _seen(path: Path) -> FileIdentity | None:

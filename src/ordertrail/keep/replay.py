@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,11 +42,13 @@ class ReadAgain:
         candidate: What the row kernel needs to know about it.
         open_file: Opens it at its first byte; raises FileChangedError when it is gone.
         unchanged: Whether it is still the file whose SHA-256 was verified.
+        absent: The contract columns that it lacked when it was loaded.
     """
 
     candidate: Candidate
     open_file: Callable[[], BinaryIO]
     unchanged: Callable[[], bool]
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -99,11 +101,26 @@ class Replay:
         self.rejected |= files.keys()
 
     def _parsed(self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float) -> ParsedBatch:
+        """Parse files, each without the columns that the tables got from later ones (`rules.added`)."""
+        added = frozenset(one.name for one in self.session.config.contract.columns if one.added)
+        groups: dict[frozenset[str], list[ReadAgain]] = {frozenset(): []}
+        for file in files:
+            groups.setdefault(added.intersection(file.absent), []).append(file)
+        parts = [self._parsed_without(batch, some, max_reject_share, names) for names, some in groups.items()]
+        return ParsedBatch(
+            *(tuple(one for part in parts for one in getattr(part, f.name)) for f in fields(ParsedBatch))
+        )
+
+    def _parsed_without(
+        self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float, names: frozenset[str]
+    ) -> ParsedBatch:
         session, table = self.session, self.session.tables.stage
+        contract = session.config.contract
+        contract = replace(contract, columns=tuple(one for one in contract.columns if one.name not in names))
         by_number = {file.candidate.number: file for file in files}
         job = ParseJob(
             session.database,
-            session.config.contract,
+            contract,
             limits=Limits(max_reject_share, max_file_ahead_d=float("inf")),
             open_file=lambda candidate: by_number[candidate.number].open_file(),
             unchanged=lambda candidate: by_number[candidate.number].unchanged(),

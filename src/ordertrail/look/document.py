@@ -34,6 +34,7 @@ def run_report(report: RunReport) -> Json:
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
         "notes": list(report.notes),
+        "added_columns": list(report.added_columns),
         **corrected,
     }
 
@@ -139,6 +140,7 @@ def plan(report: PlanReport) -> Json:
         "rows": _counts(report.rows),
         "files": [_planned(one) for one in report.files],
         "notes": list(report.notes),
+        "added_columns": list(report.added_columns),
     }
 
 

@@ -1,4 +1,4 @@
-"""What vendors send beyond the contract: the columns that lie in `_rescued` of the history, and how to take them in.
+"""What vendors send beyond the contract, in `_rescued` or in columns that the tables got, and how to take it in.
 
 Only rows of deliveries that count are read, by aggregates in DuckDB; of each column at most `MAX_VALUES` different
 values are looked at for its type.
@@ -15,13 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ordertrail.config import Config
-from ordertrail.config.contract import RESERVED
 from ordertrail.config.template import toml_value
-from ordertrail.model import Vendor
+from ordertrail.model import Column, Vendor
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, LOADED
 from ordertrail.rules.cells import AMBIGUOUS, header_of, row_sql
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of, unfit_sql
-from ordertrail.rules.headers import Layout, folded, owners
+from ordertrail.rules.headers import RESERVED, Layout, folded, owners
 from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Drifted:
     """A column that the contract does not know.
 
     Attributes:
-        column: Its name in the files.
+        column: Its name in the files; of one that was added, that in the tables.
         vendors: Who sends it.
         first_seen: When the first delivery with a value in it was discovered.
         first_file: The name of that file.
@@ -123,9 +122,12 @@ class _Found:
     first: tuple[str, datetime, str]  # delivery, time, file
     values: set[str]
     files: dict[str, int]  # vendor: how many of its files have a value in it
+    added: Column | None = None
 
     @property
     def header(self) -> str:
+        if self.added is not None:
+            return self.added.name
         return min(header_of(one) for names in self.spellings.values() for one in names)
 
 
@@ -147,19 +149,20 @@ def drift(
         limit: At most so many columns.
     """
     deliveries = name_sql(config.tables.deliveries)
-    found = _grouped(read(_columns_sql(config)).to_pylist())
+    found = _grouped(read(_columns_sql(config)).to_pylist(), config)
     sent = read(
         f"SELECT vendor, CAST(sum({ACCEPTED_ROWS}) AS BIGINT) AS n, list(DISTINCT {ABSENT}) AS absent, "
         f"count(*) FILTER ({ACCEPTED_ROWS} > 0) AS files FROM {deliveries} WHERE {LOADED} GROUP BY vendor"
     ).to_pylist()
     rows = {one["vendor"]: one["n"] for one in sent}
     lacks = {one["vendor"]: frozenset.intersection(*map(frozenset, one["absent"])) for one in sent}
+    some = {one["vendor"]: frozenset.union(*map(frozenset, one["absent"])) for one in sent}
     wanted = [one for one in found.values() if vendor is None or vendor in one.spellings]
     ranked = sorted(wanted, key=lambda one: (-one.filled, one.header))
     shown = ranked[:limit]
     guesses = [_guess(one) for one in shown]
     unfit = _unfit(config, read, [(one, *guess[:2]) for one, guess in zip(shown, guesses, strict=True)])
-    suggested = _Suggested(config, lacks, {one["vendor"]: one["files"] for one in sent}, found, taken)
+    suggested = _Suggested(config, (lacks, some), {one["vendor"]: one["files"] for one in sent}, found, taken)
     columns = []
     for place, (one, (kind, formats, doubt)) in enumerate(zip(shown, guesses, strict=True)):
         like, paste, told = suggested.of(one, kind, formats, partial(_fits, config, read, one))
@@ -169,7 +172,8 @@ def drift(
         note = "; ".join(filter(None, (told, doubts)))
         vendors = tuple(sorted(one.spellings))
         _, at, file = one.first
-        columns.append(Drifted(one.header, vendors, at, file, share, kind, count, example, like, paste, note))
+        state: Literal["rescued", "added"] = "rescued" if one.added is None else "added"
+        columns.append(Drifted(one.header, vendors, at, file, share, kind, count, example, like, paste, note, state))
     return Drift(tuple(columns), len(ranked) - len(shown))
 
 
@@ -177,31 +181,43 @@ def drift(
 
 
 def _cells_sql(config: Config) -> str:
-    """SQL of the rescued cells that count: vendor, delivery, time, file, row, name and trimmed value."""
-    return (
-        "SELECT vendor, id, seen, file, line, e.key AS name, trim(e.value) AS value FROM ("
-        "SELECT d.vendor, d.delivery_id AS id, d.discovered_at AS seen, d.file_name AS file, h._file_row AS line, "
-        "unnest(map_entries(CAST(CAST(h._rescued AS JSON) AS MAP(VARCHAR, VARCHAR)))) AS e "
+    """SQL of the cells that count: vendor, delivery, time, file, row, name, trimmed value, and whether it was added."""
+    of_row = "d.vendor, d.delivery_id AS id, d.discovered_at AS seen, d.file_name AS file, h._file_row AS line"
+    source = (
         f"FROM {name_sql(config.tables.history)} h JOIN (FROM {name_sql(config.tables.deliveries)} "
-        f"WHERE {LOADED}) d ON h._delivery_id = d.delivery_id WHERE h._rescued IS NOT NULL) "
-        f"WHERE e.key <> {quoted(AMBIGUOUS)} AND trim(e.value) <> ''"
+        f"WHERE {LOADED}) d ON h._delivery_id = d.delivery_id"
+    )
+    rescued = "map_entries(CAST(CAST(h._rescued AS JSON) AS MAP(VARCHAR, VARCHAR)))"
+    parts = [f"SELECT {of_row}, unnest({rescued}) AS e, false AS added {source} WHERE h._rescued IS NOT NULL"]
+    if added := [column.name for column in config.contract.columns if column.added]:
+        cells = ", ".join(f"{{'key': {quoted(name)}, 'value': h.{name_sql(name)}}}" for name in added)
+        parts.append(f"SELECT {of_row}, unnest([{cells}]) AS e, true AS added {source}")
+    return (
+        "SELECT vendor, id, seen, file, line, e.key AS name, trim(e.value) AS value, added "
+        f"FROM ({' UNION ALL '.join(parts)}) WHERE e.key <> {quoted(AMBIGUOUS)} AND trim(e.value) <> ''"
     )
 
 
 def _columns_sql(config: Config) -> str:
+    first = "min(id) AS id, arg_min(seen, id) AS seen, arg_min(file, id) AS file"
     return (
-        "SELECT name, vendor, count(*) AS filled, count(DISTINCT id) AS files, "
-        "min(id) AS id, arg_min(seen, id) AS seen, arg_min(file, id) AS file, "
-        f'approx_top_k(value, {MAX_VALUES}) AS "values" FROM ({_cells_sql(config)}) GROUP BY name, vendor'
+        f"SELECT name, added, vendor, count(*) AS filled, count(DISTINCT id) AS files, {first}, "
+        f'approx_top_k(value, {MAX_VALUES}) AS "values" FROM ({_cells_sql(config)}) GROUP BY name, added, vendor'
     )
 
 
-def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[str, _Found]:
-    """The columns by their folded names: case, spaces and underscores do not make another column."""
+def _grouped(rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, _Found]:
+    """The columns by their folded names: case, spaces and underscores do not make another column.
+
+    The names of columns that were added begin with an underscore, which no folded name has.
+    """
+    columns = {column.name: column for column in config.contract.columns}
     found: dict[str, _Found] = {}
     for row in sorted(rows, key=lambda one: (one["name"], one["vendor"])):
         first = (row["id"], row["seen"], row["file"])
-        one = found.setdefault(folded(header_of(row["name"])), _Found({}, 0, first, set(), {}))
+        folds = folded(header_of(row["name"]))
+        name, added = (f"_{row['name']}", columns[row["name"]]) if row["added"] else (folds, None)
+        one = found.setdefault(name, _Found({}, 0, first, set(), {}, added))
         one.spellings.setdefault(row["vendor"], []).append(row["name"])
         one.filled += row["filled"]
         one.files[row["vendor"]] = one.files.get(row["vendor"], 0) + row["files"]
@@ -226,7 +242,7 @@ def _unfit(
     if not typed:
         return {}
     names = ", ".join(
-        f"({quoted(name)}, {place})"
+        f"({quoted(name)}, {'false' if one.added is None else 'true'}, {place})"
         for place, one, _, _ in typed
         for name in sorted({name for names in one.spellings.values() for name in names})
     )
@@ -237,8 +253,8 @@ def _unfit(
     )
     found = read(
         "SELECT place, count(*) AS n, arg_min({'value': value, 'file': file, 'line': line}, (id, line)) AS first "
-        f"FROM ({_cells_sql(config)}) JOIN (VALUES {names}) AS k(known, place) ON name = known "
-        f"WHERE CASE {kinds} END GROUP BY place"
+        f"FROM ({_cells_sql(config)}) JOIN (VALUES {names}) AS k(known, theirs, place) "
+        f"ON name = known AND added = theirs WHERE CASE {kinds} END GROUP BY place"
     ).to_pylist()
     return {
         one["place"]: (one["n"], Misfit(one["first"]["value"], one["first"]["file"], one["first"]["line"]))
@@ -275,7 +291,7 @@ class _Suggested:
 
     Args:
         config: Of the pipeline.
-        lacks: By vendor, the contract columns that none of its files carries.
+        lacks: By vendor, the contract columns that none of its files carries; and those that some of them lack.
         files: By vendor, how many of its files have rows that count.
         found: All rescued columns, by their folded names.
         taken: Names of the columns that the tables have.
@@ -284,12 +300,13 @@ class _Suggested:
     def __init__(
         self,
         config: Config,
-        lacks: Mapping[str, frozenset[str]],
+        lacks: tuple[Mapping[str, frozenset[str]], Mapping[str, frozenset[str]]],
         files: Mapping[str, int],
         found: Mapping[str, _Found],
         taken: Iterable[str],
     ) -> None:
-        self._config, self._lacks, self._files, self._found = config, lacks, files, found
+        self._config, self._files, self._found = config, files, found
+        self._lacks, self._lack_some = lacks
         self._taken = {name.lower() for name in taken}
         self._owners = {one.name: owners(config.contract, one) for one in config.vendors}
         self._used = {name for owner in self._owners.values() for name in owner} | {folded(name) for name in RESERVED}
@@ -299,6 +316,8 @@ class _Suggested:
         self, one: _Found, kind: str, formats: tuple[str, ...], fits: Callable[[str], bool]
     ) -> tuple[str | None, tuple[Paste, ...], str]:
         """(contract column, lines, note) for a column of this type; `fits` says whether a contract column holds it."""
+        if one.added is not None:
+            return None, tuple(self._taken_over(one, one.added, kind, formats)), ""
         own = folded(one.header)
         claims = {name: self._owners.get(name, {}).get(own) for name in one.spellings}
         if all(claims.values()):
@@ -327,7 +346,7 @@ class _Suggested:
         """The contract column that it seems to be, of those that no file of its vendors ever carried."""
         free = [
             name
-            for name in self._config.contract.names
+            for name in (column.name for column in self._config.contract.columns if not column.added)
             if name not in self._meant and all(name in self._lacks.get(vendor, ()) for vendor in one.spellings)
         ]
         means = meant(one.header)
@@ -351,10 +370,7 @@ class _Suggested:
             count += 1
             name = f"{base}_{count}"
         self._used.add(folded(name))
-        lines = ["[[contract.columns]]", f"name = {toml_value(name)}", f"type = {toml_value(kind)}"]
-        if formats:
-            lines.append(f"formats = {toml_value(formats)}")
-        yield Paste(None, "\n".join(lines))
+        yield _block(name, kind, formats)
         some = dict(self._some(one))
         for profile in self._config.vendors:
             if profile.name not in one.spellings:
@@ -365,10 +381,29 @@ class _Suggested:
             if profile.name in some:
                 yield Paste(profile.name, f"absent = {toml_value((*profile.absent, name))}")
 
+    def _taken_over(self, one: _Found, column: Column, kind: str, formats: tuple[str, ...]) -> Iterator[Paste]:
+        """A column that the tables have: its block, who does not always send it, and an alias for its header."""
+        yield _block(column.name, kind, formats)
+        for profile in self._config.vendors:
+            lines = []
+            if profile.name not in one.spellings or column.name in self._lack_some.get(profile.name, ()):
+                lines.append(f"absent = {toml_value((*profile.absent, column.name))}")
+            if profile.name in one.spellings and folded(column.added) != folded(column.name):
+                lines.append(self._alias(profile, column.name, [column.added]))
+            if lines:
+                yield Paste(profile.name, "\n".join(lines))
+
     def _alias(self, profile: Vendor, column: str, headers: Sequence[str]) -> str:
         aliases = {name: list(known) for name, known in profile.aliases}
         aliases[column] = [*aliases.get(column, ()), *map(header_of, headers)]
         return f"aliases = {toml_value(aliases)}"
+
+
+def _block(name: str, kind: str, formats: tuple[str, ...]) -> Paste:
+    lines = ["[[contract.columns]]", f"name = {toml_value(name)}", f"type = {toml_value(kind)}"]
+    if formats:
+        lines.append(f"formats = {toml_value(formats)}")
+    return Paste(None, "\n".join(lines))
 
 
 def _refused(one: _Found, found: Mapping[str, _Found]) -> str:

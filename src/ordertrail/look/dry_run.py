@@ -7,7 +7,7 @@ rejects, are different ones, in a folder that is deleted afterwards.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,21 +21,24 @@ from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.batch_rows import check_balance, known_deliveries
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.accepted import WeighedHere
+from ordertrail.engines.local.brought import brought
 from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.relations import TOUCHED
-from ordertrail.engines.local.schema import require_agreement
-from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.schema import declared, require_agreement
+from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
 from ordertrail.model import Batch, Outcome, Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.accepted import ABSENT, RECORDED
+from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.planning import LoadedFile
-from ordertrail.rules.sql import name_sql
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID, stage_columns, target_columns
 
 _NEW_APP_ID = "00000000-0000-0000-0000-000000000000"
@@ -99,16 +102,38 @@ class DryRun:
     Args:
         session: Target, history and deliveries are the pipeline's; stage and rejects are scratch.
         ledger: The pipeline's ledger.
+        tables: Makes the tables of the session for a config; only `widen` asks for others.
     """
 
-    def __init__(self, session: Session, ledger: Ledger) -> None:
+    def __init__(self, session: Session, ledger: Ledger, tables: Callable[[Config], Tables] = tables_of) -> None:
         self._session = session
+        self._tables = tables
         self.ledger = ledger
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """The `loaded` deliveries with one of these sizes."""
         with duckdb_errors("cannot read the deliveries"):
             return loaded_files(self._session, sizes_bytes)
+
+    def widen(self, request: StageRequest) -> Newcomers:
+        """Go on as if the tables had got the columns that the files bring; see `Books.widen`. Nothing is written.
+
+        Args:
+            request: The files; `weigh` or `correct` follows.
+        """
+        with duckdb_errors("cannot plan"):
+            session = self._session
+            found = brought(request, session.config, lambda: [declared(table) for table in session.tables.all])
+            if found.columns:
+                contract = session.config.contract
+                contract = replace(contract, columns=(*contract.columns, *found.columns))
+                session.config = replace(session.config, contract=contract)
+                session.tables = self._tables(session.config)
+                lacking = f"list_concat({ABSENT}, [{', '.join(map(quoted, found.names))}])"
+                session.run(
+                    f"UPDATE {session.deliveries()} SET absent = CAST(to_json({lacking}) AS VARCHAR) WHERE {RECORDED}"
+                )
+            return found
 
     def weigh(self, request: StageRequest, max_rejects: int) -> Weighed:
         """Parse the files and determine the outcome that every row would have.
@@ -195,20 +220,26 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
         config: The pipeline's config. Nothing is written below its folders.
         scratch: An empty folder; the caller deletes it.
     """
+
+    def tables(config: Config) -> Tables:
+        real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
+        return replace(real, stage=own.stage, rejects=own.rejects) if there else own
+
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
+    there = len(look(config)) == len(real.all)
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
     try:
         refuse_unreadable(config, con)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
             session = Session(config, con, pool, own, _NEW_APP_ID, no_probe)
             ledger = Ledger(0, 0, 0, 0)
-            if len(look(config)) == len(real.all):
+            if there:
                 session.tables = real
                 ledger = _standing(session)
                 session.tables = replace(real, stage=own.stage, rejects=own.rejects)
             for table in own.all if session.tables is own else (own.stage, own.rejects):
                 table.create({APP_ID: session.app_id})
-            yield DryRun(session, ledger)
+            yield DryRun(session, ledger, tables)
     finally:
         con.close()
 

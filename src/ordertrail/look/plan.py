@@ -23,11 +23,11 @@ from ordertrail.engines.choice import placed
 from ordertrail.errors import FileChangedError, UsageError
 from ordertrail.look.dry_run import DryRun, Weighed, open_dry_run
 from ordertrail.markers import refuse_lost_tables
-from ordertrail.model import Batch, FileIdentity, Manifest, Reject, RowCounts, State, Vendor
+from ordertrail.model import Batch, FileIdentity, FoundFile, Manifest, Reject, RowCounts, State, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
-from ordertrail.rules.filekey import clean_name, file_key, take
+from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, delivery_id, repeats
+from ordertrail.rules.planning import Candidate, candidate_of, repeats
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
 
 MAX_REJECTS = 20
@@ -67,12 +67,14 @@ class PlanReport:
         files: In the order in which they were given.
         rows: Sums over the files.
         notes: What a person should know, one line each.
+        added_columns: The columns that the tables would get because the files bring them.
     """
 
     batch: int
     files: tuple[PlannedFile, ...]
     rows: RowCounts
     notes: tuple[str, ...] = ()
+    added_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,15 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
             return False
 
     request = StageRequest(batch, candidates, open_file, unchanged, duplicates, held=held)
+    brought = dry_run.widen(request)
     weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
     planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
     notes = () if weighed is None else noticed(weighed.staged.batch.manifests, config.vendors, undated=True)
+    notes += brought.notes
     if ledger.staged > ledger.done:
         notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it", *notes)
-    return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes)
+    return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes, brought.names)
 
 
 def _planned(file: _Given, delivery: str | None, weighed: Weighed | None) -> PlannedFile:
@@ -164,19 +168,8 @@ def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, numbe
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(file.path, error) from error
-    hashes = contract_hashes(config.contract, vendor)
-    return Candidate(
-        number=number,
-        delivery_id=delivery_id(batch.number, number, clean_name(file.below_source), file.identity),
-        vendor=vendor,
-        path=file.below_source,
-        clean_path=clean_name(file.below_source),
-        identity=file.identity,
-        digest=sha256,
-        file_key=file_key(file.path.name, vendor, file.identity.mtime_ns),
-        contract_hash=hashes[0],
-        older_hashes=hashes[1:],
-    )
+    found = FoundFile(file.below_source, vendor.name, file.identity)
+    return candidate_of(found, vendor, (batch.number, number), sha256, contract_hashes(config.contract, vendor))
 
 
 # -- whose a file is --------------------------------------------------------------------------------------------

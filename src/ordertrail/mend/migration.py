@@ -30,7 +30,7 @@ from ordertrail.engines.embedded.migrate import (
 )
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import Conversion, Tally, absent_after
-from ordertrail.engines.local.schema import bring_up_to_date, declared, unfinished_migration
+from ordertrail.engines.local.schema import bring_up_to_date, declared, followed, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
 from ordertrail.errors import UsageError
@@ -354,7 +354,8 @@ def _finish_staged(config: Config, probe: Probe) -> None:
 
 @contextmanager
 def _opened(config: Config, probe: Probe, store: LogStore | None = None) -> Iterator[Session]:
-    """A session on the five tables, whatever contract they carry."""
+    """A session on the five tables, whatever contract they carry; it knows the columns that they got from files."""
+    config = followed(config)
     con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
     try:
         with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot migrate the tables"):

@@ -62,7 +62,9 @@ def preview(config: Config, wanted: Wanted) -> Preview:
             if not dry_run.ledger.done:
                 raise no_tables_yet(config)
             batch = Batch(dry_run.ledger.highest + 1, "plan", datetime.now(UTC), ())
-            found = dry_run.correct(asking(batch, dry_run), SHOWN)
+            request = asking(batch, dry_run)
+            brought = dry_run.widen(request)
+            found = dry_run.correct(request, SHOWN)
     manifest = found.batch.corrects
     assert manifest is not None
     deliveries = [delivery_report(one, found.counts[one.delivery_id], None) for one in found.batch.files]
@@ -76,6 +78,8 @@ def preview(config: Config, wanted: Wanted) -> Preview:
         skipped=(),
         warnings=tuple(asking.left),
         correction=correction_report(manifest, found.counts[manifest.delivery_id]),
+        notes=brought.notes,
+        added_columns=brought.names,
     )
     return Preview(report, found.changes)
 

@@ -5,6 +5,9 @@ A longer text is cut, with a mark that says how long it was. The archived file k
 
 from __future__ import annotations
 
+MAX_COLUMNS = 1200
+"""A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
+
 MAX_RAW_CHARS = 10_000
 """Longest text of a rejected record, in characters."""
 

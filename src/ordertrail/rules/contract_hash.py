@@ -2,7 +2,7 @@
 
 `orders_deliveries` keeps it. A file that is sent again is a `duplicate` only while this hash equals the one that the
 file was loaded under, whichever release loaded it. So only what the config says is hashed: a setting with its default
-value is left out.
+value is left out, and so is a column that the tables got from files (`rules.added`).
 
 To add a setting, add a field with a default to `Contract`, `Column` or `Vendor`. No hash changes, and nothing needs to
 be done here, except that a field that changes no row (such as the glob, which decides who takes a file) goes into
@@ -46,16 +46,18 @@ def _said(value: Contract | Column | Vendor) -> dict[str, object]:
     for field in fields(value):
         given = getattr(value, field.name)
         if given != field.default:
-            found[field.name] = [_said(one) for one in given] if field.name == "columns" else given
+            columns = field.name == "columns"
+            found[field.name] = [_said(one) for one in given if not one.added] if columns else given
     return found
 
 
 def _first_release(contract: Contract, vendor: Vendor) -> str | None:
     """The first release's hash; None when the config uses a setting that release did not know."""
     said = {*_said(contract)} - {*_FIRST_CONTRACT}, {*_said(vendor)} - {*_FIRST_VENDOR, *_ASIDE}
-    if any(said) or any({*_said(column)} - {*_FIRST_COLUMN} for column in contract.columns):
+    declared = [column for column in contract.columns if not column.added]
+    if any(said) or any({*_said(column)} - {*_FIRST_COLUMN} for column in declared):
         return None
-    columns = [_taken(column, _FIRST_COLUMN) for column in contract.columns]
+    columns = [_taken(column, _FIRST_COLUMN) for column in declared]
     return _hashed(
         [_taken(contract, _FIRST_CONTRACT) | {"columns": columns}, _taken(vendor, _FIRST_VENDOR) | {"files": ""}]
     )

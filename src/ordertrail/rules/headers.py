@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+
+RESERVED = frozenset({"file_index", "file_row_number"})
+"""Names that no column may have: DuckDB's Parquet reader uses them for columns of its own."""
 
 MAX_UNKNOWN_COLUMNS = 1000
 """Most columns of a file that the contract does not know: each costs the row kernel memory on every thread."""
@@ -16,6 +23,8 @@ MAX_NAME_CHARS = 500
 
 MAX_NAMES_CHARS = 50_000
 """Most characters that the names of all such columns may have together."""
+
+_NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,20 @@ def folded(name: str) -> str:
     return "".join(name.casefold().split()).replace("_", "")
 
 
+def cleaned(name: str) -> str:
+    """The name that a header gives to a column which the tables get from it: lower snake case, in ASCII.
+
+    Accents go, and everything between letters and digits becomes one underscore; before a leading digit stands `c_`.
+
+    Returns:
+        The name; "" when the header has no ASCII letter or digit.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    letters = "".join(char for char in plain if not unicodedata.combining(char))
+    found = _NO_NAME.sub("_", letters).strip("_")
+    return f"c_{found}" if found[:1].isdigit() else found
+
+
 def owners(contract: Contract, vendor: Vendor) -> dict[str, str]:
     """The contract column that each name in a header means, by `folded` names: its name, an alias, or an earlier name.
 
@@ -47,8 +70,27 @@ def owners(contract: Contract, vendor: Vendor) -> dict[str, str]:
         contract: The columns.
         vendor: Whose aliases apply.
     """
-    found = {folded(name): column.name for column in contract.columns for name in (*column.was, column.name)}
+    columns = sorted(contract.columns, key=lambda column: not column.added)  # what the config says goes before
+    found = {folded(name): column.name for column in columns for name in (*column.was, column.name)}
     return found | {folded(alias): name for name, aliases in vendor.aliases for alias in aliases}
+
+
+def meaning(contract: Contract, vendor: Vendor) -> Callable[[str], str | None]:
+    """Tells the contract column that a name in `_rescued` means; None for none.
+
+    Args:
+        contract: The columns; those that the tables got from files also go by what a name is `cleaned` to.
+        vendor: Whose aliases apply.
+    """
+    owner = owners(contract, vendor)
+    added = {column.name for column in contract.columns if column.added}
+
+    def means(name: str) -> str | None:
+        found = owner.get(folded(name))
+        near = owner.get(folded(cleaned(name))) if found is None and added else None
+        return near if near in added else found
+
+    return means
 
 
 def max_columns(contract: Contract) -> int:
@@ -70,7 +112,8 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             contract is strict and there is one.
     """
     places, unknown = _claimed(header, contract, vendor)
-    missing = [name for name in contract.names if name not in places and name not in vendor.absent]
+    wanted = [column.name for column in contract.columns if not column.added]
+    missing = [name for name in wanted if name not in places and name not in vendor.absent]
     if missing:
         raise QuarantineError(
             f"the file has no column {_listed(missing)}; its header is {_listed(header)}",
@@ -102,12 +145,10 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
 
 def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tuple[dict[str, int], dict[str, int]]:
     """The places of the contract's columns by their names, and of all others by unique names."""
-    owner = owners(contract, vendor)
     places: dict[str, int] = {}
     unknown: dict[str, int] = {}
     counts: dict[str, int] = {}
-    for place, cell in enumerate(header):
-        name = owner.get(folded(cell))
+    for place, (cell, name) in enumerate(zip(header, _meant(header, contract, vendor), strict=True)):
         if name is None:
             unknown[_free_name(cell or f"column {place + 1}", unknown, counts)] = place
         elif name in places:
@@ -122,6 +163,24 @@ def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tup
         else:
             places[name] = place
     return places, unknown
+
+
+def _meant(header: Sequence[str], contract: Contract, vendor: Vendor) -> list[str | None]:
+    """The contract column that each cell of a header means, or None.
+
+    A column that the tables got from files also goes by what headers are `cleaned` to, where no cell is its very name.
+    When two cells of a file mean it alike, neither does (P5): a vendor may change their places.
+    """
+    owner = owners(contract, vendor)
+    found = [owner.get(folded(cell)) for cell in header]
+    added = {column.name for column in contract.columns if column.added}
+    if not added:
+        return found
+    times = Counter(found)
+    found = [None if name in added and times[name] > 1 else name for name in found]
+    near = [None if name else owner.get(folded(cleaned(cell))) for cell, name in zip(header, found, strict=True)]
+    once = {name for name, count in Counter(near).items() if count == 1 and name in added and not times[name]}
+    return [other if other in once else name for name, other in zip(found, near, strict=True)]
 
 
 def _free_name(name: str, taken: dict[str, int], counts: dict[str, int]) -> str:

@@ -154,7 +154,13 @@ def carried_contract(terms: Terms, contract: Contract) -> Contract:
     """
     identifiers = {name for one in contract.columns if one.identifier for name in (*one.was, one.name)}
     columns = tuple(
-        Column(name, kind, bool(must), identifier=kind == "string" and name in identifiers)
+        Column(
+            name,
+            kind,
+            bool(must),
+            identifier=kind == "string" and name in identifiers,
+            added=terms.added.get(name, ""),
+        )
         for name, (kind, must) in terms.columns.items()
     )
     key = contract.key if terms.key is None or set(terms.key) == set(contract.key) else terms.key

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ordertrail.model import FileIdentity, Limits, State, Vendor
+from ordertrail.model import FileIdentity, FoundFile, Limits, State, Vendor
+from ordertrail.rules.filekey import clean_name, file_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,34 @@ class LoadedFile:
     def order(self) -> tuple[int, bytes, int]:
         """As `Candidate.order`."""
         return self.file_key, self.clean_path.encode(), self.mtime_ms
+
+
+def candidate_of(
+    file: FoundFile, vendor: Vendor, place: tuple[int, int], digest: str | Future[str], hashes: Sequence[str]
+) -> Candidate:
+    """A file that waits to be staged.
+
+    Args:
+        file: As it was found.
+        vendor: Who sent it.
+        place: The number of the batch, and the file's place in it, 0 = first.
+        digest: As `Candidate.digest`.
+        hashes: Of the contract and the profile: today's, then those that older releases computed.
+    """
+    batch, number = place
+    path = clean_name(file.path)
+    return Candidate(
+        number=number,
+        delivery_id=delivery_id(batch, number, path, file.identity),
+        vendor=vendor,
+        path=file.path,
+        clean_path=path,
+        identity=file.identity,
+        digest=digest,
+        file_key=file_key(file.path.rpartition("/")[2], vendor, file.identity.mtime_ns),
+        contract_hash=hashes[0],
+        older_hashes=tuple(hashes[1:]),
+    )
 
 
 def delivery_id(batch: int, number: int, clean_path: str, identity: FileIdentity) -> str:

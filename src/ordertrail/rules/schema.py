@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ordertrail.errors import TableError
@@ -86,6 +86,7 @@ class Terms:
         order_by: Name of the column that orders rows; None when it is not known.
         status: Name of the column whose ranks order rows of the same time; "" for none, None when it is not known.
         status_rank: Its values from first to last; None when they are not known.
+        added: Of the columns that the tables got from files, by name, the header that first brought each.
     """
 
     columns: Mapping[str, tuple[str, bool | None]]
@@ -93,11 +94,15 @@ class Terms:
     order_by: str | None
     status: str | None = None
     status_rank: tuple[str, ...] | None = None
+    added: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
         """The terms as canonical JSON: equal terms have equal texts."""
-        columns = {name: {"type": kind, "required": bool(must)} for name, (kind, must) in self.columns.items()}
+        columns = {
+            name: {"type": kind, "required": bool(must), **({"added": self.added[name]} if name in self.added else {})}
+            for name, (kind, must) in self.columns.items()
+        }
         body: dict[str, object] = {
             "version": _VERSION,
             "columns": columns,
@@ -215,7 +220,8 @@ _OF_A_TABLE: frozenset[Kind] = frozenset({"replaced", "must_fill", "unfilled", "
 def terms_of(contract: Contract) -> Terms:
     """The part of a contract that decides the schema of the tables."""
     columns = {column.name: (column.type, column.required) for column in contract.columns}
-    return Terms(columns, contract.key, contract.order_by, contract.status or "", contract.status_rank)
+    added = {column.name: column.added for column in contract.columns if column.added}
+    return Terms(columns, contract.key, contract.order_by, contract.status or "", contract.status_rank, added)
 
 
 def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: Contract) -> Terms:
@@ -243,6 +249,16 @@ def accepted_terms(text: str | None, tables: Sequence[DeclaredTable], contract: 
     if order_by is None:
         return Terms(columns, None, None)
     return Terms(columns, tuple(name for name in must if name != order_by), order_by)
+
+
+def terms_by_stage(stage: DeclaredTable) -> Terms:
+    """The columns of the contract that the stage tells, all of text as if files had brought them.
+
+    Args:
+        stage: Where no property tells more; what the config declares goes before (`rules.added.with_added`).
+    """
+    columns = {c.name: (c.type, None) for c in stage.columns if not c.name.startswith("_")}
+    return Terms(columns, None, None, added={name: name for name, (kind, _) in columns.items() if kind == "string"})
 
 
 def differences(tables: Sequence[DeclaredTable], accepted: Terms, contract: Contract) -> list[Difference]:
@@ -314,7 +330,8 @@ def terms_in(text: str) -> Terms | None:
         columns = {name: (str(one["type"]), bool(one["required"])) for name, one in body["columns"].items()}
         rank = body.get("status_rank")
         ranks = (str(body["status"]), tuple(map(str, rank))) if isinstance(rank, list) else (None, None)
-        return Terms(columns, tuple(body["key"]), body["order_by"], *ranks)
+        added = {name: str(one["added"]) for name, one in body["columns"].items() if one.get("added")}
+        return Terms(columns, tuple(body["key"]), body["order_by"], ranks[0], ranks[1], added)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
-from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
 from ordertrail.engines.embedded.migrate import finish_migration
 from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
+from ordertrail.engines.embedded.widen import widen
 from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import open_index
-from ordertrail.engines.local.schema import bring_up_to_date
+from ordertrail.engines.local.schema import bring_up_to_date, followed
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
-from ordertrail.model import Batch, Probe, no_probe
+from ordertrail.model import Batch, Contract, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.parse.kernel import connect
+from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
@@ -49,17 +51,20 @@ class FolderBooks:
         spill = config.warehouse / SPILL
         con = connect(config.threads, config.memory_limit_mb, spill)
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut")
+        self._store = store
         self.session = Session(config, con, pool, tables_of(config, store), "", probe)
         self.resets: tuple[str, ...] = ()
 
     def open(self, admit: Admit = anyone) -> Ledger:
         """See `Books.open`."""
         refuse_unreadable(self.session.config, self.session.con)
-        session, tables = self.session, self.session.tables
+        session = self.session
         found = self._app_id()
         session.app_id = found or ""
         whole_again(self._standings)
         session.app_id = admit(found)
+        self._follow(followed(session.config).contract)
+        tables = session.tables
         with self.errors("cannot read the stage"):
             finish_migration(session)
         bring_up_to_date(session)
@@ -84,6 +89,11 @@ class FolderBooks:
         """See `Books.past`."""
         with self.errors("cannot read the deliveries"):
             return known_deliveries(self.session.con.sql(f"FROM {self.session.deliveries()}").to_arrow_table())
+
+    def widen(self, request: StageRequest) -> Newcomers:
+        """See `Books.widen`."""
+        with self.errors("cannot add columns"):
+            return widen(self.session, request, self._follow)
 
     def staged(self) -> Batch:
         """See `Books.staged`."""
@@ -115,6 +125,13 @@ class FolderBooks:
         """
         with cured(self.session.config), duckdb_errors(doing):
             yield
+
+    def _follow(self, contract: Contract) -> None:
+        """Work under another contract from here on: the one that the tables carry or are about to get."""
+        session = self.session
+        if contract != session.config.contract:
+            session.config = replace(session.config, contract=contract)
+            session.tables = tables_of(session.config, self._store)
 
     def _app_id(self) -> str | None:
         """The application id that the existing tables agree on; None when there is none yet."""

@@ -15,6 +15,7 @@ from ordertrail.engines.embedded.load import load_of
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.load import Load, loaded
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import LoadedFile
 
@@ -43,6 +44,10 @@ class EmbeddedEngine:
     def past(self) -> tuple[Known, ...]:
         """See `Books.past`."""
         return self._books.past()
+
+    def widen(self, request: StageRequest) -> Newcomers:
+        """See `Books.widen`."""
+        return self._books.widen(request)
 
     def staged(self) -> Batch:
         """See `Books.staged`."""

@@ -17,7 +17,7 @@ from ordertrail.engines.local.session import Session
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_sql import Cell, sql_type
 from ordertrail.rules.cells import AMBIGUOUS, RowSql, header_of, row_hash_sql, row_sql
-from ordertrail.rules.headers import Layout, folded, owners
+from ordertrail.rules.headers import Layout, meaning
 from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
 from ordertrail.rules.schema import Terms, declared_columns
 from ordertrail.rules.sql import name_sql, quoted
@@ -209,13 +209,11 @@ class Conversion:
 
     def _readings(self, vendor: Vendor, rescued: Sequence[str]) -> Iterator[Reading]:
         """What must be read again in the rows of a vendor."""
-        owner = owners(self._contract, vendor)
+        means = meaning(self._contract, vendor)
         for column in self._contract.columns:
             name = self._sources[column.name]
             old = None if name is None else (name, self._terms.columns[name][0])
-            keys = tuple(
-                key for key in rescued if key != AMBIGUOUS and owner.get(folded(header_of(key))) == column.name
-            )
+            keys = tuple(key for key in rescued if key != AMBIGUOUS and means(header_of(key)) == column.name)
             retyped = old is not None and old[1] != column.type
             if keys or retyped:
                 yield Reading(column, old, keys, retyped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import duckdb
 
@@ -14,9 +15,10 @@ from ordertrail.engines.batch_rows import staged_batch
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.errors import CommitConflictError, ConfigError, TableError
 from ordertrail.model import Batch, no_probe
+from ordertrail.rules.added import with_added
 from ordertrail.rules.agreement import Agreement, HasNulls, agree
 from ordertrail.rules.migration import Migration, migration_from
-from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
+from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking, terms_by_stage
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn
 
@@ -99,6 +101,26 @@ def unfinished_migration(session: Session) -> tuple[Batch, Migration] | None:
     return (batch, migration_from(text)) if text else None
 
 
+def followed(config: Config) -> Config:
+    """The config with the columns that its tables got from files (`rules.added`). Reads only.
+
+    Where the history is lost, the stage tells: it has the contract's columns and ours, and no others.
+
+    Raises:
+        TableError: A newer release wrote the history's property.
+    """
+    tables, contract = tables_of(config), config.contract
+    try:
+        lost = not tables.history.log.exists()
+        text = None if lost else tables.history.newest().metadata.properties.get(CONTRACT)
+    except TableError:
+        lost, text = True, None
+    if lost and contract.unknown_columns == "add" and tables.stage.log.exists():
+        text = terms_by_stage(declared(tables.stage)).text
+    contract = with_added(contract, text)
+    return config if contract is config.contract else replace(config, contract=contract)
+
+
 def agreement_of(config: Config) -> tuple[Difference, ...] | None:
     """What a pass would add to the tables of a config. Reads only.
 
@@ -109,6 +131,7 @@ def agreement_of(config: Config) -> tuple[Difference, ...] | None:
         ConfigError: As `bring_up_to_date`.
         TableError: Likewise, or a table is damaged.
     """
+    config = followed(config)
     tables = tables_of(config)
     if not any(table.log.exists() for table in tables.all):
         return None

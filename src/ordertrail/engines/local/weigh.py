@@ -224,7 +224,8 @@ class LocalWeighing:
         """Contract columns that some delivery, of this batch or loaded before, lacks."""
         absent = {name for manifest in self.batch.manifests for name in manifest.absent}
         rows = self.session.run(lacking_sql(self.session.deliveries()))
-        return tuple(sorted(absent | {str(row[0]) for row in rows}))
+        absent |= {str(row[0]) for row in rows}
+        return tuple(sorted(absent & set(self.contract.names)))
 
     def _refolded(self, weighed: WeighedBatch) -> WeighedBatch:
         """The batch with the fold of its keys' whole history: it supplies the columns to write, and new outcomes."""

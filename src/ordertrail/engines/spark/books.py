@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ordertrail.engines.base import Admit, Ledger, anyone
+from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.ledger import adopt_id, agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.local.whole import require_whole
@@ -16,14 +16,17 @@ from ordertrail.engines.spark.schema import bring_up_to_date
 from ordertrail.engines.spark.session import spark_errors
 from ordertrail.engines.spark.stage import read_staged
 from ordertrail.engines.spark.tables import SparkTable, TableState
+from ordertrail.engines.spark.widen import widen
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, State
 from ordertrail.parse.compiled import refuse_unreadable
+from ordertrail.rules.added import Newcomers, with_added
 from ordertrail.rules.constraints import constraints_of
 from ordertrail.rules.corrections import Known, undone
 from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
+from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.tables import owned_by
 
 RETENTION = "delta.setTransactionRetentionDuration"
@@ -82,6 +85,11 @@ class CatalogBooks:
         with spark_errors("cannot read the deliveries"):
             return known_deliveries(self.run.tables.deliveries.rows().toArrow())
 
+    def widen(self, request: StageRequest) -> Newcomers:
+        """See `Books.widen`."""
+        with spark_errors("cannot add columns"):
+            return widen(self.run, request)
+
     def staged(self) -> Batch:
         """See `Books.staged`."""
         with spark_errors("cannot read the stage"):
@@ -102,8 +110,11 @@ class CatalogBooks:
     def _made(self, admit: Admit) -> list[TableState]:
         """The state of all five tables; missing ones are created with the application id of the others."""
         run = self.run
+        found_states = {table.name: table.state() for table in run.tables.all if table.exists()}
+        if (history := found_states.get(run.tables.history.name)) is not None:
+            run.follow(with_added(run.config.contract, history.properties.get(CONTRACT)))
         tables = run.tables.all
-        known = {table: table.state() for table in tables if table.exists()}
+        known = {table: found_states[table.name] for table in tables if table.name in found_states}
         app_ids: list[str] = []
         for table, state in known.items():
             app_ids.append(app_id_in(state.properties, table.name))

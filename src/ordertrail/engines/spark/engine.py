@@ -27,6 +27,7 @@ from ordertrail.engines.spark.stage import stage_batch
 from ordertrail.engines.spark.tables import tables_of
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.planning import LoadedFile
 
@@ -66,11 +67,20 @@ class SparkEngine:
         ledger = self._books.open(admit)
         if self._folders is not None:
             self._run.app_id, self._run.resets = ledger.app_id, self._folders.resets
+            self._run.follow(self._folders.session.config.contract)
         return ledger
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
         return self._books.loaded_files(sizes_bytes)
+
+    def widen(self, request: StageRequest) -> Newcomers:
+        """See `Books.widen`."""
+        found = self._books.widen(request)
+        if self._folders is not None and found.columns:
+            self._run.follow(self._folders.session.config.contract)
+            self._open_in_spark = False
+        return found
 
     def stage(self, request: StageRequest) -> Staged:
         """See `Engine.stage`."""

@@ -29,8 +29,7 @@ def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> 
     """
     history = run.tables.history
     text = known[history].properties.get(CONTRACT) if history in known else None
-    there = [DeclaredTable(t.name, declared_columns(state.schema), t.columns) for t, state in known.items()]
-    agreement = agree(there, text, run.config.contract, _looking_into(run, known), merged=True)
+    agreement = agree(declared_tables(known), text, run.config.contract, _looking_into(run, known), merged=True)
     altered = []
     for table in dict.fromkeys((history, *run.tables.all)):
         columns = [(one.column, str(one.after)) for one in agreement.added if one.table == table.name]
@@ -40,6 +39,11 @@ def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> 
             run.probe("schema.committed")
             altered.append(table)
     return altered
+
+
+def declared_tables(known: Mapping[SparkTable, TableState]) -> list[DeclaredTable]:
+    """The tables as their schemas declare them."""
+    return [DeclaredTable(t.name, declared_columns(state.schema), t.columns) for t, state in known.items()]
 
 
 def _looking_into(run: SparkPass, known: Mapping[SparkTable, TableState]) -> HasNulls:

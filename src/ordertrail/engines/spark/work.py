@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,8 +15,8 @@ from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
 from ordertrail.engines.ledger import RESETS, archive_id
 from ordertrail.engines.spark.session import commit_of
-from ordertrail.engines.spark.tables import SparkTables, user_metadata
-from ordertrail.model import Batch, Probe
+from ordertrail.engines.spark.tables import SparkTables, tables_of, user_metadata
+from ordertrail.model import Batch, Contract, Probe
 from ordertrail.rules.column_types import decimal_of, plain_type
 from ordertrail.rules.tables import TableColumn
 
@@ -61,6 +61,12 @@ class SparkPass:
     def archive_id(self) -> str:
         """The application id, in the deliveries table, of the mark that a batch's files are archived."""
         return archive_id(self.app_id)
+
+    def follow(self, contract: Contract) -> None:
+        """Work under another contract from here on: the one that the tables carry or are about to get."""
+        if contract != self.config.contract:
+            self.config = replace(self.config, contract=contract)
+            self.tables = tables_of(self.spark, self.config)
 
     @contextmanager
     def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[None]:
