@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV ?= uv
 LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
-TYPED := src $(wildcard tests/typing)
+TYPED := src tests/typing
 # Two workers that end together, and where the time went.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 # Tests start hundreds of interpreters: without compiled files each would compile all modules again.
