@@ -51,7 +51,7 @@ def placed(config: Config, session: SparkSession | None = None) -> Config:
         config = _asked(config, session)
     if not config.in_folders:
         return config
-    from ordertrail.engines.local.schema import followed
+    from ordertrail.engines.local.followed import followed
 
     with suppress(TableError, StorageError):  # whoever reads the table says it better
         return followed(config)

@@ -30,7 +30,8 @@ from ordertrail.engines.embedded.migrate import (
 )
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import Conversion, Tally, absent_after
-from ordertrail.engines.local.schema import bring_up_to_date, declared, followed, unfinished_migration
+from ordertrail.engines.local.followed import followed
+from ordertrail.engines.local.schema import bring_up_to_date, declared, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
 from ordertrail.errors import UsageError

@@ -20,7 +20,8 @@ from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.embedded.widen import widen
 from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import open_index
-from ordertrail.engines.local.schema import bring_up_to_date, followed
+from ordertrail.engines.local.followed import followed
+from ordertrail.engines.local.schema import bring_up_to_date
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Contract, Probe, no_probe

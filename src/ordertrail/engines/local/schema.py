@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import duckdb
 
@@ -12,13 +11,13 @@ from ordertrail.config import Config
 from ordertrail.delta.alter import alter
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.engines.batch_rows import staged_batch
+from ordertrail.engines.local.followed import followed
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.errors import CommitConflictError, ConfigError, TableError
 from ordertrail.model import Batch, no_probe
-from ordertrail.rules.added import with_added
 from ordertrail.rules.agreement import Agreement, HasNulls, agree
 from ordertrail.rules.migration import Migration, migration_from
-from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking, terms_by_stage
+from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn
 
@@ -99,26 +98,6 @@ def unfinished_migration(session: Session) -> tuple[Batch, Migration] | None:
     batch = staged_batch(number, [str(rows[0][0])])
     text = batch.manifests[0].migration
     return (batch, migration_from(text)) if text else None
-
-
-def followed(config: Config) -> Config:
-    """The config with the columns that its tables got from files (`rules.added`). Reads only.
-
-    Where the history is lost, the stage tells: it has the contract's columns and ours, and no others.
-
-    Raises:
-        TableError: A newer release wrote the history's property.
-    """
-    tables, contract = tables_of(config), config.contract
-    try:
-        lost = not tables.history.log.exists()
-        text = None if lost else tables.history.newest().metadata.properties.get(CONTRACT)
-    except TableError:
-        lost, text = True, None
-    if lost and contract.unknown_columns == "add" and tables.stage.log.exists():
-        text = terms_by_stage(declared(tables.stage)).text
-    contract = with_added(contract, text)
-    return config if contract is config.contract else replace(config, contract=contract)
 
 
 def agreement_of(config: Config) -> tuple[Difference, ...] | None:
