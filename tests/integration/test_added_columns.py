@@ -258,6 +258,25 @@ def test_three_hundred_columns_with_bad_names(tmp_path: Path) -> None:
     assert "max_added_columns = 100 is reached" in plan_files(house.config, [again]).notes[-1]
 
 
+def test_only_files_that_are_read_bring_columns(tmp_path: Path) -> None:
+    """Not one whose header is refused, one that is held for its date, or one that is a duplicate."""
+    house = open_house(tmp_path, ADD.replace('"add"', '"rescue"'))
+    same = wide_csv(("Once",), (*cells("A", EARLY), "1"))
+    house.drop(dated(20), same)
+    house.run()
+    contract = house.config.contract
+    house.drop(dated(21), "tracking_num,Wrong\nA,1\n")
+    house.drop("order_tracking_2056_11_22.csv", wide_csv(("Far",), (*cells("B", EARLY), "1")))
+    house.drop("garbage_2026_11_20.csv", b"\xff\xfe\x00\x01" * 50)
+    house.turn(contract=replace(contract, unknown_columns="add"))
+    report = house.run()
+    assert report.added_columns == ()
+    assert sorted(str(one.state) for one in report.deliveries) == ["held", "quarantined", "quarantined"]
+    house.turn(contract=contract)
+    house.drop(dated(20), same)
+    assert [str(one.state) for one in house.run().deliveries] == ["duplicate"]
+
+
 def test_somebody_elses_column_is_not_taken(house: House) -> None:
     DeltaTable(house.table_path("target")).alter.add_columns([Field("colour", PrimitiveType("integer"))])
     house.drop(dated(22), wide_csv(("Colour",), (*cells("B", LATE), "red")))

@@ -125,6 +125,15 @@ def test_a_limit_counts_all_that_were_ever_added() -> None:
     assert set(refused(bring(("c", "B"), contract=full))) == {"c"}
 
 
+def test_a_contract_has_only_so_many_columns_in_all() -> None:
+    many = tuple(Column(f"k{i}", "string") for i in range(1196))
+    full = replace(CONTRACT, columns=(*COLUMNS, *many))
+    layout = map_header((*full.names, "a", "b"), full, BLUE)
+    found = newcomers([(BLUE, layout)], full, (BLUE,), ())
+    assert found.names == ("a",)
+    assert refused(found) == {"b": "tables have at most 1200 columns of the contract"}
+
+
 def test_three_hundred_columns_fill_the_limit_and_the_rest_is_told_in_a_line() -> None:
     found = bring(tuple(f"c{i}" for i in range(300)))
     assert len(found.columns) == 100

@@ -160,7 +160,8 @@ class _Names:
         rows = [table for table in tables if any(column.name == "_row_hash" for column in table.wanted)]
         self._taken = {c.name.lower() for table in rows for c in table.columns} - set(contract.names)
         self._most = contract.max_added_columns
-        self._room = min(self._most - len(self._added), MAX_COLUMNS - len(contract.columns))
+        self._room = self._most - len(self._added)
+        self._room_of_all = MAX_COLUMNS - len(contract.columns)
         self._new: dict[str, Column] = {}
 
     @property
@@ -171,7 +172,7 @@ class _Names:
     def add(self, header: str) -> None:
         """Make a column of a header, if it may become one and is none yet."""
         key = folded(cleaned(header))
-        if self._problem(header) is None and key not in self._added and key not in self._new and self._free:
+        if self._problem(header) is None and key not in self._added and key not in self._new and self._full is None:
             self._new[key] = Column(cleaned(header), "string", added=header)
 
     def refusal(self, header: str) -> str | None:
@@ -179,11 +180,14 @@ class _Names:
         key = folded(cleaned(header))
         if (problem := self._problem(header)) is not None or key in self._added or key in self._new:
             return problem
-        return None if self._free else f"max_added_columns = {self._most} is reached"
+        return self._full
 
     @property
-    def _free(self) -> bool:
-        return len(self._new) < self._room
+    def _full(self) -> str | None:
+        """Why there is no room for another column; None while there is."""
+        if len(self._new) >= self._room_of_all:
+            return f"tables have at most {MAX_COLUMNS} columns of the contract"
+        return f"max_added_columns = {self._most} is reached" if len(self._new) >= self._room else None
 
     def _problem(self, header: str) -> str | None:
         name = cleaned(header)
