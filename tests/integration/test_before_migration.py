@@ -175,6 +175,25 @@ def test_a_required_column_is_one_difference_of_three_tables(call: Call) -> None
     assert " more" not in item["text"]
 
 
+def test_a_required_column_where_no_row_lacks_it(call: Call) -> None:
+    """A pass does not add it, so nothing says that it does; `migrate --apply` does."""
+    shutil.rmtree("warehouse")
+    shutil.rmtree("archive")
+    Path("source/.ordertrail").unlink(missing_ok=True)
+    Path("source/b_20261120.csv").write_text("a,b\n1,2\n")
+    call("run", code=3)
+    column = '[[contract.columns]]\nname = "depot"\ntype = "string"\nrequired = true\n'
+    turn(("[[vendors]]", f"{column}[[vendors]]"))
+    call("run", code=2)
+    said = call("migrate").stdout
+    assert "depot is required from now on" in said
+    assert "by itself" not in said
+    call("migrate", "--apply")
+    Path("source/c_20261122.csv").write_text("tracking_num,status,ts,qty,depot\nK3,NEW,2026-11-22 08:00:00,7,N\n")
+    call("run")
+    call("verify")
+
+
 # -- names that are in use --------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ def report(screen: Screen, found: MigrationReport) -> None:
         screen.line(f"{found.pipeline}: {batch}the tables carry the contract now, {found.seconds:.2f} s", "bold")
     else:
         screen.line(f"{found.pipeline}: the tables carry another contract than the config. It takes:", "bold")
+    # A pass adds no column while it refuses the contract for another reason; that a column could be filled is none.
+    alone = not found.applied and all(step.by_itself or step.kind == "fill" for step in found.steps)
     added = [step for step in found.steps if step.kind == "add"]
     several = len(added) > MANY_COLUMNS
     if several:
@@ -33,7 +35,7 @@ def report(screen: Screen, found: MigrationReport) -> None:
         screen.line(f"  {len(added)} columns are added: {names} and {len(added) - MANY_COLUMNS} more")
     for step in found.steps:
         if not (several and step.kind == "add"):
-            screen.line(f"  {step.text}{_counts(step, applied=found.applied)}")
+            screen.line(f"  {step.text}{_counts(step, alone=alone)}")
     if found.unfit:
         screen.heading("Values that do not fit")
         screen.table(
@@ -78,10 +80,10 @@ def _heals(screen: Screen, found: MigrationReport) -> None:
     )  # fmt: skip
 
 
-def _counts(step: Step, *, applied: bool) -> str:
-    """How many values a step concerns, and what becomes of those that do not fit."""
+def _counts(step: Step, *, alone: bool) -> str:
+    """How many values a step concerns, and what becomes of those that do not fit; `alone`: a pass does it as well."""
     if step.rows is None:
-        return "; the next pass does it by itself" if step.by_itself and not applied else ""
+        return "; the next pass does it by itself" if step.by_itself and alone else ""
     text = f": {plural(step.rows, 'value')}"
     if step.unfit:
         text += f"; not fitting, and kept in _rescued: {step.unfit:,}"

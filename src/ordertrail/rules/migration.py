@@ -211,6 +211,8 @@ def steps_between(terms: Terms, contract: Contract) -> list[Step]:
         name = old[column.name]
         if name is None:
             found.append(Step("add", column.name, None, column.type))
+            if column.required:
+                found.append(Step("require", column.name))
             continue
         kind, must = terms.columns[name]
         if name != column.name:
