@@ -240,6 +240,24 @@ def test_columns_are_added_on_top_of_what_somebody_else_commits_meanwhile(table:
     assert (wider.snapshot().version, len(wider.snapshot().files)) == (2, 1)
 
 
+def test_what_somebody_else_makes_of_a_property_meanwhile_is_not_written_over(table: Table) -> None:
+    """Two passes, where no lock reaches: each would take the column of the other out of the contract."""
+
+    class Late(LocalLogStore):
+        def put_if_absent(self, path: Path, data: bytes) -> None:
+            if b"more" in data and path.name == f"{1:020d}.json":
+                alter_table(table, {"contract": "theirs"})
+            super().put_if_absent(path, data)
+
+    wider = Table(table.root, (*COLUMNS, TableColumn("more", "string", "")), Late())
+    with pytest.raises(CommitConflictError, match="another contract meanwhile"):
+        alter_table(wider, {"contract": "ours"})
+    assert wider.newest().metadata.properties["contract"] == "theirs"
+    assert "more" not in wider.newest().metadata.columns
+    alter_table(wider, {"contract": "ours"})
+    assert wider.newest().metadata.properties["contract"] == "ours"
+
+
 def test_a_file_that_is_gone_cannot_be_added(table: Table) -> None:
     with pytest.raises(StorageError):
         table.added(table.root / "gone.parquet", 1)

@@ -129,13 +129,21 @@ def alter_table(table: Table, properties: Mapping[str, str]) -> None:
 
     Raises:
         TableError: It lacks a column that cannot be added.
-        CommitConflictError: Another writer was faster again and again; nothing was written.
+        CommitConflictError: Another writer was faster again and again, or set one of the properties; nothing was
+            written.
     """
+    held: dict[str, str | None] | None = None
     for attempt in range(ATTEMPTS):
         base = table.snapshot()
         missing = lacking(table.columns, base.metadata.columns)
         if not missing and properties.items() <= base.metadata.properties.items():
             return
+        before = {name: base.metadata.properties.get(name) for name in properties}
+        if held not in (None, before):
+            raise CommitConflictError(
+                f"another pass gave {table.root.name} another contract meanwhile", hint="nothing was written; run again"
+            )
+        held = before
         try:
             alter(table, base, missing, properties)
         except CommitConflictError:
