@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
 
 from ordertrail.begin import doctor
+from ordertrail.cli import cli
 from ordertrail.engines.choice import placed
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.drift import Drifted
@@ -129,6 +131,22 @@ def test_a_replay_brings_columns(tmp_path: Path) -> None:
     assert correct(house.pipeline(), wanted).added_columns == ("weight_kg",)
     assert weights(house) == {"A": "1.5"}
     proven(house)
+
+
+def test_corrections_name_the_columns_that_they_add(tmp_path: Path) -> None:
+    house = open_house(tmp_path, "")
+    house.drop(dated(21), wide_csv(("Weight (kg)", "_x"), (*cells("A", LATE), "1.5", "2")))
+    house.run()
+    file = tmp_path / "ordertrail.toml"
+    head = '[pipeline]\nsource = "source"\narchive = "archive"\nwarehouse = "warehouse"\nsettle_s = 0\n'
+    file.write_text(head + ADD, encoding="utf-8")
+    words = ["replay", str(house.delivery(dated(21))["delivery_id"]), "--why", "a test", "--config", str(file)]
+    planned = CliRunner().invoke(cli, [*words, "--plan"]).stdout
+    assert "columns that would be added to the tables: weight_kg\n" in planned
+    done = CliRunner().invoke(cli, [*words, "--yes"]).stdout
+    assert "columns added to the tables: weight_kg\n" in done
+    for said in (planned, done):
+        assert "'_x': a name that begins with _" in said
 
 
 def test_what_was_rescued_before_is_filled_by_migrate(tmp_path: Path) -> None:

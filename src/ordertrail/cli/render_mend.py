@@ -23,6 +23,7 @@ def report(screen: Screen, found: RunReport) -> None:
         screen.line("A batch that an earlier pass had begun was finished first.", "yellow")
     if found.deliveries:
         deliveries_of(screen, found.deliveries)
+    _added(screen, found, "added")
     attention(screen, found.warnings)
 
 
@@ -42,8 +43,17 @@ def preview(screen: Screen, found: Preview) -> None:
         )
         if more > 0:
             screen.line(f"and {plural(more, 'more shipment')}", "dim")
+    _added(screen, found.report, "that would be added")
     attention(screen, found.report.warnings)
     screen.line("Nothing was written.", "dim")
+
+
+def _added(screen: Screen, found: RunReport, how: str) -> None:
+    """The columns that the files bring, and what stays in `_rescued`."""
+    if found.added_columns:
+        screen.line(f"columns {how} to the tables: {', '.join(found.added_columns)}")
+    for note in found.notes:
+        screen.line(note, "dim")
 
 
 def _cells(found: Preview) -> list[tuple[str, ...]]:
