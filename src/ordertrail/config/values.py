@@ -103,7 +103,7 @@ class Config:
         min_rejects: With fewer rejected rows `max_reject_share` does not apply.
         max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
-            (`engines.choice.placed`), and where they are in none.
+            (`engines.choice.located`), and where they are in none.
     """
 
     name: str

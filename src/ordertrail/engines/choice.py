@@ -31,24 +31,41 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
         return EmbeddedEngine(config, probe)
     from ordertrail.engines.spark.engine import SparkEngine
 
-    return SparkEngine(placed(config, session), probe, session)
+    return SparkEngine(located(config, session), probe, session)
 
 
-def placed(config: Config, session: SparkSession | None = None) -> Config:
-    """The config as its tables are: with their folders, so that code that reads folders can read named tables.
+def located(config: Config, session: SparkSession | None = None) -> Config:
+    """The config with the folders of its tables, so that code that reads folders can read named tables.
 
     Args:
         config: The pipeline's config.
         session: Asked for the folders of named tables; None uses the active one, or starts one.
 
     Returns:
-        See `spark.locations.placed_by`; where this process reads the tables, with the columns that they got from files.
+        See `spark.locations.placed_by`; the unchanged config when the tables have no names.
 
     Raises:
         UsageError: Spark is not installed, or cannot start.
     """
-    if not config.in_folders:
-        config = _asked(config, session)
+    if config.in_folders:
+        return config
+    from ordertrail.engines.spark.locations import placed_by
+    from ordertrail.engines.spark.session import session_of
+
+    return placed_by(session or session_of(config), config)
+
+
+def placed(config: Config, session: SparkSession | None = None) -> Config:
+    """The config as its tables are: `located` and, where this process reads them, with the columns that files brought.
+
+    Args:
+        config: As of `located`.
+        session: Likewise.
+
+    Raises:
+        UsageError: Likewise.
+    """
+    config = located(config, session)
     if not config.in_folders:
         return config
     from ordertrail.engines.local.followed import followed
@@ -56,11 +73,3 @@ def placed(config: Config, session: SparkSession | None = None) -> Config:
     with suppress(TableError, StorageError):  # whoever reads the table says it better
         return followed(config)
     return config
-
-
-def _asked(config: Config, session: SparkSession | None) -> Config:
-    """The config with the folders that the catalog tells."""
-    from ordertrail.engines.spark.locations import placed_by
-    from ordertrail.engines.spark.session import session_of
-
-    return placed_by(session or session_of(config), config)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
-from ordertrail.engines.choice import placed
+from ordertrail.engines.choice import located, placed
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
@@ -76,7 +76,7 @@ def status_of(config: Config, *, service_expected: bool = False) -> Status:
         SourceError: There are no tables, and a pass would not make any: there is no source, or archive or source are
             another pipeline's.
     """
-    config = placed(config)
+    config = located(config)
     if any(DeltaLog(root).exists() for root in places_of(config).values()):
         with Reader(config) as reader:
             return reader.status(service_expected=service_expected)
@@ -98,7 +98,7 @@ def open_items_of(
         TableError: A table is damaged, or missing though it was made.
         SourceError: There are no tables, and a pass would not make any.
     """
-    config = placed(config, session)
+    config = located(config, session)
     if not config.in_folders:
         return in_catalog(config, session, service_expected=service_expected)
     return status_of(config, service_expected=service_expected).open_items
