@@ -53,7 +53,9 @@ class CatalogBooks:
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)
-            run.resets = self._foreign_resets(target, done)
+            run.resets = self._foreign_resets(states[1], target, done)
+            for table, state in zip(run.tables.all, states, strict=True):
+                run.saw(table, {run.app_id: 0, run.archive_id: 0, **state.batches})
             return Ledger(staged, done, archived, max(batches), run.resets, run.app_id)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
@@ -132,7 +134,7 @@ class CatalogBooks:
             table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
         return [known.get(table) or table.state() for table in tables]
 
-    def _foreign_resets(self, target: int, done: int) -> tuple[str, ...]:
+    def _foreign_resets(self, state: TableState, target: int, done: int) -> tuple[str, ...]:
         """Warnings about commits of others that removed rows of the target wholesale, until it is written anew."""
         run = self.run
         name = run.tables.target.name
@@ -140,7 +142,7 @@ class CatalogBooks:
         if not target and not done:
             return ()
         since: list[tuple[int, str, str]] = []
-        for one in run.tables.target.commits():
+        for one in run.tables.target.commits(state.recent):
             if ours & one.batches.keys():
                 return tuple(dict.fromkeys((*reset_warnings(name, since), *one.resets)))
             if not one.batches:

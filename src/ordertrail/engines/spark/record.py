@@ -90,10 +90,11 @@ class CatalogRecorder:
                 f"MERGE INTO {table.sql_name} t USING {run.view(both)} s ON t.delivery_id = s.delivery_id "
                 f"WHEN MATCHED THEN UPDATE SET {sets} WHEN NOT MATCHED THEN INSERT *"
             ).collect()
+        run.saw(table, {run.app_id: batch.number})
         run.probe("deliveries.committed")
 
     def _due(self, table: SparkTable) -> bool:
-        return table.standing(self._run.app_id)[1] < self._batch.number
+        return self._run.due(table, self._batch)
 
     def _append(self, table: SparkTable, rows: DataFrame | None, name: str) -> None:
         run, batch = self._run, self._batch
@@ -103,13 +104,14 @@ class CatalogRecorder:
                 _mark(run, table, batch, run.app_id, name.upper())
             else:
                 table.append(rows)
+        run.saw(table, {run.app_id: batch.number})
         run.probe(f"{name}.committed")
 
 
 def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
     """See `Engine.archived`. The mark is a `txn` of the deliveries table under an application id of its own."""
     table = run.tables.deliveries
-    if table.standing(run.archive_id, in_rows=False)[1] >= batch.number:
+    if not run.due(table, batch, run.archive_id):
         if elsewhere:
             # Without a `txn`: Delta would take it for a repeated commit and write nothing.
             _amend(run, table, elsewhere)
@@ -119,6 +121,7 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
             _amend(run, table, elsewhere)
         else:
             _mark(run, table, batch, run.archive_id, "ARCHIVE")
+    run.saw(table, {run.archive_id: batch.number})
     run.probe("archived.committed")
 
 

@@ -92,7 +92,7 @@ def _connected(builder: SparkSession.Builder, conf: Mapping[str, str]) -> SparkS
 
 
 @contextmanager
-def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> Iterator[None]:
+def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> Iterator[bool]:
     """Make writes to a Delta table within the block carry a `txn`; Delta skips a write whose `txn` the table has.
 
     These are session settings, so nothing else may be written within the block; afterwards they are restored. When a
@@ -104,15 +104,20 @@ def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> It
         app_id: The application id of the `txn`.
         batch: Its version.
         metadata: For the table's history.
+
+    Yields:
+        Whether the writes carry the `txn`.
     """
     wanted = {_APP_ID: app_id, _VERSION: str(batch), _METADATA: metadata}
     before: dict[str, str | None] = {}
+    carried = False
     try:
         with _refusals():
             for name, value in wanted.items():
                 before[name] = spark.conf.get(name, None)
                 spark.conf.set(name, value)
-        yield
+            carried = True
+        yield carried
     finally:
         with _refusals():
             for name, old in before.items():

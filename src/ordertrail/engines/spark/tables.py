@@ -39,26 +39,6 @@ RECENT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class TableState:
-    """The state of a table.
-
-    Attributes:
-        version: The newest version.
-        properties: The table's properties.
-        batches: By application id, the last batch of the table.
-        schema: The schema as JSON text.
-        by_commits: Whether the batches come from the commits; otherwise they come from the rows, which do not show
-            batches without rows.
-    """
-
-    version: int
-    properties: Mapping[str, str]
-    batches: Mapping[str, int]
-    schema: str
-    by_commits: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Commit:
     """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
 
@@ -70,6 +50,28 @@ class Commit:
     mode: str
     batches: Mapping[str, int] = field(default_factory=dict)
     resets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """The state of a table.
+
+    Attributes:
+        version: The newest version.
+        properties: The table's properties.
+        batches: By application id, the last batch of the table.
+        schema: The schema as JSON text.
+        by_commits: Whether the batches come from the commits; otherwise they come from the rows, which do not show
+            batches without rows.
+        recent: The newest commits, newest first; none for a table in a folder.
+    """
+
+    version: int
+    properties: Mapping[str, str]
+    batches: Mapping[str, int]
+    schema: str
+    by_commits: bool = True
+    recent: tuple[Commit, ...] = ()
 
 
 class SparkTable:
@@ -163,8 +165,9 @@ class SparkTable:
         if self._local is not None:
             state = self._local_state()
             return state.version, state.batches.get(app_id, 0)
-        version, batches, _ = self._recent(app_id if in_rows else "")
-        return version, batches.get(app_id, 0)
+        recent = self._history(RECENT)
+        batches, _ = self._batches(recent, app_id if in_rows else "")
+        return recent[0].version, batches.get(app_id, 0)
 
     def alter(self, columns: Sequence[tuple[str, str]], properties: Mapping[str, str]) -> None:
         """Add columns and set properties; in a folder in one commit, by name the properties first.
@@ -182,12 +185,16 @@ class SparkTable:
             listed = ", ".join(f"{ticked(name)} {kind.upper()}" for name, kind in columns)
             self.spark.sql(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({listed})")
 
-    def commits(self) -> Iterator[Commit]:
-        """The commits still in the history, newest first."""
+    def commits(self, recent: Sequence[Commit] = ()) -> Iterator[Commit]:
+        """The commits still in the history, newest first.
+
+        Args:
+            recent: Those of the table's state, if it was just read.
+        """
         if self._local is not None:
             yield from _local_commits(self._local.log)
             return
-        recent = self._history(RECENT)
+        recent = recent or self._history(RECENT)
         yield from recent
         if len(recent) == RECENT:
             yield from self._history(None)[RECENT:]
@@ -254,16 +261,16 @@ class SparkTable:
         found = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
         properties = {str(row["key"]): str(row["value"]) for row in found}
         app_id = properties.get(APP_ID, "")
-        version, batches, by_commits = self._recent(app_id)
+        recent = self._history(RECENT)
+        batches, by_commits = self._batches(recent, app_id)
         schema = self.spark.table(self.sql_name).schema.json()
-        return TableState(version, properties, batches, schema, by_commits)
+        return TableState(recent[0].version, properties, batches, schema, by_commits, tuple(recent))
 
-    def _recent(self, app_id: str) -> tuple[int, dict[str, int], bool]:
-        """The newest version, and the last batch by application id; that of `app_id` from the rows if necessary.
+    def _batches(self, recent: Sequence[Commit], app_id: str) -> tuple[dict[str, int], bool]:
+        """The last batch by application id; that of `app_id` from the rows if necessary.
 
         The last value says whether the batches come from the commits.
         """
-        recent = self._history(RECENT)
         batches: dict[str, int] = {}
         for commit in recent:
             for name, batch in commit.batches.items():
@@ -272,7 +279,7 @@ class SparkTable:
         if app_id and not by_commits and self._batch_column is not None:
             newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
             batches[app_id] = int(newest["batch"] or 0)
-        return recent[0].version, batches, by_commits
+        return batches, by_commits
 
     def _history(self, limit: int | None) -> list[Commit]:
         cut = "" if limit is None else f" LIMIT {limit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
 from ordertrail.engines.ledger import RESETS, archive_id
 from ordertrail.engines.spark.session import commit_of
-from ordertrail.engines.spark.tables import SparkTables, tables_of, user_metadata
+from ordertrail.engines.spark.tables import SparkTable, SparkTables, tables_of, user_metadata
 from ordertrail.model import Batch, Contract, Probe
 from ordertrail.rules.column_types import decimal_of, plain_type
 from ordertrail.rules.tables import TableColumn
@@ -56,6 +56,8 @@ class SparkPass:
     _views: list[str] = field(default_factory=list)
     _staged: tuple[int, pa.Table] | None = None
     _deliveries: pa.Table | None = None
+    _seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    _carries_txn: bool = False
 
     @property
     def archive_id(self) -> str:
@@ -82,8 +84,30 @@ class SparkPass:
         if step == "LOAD" and self.resets:
             info[RESETS] = list(self.resets)
         words = user_metadata(name, batch.number, **info)
-        with commit_of(self.spark, name, batch.number, words):
+        with commit_of(self.spark, name, batch.number, words) as self._carries_txn:
             yield
+
+    def saw(self, table: SparkTable, batches: Mapping[str, int]) -> None:
+        """Remember the last batches of a table by application id, 0 for none: as it was opened, or just written."""
+        self._seen |= {(table.name, app_id): batch for app_id, batch in batches.items()}
+
+    def due(self, table: SparkTable, batch: Batch, app_id: str | None = None) -> bool:
+        """Whether a table lacks a batch.
+
+        Once a write of this pass has carried its `txn`, what the pass saw and wrote says so: if another machine has
+        committed the batch meanwhile, Delta skips our write. Before that the table is asked, and always where a
+        session's writes cannot carry one.
+
+        Args:
+            table: The table.
+            batch: The batch.
+            app_id: The application id; None means the pipeline's.
+        """
+        name = app_id or self.app_id
+        seen = self._seen.get((table.name, name)) if self._carries_txn else None
+        if seen is None:
+            seen = table.standing(name, in_rows=app_id is None)[1]
+        return seen < batch.number
 
     # -- rows between here and Spark ------------------------------------------------------------------------
 
