@@ -10,6 +10,7 @@ from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.rows import Cell, Row, rows_of
 from ordertrail.model import Contract
+from ordertrail.rules.cell_sql import BLANKS
 from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ CASE, PART = "case", "part"
 """`Match.found_by` of a key in another case, and of one that has the text as a part."""
 
 _ORDER_NUMBER = "order_num"
-_BLANKS = "\t\n\v\f\r \u00a0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def key_parts(contract: Contract, number: str | Sequence[str]) -> list[str]:
     parts = [str(number)] if whole else number.split("/") if isinstance(number, str) else list(number)
     if len(parts) != len(key):
         raise UsageError(f"the key {number!r} does not have {len(key)} parts", hint=f"give {' / '.join(key)}")
-    trimmed = [part.strip(_BLANKS) for part in parts]
+    trimmed = [part.strip(BLANKS) for part in parts]
     if not all(trimmed):
         raise UsageError("the key is blank", hint=f"give {' / '.join(key)}")
     return trimmed
@@ -114,7 +114,7 @@ def search(contract: Contract, target: str, text: str, read: Callable[[str], pa.
         text: What the user gave; no shipment has exactly this key.
         read: Runs SQL over the tables.
     """
-    given = text.strip(_BLANKS)
+    given = text.strip(BLANKS)
     keys = [f"CAST({name_sql(name)} AS VARCHAR)" for name in contract.key]
     joined = f"concat_ws('/', {', '.join(keys)})"
     shown = [joined, *keys, "_vendor", name_sql(contract.status) if contract.status else "NULL"]
