@@ -22,7 +22,9 @@ NAME = "spared"
 """Of the marker."""
 
 
-AGREE = "tests/spark/test_engines_agree.py::test_large_batches_in_the_executors"
+AGREE = "tests/spark/test_engines_agree.py::test_the_engines_take_turns_on_one_warehouse"
+
+BROUGHT = "tests/contract/test_added_columns.py::test_a_column_that_a_file_brings"
 
 RULES = "tests/spark/test_rules.py::test_all_traps_on_tables_in_folders"
 

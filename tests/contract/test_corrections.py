@@ -34,6 +34,7 @@ def said(house: House) -> dict[str, tuple[object, object]]:
     return {str(key[0]): (row["status"], row["address"]) for key, row in house.target().items()}
 
 
+@pytest.mark.spared("executors", covered_by="spark")  # a correction is weighed on the driver, whoever loaded
 def test_a_file_is_taken_back_and_comes_back(house: House) -> None:
     """Restored, kept and removed at once; a tie that only the history decides; and the batches after it."""
     load(house, dated(20), [cells("A", "2026-11-20 08:00:00"), cells("T", "2026-11-20 08:00:00", address="X")])

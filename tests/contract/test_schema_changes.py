@@ -16,6 +16,7 @@ from ordertrail.mend.migration import migrate
 from ordertrail.model import Column
 from ordertrail.rules.schema import MIGRATE
 from tests.contract.conftest import MakeHouse
+from tests.contract.spared import BROUGHT
 from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_readers
 from tests.oracle import default_contract
@@ -44,6 +45,7 @@ def weights(house: House) -> dict[str, str | None]:
     return {key: None if weight is None else str(weight) for key, weight in found}
 
 
+@pytest.mark.spared("executors", "named", covered_by=BROUGHT)
 def test_an_added_column_is_null_in_old_rows(make_house: MakeHouse) -> None:
     """One metadata commit a table, before anything else is written; rows that are there keep all their values."""
     house = make_house("")
@@ -94,6 +96,7 @@ def weight_of(kind: str, *, required: bool = False) -> tuple[Column, ...]:
 
 
 @pytest.mark.spared("executors", covered_by="spark")
+@pytest.mark.spared("named", covered_by="::test_a_column_taken_out_or_required_later_is_refused_and_the_hint_works")
 def test_a_changed_type_is_refused_everywhere_and_the_hint_works(make_house: MakeHouse) -> None:
     """P5: `0013` stays `0013`, whoever is asked; nothing is written, and the old line brings all back."""
     house = make_house("")
