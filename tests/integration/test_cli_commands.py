@@ -122,6 +122,7 @@ def test_run_document_has_the_promised_shape(pipeline: Call) -> None:
     found = document(result)
     assert list(found) == [
         "pipeline", "engine", "batch", "recovered", "rows", "deliveries", "skipped", "warnings", "seconds", "notes",
+        "added_columns",
     ]  # fmt: skip
     assert list(found["rows"]) == ["parsed", *ROW_OUTCOMES]
     assert found["rows"] | {"parsed": 5, "inserted": 4, "rejected": 1} == found["rows"]
