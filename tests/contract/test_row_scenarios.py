@@ -21,6 +21,9 @@ from tests.feeds import HEADER, TIMES, cells, csv_bytes, dated
 from tests.harness import House
 from tests.oracle import PlainFile, Row, judge
 
+# What is in a file is read before anybody asks how the target is written.
+pytestmark = pytest.mark.spared("copies", covered_by="vectors")
+
 PARSED_HERE = pytest.mark.spared("spark", covered_by="vectors")
 """Of scenarios about what is staged: for a small batch in folders the embedded engine's own code does it on Spark."""
 
