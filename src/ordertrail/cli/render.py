@@ -110,8 +110,7 @@ def _report(screen: Screen, report: RunReport, done: str, before: str) -> None:
     if report.deliveries:
         deliveries_of(screen, report.deliveries)
     _left_alone(screen, report.skipped)
-    if report.added_columns:
-        screen.line(f"columns added to the tables: {', '.join(report.added_columns)}")
+    added_columns(screen, report.added_columns)
     for note in report.notes:
         screen.line(note, "dim")
     attention(screen, report.warnings)
@@ -130,6 +129,12 @@ def _left_alone(screen: Screen, skipped: Sequence[Skipped]) -> None:
     if skipped:
         screen.heading("Left alone")
         screen.table((Column("file"), Column("why")), [(one.file_name, one.reason) for one in skipped])
+
+
+def added_columns(screen: Screen, names: Sequence[str], how: str = "added") -> None:
+    """Write which columns the tables got, or would get, because files bring them."""
+    if names:
+        screen.line(f"columns {how} to the tables: {', '.join(names)}")
 
 
 def attention(screen: Screen, warnings: Iterable[str]) -> None:
@@ -165,8 +170,7 @@ def plan(screen: Screen, report: PlanReport) -> None:
             for one, r in rejects
         ]
         screen.table(REJECT_COLUMNS, found)
-    if report.added_columns:
-        screen.line(f"columns that would be added to the tables: {', '.join(report.added_columns)}")
+    added_columns(screen, report.added_columns, "that would be added")
     attention(screen, report.notes)
     screen.line("Nothing was written.", "dim")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.render import attention, cell, deliveries_of, keys_of, outcomes, plural
+from ordertrail.cli.render import added_columns, attention, cell, deliveries_of, keys_of, outcomes, plural
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.model import RunReport
 
@@ -50,8 +50,7 @@ def preview(screen: Screen, found: Preview) -> None:
 
 def _added(screen: Screen, found: RunReport, how: str) -> None:
     """The columns that the files bring, and what stays in `_rescued`."""
-    if found.added_columns:
-        screen.line(f"columns {how} to the tables: {', '.join(found.added_columns)}")
+    added_columns(screen, found.added_columns, how)
     for note in found.notes:
         screen.line(note, "dim")
 

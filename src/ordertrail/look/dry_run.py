@@ -125,9 +125,7 @@ class DryRun:
             session = self._session
             found = brought(request, session.config, lambda: [declared(table) for table in session.tables.all])
             if found.columns:
-                contract = session.config.contract
-                contract = replace(contract, columns=(*contract.columns, *found.columns))
-                session.config = replace(session.config, contract=contract)
+                session.config = replace(session.config, contract=found.with_columns(session.config.contract))
                 session.tables = self._tables(session.config)
                 lacking = f"list_concat({ABSENT}, [{', '.join(map(quoted, found.names))}])"
                 session.run(

@@ -16,7 +16,7 @@ from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
-from ordertrail.rules.headers import map_header, max_columns
+from ordertrail.rules.headers import map_header
 from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
@@ -103,18 +103,12 @@ def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:
     """The places of the key's columns in an archived file; None when the file is missing or has changed."""
-    from ordertrail.parse.records import RecordReader
+    from ordertrail.parse.records import reader_of
 
     contract = config.contract
     try:
         with (config.archive / archived_to).open("rb") as stream:
-            header = RecordReader(
-                stream,
-                delimiter=vendor.delimiter,
-                quote=vendor.quote,
-                encoding=vendor.encoding,
-                max_columns=max_columns(contract),
-            ).header()
+            header = reader_of(stream, vendor, contract).header()
         if header is None:
             return None
         found = dict(zip(contract.names, map_header(header, contract, vendor).cells, strict=True))

@@ -20,10 +20,10 @@ from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import MAX_NOTED, Contract, Limits, Reject, State
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Database, Kernel, KernelCounts, KernelFile
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.records import reader_of
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.filekey import dated, too_far_ahead
-from ordertrail.rules.headers import Layout, map_header, max_columns
+from ordertrail.rules.headers import Layout, map_header
 from ordertrail.rules.planning import Candidate, rounds, state_of
 from ordertrail.rules.sql import name_sql, quoted
 
@@ -195,7 +195,7 @@ class ParseJob:
         header: tuple[str, ...] | None = None
         try:
             with self._open(candidate) as stream:
-                header = self._reader(candidate, stream).header()
+                header = reader_of(stream, candidate.vendor, self._contract).header()
             if header is not None:
                 return map_header(header, self._contract, candidate.vendor)
         except (FileChangedError, OSError):
@@ -206,16 +206,6 @@ class ParseJob:
             if self._still(candidate):
                 self._done[candidate.number] = ParsedFile(candidate, State.EMPTY, "the file is empty")
         return None
-
-    def _reader(self, candidate: Candidate, stream: BinaryIO) -> RecordReader:
-        vendor = candidate.vendor
-        return RecordReader(
-            stream,
-            delimiter=vendor.delimiter,
-            quote=vendor.quote,
-            encoding=vendor.encoding,
-            max_columns=max_columns(self._contract),
-        )
 
     def _set_aside(
         self,
@@ -228,7 +218,7 @@ class ParseJob:
         rows = 0
         try:
             with self._open(candidate) as stream:
-                reader = self._reader(candidate, stream)
+                reader = reader_of(stream, candidate.vendor, self._contract)
                 if header and reader.header() is not None:
                     for block in reader.blocks(len(header)):
                         rows += block.records

@@ -17,10 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Reject
+from ordertrail.model import Contract, Reject, Vendor
 from ordertrail.parse.cutter import Block, Broken, Cut, Cutter
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
+from ordertrail.rules.headers import max_columns
 
 CHUNK_BYTES = 1 << 20
 """Read size. Blocks are about this long: short enough that even a small file is cut and checked in parallel."""
@@ -177,6 +178,23 @@ class RecordReader:
             parts.append(chunk)
             wanted -= len(chunk)
         self._buffer = b"".join(parts)
+
+
+def reader_of(stream: BinaryIO, vendor: Vendor, contract: Contract) -> RecordReader:
+    """The records of a vendor's file, whose header may have as many cells as the contract allows.
+
+    Args:
+        stream: As of `RecordReader`.
+        vendor: Who sent the file.
+        contract: What it is read for.
+    """
+    return RecordReader(
+        stream,
+        delimiter=vendor.delimiter,
+        quote=vendor.quote,
+        encoding=vendor.encoding,
+        max_columns=max_columns(contract),
+    )
 
 
 def _numbered(job: Future[Cut] | Cut, base: int) -> RecordBlock:

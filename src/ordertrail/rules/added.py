@@ -73,6 +73,10 @@ class Newcomers:
         """The names of the columns to add."""
         return tuple(column.name for column in self.columns)
 
+    def with_columns(self, contract: Contract) -> Contract:
+        """A contract with the columns to add, after its own."""
+        return replace(contract, columns=(*contract.columns, *self.columns))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What stays in `_rescued` and why, one line each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pyarrow as pa
 
@@ -38,8 +37,7 @@ def widen(session: Session, request: StageRequest, follow: Callable[[Contract], 
     found = brought(request, session.config, lambda: [declared(table) for table in session.tables.all])
     if found.columns:
         _note_absent(session, found.names)
-        contract = session.config.contract
-        follow(replace(contract, columns=(*contract.columns, *found.columns)))
+        follow(found.with_columns(session.config.contract))
         bring_up_to_date(session)
     return found
 

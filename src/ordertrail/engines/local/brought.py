@@ -8,10 +8,10 @@ from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
 from ordertrail.errors import FileChangedError, QuarantineError
 from ordertrail.model import Contract, Vendor
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.records import reader_of
 from ordertrail.rules.added import NOBODY, Newcomers, newcomers
 from ordertrail.rules.filekey import too_far_ahead
-from ordertrail.rules.headers import Layout, map_header, max_columns
+from ordertrail.rules.headers import Layout, map_header
 from ordertrail.rules.planning import Candidate
 from ordertrail.rules.schema import DeclaredTable
 
@@ -43,13 +43,7 @@ def _layout(candidate: Candidate, contract: Contract, request: StageRequest) -> 
     vendor = candidate.vendor
     try:
         with request.open_file(candidate) as stream:
-            header = RecordReader(
-                stream,
-                delimiter=vendor.delimiter,
-                quote=vendor.quote,
-                encoding=vendor.encoding,
-                max_columns=max_columns(contract),
-            ).header()
+            header = reader_of(stream, vendor, contract).header()
         return None if header is None else map_header(header, contract, vendor)
     except (QuarantineError, FileChangedError, OSError):
         return None

@@ -114,26 +114,30 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
     if not run.due(table, batch, run.archive_id):
         if elsewhere:
             # Without a `txn`: Delta would take it for a repeated commit and write nothing.
-            _amend(run, table, elsewhere)
+            amend(run, "archived_to", elsewhere)
         return
     with run.commit(batch, "ARCHIVE", run.archive_id):
         if elsewhere:
-            _amend(run, table, elsewhere)
+            amend(run, "archived_to", elsewhere)
         else:
             _mark(run, table, batch, run.archive_id, "ARCHIVE")
     run.saw(table, {run.archive_id: batch.number})
     run.probe("archived.committed")
 
 
-def _amend(run: SparkPass, table: SparkTable, elsewhere: Mapping[str, str | None]) -> None:
-    columns = {
-        "delivery_id": pa.array(list(elsewhere), pa.string()),
-        "archived_to": pa.array(list(elsewhere.values()), pa.string()),
-    }
-    moved = run.spark.createDataFrame(pa.table(columns), schema="delivery_id STRING, archived_to STRING")
+def amend(run: SparkPass, column: str, values: Mapping[str, str | None]) -> None:
+    """Give deliveries other values in a column of text, in one commit.
+
+    Args:
+        run: The pass.
+        column: Of the deliveries.
+        values: By delivery id.
+    """
+    columns = {"delivery_id": pa.array(list(values), pa.string()), column: pa.array(list(values.values()), pa.string())}
+    changed = run.spark.createDataFrame(pa.table(columns), schema=f"delivery_id STRING, {column} STRING")
     run.spark.sql(
-        f"MERGE INTO {table.sql_name} t USING {run.view(moved)} s ON t.delivery_id = s.delivery_id "
-        "WHEN MATCHED THEN UPDATE SET t.archived_to = s.archived_to"
+        f"MERGE INTO {run.tables.deliveries.sql_name} t USING {run.view(changed)} s ON t.delivery_id = s.delivery_id "
+        f"WHEN MATCHED THEN UPDATE SET t.{column} = s.{column}"
     ).collect()
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import pyarrow as pa
 
 from ordertrail.engines.base import StageRequest
 from ordertrail.engines.local.brought import brought
+from ordertrail.engines.spark.record import amend
 from ordertrail.engines.spark.schema import bring_up_to_date, declared_tables
 from ordertrail.engines.spark.tables import TableState
 from ordertrail.engines.spark.work import SparkPass
@@ -28,24 +26,17 @@ def widen(run: SparkPass, request: StageRequest) -> Newcomers:
     found = brought(request, run.config, tables)
     if found.columns:
         _note_absent(run, found.names)
-        contract = run.config.contract
-        run.follow(replace(contract, columns=(*contract.columns, *found.columns)))
+        run.follow(found.with_columns(run.config.contract))
         bring_up_to_date(run, dict(zip(run.tables.all, states, strict=True)))
     return found
 
 
 def _note_absent(run: SparkPass, names: Sequence[str]) -> None:
     """Say of the deliveries that are there that they lack columns, in one commit."""
-    table = run.tables.deliveries
-    rows = table.rows().where(RECORDED).select("delivery_id", "absent").collect()
+    rows = run.tables.deliveries.rows().where(RECORDED).select("delivery_id", "absent").collect()
     after = {row["delivery_id"]: text for row in rows if (text := lacking_too(row["absent"], names)) != row["absent"]}
     if not after:
         return
-    columns = {"delivery_id": pa.array(list(after), pa.string()), "absent": pa.array(list(after.values()), pa.string())}
-    changed = run.spark.createDataFrame(pa.table(columns), schema="delivery_id STRING, absent STRING")
-    run.spark.sql(
-        f"MERGE INTO {table.sql_name} t USING {run.view(changed)} s ON t.delivery_id = s.delivery_id "
-        "WHEN MATCHED THEN UPDATE SET t.absent = s.absent"
-    ).collect()
+    amend(run, "absent", after)
     run.deliveries_changed()
     run.probe("absent.committed")
