@@ -23,7 +23,7 @@ from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, u
 from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_KEYS, STAGED_ROWS, StagedBatch
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.model import no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect
 from ordertrail.rules.outcomes import several
 from ordertrail.rules.placing import content_sql, contract_key_sql
 from ordertrail.rules.tables import target_columns

@@ -30,7 +30,7 @@ from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect
 from ordertrail.rules import corrections, outcomes, placing
 from ordertrail.rules.tables import TableColumn
 from tests.feeds import Layout, cells, csv_bytes, dated

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ordertrail.model import Column, Vendor
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect
 from tests.kernels import contract_of, csv_of, parse
 
 pytestmark = pytest.mark.property

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from ordertrail.model import Column, Vendor
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut
 from ordertrail.rules.cells import rank_sql
 from tests.kernels import Parsed, contract_of, csv_of, parse

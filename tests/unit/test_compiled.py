@@ -17,7 +17,7 @@ from ordertrail.errors import ConfigError
 from ordertrail.look.plan import plan_files
 from ordertrail.model import Column, Vendor
 from ordertrail.parse.compiled import refuse_rules, refuse_unreadable
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect
 from ordertrail.pipeline import Pipeline
 
 PIPELINE = '[pipeline]\nsource = "in"\narchive = "done"\nwarehouse = "tables"\nsettle_s = 0\n'

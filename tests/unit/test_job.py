@@ -21,8 +21,8 @@ from ordertrail.model import FileIdentity, Limits, State, Vendor
 from ordertrail.parse import job as job_module
 from ordertrail.parse import records
 from ordertrail.parse.cutter import Cutter
+from ordertrail.parse.database import Database, connect
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
-from ordertrail.parse.kernel import Database, connect
 from ordertrail.rules.planning import Candidate
 from tests.kernels import csv_of
 from tests.oracle import default_contract

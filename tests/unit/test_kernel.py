@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse import kernel as kernel_module
-from ordertrail.parse.kernel import Kernel, KernelFile, connect
+from ordertrail.parse.database import connect
+from ordertrail.parse.kernel import Kernel, KernelFile
 from ordertrail.rules.cells import key_sql, row_hash_sql
 from ordertrail.rules.headers import map_header
 from tests.kernels import contract_of, csv_of, parse

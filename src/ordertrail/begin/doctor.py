@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -135,13 +134,13 @@ def _rules(config: Config) -> Finding:
     found = Finding("config", "ok", f"pipeline {config.name}, {_vendors(config)}")
     try:
         from ordertrail.parse.compiled import refuse_rules, refuse_unreadable
-        from ordertrail.parse.kernel import connect
+        from ordertrail.parse.database import connected
     except ImportError:
         return found
     try:
         with (
             tempfile.TemporaryDirectory(prefix="ordertrail-doctor-") as spill,
-            closing(connect(config.threads, config.memory_limit_mb, Path(spill))) as con,
+            connected(config.threads, config.memory_limit_mb, Path(spill)) as con,
         ):
             refuse_unreadable(config, con)
             refuse_rules(config, con)

@@ -38,7 +38,7 @@ from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.schema import lacking, may_be_added
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import DELETED, name_sql, quoted
 from ordertrail.rules.tables import TableColumn
 
 CHECKPOINT_EVERY = 20
@@ -291,8 +291,8 @@ def _deleted_table(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
     """
     content = [str(snapshot.root), *((file.path, file.deletion_vector) for file in snapshot.files.values())]
     name = f"deleted_{hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()}"
-    place = f"memory.ordertrail_deleted.{name}"
-    con.execute("CREATE SCHEMA IF NOT EXISTS memory.ordertrail_deleted").fetchall()
+    place = f"{DELETED}.{name}"
+    con.execute(f"CREATE SCHEMA IF NOT EXISTS {DELETED}").fetchall()
     with suppress(duckdb.CatalogException):
         con.execute(f"FROM {place} LIMIT 0").fetchall()  # a query of duckdb_tables() takes 15 ms
         return place

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -33,7 +33,7 @@ from ordertrail.lock import maintenance_lock, pipeline_lock
 from ordertrail.log import Log
 from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connected
 from ordertrail.rules.tables import APP_ID
 from ordertrail.scratch import SweepScratch, plan_scratch, scratch_folder, sweep_scratch
 
@@ -331,7 +331,7 @@ def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[S
     try:
         with (
             scratch_folder(config.warehouse, "maintain") as spill,
-            closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
+            connected(config.threads, config.memory_limit_mb, spill) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
             # Key hashes use the salt of the session's index.

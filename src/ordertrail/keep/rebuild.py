@@ -25,7 +25,7 @@ from ordertrail.keep.stage_again import stage_again
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.scratch import SPILL
 
 __all__ = ["Differences", "HistoryReport", "RebuildReport", "rebuild"]
@@ -109,7 +109,7 @@ def rebuild(
                 report = _rebuild(session, dry_run, progress, began)
                 return report if history is None else _together(report, history)
         finally:
-            con.close()
+            release(con)
 
 
 def _planned(session: Session, history: HistoryReport, began: float) -> RebuildReport:

@@ -27,8 +27,8 @@ from ordertrail.engines.local.find import open_index
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.keep.past import Past
 from ordertrail.model import Batch, Limits, RowCounts, State, no_probe
+from ordertrail.parse.database import connect, release
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
-from ordertrail.parse.kernel import connect
 from ordertrail.rules.planning import Candidate, delivery_number
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID
@@ -224,4 +224,4 @@ def open_replay(config: Config, app_id: str, scratch: Path) -> Iterator[Replay]:
     finally:
         if index is not None:
             index.close()
-        con.close()
+        release(con)

@@ -31,7 +31,7 @@ from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
 from ordertrail.model import Batch, Outcome, Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.rules.accepted import ABSENT, RECORDED
 from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
@@ -239,7 +239,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
                 table.create({APP_ID: session.app_id})
             yield DryRun(session, ledger, tables)
     finally:
-        con.close()
+        release(con)
 
 
 def _standing(session: Session) -> Ledger:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -29,7 +28,7 @@ from ordertrail.look.verify_archive import ArchivedFile, look_at_archive, under_
 from ordertrail.look.verify_files import file_faults, reader_faults, vector_faults
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connected
 from ordertrail.rules.accepted import ACCEPTED_OUTCOMES, LOADED, RECORDED, lacking_sql, recorded_sql
 from ordertrail.rules.cells import row_hash_sql
 from ordertrail.rules.contract_hash import contract_hashes
@@ -97,7 +96,7 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archiv
         asked, config = config, held(config, read_whole(config)).config
         with (
             scratch_folder(config.warehouse, "verify") as spill,
-            closing(connect(config.threads, config.memory_limit_mb, spill)) as con,
+            connected(config.threads, config.memory_limit_mb, spill) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
             proof = _Proof(Session(config, con, pool, tables_of(config), "", no_probe), asked, archive)

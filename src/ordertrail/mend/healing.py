@@ -26,7 +26,7 @@ from ordertrail.look.dry_run import DryRun
 from ordertrail.mend.archived import Bytes, archived_file
 from ordertrail.mend.corrections import Asking, Wanted, correct
 from ordertrail.model import Batch, Correction, CorrectionKind, Manifest, Probe, RunReport, State, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.tables import APP_ID, REJECTS, stage_columns
@@ -162,7 +162,7 @@ def _opened(config: Config, scratch: Path) -> Iterator[tuple[DryRun, Session]]:
             session = Session(config, con, pool, replace(real, stage=own.stage), app_id, no_probe)
             yield DryRun(session, Ledger(stands.staged, stands.done, stands.done, stands.highest)), session
     finally:
-        con.close()
+        release(con)
 
 
 def _rejected(session: Session) -> dict[str, set[int]]:

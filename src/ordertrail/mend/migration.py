@@ -41,7 +41,7 @@ from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.mend.healing import Heal, heal, heals_of
 from ordertrail.model import Batch, Contract, Probe, State, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
 from ordertrail.rules.agreement import agree, refuse_taken
@@ -365,4 +365,4 @@ def _opened(config: Config, probe: Probe, store: LogStore | None = None) -> Iter
             session.app_id = app_id_of(session.tables.deliveries.newest())
             yield session
     finally:
-        con.close()
+        release(con)

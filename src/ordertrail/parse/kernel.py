@@ -18,14 +18,12 @@ from typing import BinaryIO
 import duckdb
 import numpy as np
 import pyarrow as pa
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from ordertrail.arrow import is_printable_ascii, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.cutter import Broken
 from ordertrail.parse.records import RecordReader
-from ordertrail.parse.zones import zone
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
 from ordertrail.rules.cells import RowSql, reject_json, row_sql
 from ordertrail.rules.headers import Layout
@@ -43,19 +41,6 @@ building one. Files are written a fifth faster and are a sixth smaller than with
 
 SMALL_PARQUET = f"{PARQUET}, ROW_GROUP_SIZE 20480"
 """The same for small files that are read back immediately: threads divide a file by its row groups."""
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """A DuckDB database from `connect`, which can be replaced.
-
-    Attributes:
-        con: The current connection.
-        renewed: Opens a new database in place of one that refuses everything after an error of its own.
-    """
-
-    con: duckdb.DuckDBPyConnection
-    renewed: Callable[[], duckdb.DuckDBPyConnection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +69,6 @@ class KernelCounts:
     def rejected(self) -> int:
         """Number of rejected rows."""
         return self.parsed - self.good
-
-
-def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with the kernel's settings and functions.
-
-    Args:
-        threads: 0 takes DuckDB's default, all cores.
-        memory_limit_mb: Limit of DuckDB's buffers, in MB; above it operators spill.
-        spill: Folder for temporary files; created when needed.
-    """
-    con = duckdb.connect()
-    con.execute("SET TimeZone = 'UTC'").fetchall()
-    con.execute("SET enable_progress_bar = false").fetchall()  # it would print to stdout, into the output of --json
-    con.execute("SET preserve_insertion_order = false").fetchall()
-    con.execute(f"SET memory_limit = '{memory_limit_mb}MB'").fetchall()
-    con.execute(f"SET temp_directory = {quoted(str(spill))}").fetchall()
-    if threads:
-        con.execute(f"SET threads = {threads}").fetchall()
-    for name, function, result in (("to_utc_us", _to_utc_us, "BIGINT"), ("is_ambiguous", _is_ambiguous, "BOOLEAN")):
-        con.create_function(
-            name,
-            function,
-            ["VARCHAR", "BIGINT"],
-            result,
-            type=PythonUDFType.ARROW,
-            null_handling=FunctionNullHandling.SPECIAL,
-        )
-    return con
 
 
 _RAW = "rtrim(raw, chr(10) || chr(13))"
@@ -394,22 +351,3 @@ def _literals_sql(header: pa.Table) -> str:
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-
-
-def _to_utc_us(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
-    utc, exists, _, missing = _translated(names, local_us)
-    return pa.array(utc, mask=missing | ~exists)
-
-
-def _is_ambiguous(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
-    _, exists, twice, missing = _translated(names, local_us)
-    return pa.array(twice & exists & ~missing)
-
-
-def _translated(
-    names: pa.ChunkedArray, local_us: pa.ChunkedArray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    missing = np.asarray(local_us.is_null())
-    local = np.asarray(local_us.fill_null(0), dtype=np.int64)
-    utc, exists, twice = zone(names[0].as_py()).to_utc(local)
-    return utc, exists, twice, missing

@@ -26,7 +26,7 @@ from ordertrail.engines.local.session import Session, app_id_of, loaded_files, t
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Contract, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.losses import ROLES, Standing
@@ -115,7 +115,7 @@ class FolderBooks:
         self.session.pool.shutdown(wait=True, cancel_futures=True)
         if self.session.index is not None:
             self.session.index.close()
-        self.session.con.close()
+        release(self.session.con)
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ import atexit
 import tempfile
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import cured, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.log import Log
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, connected
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, columns_by_role
 from ordertrail.scratch import scratch_folder, sweep_left
@@ -71,7 +71,7 @@ class TableRows:
             TableError: A data file is damaged or gone.
             StorageError: A data file cannot be read.
         """
-        with cured(self._config), duckdb_errors(f"cannot read {self.name}"), closing(self._connect()) as con:
+        with cured(self._config), duckdb_errors(f"cannot read {self.name}"), connected(*self._settings()) as con:
             return con.sql(self._sql(con)).to_arrow_table()
 
     def to_pandas(self) -> pd.DataFrame:
@@ -120,11 +120,11 @@ class TableRows:
             StorageError: It cannot be read.
         """
         with cured(self._config), duckdb_errors(f"cannot read {self.name}"):
-            con = self._connect()
+            con = connect(*self._settings())
             return con.sql(self._sql(con))
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        return connect(self._config.threads, self._config.memory_limit_mb, _spills() / uuid.uuid4().hex)
+    def _settings(self) -> tuple[int, int, Path]:
+        return self._config.threads, self._config.memory_limit_mb, _spills() / uuid.uuid4().hex
 
     def _sql(self, con: duckdb.DuckDBPyConnection) -> str:
         names = ", ".join(map(name_sql, self.columns))

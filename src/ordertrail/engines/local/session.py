@@ -20,7 +20,8 @@ from ordertrail.delta.vectors import Rows, deleted_rows
 from ordertrail.engines.ledger import app_id_in, archive_id
 from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe, State
-from ordertrail.parse.kernel import PARQUET, Database, connect
+from ordertrail.parse.database import Database, connect, release
+from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.accepted import LOADED
 from ordertrail.rules.corrections import undone
 from ordertrail.rules.others import others_of
@@ -152,7 +153,7 @@ class Session:
 
     def _renew(self) -> duckdb.DuckDBPyConnection:
         """Open a new, empty DuckDB database in place of one that refuses everything after an error of its own."""
-        self.con.close()
+        release(self.con)
         spill = self.spill or self.config.warehouse / SPILL
         self.con = connect(self.config.threads, self.config.memory_limit_mb, spill)
         self._deliveries = -1

@@ -24,7 +24,7 @@ from ordertrail.engines.spark.changes import frame_of
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.model import Batch, no_probe
-from ordertrail.parse.kernel import connect
+from ordertrail.parse.database import connect, release
 from ordertrail.rules.accepted import recorded_sql
 from ordertrail.rules.others import others_of
 from ordertrail.rules.placing import contract_key_sql
@@ -54,7 +54,7 @@ class FetchedTables:
         scratch = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ordertrail-")))
         config = run.config.embedded_in(scratch / "tables")
         con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
-        self._held.callback(con.close)
+        self._held.callback(release, con)
         pool = self._held.enter_context(ThreadPoolExecutor(max_workers=1))
         self.session = Session(config, con, pool, local_tables(config), run.app_id, no_probe)
         self._history: Snapshot | None = None

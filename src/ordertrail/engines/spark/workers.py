@@ -23,8 +23,8 @@ from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
 from ordertrail.engines.spark.route import EXECUTORS
 from ordertrail.model import Batch, Contract, Limits
+from ordertrail.parse.database import Database, connect, release
 from ordertrail.parse.job import ParsedBatch, ParseJob
-from ordertrail.parse.kernel import Database, connect
 from ordertrail.rules.planning import Candidate
 
 RELATION = "spark_rows"
@@ -52,7 +52,7 @@ def run_sql(sql: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
                 yield from con.sql(sql).to_arrow_table().to_batches()
                 con.unregister(RELATION)
         finally:
-            con.close()
+            release(con)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Scratch:
         self._folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ordertrail-")))
         self._settings = (threads, memory_limit_mb, self._folder / "spill")
         self._con = connect(*self._settings)
-        self._held.callback(lambda: self._con.close())
+        self._held.callback(lambda: release(self._con))
         self._made = 0
 
     def __enter__(self) -> Self:
@@ -150,7 +150,7 @@ class Scratch:
         return job.run(candidates)
 
     def _renew(self) -> duckdb.DuckDBPyConnection:
-        self._con.close()
+        release(self._con)
         self._con = connect(*self._settings)
         return self._con
 

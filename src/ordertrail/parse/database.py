@@ -1,0 +1,162 @@
+"""DuckDB databases in memory, with the settings and functions of the row kernel.
+
+To begin a database takes 25 ms, which is a tenth of a small pass. So a process keeps one that was released for whoever
+connects next: of the passes of `watch` only the first one begins a database. A database is lent to one at a time, and
+what was made in it is gone when it is lent again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
+
+from ordertrail.parse.zones import zone
+from ordertrail.rules.sql import DELETED, quoted
+
+_SETTINGS = (
+    "SET TimeZone = 'UTC'",
+    "SET enable_progress_bar = false",  # it would print to stdout, into the output of --json
+    "SET preserve_insertion_order = false",
+)
+_CLEARED = (
+    f"DROP SCHEMA IF EXISTS {DELETED} CASCADE",
+    "RESET disabled_optimizers",
+    "SET temp_directory = ''",  # refused once a query has spilled: its files are deleted when the database is closed
+)
+_lock = threading.Lock()
+_idle: list[duckdb.DuckDBPyConnection] = []
+_lent: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection] = weakref.WeakKeyDictionary()
+_inherited: list[duckdb.DuckDBPyConnection] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A DuckDB database from `connect`, which can be replaced.
+
+    Attributes:
+        con: The current connection.
+        renewed: Opens a new database in place of one that refuses everything after an error of its own.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    renewed: Callable[[], duckdb.DuckDBPyConnection]
+
+
+def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a database that nobody else uses, with the kernel's settings and functions.
+
+    Args:
+        threads: 0 takes DuckDB's default, all cores.
+        memory_limit_mb: Limit of DuckDB's buffers, in MB; above it operators spill.
+        spill: Folder for temporary files; created when needed.
+    """
+    settings = (
+        *_SETTINGS,
+        f"SET memory_limit = '{memory_limit_mb}MB'",
+        f"SET temp_directory = {quoted(str(spill))}",
+        f"SET threads = {threads}" if threads else "RESET threads",
+    )
+    with _lock:
+        database = _idle.pop() if _idle else None
+    if database is None:
+        database = _new()
+    con = database.cursor()
+    for setting in settings:
+        con.execute(setting).fetchall()
+    with _lock:
+        _lent[con] = database
+    return con
+
+
+def release(con: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection from `connect`; its database may serve the next one.
+
+    Args:
+        con: Need not work any more; may be closed already.
+    """
+    with _lock:
+        database = _lent.pop(con, None)
+    con.close()
+    if database is None:
+        return
+    try:
+        for statement in _CLEARED:
+            database.execute(statement).fetchall()
+    except duckdb.Error:  # it has spilled, or refuses everything after an error of its own
+        database.close()
+        return
+    with _lock:
+        if not _idle:
+            _idle.append(database)
+            return
+    database.close()
+
+
+@contextmanager
+def connected(threads: int, memory_limit_mb: int, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`connect` for a block."""
+    con = connect(threads, memory_limit_mb, spill)
+    try:
+        yield con
+    finally:
+        release(con)
+
+
+def _new() -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect()
+    for name, function, result in (("to_utc_us", _to_utc_us, "BIGINT"), ("is_ambiguous", _is_ambiguous, "BOOLEAN")):
+        database.create_function(
+            name,
+            function,
+            ["VARCHAR", "BIGINT"],
+            result,
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
+    return database
+
+
+def _close_idle() -> None:
+    """Close what is idle before Python itself goes: DuckDB would complain about functions that nobody released."""
+    while _idle:
+        _idle.pop().close()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: a database has threads, which the child lacks; even to close it there would wait for them."""
+    _inherited.extend(_idle)
+    _idle.clear()
+
+
+atexit.register(_close_idle)
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _to_utc_us(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
+    utc, exists, _, missing = _translated(names, local_us)
+    return pa.array(utc, mask=missing | ~exists)
+
+
+def _is_ambiguous(names: pa.ChunkedArray, local_us: pa.ChunkedArray) -> pa.Array:
+    _, exists, twice, missing = _translated(names, local_us)
+    return pa.array(twice & exists & ~missing)
+
+
+def _translated(
+    names: pa.ChunkedArray, local_us: pa.ChunkedArray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    missing = np.asarray(local_us.is_null())
+    local = np.asarray(local_us.fill_null(0), dtype=np.int64)
+    utc, exists, twice = zone(names[0].as_py()).to_utc(local)
+    return utc, exists, twice, missing
