@@ -309,6 +309,7 @@ def test_the_fold_agrees_with_picking_each_column_by_itself(
 TEXTS = {
     "several": several("staged"), "RANKED": RANKED, "RANKED_ALONE": RANKED_ALONE, "BEST": BEST,
     "BEST_ALONE": BEST_ALONE, "TIES": TIES, "OUTCOMES": OUTCOMES, "OUTCOMES_AGAIN": OUTCOMES_AGAIN,
+    "OUTCOMES_UNTIED": outcomes.OUTCOMES_UNTIED,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
     "PLACED": PLACED, "STAGED": STAGED, "placed": placed_sql("rows"), "oldest": f"(ORDER BY {OLDEST_FIRST})",
     "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED,

@@ -74,7 +74,7 @@ lower was loaded before: only history can tell. (File 1 says X, file 2 Y, file 3
 `current` without the places `tb`; `loaded` has one row with the highest file key, `fk`, of the deliveries loaded before
 this batch."""
 
-OUTCOMES = f"""
+OUTCOMES_UNTIED = f"""
 SELECT r.k, r.dn, r.fr, b.rv, b.pos, b.ins,
   CASE
     WHEN r.place > 1 AND r.repeat > 1 THEN c.duplicate
@@ -82,11 +82,15 @@ SELECT r.k, r.dn, r.fr, b.rv, b.pos, b.ins,
     WHEN b.k IS NULL THEN c.inserted
     WHEN r.ch = b.ch THEN c.unchanged
     WHEN NOT {later("r", "b")} THEN c.stale
-    WHEN h.k IS NOT NULL THEN c.stale
     ELSE c.updated
   END AS outcome
 FROM ranked r CROSS JOIN codes c
 LEFT JOIN (SELECT * FROM best WHERE place = 1) b ON r.k = b.k
+"""
+"""`outcomes` of a batch of which the history has nothing to say: `recalled` would be empty."""
+
+OUTCOMES = f"""
+{OUTCOMES_UNTIED.replace("ELSE c.updated", "WHEN h.k IS NOT NULL THEN c.stale ELSE c.updated")}
 LEFT JOIN (
   SELECT DISTINCT x.k FROM recalled x JOIN ranked y ON x.k = y.k
   WHERE y.place = 1 AND x.ev = y.ev AND {later("x", "y")}

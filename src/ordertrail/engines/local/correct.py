@@ -187,7 +187,7 @@ class CorrectionWeighing:
             f"SELECT k, -1 AS dn, CAST(0 AS BIGINT) AS ch, CAST(NULL AS BIGINT) AS ev, -2 AS rk, "
             f"CAST(0 AS BIGINT) AS fr, CAST(0 AS BIGINT) AS fk FROM {touched}",
         )
-        keys = r.STAGED_KEYS.make(run, f"SELECT k, key FROM {touched}")
+        keys = f"(SELECT k, key FROM {touched})"
         return StagedBatch(deliveries, rows, keys, r.REPEATED.make(run, order_rules.several(str(r.NEW_ROWS))))
 
     def _counts(self) -> str:

@@ -37,6 +37,14 @@ COVER_BATCH_ROWS = 1 << 17
 """How many rows go from DuckDB into a run of the index in one step."""
 
 _PLACED = ("_delivery_id", "_file_row", "_inserted_at", "_revision")
+_ORDER = {"rk": "coalesce(o.rk, -2)", "fr": f"coalesce(o.fr, {LOWEST})", "delivery_id": "o.delivery_id", "bn": "o.bn"}
+_NO_ORDER = {
+    "rk": "-2",
+    "fr": f"CAST({LOWEST} AS BIGINT)",
+    "delivery_id": "CAST(NULL AS VARCHAR)",
+    "bn": "CAST(NULL AS BIGINT)",
+}
+"""What `target_before` says of rows that tie with none: what the rest of the order would be does not matter."""
 _LOWER = (1 << 64) - 1
 _ROW_MASK = (1 << ROW_BITS) - 1
 
@@ -78,7 +86,7 @@ def find_by_scan(session: Session, target: Snapshot, staged: StagedBatch) -> Fou
         f"epoch_us(_inserted_at) AS ins FROM {scan} WHERE {key} IN (SELECT key FROM {staged.keys})"
     )
     before = TARGET_BEFORE.make(session.run, "FROM scanned_rows")
-    return FoundRows(before, DOUBLED.make(session.run, several("scanned_rows")))
+    return FoundRows(before, DOUBLED.make(session.run, several("scanned_rows")), tied=True)
 
 
 def find_rows(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
@@ -277,21 +285,20 @@ def _read_ties(session: Session, target: Snapshot, staged: StagedBatch) -> Found
         "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch "
         f"UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM {doubled})"
     )
-    order = "SELECT CAST(NULL AS BIGINT) AS pos, -2 AS rk, 0 AS fr, '' AS delivery_id, 0 AS bn WHERE false"
     touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
+    rows, order = "found_rows f", _NO_ORDER
     if touched:
         scan = scan_sql(session.con, target, target_columns(contract))
-        order = (
+        session.run(
+            "CREATE OR REPLACE TEMP TABLE tied_order AS "
             f"SELECT _pos AS pos, rk, fr, delivery_id, bn FROM (SELECT _pos, {order_sql(contract)}, _batch AS bn "
             f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(str(row[0]) for row in touched)}) "
             "AND _pos IN (SELECT pos FROM tied_rows))"
         )
-    session.run(f"CREATE OR REPLACE TEMP TABLE tied_order AS {order}")
+        rows, order = "found_rows f LEFT JOIN tied_order o ON f.pos = o.pos", _ORDER
     before = TARGET_BEFORE.make(
         session.run,
-        "SELECT f.k, f.pos, f.ev, coalesce(o.rk, -2) AS rk, "
-        f"coalesce(o.fr, {LOWEST}) AS fr, o.delivery_id, f.ch, nullif(f.rv, {LOWEST}) AS rv, o.bn, "
-        f"nullif(f.inserted_us, {LOWEST}) AS ins "
-        "FROM found_rows f LEFT JOIN tied_order o ON f.pos = o.pos",
+        f"SELECT f.k, f.pos, f.ev, {order['rk']} AS rk, {order['fr']} AS fr, {order['delivery_id']} AS delivery_id, "
+        f"f.ch, nullif(f.rv, {LOWEST}) AS rv, {order['bn']} AS bn, nullif(f.inserted_us, {LOWEST}) AS ins FROM {rows}",
     )
-    return FoundRows(before, doubled)
+    return FoundRows(before, doubled, tied=bool(touched))

@@ -85,14 +85,6 @@ STAGED_ROWS = Relation(
     ("local.weigh", "local.find", "rules.outcomes", "rules.placing"),
     "a staged row, narrow, before the places of deliveries are known",
 )
-STAGED_KEYS = Relation(
-    "staged_keys",
-    (_KEY, ("key", "VARCHAR")),
-    "local.weigh",
-    ("local.weigh", "local.find"),
-    "the key of a staged row, as hash and as text",
-    view=True,
-)
 REPEATED = Relation(
     "repeated",
     (_KEY,),
@@ -280,7 +272,6 @@ CARRIED_KEYS = Relation(
 RELATIONS = (
     BATCH_DELIVERIES,
     STAGED_ROWS,
-    STAGED_KEYS,
     REPEATED,
     TARGET_BEFORE,
     DOUBLED,
@@ -314,13 +305,13 @@ class StagedBatch:
     Attributes:
         deliveries: `BATCH_DELIVERIES`.
         rows: `STAGED_ROWS`.
-        keys: `STAGED_KEYS`.
+        keys: SQL of the keys of its rows, `k`, with their texts, `key`; it reads the stage.
         repeated: `REPEATED`.
     """
 
     deliveries: Relation
     rows: Relation
-    keys: Relation
+    keys: str
     repeated: Relation
 
 
@@ -331,10 +322,12 @@ class FoundRows:
     Attributes:
         before: `TARGET_BEFORE`.
         doubled: `DOUBLED`.
+        tied: Whether one of them may tie with a staged row on event time and differ from it.
     """
 
     before: Relation
     doubled: Relation
+    tied: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from ordertrail.engines.local.relations import (
     RECALLED,
     REPEATED,
     STAGED,
-    STAGED_KEYS,
     STAGED_ROWS,
     FoundRows,
     Relation,
@@ -41,7 +40,7 @@ from ordertrail.model import Batch, RowCounts
 from ordertrail.rules import outcomes as rules
 from ordertrail.rules import placing
 from ordertrail.rules.accepted import LOADED, accepted_sql, lacking_sql
-from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
+from ordertrail.rules.placing import content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
 
@@ -142,13 +141,13 @@ class LocalWeighing:
         """See `Weighing.weigh`."""
         self.before = before = self._reads.target(target_version)
         self._others = others_on(before, self.contract)
-        weighed = self._judged(before, find_rows, rules.OUTCOMES)
+        weighed = self._judged(before, find_rows)
         self._weighed = self._refolded(weighed) if self._absent else weighed
         return self._count(self._weighed)
 
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh_again`."""
-        self._weighed = self._judged(self._reads.target(target_version), find_by_scan, rules.OUTCOMES_AGAIN)
+        self._weighed = self._judged(self._reads.target(target_version), find_by_scan, again=True)
         return self._count(self._weighed)
 
     def close(self) -> None:
@@ -160,18 +159,21 @@ class LocalWeighing:
 
     # -- relations of the rules -----------------------------------------------------------------------------
 
-    def _judged(self, target: Snapshot, find: FindRows, rule: str) -> WeighedBatch:
-        """Fill the relations that `rules.outcomes` reads, and run one of its rules for the outcomes."""
+    def _judged(self, target: Snapshot, find: FindRows, *, again: bool = False) -> WeighedBatch:
+        """Fill the relations that `rules.outcomes` reads, and run its rule for the outcomes."""
         run = self.session.run
         self._absent = self._absent_columns()
         staged = self._staged()
         found = find(self.session, target, staged)
-        recalled = self._recalled(staged, found)
-        ids = f"SELECT delivery_id FROM {found.before} UNION SELECT delivery_id FROM {recalled}"
+        recalled = None if again else self._recalled(staged, found)
+        ids = " UNION ".join(f"SELECT delivery_id FROM {rows}" for rows in (found.before, recalled) if rows)
         placed = place_deliveries(self.session, ids, (self.batch.number, staged.deliveries))
         STAGED.make(run, placing.STAGED)
         CURRENT.make(run, placed_or_lowest_sql(str(found.before)))
-        RECALLED.make(run, placed_or_lowest_sql(str(recalled)))
+        rule = rules.OUTCOMES_AGAIN if again else rules.OUTCOMES_UNTIED
+        if recalled is not None:
+            RECALLED.make(run, placed_or_lowest_sql(str(recalled)))
+            rule = rules.OUTCOMES
         CODES_ROW.make(run, rules.codes_sql(self.batch.number))
         ordered(self.session, RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
         best = ordered(self.session, BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
@@ -190,27 +192,32 @@ class LocalWeighing:
             f"SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, _dn AS dn, {content} AS ch, "
             f"{order_sql(self.contract)}, _fk AS fk {source} WHERE _kind = 'row')",
         )
-        keys = STAGED_KEYS.make(run, f"SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row'")
+        keys = f"(SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row')"
         return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
-    def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation:
-        """Create `history_rows`: the history's rows of the keys that only the history can decide.
+    def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation | None:
+        """Create `history_rows`: the history's rows of the keys that only the history can decide; None without such.
 
         These are the keys for which a staged row ties with the target's on event time and differs, while a delivery
         with the same or a higher file key was loaded before. When some delivery lacks columns, they are all staged
         keys.
         """
+        keys = f"SELECT key FROM {staged.keys}"
+        if not self._absent:
+            if not found.tied or not self._ties():
+                return None
+            keys += " WHERE k IN (SELECT k FROM ties)"
+        run = self.session.run
+        hashed = self.session.key_hash_sql(contract_key_sql(self.contract))
+        return HISTORY_ROWS.make(run, f"SELECT {hashed} AS k, {order_sql(self.contract)} FROM {self._past(keys)}")
+
+    def _ties(self) -> int:
+        """Create `ties`, see `rules.TIES`, and count its rows."""
         run = self.session.run
         before = f"{LOADED} AND batch < {self.batch.number}"
         relations.LOADED.make(run, f"SELECT max(file_key) AS fk FROM {self.session.deliveries()} WHERE {before}")
         run(f"CREATE OR REPLACE TEMP TABLE ties AS {rules.TIES}")
-        keys = f"SELECT key FROM {staged.keys}"
-        if not self._absent:
-            keys += " WHERE k IN (SELECT k FROM ties)"
-        if not self._absent and run("SELECT count(*) FROM ties")[0][0] == 0:
-            return HISTORY_ROWS.make(run, f"SELECT k, {', '.join(OF_ROW)}, delivery_id FROM {found.before} LIMIT 0")
-        hashed = self.session.key_hash_sql(contract_key_sql(self.contract))
-        return HISTORY_ROWS.make(run, f"SELECT {hashed} AS k, {order_sql(self.contract)} FROM {self._past(keys)}")
+        return int(str(run("SELECT count(*) FROM ties")[0][0]))
 
     def _past(self, keys: str) -> str:
         """SQL of the accepted rows that the history has of some keys, from before this batch."""
