@@ -52,6 +52,8 @@ K1,DONE,2026-11-21 08:00:00,10,2.5
 K4,NEW,2026-11-21 08:00:00,12 pcs,4
 """
 
+FILES = ("add", "remove")
+
 
 def column(contract: Contract, which: str, **changes: object) -> Contract:
     """The contract with one column changed."""
@@ -170,6 +172,22 @@ def test_a_column_is_renamed_and_sent_under_either_name(house: House) -> None:
     (both,) = house.run().deliveries
     assert both.state == "quarantined"
     assert "two columns of the file are state" in str(both.reason)
+
+
+@pytest.mark.parametrize(
+    ("contract", "changes"),
+    [
+        (replace(column(BASE, "status", name="state", was=("status",)), status="state"), False),
+        (replace(BASE, columns=BASE.columns[:3]), False),
+        (QTY, True),
+        (WEIGHT, True),
+    ],
+)
+def test_only_a_migration_of_values_is_a_change_to_readers(house: House, contract: Contract, changes: bool) -> None:
+    house.turn(contract=contract)
+    migrate(house.config, apply=True)
+    bodies = [body for one in house.actions("target", house.version()) for kind, body in one.items() if kind in FILES]
+    assert {body["dataChange"] for body in bodies} == {changes}
 
 
 def test_a_dropped_column_stays_in_the_history(house: House) -> None:

@@ -80,6 +80,7 @@ def rebuild(report: RebuildReport) -> Json:
         "history_rows": report.history_rows,
         "rows": report.rows,
         "files": report.files,
+        "written": report.written,
         "version": report.version,
         "created": report.created,
         "differences": None if found is None else {**asdict(found), "total": found.total},

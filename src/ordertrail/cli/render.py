@@ -395,7 +395,7 @@ def rebuild(screen: Screen, report: RebuildReport) -> None:
         if (found := report.differences) is not None:
             screen.line(_differences(found) if found.total else "The target has exactly these.")
     else:
-        size = f"{plural(report.rows, 'row')} in {plural(report.files, 'file')}"
+        size = f"{plural(report.rows, 'row')}, {report.written:,} of them written"
         screen.line(
             f"{report.pipeline}: the target is rebuilt as version {report.version}: {size}, from {folded}, "
             f"in {report.seconds:.2f} s",

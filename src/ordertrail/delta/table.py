@@ -65,6 +65,7 @@ class Change:
         info: Further members of the commit's note (see `said`).
         anew: Whether all rows are written anew, so that earlier notes no longer apply.
         metadata: Schema and properties from this version on; None leaves them.
+        moves: Whether the rows added are those removed, in other files: readers of changes pass over the commit.
     """
 
     txn: Txn
@@ -74,6 +75,7 @@ class Change:
     info: Mapping[str, Json] | None = None
     anew: bool = False
     metadata: Metadata | None = None
+    moves: bool = False
 
 
 class Table:
@@ -204,8 +206,8 @@ class Table:
         if change.metadata is not None:
             actions.append(change.metadata.action())
         actions.append(change.txn.action())
-        actions += [file.remove(now_ms) for file in change.remove]
-        actions += [file.add() for file in change.add]
+        actions += [file.remove(now_ms, data_change=not change.moves) for file in change.remove]
+        actions += [file.add(data_change=not change.moves) for file in change.add]
         self.log.commit(base.version + 1, actions)
         return base.version + 1
 

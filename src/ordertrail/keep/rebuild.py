@@ -1,4 +1,6 @@
-"""`ordertrail rebuild`: writes the target anew from the history, to repair a damaged or modified target.
+"""`ordertrail rebuild`: makes the target the fold of the history again, to repair a damaged or modified target.
+
+Rows that are right stay where they are: to those who read the changes of the target, they are no change.
 
 It needs the history and the deliveries, and only the log of the target. On request (`from_archive`) a damaged or lost
 history is first written anew from the archived files. A batch that is staged but not recorded is left out; the next
@@ -18,7 +20,7 @@ from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import cured
-from ordertrail.errors import OrdertrailError, TableError
+from ordertrail.errors import OrdertrailError
 from ordertrail.keep.from_archive import HistoryReport, history_from_archive
 from ordertrail.keep.refold import Differences, Rebuild
 from ordertrail.keep.stage_again import stage_again
@@ -41,7 +43,8 @@ class RebuildReport:
         batch: The last batch with the done mark: its rows, and those of all before it, were folded; 0 for none.
         history_rows: Accepted rows that were folded.
         rows: Rows of the rebuilt target.
-        files: Its data files; 0 in a dry run.
+        files: New data files; 0 in a dry run, and when no row had to be written.
+        written: Rows that were written because the target lacked them or had them otherwise.
         version: The target's version that holds them; None in a dry run.
         created: Whether the table was created because there was no target.
         differences: In a dry run, how the target differs now; None when it cannot be read, or there is none.
@@ -57,6 +60,7 @@ class RebuildReport:
     history_rows: int
     rows: int
     files: int
+    written: int
     version: int | None
     created: bool
     differences: Differences | None
@@ -74,7 +78,7 @@ def rebuild(
     progress: Callable[[str], None] = no_probe,
     probe: Probe = no_probe,
 ) -> RebuildReport:
-    """Write the target of a pipeline anew as the fold of its history, in one commit.
+    """Make the target of a pipeline the fold of its history, in one commit that changes only the rows that differ.
 
     Contract columns, `_rescued` and audit columns come out as undisturbed batches would have left them. Rows that
     others wrote to the target are gone. Idempotent; killed at any instant, the target is the old one or the new one.
@@ -121,6 +125,7 @@ def _planned(session: Session, history: HistoryReport, began: float) -> RebuildR
         history_rows=history.history_rows,
         rows=0,
         files=0,
+        written=0,
         version=None,
         created=False,
         differences=None,
@@ -147,7 +152,7 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
     notes, warnings = _notes(work, before), []
     if not dry_run and (made := stage_again(session, work.done)) is not None:
         notes.append(made)
-    differences, files, version = None, 0, None
+    differences, files, written, version = None, 0, 0, None
     if dry_run:
         progress("comparing")
         try:
@@ -158,12 +163,10 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
         progress("writing the target")
         unread = [] if before is None else work.carry(before)
         warnings += [f"{path} could not be read: columns of others are NULL for its rows" for path in unread]
-        written = work.write(rows)
+        settled = work.write(before)
         session.probe("rebuild.files")
-        base = before or work.target()
-        if base is None:
-            raise TableError(f"the table {session.tables.target.root} vanished meanwhile", hint="run rebuild again")
-        files, version = len(written), work.commit(base, written, rows)
+        version, settled = work.commit(settled, rows)
+        files, written = len(settled.new), settled.written
     return RebuildReport(
         pipeline=session.config.name,
         dry_run=dry_run,
@@ -171,6 +174,7 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
         history_rows=work.history_rows,
         rows=rows,
         files=files,
+        written=written,
         version=version,
         created=before is None and not dry_run,
         differences=differences,

@@ -1,4 +1,4 @@
-"""Writes the target anew as the fold of the history, in one commit, as if the batches had just built it.
+"""Gives the target the rows of the fold of the history, in one commit, as if the batches had just built it.
 
 The fold is replayed by `local.bearers`. The outcomes recorded in the history are not used, because a damaged target may
 have distorted them. The changes of the replay are exactly the rows that undisturbed batches call `inserted` and
@@ -12,26 +12,24 @@ are those that the batches would have written under it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ordertrail.delta.actions import AddFile, Txn
+from ordertrail.delta.actions import Json, Txn
+from ordertrail.delta.said import FILES, ROWS
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Change, Table, scan_sql
-from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.bearers import Bearers, find_bearers
+from ordertrail.engines.local.net import compared_sql
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.relations import Relation
 from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, others_on
 from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
+from ordertrail.keep.difference import Difference, Settled
 from ordertrail.model import Contract
 from ordertrail.rules.accepted import ACCEPTED_ROWS, RECORDED, recorded_sql
-from ordertrail.rules.cells import row_hash_sql
-from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.schema import CONTRACT
-from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, owned_by, target_columns
 
 OPERATION = "REBUILD"
@@ -89,6 +87,7 @@ class Rebuild:
         self._bearers: Bearers | None = None
         self._others: tuple[TableColumn, ...] = ()
         self._carried: Relation | None = None
+        self._base: Snapshot | None = None
         if app_id_of(self._history) != session.app_id:
             raise ForeignChangeError(
                 f"{tables.history.root.name} and {tables.deliveries.root.name} belong to different pipelines",
@@ -185,13 +184,9 @@ class Rebuild:
             StorageError: Likewise.
         """
         contract = self._session.config.contract
-        columns = target_columns(contract)
-        content = {name: name_sql(name) for name in (*contract.names, "_rescued")}
-        audit = {column.name: name_sql(column.name) for column in columns if column.name not in content}
-        shown = (
-            f"coalesce({contract_key_sql(contract)}, '') AS k, {row_hash_sql(content)} AS c, {row_hash_sql(audit)} AS a"
-        )
-        there = f"SELECT {shown}, 1 AS old, 0 AS new FROM {scan_sql(self._session.con, target, columns)}"
+        shown = compared_sql(contract)
+        scan = scan_sql(self._session.con, target, target_columns(contract))
+        there = f"SELECT {shown}, 1 AS old, 0 AS new FROM {scan}"
         wanted = f"SELECT {shown}, 0 AS old, 1 AS new FROM ({self._rows_sql()})"
         found = self._session.run(
             "SELECT count(*) FILTER (WHERE old = 0), sum(greatest(old - new, 0)), "
@@ -202,28 +197,22 @@ class Rebuild:
         )[0]
         return Differences(*(int(str(number or 0)) for number in found))
 
-    def write(self, rows: int) -> list[AddFile]:
-        """Write the target's rows as new data files; call it after `fold`. Creates the table when there is none.
+    def write(self, target: Snapshot | None) -> Settled:
+        """Write the data files that give the target the rows of the fold; call it after `fold`.
 
         Args:
-            rows: The result of `fold`; writing another number of rows is an error.
+            target: As it is; None when there is none, and the table is created.
 
         Raises:
             TableError: The rows written are not as many as the keys.
             StorageError: The disk is full or fails. What was written is removed again.
         """
-        session, table = self._session, self._session.tables.target
         self._create()
-        files = write_anew(session, table, self._rows_sql(), self.done) if rows else []
-        written = sum(file.rows or 0 for file in files)
-        if written != rows:
-            for file in files:
-                (table.root / file.path).unlink(missing_ok=True)
-            raise TableError(
-                f"{written} rows written for {rows} keys; nothing was committed",
-                hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
-            )
-        return files
+        base = target or self.target()
+        if base is None:
+            raise TableError(f"the table {self._session.tables.target.root} vanished", hint="run rebuild again")
+        self._base = base
+        return Difference(self._session, base, self._rows_sql(), self._others).settle(self.done)
 
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
@@ -231,41 +220,43 @@ class Rebuild:
         table.create(properties, vectors=config.deletion_vectors)
         self._session.probe("rebuild.table")
 
-    def commit(self, base: Snapshot, files: Sequence[AddFile], rows: int) -> int:
-        """Replace all files by the new ones, in one commit.
+    def commit(self, settled: Settled, rows: int) -> tuple[int, Settled]:
+        """Settle the difference in one commit; rows that are right stay where they are.
 
         The commit carries the `txn` of the last batch with the done mark, even if the target had that of a batch that
         is not recorded yet: the next pass then loads that batch again, from the stage.
 
         Args:
-            base: The target as it was before anything was folded.
-            files: From `write`.
-            rows: Their rows, for the log.
+            settled: From `write`.
+            rows: The rows of the fold.
 
         Returns:
-            The target's new version.
+            The target's new version, and the files that it got: others when somebody else wrote meanwhile.
 
         Raises:
             CommitConflictError: A pass on another machine has been here meanwhile; nothing was written.
         """
-        session, table = self._session, self._session.tables.target
+        session, table, base = self._session, self._session.tables.target, self._base
+        assert base is not None
         txn = Txn(session.app_id, self.done, time.time_ns() // 1_000_000)
         for _ in range(ATTEMPTS):
-            change = Change(txn, OPERATION, files, list(base.files.values()), {"rows": rows}, anew=True)
+            files = len(base.files) - len(settled.remove) + len(settled.add)
+            info: dict[str, Json] = {ROWS: rows, FILES: files}
             try:
-                version = table.commit(base, change)
+                version = table.commit(base, Change(txn, OPERATION, settled.add, settled.remove, info, anew=True))
             except CommitConflictError:
+                settled.discard(table)
                 standing, base = base.txns, table.snapshot()
                 if base.txns != standing or self._recorded_meanwhile():
                     break
                 if others_on(base, session.config.contract):
                     break  # their columns have changed since they were kept
-                continue  # rows that somebody else wrote are not in the history: they go, like all earlier ones
+                settled = self.write(base)  # rows that somebody else wrote are not in the history: they go
+                continue
             session.probe("rebuild.committed")
             table.checkpoint_if_due(version)
-            return version
-        for file in files:
-            base.path_of(file).unlink(missing_ok=True)
+            return version, settled
+        settled.discard(table)
         raise CommitConflictError(
             f"{table.root.name} was written by somebody else meanwhile", hint="nothing was changed; run rebuild again"
         )

@@ -103,6 +103,7 @@ class Migration:
         history: The new data files of the history, each as JSON `[path, bytes, modified ms, statistics]`.
         target: Those of the target.
         deliveries: Those of the deliveries.
+        moves: Whether the target's new files hold the values that it had, if only in other types or under other names.
     """
 
     before: str
@@ -112,6 +113,7 @@ class Migration:
     history: tuple[str, ...]
     target: tuple[str, ...]
     deliveries: tuple[str, ...]
+    moves: bool = False
 
     @property
     def text(self) -> str:
@@ -137,7 +139,8 @@ def migration_from(text: str) -> Migration:
         )
         first, second, third = (int(version) for version in body["versions"])
         versions = (first, second, third)
-        return Migration(str(body["before"]), str(body["after"]), steps, versions, history, target, deliveries)
+        moves = bool(body.get("moves", False))
+        return Migration(str(body["before"]), str(body["after"]), steps, versions, history, target, deliveries, moves)
     except (ValueError, LookupError, TypeError) as error:
         raise TableError(
             f"the stage holds a migration that cannot be read: {type(error).__name__}: {error}",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +34,16 @@ from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
 from ordertrail.rules.audit import CHANGED, listed_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.sql import name_sql
-from ordertrail.rules.tables import target_columns
+from ordertrail.rules.tables import TableColumn, target_columns
 
 GONE = (CODES[Outcome.UPDATED], CODES[Outcome.REMOVED])
 """The numbers of the outcomes by which a row leaves the target."""
 
 SMALL_ROWS = 400_000
 """A data file with fewer rows gets small row groups, which two threads write and read in parallel."""
+
+Doomed = list[tuple[AddFile, np.ndarray]]
+"""Live data files with rows that go, and the numbers of these rows in each, ascending from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +67,10 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     The index comes before the commit: a run for a file that is not live is harmless, but a live file without one is
     slow to find rows in.
     """
-    remove: list[AddFile] = []
-    add: list[AddFile] = []
-    marks: list[tuple[AddFile, int, np.ndarray]] = []
-    for file, gone in _doomed(session, change.weighed, before):
-        rows = physical_rows(before, file)
-        all_gone = _united(session.deleted_rows(before, file), gone)
-        remove.append(file)
-        if len(all_gone) < rows:
-            marks.append((file, rows, all_gone))
-    try:
-        if marks:
-            written = vectors.write_vectors(before.root, [rows for _, _, rows in marks])
-            add += [file.marked(vector, rows) for (file, rows, _), vector in zip(marks, written, strict=True)]
-            session.probe("load.vectors")
-    except OSError as error:
-        raise storage_error(error, before.root) from error
+    doomed = _doomed(session, change.weighed, before)
+    add, remove = mark(session, before, doomed), [file for file, _ in doomed]
+    if add:
+        session.probe("load.vectors")
     carried = carry(session, change.weighed, before, change.others)
     rows_sql = accepted_rows_sql(session, change, CHANGED, carried, for_history=change.plain)
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
@@ -98,16 +90,77 @@ def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Writt
     carried = carry(session, change.weighed, before, change.others)
     parts = [accepted_rows_sql(session, change, CHANGED, carried, for_history=False)]
     if touched:
-        columns = (*target_columns(session.config.contract), *change.others)
-        names = ", ".join(name_sql(column.name) for column in columns)
-        paths = {file.path for file in touched}
-        places = ", ".join(str(place) for place, path in enumerate(before.files) if path in paths)
-        parts.append(
-            f"SELECT {names} FROM {scan_sql(session.con, before, columns)} "
-            f"WHERE (_pos >> {ROW_BITS}) IN ({places}) AND _pos NOT IN (SELECT pos FROM doomed)"
-        )
+        parts.append(remaining_sql(session, before, touched, change.others, "doomed"))
     new = _write_rows(session, change, parts)
     return Written([] if new is None else [new], touched)
+
+
+def mark(session: Session, before: Snapshot, doomed: Doomed) -> list[AddFile]:
+    """Mark rows in deletion vectors; nothing is committed.
+
+    Args:
+        session: The pass.
+        before: The target, which takes vectors.
+        doomed: The live files with rows to mark.
+
+    Returns:
+        The files with their new vectors, without those of which no row is left.
+
+    Raises:
+        StorageError: The disk is full or fails.
+    """
+    marks: list[tuple[AddFile, int, np.ndarray]] = []
+    for file, gone in doomed:
+        rows = physical_rows(before, file)
+        all_gone = _united(session.deleted_rows(before, file), gone)
+        if len(all_gone) < rows:
+            marks.append((file, rows, all_gone))
+    if not marks:
+        return []
+    try:
+        written = vectors.write_vectors(before.root, [rows for _, _, rows in marks])
+    except OSError as error:
+        raise storage_error(error, before.root) from error
+    return [file.marked(vector, rows) for (file, rows, _), vector in zip(marks, written, strict=True)]
+
+
+def remaining_sql(
+    session: Session, before: Snapshot, touched: Sequence[AddFile], others: Sequence[TableColumn], doomed: str
+) -> str:
+    """SQL of the rows that stay of some files of the target, in the order of its columns.
+
+    Args:
+        session: The pass.
+        before: The target.
+        touched: The live files.
+        others: Columns of others, which come last.
+        doomed: A relation with the positions of the rows that go, `pos`.
+    """
+    columns = (*target_columns(session.config.contract), *others)
+    names = ", ".join(name_sql(column.name) for column in columns)
+    paths = {file.path for file in touched}
+    places = ", ".join(str(place) for place, path in enumerate(before.files) if path in paths)
+    return (
+        f"SELECT {names} FROM {scan_sql(session.con, before, columns)} "
+        f"WHERE (_pos >> {ROW_BITS}) IN ({places}) AND _pos NOT IN (SELECT pos FROM {doomed})"
+    )
+
+
+def rows_by_file(before: Snapshot, positions: np.ndarray) -> Doomed:
+    """Positions of rows of a snapshot as row numbers within their files.
+
+    Args:
+        before: The snapshot.
+        positions: Any positions in it, see `delta.table.ROW_BITS`.
+    """
+    if not len(positions):
+        return []
+    positions = np.sort(np.asarray(positions, dtype=np.int64))
+    places = positions >> ROW_BITS
+    starts = np.flatnonzero(np.diff(places)) + 1
+    files = list(before.files.values())
+    rows = np.split(positions & ((1 << ROW_BITS) - 1), starts)
+    return [(files[place], gone) for place, gone in zip(places[[0, *starts]].tolist(), rows, strict=True)]
 
 
 def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
@@ -128,21 +181,14 @@ def share_file(path: Path, folder: Path, file: AddFile) -> AddFile:
     return AddFile(name, file.size_bytes, file.modified_ms, file.stats)
 
 
-def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> list[tuple[AddFile, np.ndarray]]:
+def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> Doomed:
     """The live files with outdated rows, and the numbers of these rows; creates `doomed` with their positions."""
     session.run(
         "CREATE OR REPLACE TEMP VIEW doomed AS "
         f"SELECT pos FROM {weighed.outcomes} WHERE outcome IN {listed_sql(GONE)} AND pos IS NOT NULL "
         f"UNION ALL SELECT pos FROM {weighed.best} WHERE copies > 1 AND place > 1"
     )
-    positions = np.sort(np.asarray(session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"], dtype=np.int64))
-    if not len(positions):
-        return []
-    places = positions >> ROW_BITS
-    starts = np.flatnonzero(np.diff(places)) + 1
-    files = list(before.files.values())
-    rows = np.split(positions & ((1 << ROW_BITS) - 1), starts)
-    return [(files[place], gone) for place, gone in zip(places[[0, *starts]].tolist(), rows, strict=True)]
+    return rows_by_file(before, session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"])
 
 
 def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:

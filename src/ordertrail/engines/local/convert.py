@@ -1,4 +1,4 @@
-"""The history under another contract: every row with the columns of the new contract, as one query.
+"""History or target under another contract: every row with the columns of the new contract, as one query.
 
 Values whose meaning changes are read from their text by the row rules of `rules.cells`, with the formats, zones and
 maps of the vendor of their row, just as a file's cells are: values of a column whose type changes, and cells that lie
@@ -21,7 +21,7 @@ from ordertrail.rules.headers import Layout, meaning
 from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
 from ordertrail.rules.schema import Terms, declared_columns
 from ordertrail.rules.sql import name_sql, quoted
-from ordertrail.rules.tables import TableColumn, history_columns
+from ordertrail.rules.tables import TableColumn, history_columns, target_columns
 
 _NO_LIMIT = (1 << 63) - 1
 """Of event times: whether a time was in the future was judged when its file was loaded."""
@@ -82,11 +82,11 @@ class Tally:
 
 
 class Conversion:
-    """The history of a pipeline under another contract. Reads only.
+    """The history of a pipeline, or its target, under another contract. Reads only.
 
     Args:
         session: Its config has the new contract and the vendors' profiles.
-        history: The history as it is.
+        history: The table as it is.
         terms: The contract that it carries.
     """
 
@@ -98,19 +98,18 @@ class Conversion:
         fields = declared_columns(history.metadata.schema_string)
         self._scan = scan_sql(session.con, history, [TableColumn(one.name, one.type, "") for one in fields])
         self._places = {one.name: f"h{i}" for i, one in enumerate(fields)}
-        wanted = history_columns(self._contract)
-        ours = {column.name.lower() for column in wanted} | {old.lower() for old in self._sources.values() if old}
+        self._wanted = (history_columns if "_outcome" in self._places else target_columns)(self._contract)
+        ours = {column.name.lower() for column in self._wanted} | {old.lower() for old in self._sources.values() if old}
         self.kept = tuple(TableColumn(f.name, f.type, "") for f in fields if f.name.lower() not in ours)
         self.branches = tuple(self._branches())
 
     def rows_sql(self) -> str:
-        """SQL of the history's rows with the columns of the new contract, and those that leave it or are others'."""
-        names = [*(column.name for column in history_columns(self._contract)), *(column.name for column in self.kept)]
-        return " UNION ALL ".join(
-            f"SELECT {', '.join(f'{sql} AS {name_sql(n)}' for n, sql in zip(names, self._cells(), strict=True))} "
-            f"FROM {self._converted(branch)}"
-            for branch in self.branches
-        )
+        """SQL of the rows with the columns of the new contract, and those that leave it or are others'."""
+        return " UNION ALL ".join(self._rows(branch, self._values()) for branch in self.branches)
+
+    def same_values_sql(self) -> str:
+        """The same, but only with values that the columns had: in their new types, without what `_rescued` fills."""
+        return " UNION ALL ".join(self._rows(branch, self._values_before(branch)) for branch in self.branches)
 
     def tallies(self) -> dict[str, Tally]:
         """For each column of the contract that is read again or must have a value, what its values come to."""
@@ -347,12 +346,28 @@ class Conversion:
         added = f"nullif(CAST({added} AS VARCHAR), '{{}}')"
         return f"CASE WHEN coalesce({' OR '.join(said)}, false) THEN {added} ELSE {rescued} END"
 
-    def _cells(self) -> list[str]:
-        """SQL of all columns of the new history, in their order, over `_converted`."""
-        values = {name: f"n{i}" for i, name in enumerate(self._contract.names)} | {"_rescued": "nr"}
-        hashed = {**values, "_row_hash": row_hash_sql(values)}
-        wanted = [column.name for column in (*history_columns(self._contract), *self.kept)]
-        return [hashed.get(name) or self._places[name] for name in wanted]
+    def _rows(self, branch: Branch, values: Mapping[str, str]) -> str:
+        """SQL of a branch's rows with all columns of the new table, in their order.
+
+        Args:
+            branch: The branch.
+            values: SQL over `_converted` of the contract's columns and `_rescued`, by name.
+        """
+        hashed = {**values, "_row_hash": row_hash_sql(dict(values))}
+        wanted = [column.name for column in (*self._wanted, *self.kept)]
+        cells = (f"{hashed.get(name) or self._places[name]} AS {name_sql(name)}" for name in wanted)
+        return f"SELECT {', '.join(cells)} FROM {self._converted(branch)}"
+
+    def _values(self) -> dict[str, str]:
+        return {name: f"n{i}" for i, name in enumerate(self._contract.names)} | {"_rescued": "nr"}
+
+    def _values_before(self, branch: Branch) -> dict[str, str]:
+        values = {**self._values(), "_rescued": self._places["_rescued"]}
+        for i, reading in enumerate(branch.readings):
+            name, old = reading.column.name, reading.old
+            there = "NULL" if reading.retyped or old is None else self._places[old[0]]
+            values[name] = f"CASE WHEN fill{i} OR both{i} THEN {there} ELSE {values[name]} END"
+        return values
 
     def _counts(self, name: str, i: int | None) -> str:
         """SQL of the five counts of `Tally` of a column."""
