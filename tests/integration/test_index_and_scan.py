@@ -20,7 +20,7 @@ from ordertrail.delta.actions import AddFile
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local import session as local_session
 from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, uncovered
-from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_KEYS, STAGED_ROWS, StagedBatch
+from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_ROWS, StagedBatch
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.model import no_probe
 from ordertrail.parse.database import connect
@@ -73,7 +73,7 @@ def stage(session: Session) -> StagedBatch:
         f"AS ch, row_number() OVER () AS n FROM {scan} UNION ALL SELECT 'new ' || n, 0, 0, n FROM range(9) r(n)) "
         "WHERE key IS NOT NULL"
     )
-    keys = STAGED_KEYS.make(session.run, "SELECT k, key FROM staged_rows")
+    keys = "(SELECT k, key FROM staged_rows)"
     repeated = REPEATED.make(session.run, several("staged_rows"))
     return StagedBatch(BATCH_DELIVERIES, STAGED_ROWS, keys, repeated)
 
