@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,6 +169,12 @@ def open_house(root: Path, toml: str = "", engine: str = "embedded", **changes: 
     config = parse_config(f"{head}settle_s = 0\nthreads = 1\n{toml}", base=root, environ={})
     config.source.mkdir(parents=True, exist_ok=True)
     return House(replace(config, **changes))
+
+
+def copied(house: House, folder: Path) -> House:
+    """A copy of a pipeline in another folder, to go on with."""
+    shutil.copytree(house.config.source.parent, folder)
+    return House(replace(house.config, **{name: folder / name for name in ("source", "archive", "warehouse")}))
 
 
 @contextmanager

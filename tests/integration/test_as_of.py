@@ -14,7 +14,7 @@ from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.status import Reader
 from ordertrail.rules.tables import target_columns
-from tests.harness import House, bag, open_house, without_fsync
+from tests.harness import House, bag, copied, open_house, without_fsync
 
 HEADER = "tracking_num,status,address,at\n"
 CONTRACT = """
@@ -94,16 +94,22 @@ def test_every_batch_of_random_feeds(tmp_path_factory: pytest.TempPathFactory, f
         check_all_batches(house, versions)
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    """Three batches of one key, the second of which has a reject of it."""
-    house = open_house(tmp_path, "max_reject_share = 1.0\n" + CONTRACT)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Three batches of one key, the second of which has a reject of it. Only to copy."""
+    house = open_house(tmp_path_factory.mktemp("house"), "max_reject_share = 1.0\n" + CONTRACT)
     for number, rows in enumerate(
         ("A,X,one,2026-11-20\n", "A,Y,two,2026-11-21\nA,Y,no,never\n", "B,Y,x,2026-11-21\n"), 1
     ):
         house.drop(f"full/{number}_2026_11_2{number}.csv", HEADER + rows)
         house.run()
     return house
+
+
+@pytest.fixture
+def house(made: House, tmp_path: Path) -> House:
+    """That, to go on with."""
+    return copied(made, tmp_path / "house")
 
 
 def test_what_came_later_is_not_seen(house: House) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from ordertrail.look.plan import plan_files
 from ordertrail.look.status import Reader
 from ordertrail.look.verify import verify
 from tests.feeds import cells, csv_bytes, dated
-from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
+from tests.harness import House, bag, check_books, check_readers, copied, open_house, without_fsync
 
 EARLY, LATE, LATER = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
 TABLES = ("stage", "target", "history", "rejects", "deliveries")
@@ -50,11 +49,6 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> House:
 def house(life: House, tmp_path: Path) -> House:
     """The same, to damage."""
     return copied(life, tmp_path / "house")
-
-
-def copied(house: House, folder: Path) -> House:
-    shutil.copytree(house.config.source.parent, folder)
-    return House(replace(house.config, **{name: folder / name for name in ("source", "archive", "warehouse")}))
 
 
 def send(house: House, day: int, *rows: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from ordertrail.errors import TableError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import verify
 from tests.feeds import cells, csv_bytes, dated
-from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
+from tests.harness import House, bag, check_books, check_readers, copied, open_house, without_fsync
 
 EARLY, LATE, LATER = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
 
@@ -52,11 +52,6 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> House:
 def house(life: House, tmp_path: Path) -> House:
     """That life, to go on with."""
     return copied(life, tmp_path / "house")
-
-
-def copied(house: House, folder: Path) -> House:
-    shutil.copytree(house.config.source.parent, folder)
-    return House(replace(house.config, **{name: folder / name for name in ("source", "archive", "warehouse")}))
 
 
 def send(house: House, name: str, content: bytes) -> None:

@@ -25,7 +25,7 @@ from ordertrail.keep.rebuild import Differences, RebuildReport, rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.look.verify import verify
 from tests.feeds import cells, csv_bytes, dated
-from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
+from tests.harness import House, bag, check_books, check_readers, copied, open_house, without_fsync
 from tests.oracle import Row
 
 EARLY, LATE, LATER = "2026-11-20 08:00:00", "2026-11-21 08:00:00", "2026-11-22 08:00:00"
@@ -66,12 +66,6 @@ def lives_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], House]
 def house(request: pytest.FixtureRequest, lives_of: Callable[[str], House], tmp_path: Path) -> House:
     """That life, to go on with."""
     return copied(lives_of(getattr(request, "param", "vectors")), tmp_path / "house")
-
-
-def copied(house: House, folder: Path) -> House:
-    shutil.copytree(house.config.source.parent, folder)
-    places = {name: folder / name for name in ("source", "archive", "warehouse")}
-    return House(replace(house.config, **places))
 
 
 def send(house: House, name: str, *rows: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from ordertrail.errors import TableError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import EXAMPLES, Check, VerifyReport, verify
 from ordertrail.model import Column, Vendor
-from tests.harness import House, open_house
+from tests.harness import House, copied, open_house
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
 DAY_20 = "order_tracking_2026_11_20.csv"
@@ -67,9 +67,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> House:
 @pytest.fixture
 def house(sound: House, tmp_path: Path) -> House:
     """The same, to damage."""
-    shutil.copytree(sound.config.source.parent, tmp_path, dirs_exist_ok=True)
-    places = [tmp_path / name for name in ("source", "archive", "warehouse")]
-    return House(replace(sound.config, source=places[0], archive=places[1], warehouse=places[2]))
+    return copied(sound, tmp_path / "house")
 
 
 def archived(house: House, name: str) -> str:
