@@ -206,7 +206,7 @@ class _Pass:
         self._ledger: Ledger = engine.open(belonging)
         belonging.enter(self._ledger.app_id, self._archived_last, self._probe)
         self._warnings = list(self._ledger.warnings)
-        self._noticed: list[str] = []
+        self._noticed = list(self._ledger.notes)
         self._added: list[str] = []
         self._deliveries: list[DeliveryReport] = []
         self._skipped: list[Skipped] = []

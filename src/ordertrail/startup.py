@@ -6,11 +6,10 @@ Arrow imports pandas, where it is installed, to ask whether a plain list is a da
 from __future__ import annotations
 
 import sys
+from importlib.abc import MetaPathFinder
 
 
-class _Refusing:
-    """A finder of modules, without importing its base in `importlib.abc`, which takes 10 ms."""
-
+class _Refusing(MetaPathFinder):
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 - Python's own names
         if fullname == "pandas":
             raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)

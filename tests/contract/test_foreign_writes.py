@@ -16,6 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.errors import BalanceError, ForeignChangeError, TableError, UnsupportedTableError
 from ordertrail.model import Outcome
+from tests.change_feed import check_feed
 from tests.contract.spared import CONSTRAINTS, RULES, RULES_BY_NAME
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, bag, check_readers, columns_of, open_house
@@ -294,7 +295,6 @@ BOOKS_ALONE = pytest.mark.spared("spark", covered_by="vectors")
 """Of further features: the same code opens the tables of a folder for every engine. Spark gets one of them."""
 
 FEATURES: dict[Callable[[House], None], str] = {
-    change_feed: "hangeDataFeed",  # a property, and where the table has features a feature too
     append_only: "appendOnly",
     constraint: "onstraint",
     partitions: "partitions by status",
@@ -302,6 +302,20 @@ FEATURES: dict[Callable[[House], None], str] = {
     txn_retention: "delta.setTransactionRetentionDuration",
     unheard_of: "unheardOf",
 }
+
+
+@pytest.mark.spared("executors", "named", covered_by="vectors")
+def test_a_change_data_feed_that_somebody_switched_on_is_kept_right(loaded: House) -> None:
+    """Whatever the config says; a note says that they differ, and it is not for a person."""
+    change_feed(loaded)
+    since = loaded.version()
+    loaded.drop(dated(21), csv_bytes([cells("A", LATE), cells("N", LATE)]))
+    report = loaded.run()
+    assert [note for note in report.notes if "change_feed" in note]
+    assert not report.needs_person
+    found = check_feed(loaded, since=since)
+    kinds = sorted(kind for kind, _ in found[loaded.version()])
+    assert kinds in (["delete", "insert", "insert"], ["insert", "update_postimage", "update_preimage"])
 
 
 @pytest.mark.spared("executors", covered_by="vectors")

@@ -358,7 +358,7 @@ def test_nothing_is_deleted_while_a_batch_is_unfinished(tmp_path: Path) -> None:
 
 def test_a_table_with_a_foreign_feature_is_left_alone_and_named(tmp_path: Path) -> None:
     house = grown(tmp_path)
-    DeltaTable(house.table_path("history")).alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    DeltaTable(house.table_path("history")).alter.set_table_properties({"delta.appendOnly": "true"})
     report = maintain(house.config)
     assert any("orders_history" in warning for warning in report.warnings)
     assert not any(one.step.table == "orders_history" for one in report.steps)

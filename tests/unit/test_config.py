@@ -257,6 +257,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (pipeline("settle_s = -1"), "pipeline.settle_s = -1", "must not be negative", "0 or more seconds"),
     (pipeline("umask = '0888'"), "pipeline.umask = '0888'", "is no umask that leaves the owner", 'umask = "0027"'),
     (pipeline("umask = '0700'"), "pipeline.umask = '0700'", "is no umask that leaves the owner", 'umask = "0027"'),
+    (pipeline("change_feed = 'full'"), "pipeline.change_feed = 'full'", "no such choice", '"pairs"'),
     (pipeline("source_marker = 'maybe'"), "pipeline.source_marker = 'maybe'", "no such choice", '"require"'),
     (pipeline("max_reject_share = 1.1"), "pipeline.max_reject_share = 1.1", "from 0 to 1", "0.2 for 20 %"),
     (pipeline("max_reject_share = -0.1"), "pipeline.max_reject_share = -0.1", "from 0 to 1", "0.2 for 20 %"),

@@ -368,7 +368,7 @@ def test_protocol_versions(tmp_path: Path, reader: int, writer: int, good: bool)
     ("name", "value", "good"),
     [
         ("delta.appendOnly", "true", False), ("delta.appendOnly", "TRUE", False), ("delta.appendOnly", "false", True),
-        ("delta.enableChangeDataFeed", "true", False), ("delta.enableRowTracking", "true", False),
+        ("delta.enableChangeDataFeed", "true", True), ("delta.enableRowTracking", "true", False),
         ("delta.columnMapping.mode", "name", False),
         ("delta.columnMapping.mode", "id", False), ("delta.columnMapping.mode", "none", True),
         ("delta.constraints.positive", "n > 0", False),
@@ -390,7 +390,6 @@ def test_properties(tmp_path: Path, name: str, value: str, good: bool) -> None:
 
 ACTIVE: list[tuple[str, dict[str, str], dict[str, object]]] = [
     ("checkConstraints", {"delta.constraints.positive": "n > 0"}, {}),
-    ("changeDataFeed", {"delta.enableChangeDataFeed": "true"}, {}),
     ("generatedColumns", {}, {"delta.generationExpression": "1"}),
     ("identityColumns", {}, {"delta.identity.start": 1}),
     ("allowColumnDefaults", {}, {"CURRENT_DEFAULT": "1"}),
@@ -416,7 +415,7 @@ def test_a_feature_is_judged_by_what_uses_it(
     with pytest.raises(UnsupportedTableError):
         used.require_writable()
     # Old writer versions bring it along without a list.
-    if feature in ("checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns"):
+    if feature in ("checkConstraints", "generatedColumns", "identityColumns"):
         old = ProtocolVersions(1, 6)
         snapshot_with(tmp_path, old).require_writable()
         with pytest.raises(UnsupportedTableError):
@@ -432,10 +431,33 @@ def test_partitions_and_invariants_are_refused(tmp_path: Path) -> None:
         snapshot_with(tmp_path, ProtocolVersions(1, 2), schema_string=json.dumps(schema)).require_writable()
 
 
-def test_the_first_table_feature_that_delta_rs_sets_is_seen_in_its_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reader", "writer", "features", "value", "on"),
+    [
+        (1, 2, (), "true", False), (1, 4, (), "true", True), (1, 4, (), "TRUE", True), (1, 4, (), "false", False),
+        (1, 6, (), "true", True), (1, 7, (), "true", False), (1, 7, ("changeDataFeed",), "true", True),
+        (3, 7, ("deletionVectors", "changeDataFeed"), "true", True), (1, 7, ("changeDataFeed",), None, False),
+    ],
+)  # fmt: skip
+def test_when_the_change_data_feed_is_on(
+    tmp_path: Path, reader: int, writer: int, features: tuple[str, ...], value: str | None, on: bool
+) -> None:
+    """PROTOCOL.md, "Writer Requirements for AddCDCFile": at version 7 the feature must be listed."""
+    properties = {} if value is None else {"delta.enableChangeDataFeed": value}
+    protocol = ProtocolVersions(reader, writer, (), features)
+    assert snapshot_with(tmp_path, protocol, properties=properties).feeds_changes is on
+    raised = protocol.with_change_feed()
+    assert snapshot_with(tmp_path, raised, properties={"delta.enableChangeDataFeed": "true"}).feeds_changes
+    assert raised.reader == reader
+    assert set(features) <= set(raised.writer_features)
+    assert raised.with_change_feed() == raised
+
+
+def test_the_change_data_feed_that_delta_rs_switches_on_is_seen_in_its_log(tmp_path: Path) -> None:
     write_deltalake(tmp_path / "t", pa.table({"n": [1]}), configuration={"delta.enableChangeDataFeed": "true"})
-    with pytest.raises(UnsupportedTableError):
-        read_snapshot(DeltaLog(tmp_path / "t")).require_writable()
+    snapshot = read_snapshot(DeltaLog(tmp_path / "t"))
+    snapshot.require_writable()
+    assert snapshot.feeds_changes
 
 
 # -- random histories, ours and theirs ------------------------------------------------------------------------------

@@ -196,7 +196,9 @@ def _tables(config: Config) -> Iterator[Finding]:
 
 def _agreement(config: Config) -> Finding:
     """Whether the tables hold the contract, or a pass can bring them up to it."""
+    from ordertrail.engines.embedded.feed import feed_notes
     from ordertrail.engines.local.schema import agreement_of
+    from ordertrail.engines.local.session import tables_of
 
     name = "contract"
     if not config.in_folders:
@@ -209,6 +211,8 @@ def _agreement(config: Config) -> Finding:
         return Finding(name, "ok", "there are no tables yet")
     if added:
         return Finding(name, "ok", f"{'; '.join(one.text for one in added)}: {added[0].hint}")
+    for note in feed_notes(config, tables_of(config).target.newest()):
+        return Finding(name, "warn", note, "ordertrail migrate says what it takes")
     return Finding(name, "ok", "the tables hold it")
 
 

@@ -8,21 +8,33 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from pydantic import ValidationError
+
 from ordertrail.config.contract import Fail, build_contract, nearest
-from ordertrail.config.document import given_in, read_document
+from ordertrail.config.mistakes import refuse
 from ordertrail.config.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS,
+    Document,
     MaintenanceSection,
     PipelineSection,
     SparkSection,
 )
-from ordertrail.config.values import Config, EngineName, Maintenance, SourceMarker, SparkSettings, Tables, TablesBy
+from ordertrail.config.values import (
+    ChangeFeed,
+    Config,
+    EngineName,
+    Maintenance,
+    SourceMarker,
+    SparkSettings,
+    Tables,
+    TablesBy,
+)
 from ordertrail.config.vendors import build_vendors
 from ordertrail.errors import ConfigError
 from ordertrail.model import Contract, Vendor
@@ -110,8 +122,11 @@ def parse_config(
     overrides = _environment(os.environ if environ is None else environ)
     fail = _failure(label, overrides)
     data = _override(data, overrides)
-    document = read_document(data, fail)
-    contract = build_contract(document.contract, given_in(data, "contract"), fail)
+    try:
+        document = Document.model_validate(data)
+    except ValidationError as error:
+        refuse(error, data, fail)
+    contract = build_contract(document.contract, fail)
     vendors = build_vendors(document.vendors, contract, fail)
     maintenance = _maintenance(document.maintenance, fail)
     spark = _spark(document.spark, fail)
@@ -228,6 +243,7 @@ def _config(
         umask=_umask(section, fail),
         min_rejects=section.min_rejects,
         max_file_ahead_d=section.max_file_ahead_d,
+        change_feed=_change_feed(section, fail),
     )
 
 
@@ -243,9 +259,22 @@ def _umask(section: PipelineSection, fail: Fail) -> int | None:
 def _source_marker(section: PipelineSection, fail: Fail) -> SourceMarker:
     found: SourceMarker | None = next((one for one in get_args(SourceMarker) if one == section.source_marker), None)
     if found is None:
-        hint = "use one of " + ", ".join(f'"{one}"' for one in get_args(SourceMarker))
-        fail("pipeline.source_marker", section.source_marker, "there is no such choice", hint)
+        fail("pipeline.source_marker", section.source_marker, _NO_CHOICE, _one_of(get_args(SourceMarker)))
     return found
+
+
+def _change_feed(section: PipelineSection, fail: Fail) -> ChangeFeed:
+    found: ChangeFeed | None = next((one for one in get_args(ChangeFeed) if one == section.change_feed), None)
+    if found is None:
+        fail("pipeline.change_feed", section.change_feed, _NO_CHOICE, _one_of(get_args(ChangeFeed)))
+    return found
+
+
+_NO_CHOICE = "there is no such choice"
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    return "use one of " + ", ".join(f'"{one}"' for one in choices)
 
 
 def _check_numbers(section: PipelineSection, fail: Fail) -> None:

@@ -13,6 +13,7 @@ from ordertrail.rules.secrets import masked, masked_value
 EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
 SourceMarker = Literal["write", "require", "off"]
+ChangeFeed = Literal["off", "pairs", "images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Config:
         waiting_warn_h: A file that waits for longer is a warning, in hours; 0 for none.
         min_rejects: With fewer rejected rows `max_reject_share` does not apply.
         max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
+        change_feed: Whether the target has a change data feed, and whether its commits name the images of updated rows.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
     """
@@ -129,6 +131,7 @@ class Config:
     waiting_warn_h: float = 2.0
     min_rejects: int = 5
     max_file_ahead_d: float = 366.0
+    change_feed: ChangeFeed = "off"
     folders: tuple[tuple[str, Path], ...] = ()
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from ordertrail.rules.change_feed import FEATURE
 from ordertrail.rules.column_types import plain_type
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -72,6 +73,10 @@ class AddFile:
         if self.tags:
             body["tags"] = dict(self.tags)
         return {"add": body}
+
+    def cdc(self) -> dict[str, Json]:
+        """The `cdc` action: this file holds changes of its version."""
+        return {"cdc": {"path": self.path, "partitionValues": {}, "size": self.size_bytes, "dataChange": False}}
 
     def remove(self, deleted_ms: int, *, data_change: bool = True) -> dict[str, Json]:
         """The `remove` action that repeats this file's identity whole.
@@ -172,6 +177,26 @@ class ProtocolVersions:
             body["writerFeatures"] = list(self.writer_features)
         return {"protocol": body}
 
+    def with_change_feed(self) -> ProtocolVersions:
+        """These versions with the change data feed. What an older writer version implies is listed then."""
+        if self.writer in _FEED_IMPLIED or FEATURE in self.writer_features:
+            return self
+        implied = self.writer_features
+        if self.writer < _FEATURES_LISTED:
+            implied = ("appendOnly", "invariants", *(("checkConstraints",) if self.writer == 3 else ()))
+        return replace(self, writer=_FEATURES_LISTED, writer_features=(*implied, FEATURE))
+
+    @property
+    def has_change_feed(self) -> bool:
+        """Whether the property that switches the change data feed on counts."""
+        return self.writer in _FEED_IMPLIED or FEATURE in self.writer_features
+
+
+_FEED_IMPLIED = range(4, 7)
+"""Writer versions that support the change data feed without listing it."""
+
+_FEATURES_LISTED = 7
+"""The writer version that lists its features."""
 
 PLAIN = ProtocolVersions(1, 2)
 """What every reader and writer of Delta tables supports."""

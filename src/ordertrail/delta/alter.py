@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ordertrail.delta.actions import Metadata, delta_type
+from ordertrail.delta.actions import Json, Metadata, delta_type
 from ordertrail.delta.said import commit_info
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, said_after
+from ordertrail.rules.change_feed import FEED
 from ordertrail.rules.tables import TableColumn
 
 
@@ -49,6 +50,37 @@ def alter(
     metadata = _with_columns(base.metadata, columns)
     metadata = replace(metadata, properties={**metadata.properties, **(properties or {})})
     table.log.commit(base.version + 1, [{"commitInfo": info}, metadata.action()])
+    return base.version + 1
+
+
+def switch_feed(table: Table, base: Snapshot, *, on: bool) -> int:
+    """Switch a table's change data feed on or off, in one commit that touches no row.
+
+    Changes before it is switched on, and while it is off, cannot be asked for.
+
+    Args:
+        table: Which one.
+        base: Its newest snapshot.
+        on: Whether readers may ask for the changes of all later versions.
+
+    Returns:
+        The new version.
+
+    Raises:
+        CommitConflictError: Somebody else took the version; nothing was written.
+        CommitUnknownError: As in `DeltaLog.commit`.
+        UnsupportedTableError: The table has a feature we do not write to.
+    """
+    base.require_writable()
+    now_ms = time.time_ns() // 1_000_000
+    properties = {FEED: "true" if on else "false"}
+    said = said_after(base.said, base, (), ())
+    words: dict[str, Json] = {"properties": json.dumps(properties)}
+    info = commit_info(now_ms, "SET TBLPROPERTIES", words, base.version, blind=True, said=said)
+    protocol = base.protocol.with_change_feed() if on else base.protocol
+    metadata = replace(base.metadata, properties={**base.metadata.properties, **properties})
+    raised = [] if protocol == base.protocol else [protocol.action()]
+    table.log.commit(base.version + 1, [{"commitInfo": info}, *raised, metadata.action()])
     return base.version + 1
 
 

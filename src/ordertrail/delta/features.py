@@ -16,7 +16,7 @@ PROTECTED_BEFORE = "delta.requireCheckpointProtectionBeforeVersion"
 """Table property: writers that do not verify checkpoints must not clean up log entries below this version."""
 
 _READABLE = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "variantType", "vacuumProtocolCheck"})
-_WRITABLE = _READABLE | {"appendOnly", "invariants", "domainMetadata", "checkpointProtection"}
+_WRITABLE = _READABLE | {"appendOnly", "changeDataFeed", "invariants", "domainMetadata", "checkpointProtection"}
 
 _Active = Callable[[Mapping[str, str], str], bool]
 
@@ -42,7 +42,6 @@ _JUDGED: Mapping[str, _Active] = {
     "typeWidening": _in_schema('"delta.typeChanges"'),
     "typeWidening-preview": _in_schema('"delta.typeChanges"'),
     "checkConstraints": _constrained,
-    "changeDataFeed": _switch("delta.enableChangeDataFeed"),
     "generatedColumns": _in_schema('"delta.generationExpression"'),
     "identityColumns": _in_schema('"delta.identity.'),
     "allowColumnDefaults": _in_schema('"CURRENT_DEFAULT"'),
@@ -54,7 +53,6 @@ _JUDGED: Mapping[str, _Active] = {
 
 _REFUSED_PROPERTIES = {
     "delta.appendOnly": "true",
-    "delta.enableChangeDataFeed": "true",
     "delta.enableRowTracking": "true",
     "delta.columnMapping.mode": "name",
 }

@@ -110,6 +110,13 @@ class DeltaLog:
             return False
         return True
 
+    def written_s(self, version: int) -> float:
+        """When a commit was written, in seconds since 1970; 0 when there is none."""
+        try:
+            return self._path(version).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def read(self, version: int) -> list[dict[str, Json]]:
         """The actions of one commit.
 

@@ -16,6 +16,7 @@ from ordertrail.delta.features import require_readable, require_writable
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number, said_by
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
+from ordertrail.rules.change_feed import FEED
 
 MOST_FILES = 500
 """Rows are summed over the log only for a table with at most this many data files: a few milliseconds."""
@@ -90,6 +91,11 @@ class Snapshot:
             "deletionVectors" in names for names in (self.protocol.reader_features, self.protocol.writer_features)
         )
         return all(features) and self.metadata.properties.get(VECTORS, "").lower() != "false"
+
+    @property
+    def feeds_changes(self) -> bool:
+        """Whether the change data feed is on: readers may ask for the changes of each version from now on."""
+        return self.protocol.has_change_feed and self.metadata.properties.get(FEED, "").lower() == "true"
 
     @property
     def live_rows(self) -> int | None:
@@ -215,6 +221,23 @@ def read_tombstones(log: DeltaLog, since: int = 0) -> list[Tombstone]:
             for action in log.read(version):
                 see(action)
     return [Tombstone(path, vector, at) for (path, vector), at in found.items()]
+
+
+def read_changes(log: DeltaLog, since_s: float) -> list[AddFile]:
+    """The files with changes that young commits name, for readers of the change data feed.
+
+    Args:
+        log: The table's.
+        since_s: Commits that were written before, in seconds since 1970, are not read.
+
+    Raises:
+        TableError: The log is damaged.
+        StorageError: The log cannot be read.
+    """
+    with _log_errors(log):
+        young = (version for version in log.entries()[0] if log.written_s(version) >= since_s)
+        bodies = (action.get("cdc") for version in young for action in log.read(version))
+        return [AddFile(str(one["path"]), int(str(one["size"])), 0) for one in bodies if isinstance(one, dict)]
 
 
 @contextmanager

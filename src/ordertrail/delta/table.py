@@ -37,9 +37,13 @@ from ordertrail.delta.vectors import deleted_rows
 from ordertrail.durable import fsync_file, fsync_folder
 from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
 from ordertrail.rules.cell_sql import sql_type
+from ordertrail.rules.change_feed import FEED
 from ordertrail.rules.schema import lacking, may_be_added
 from ordertrail.rules.sql import DELETED, name_sql, quoted
 from ordertrail.rules.tables import TableColumn
+
+CHANGES = "_change_data"
+"""The folder, below a table's own, of files with changes: its name is the format's."""
 
 CHECKPOINT_EVERY = 20
 """Commits between checkpoints; a snapshot replays fewer than this many."""
@@ -65,6 +69,7 @@ class Change:
         info: Further members of the commit's note (see `said`).
         anew: Whether all rows are written anew, so that earlier notes no longer apply.
         metadata: Schema and properties from this version on; None leaves them.
+        feed: Files with the changes of this commit for readers of the change data feed, which then read these alone.
         moves: Whether the rows added are those removed, in other files: readers of changes pass over the commit.
     """
 
@@ -75,6 +80,7 @@ class Change:
     info: Mapping[str, Json] | None = None
     anew: bool = False
     metadata: Metadata | None = None
+    feed: Sequence[AddFile] = ()
     moves: bool = False
 
 
@@ -104,7 +110,7 @@ class Table:
         self._properties = dict(properties or {})
         self._newest: Snapshot | None = None
 
-    def create(self, properties: Mapping[str, str], *, vectors: bool = False) -> None:
+    def create(self, properties: Mapping[str, str], *, vectors: bool = False, feed: bool = False) -> None:
         """Create the table unless it exists.
 
         Commit 0 is our own: it requires no more of readers than the table needs.
@@ -112,14 +118,17 @@ class Table:
         Args:
             properties: Further properties of the table.
             vectors: Its rows may be marked in deletion vectors; otherwise it is a plain table, of protocol (1, 2).
+            feed: Whether its change data feed is on.
         """
         if self.log.exists():
             return
         fields = [(c.name, delta_type(c.type), not c.required) for c in self.columns]
         now_ms = time.time_ns() // 1_000_000
-        held = {**properties, **self._properties, **({VECTORS: "true"} if vectors else {})}
+        switches = {name: "true" for name, on in ((VECTORS, vectors), (FEED, feed)) if on}
+        held = {**properties, **self._properties, **switches}
         metadata = Metadata(str(uuid.uuid4()), schema_string(fields), (), held, now_ms)
         protocol = WITH_VECTORS if vectors else PLAIN
+        protocol = protocol.with_change_feed() if feed else protocol
         info: dict[str, Json] = {"timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}}
         said: dict[str, Json] = {ROWS: 0, FILES: 0}
         info |= {"engineInfo": _ENGINE_INFO, "txnId": str(uuid.uuid4()), "userMetadata": user_metadata(said)}
@@ -184,6 +193,34 @@ class Table:
             raise storage_error(error, path) from error
         return AddFile(path.name, stat.st_size, stat.st_mtime_ns // 1_000_000, stats, None, tags or {})
 
+    def new_change_path(self, prefix: str) -> Path:
+        """A new, unused name of a file with changes; makes the folder of these files.
+
+        Raises:
+            StorageError: The folder cannot be made.
+        """
+        folder = self.root / CHANGES
+        try:
+            folder.mkdir(exist_ok=True)
+            fsync_folder(self.root)
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        return folder / f"cdc-{prefix}-{uuid.uuid4().hex}.parquet"
+
+    def added_changes(self, path: Path) -> AddFile:
+        """Make a finished file with changes durable and describe it.
+
+        Args:
+            path: From `new_change_path`.
+        """
+        try:
+            fsync_file(path)
+            fsync_folder(path.parent)
+            stat = path.stat()
+        except OSError as error:
+            raise storage_error(error, path) from error
+        return AddFile(f"{CHANGES}/{path.name}", stat.st_size, stat.st_mtime_ns // 1_000_000)
+
     def commit(self, base: Snapshot, change: Change) -> int:
         """Write one commit on top of a snapshot, as exactly the next version.
 
@@ -208,6 +245,7 @@ class Table:
         actions.append(change.txn.action())
         actions += [file.remove(now_ms, data_change=not change.moves) for file in change.remove]
         actions += [file.add(data_change=not change.moves) for file in change.add]
+        actions += [file.cdc() for file in change.feed]
         self.log.commit(base.version + 1, actions)
         return base.version + 1
 

@@ -1,8 +1,9 @@
 """Delete the files of a table that no version within the retention needs.
 
 A file is needed when the newest version names it, or a version that was current within the retention: data files and
-the vector files beside them. A file that no version names may be about to be committed, so it stays, too, until it is
-that old. Hidden files and folders belong to others, except the folder of our own vectors, which nobody else sweeps.
+the vector files beside them. A file with changes is needed as long as the commit that names it is that young. A file
+that no version names may be about to be committed, so it stays, too, until it is that old. Hidden files and folders
+belong to others, except the folder of our own vectors, which nobody else sweeps, and that of files with changes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.log import DeltaLog, remove_files, storage_error
-from ordertrail.delta.snapshot import Snapshot, read_snapshot, read_tombstones
+from ordertrail.delta.snapshot import Snapshot, read_changes, read_snapshot, read_tombstones
+from ordertrail.delta.table import CHANGES
 from ordertrail.errors import UnsupportedTableError
 
 CHECKPOINTS_KEEP_S = 7 * 24 * 3600.0
@@ -94,21 +96,17 @@ def needed(log: DeltaLog, retention_s: float, now_s: float) -> set[str]:
     commits, checkpoints = log.entries()
     since = max(checkpoints, default=-1) + 1
     if forgets:
-        young = (version for version in commits if _written_s(log, version) >= now_s - retention_s)
+        young = (version for version in commits if log.written_s(version) >= now_s - retention_s)
         since = min(since, next(young, since))
     removed = [
         AddFile(tombstone.path, 0, 0, None, tombstone.deletion_vector)
         for tombstone in read_tombstones(log, since)
         if (tombstone.deleted_ms or 0) >= since_ms
     ]
-    return {*_paths(snapshot, snapshot.files.values()), *_paths(snapshot, removed)}
-
-
-def _written_s(log: DeltaLog, version: int) -> float:
-    try:
-        return (log.folder / f"{version:020d}.json").stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+    kept = {*_paths(snapshot, snapshot.files.values()), *_paths(snapshot, removed)}
+    if (log.root / CHANGES).is_dir():
+        kept |= set(_paths(snapshot, read_changes(log, now_s - retention_s)))
+    return kept
 
 
 def _paths(snapshot: Snapshot, files: Iterable[AddFile]) -> Iterator[str]:
@@ -135,9 +133,10 @@ def _files(root: Path, now_s: float) -> Iterator[tuple[str, int, float]]:
 
     for folder, folders, names in os.walk(root, onerror=failed):
         below = os.path.relpath(folder, root)
-        ours = below == vectors.FOLDER
+        ours = below in (vectors.FOLDER, CHANGES)
         at_root = below == "."
-        folders[:] = [name for name in folders if name[0] not in "._" or (at_root and name == vectors.FOLDER)]
+        hidden = (vectors.FOLDER, CHANGES) if at_root else ()
+        folders[:] = [name for name in folders if name[0] not in "._" or name in hidden]
         for name in names:
             if not (ours or (name[0] not in "._" and _OURS.fullmatch(name))):
                 continue

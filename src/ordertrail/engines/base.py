@@ -30,6 +30,7 @@ class Ledger:
         highest: The highest batch number in any table's `txn`; the next batch is one higher.
         warnings: What a person should know about changes that somebody else made to the tables.
         app_id: The application id of the tables.
+        notes: What a person may want to know about the tables although nothing is wrong.
     """
 
     staged: int
@@ -38,6 +39,7 @@ class Ledger:
     highest: int
     warnings: tuple[str, ...] = ()
     app_id: str = ""
+    notes: tuple[str, ...] = ()
 
 
 Admit = Callable[[str | None], str]

@@ -6,20 +6,21 @@ be read leave the target whole, and all rows that nobody reads any more are writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.delta.actions import AddFile
+from ordertrail.delta.actions import AddFile, Json, Txn
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import ROW_BITS, Table, scan_sql
+from ordertrail.delta.table import ROW_BITS, Change, Table, scan_sql
 from ordertrail.engines.embedded.apply import Doomed, mark, remaining_sql, rows_by_file
+from ordertrail.engines.embedded.feed import feed_of, images_sql, write_changes
 from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.find import physical_rows
-from ordertrail.engines.local.net import compared_sql, key_sql
+from ordertrail.engines.local.net import compared_sql, key_sql, rows_at_sql
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.rules.tables import TableColumn, target_columns
@@ -34,18 +35,22 @@ class Settled:
         remove: Live data files to remove.
         new: Of those to add, the new ones.
         written: Rows that were written because the target lacked them or had them otherwise.
-        gone: Rows of files that could be read that leave the target, also for another one of the same key.
+        feed: Files with these changes, where the commit does not say them by itself; see `embedded.feed`.
     """
 
     add: tuple[AddFile, ...]
     remove: tuple[AddFile, ...]
     new: tuple[AddFile, ...]
     written: int
-    gone: int
+    feed: tuple[AddFile, ...] = ()
+
+    def change(self, txn: Txn, operation: str, info: Mapping[str, Json]) -> Change:
+        """The commit that settles the difference."""
+        return Change(txn, operation, self.add, self.remove, info, anew=True, feed=self.feed)
 
     def discard(self, table: Table) -> None:
         """Delete the new data files, which nothing names."""
-        for file in self.new:
+        for file in (*self.new, *self.feed):
             (table.root / file.path).unlink(missing_ok=True)
 
 
@@ -103,8 +108,7 @@ class Difference:
             parts.append(remaining_sql(session, target, touched, self._others, "gone_rows"))
             copied = _live(session, target, doomed)
         new = write_anew(session, table, " UNION ALL BY NAME ".join(parts), batch) if parts else []
-        gone = sum(len(rows) for _, rows in doomed)
-        settled = Settled((*marked, *new), (*touched, *self._unread), tuple(new), wanted - kept, gone)
+        settled = Settled((*marked, *new), (*touched, *self._unread), tuple(new), wanted - kept)
         written = sum(file.rows or 0 for file in new)
         if written != wanted - kept + copied:
             settled.discard(table)
@@ -112,7 +116,22 @@ class Difference:
                 f"{written} rows written for {wanted - kept} keys; nothing was committed",
                 hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
             )
+        feed = feed_of(session.config, target)
+        updates = feed == "images" and bool(touched) and kept < wanted
+        rewritten = bool(touched) and not target.takes_vectors
+        if updates or (feed != "off" and (self._unread or rewritten)):
+            return replace(settled, feed=self._changes(kept, batch))
         return settled
+
+    def _changes(self, kept: int, batch: int) -> tuple[AddFile, ...]:
+        """Write the changes that settle the difference. What a file held that cannot be read, nobody knows."""
+        session, columns = self._session, (*target_columns(self._session.config.contract), *self._others)
+        before = rows_at_sql(session, self._target, "gone_rows", columns)
+        was_there = "true" if self._unread else "false"
+        sql = images_sql(session, before, self._missing_sql(kept), self._others, was_there=was_there)
+        written = write_changes(session, sql, batch)
+        session.probe("rebuild.feed")
+        return () if written is None else (written,)
 
     def _read(self, shown: str) -> tuple[AddFile, ...]:
         """Make `there_rows`: the target's rows as they are compared; returns the files that cannot be read.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ordertrail.delta.actions import Json, Txn
 from ordertrail.delta.said import FILES, ROWS
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.delta.table import Table, scan_sql
 from ordertrail.engines.local.bearers import Bearers, find_bearers
 from ordertrail.engines.local.net import compared_sql
 from ordertrail.engines.local.others import carry_by_key
@@ -217,7 +217,7 @@ class Rebuild:
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
         properties = owned_by(self._session.app_id, config.name)
-        table.create(properties, vectors=config.deletion_vectors)
+        table.create(properties, vectors=config.deletion_vectors, feed=config.change_feed != "off")
         self._session.probe("rebuild.table")
 
     def commit(self, settled: Settled, rows: int) -> tuple[int, Settled]:
@@ -243,7 +243,7 @@ class Rebuild:
             files = len(base.files) - len(settled.remove) + len(settled.add)
             info: dict[str, Json] = {ROWS: rows, FILES: files}
             try:
-                version = table.commit(base, Change(txn, OPERATION, settled.add, settled.remove, info, anew=True))
+                version = table.commit(base, settled.change(txn, OPERATION, info))
             except CommitConflictError:
                 settled.discard(table)
                 standing, base = base.txns, table.snapshot()

@@ -19,6 +19,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
 from ordertrail.engines.batch_rows import check_balance, known_deliveries
+from ordertrail.engines.embedded.feed import feed_notes
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.accepted import WeighedHere
 from ordertrail.engines.local.brought import brought
@@ -250,4 +251,5 @@ def _standing(session: Session) -> Ledger:
         snapshot.require_writable()
     session.app_id = app_id_of(snapshots[0])
     stands = progress_of(dict(zip(ROLES, snapshots, strict=True)), session.app_id)
-    return Ledger(stands.staged, stands.done, stands.done, stands.highest)
+    notes = feed_notes(session.config, snapshots[1])
+    return Ledger(stands.staged, stands.done, stands.done, stands.highest, notes=notes)

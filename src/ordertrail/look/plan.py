@@ -144,7 +144,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
     planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
     notes = () if weighed is None else noticed(weighed.staged.batch.manifests, config.vendors, undated=True)
-    notes += brought.notes
+    notes += (*brought.notes, *ledger.notes)
     if ledger.staged > ledger.done:
         notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it", *notes)
     return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes, brought.names)

@@ -25,7 +25,7 @@ from ordertrail.engines.local.whole import FROM_ARCHIVE, error_of, read_whole, s
 from ordertrail.errors import ConfigError, StorageError, TableError
 from ordertrail.look.standing import waiting_in
 from ordertrail.look.verify_archive import ArchivedFile, look_at_archive, under_way
-from ordertrail.look.verify_files import file_faults, reader_faults, vector_faults
+from ordertrail.look.verify_files import LOST_CHANGES, change_faults, file_faults, reader_faults, vector_faults
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.database import connected
@@ -193,9 +193,10 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
 
 def _files(proof: _Proof) -> _Finding:
     count, wrong = file_faults(proof.standing)
-    hint = f"{_files_hint(proof, wrong)}; nobody may delete in there"
     spoilt = [f"the checkpoint {path} is damaged" for one in proof.snapshots.values() for path in one.passed_over]
-    return _some_wrong(f"{count} data files", wrong + spoilt, _SPOILT if spoilt and not wrong else hint)
+    lost = change_faults(proof.target, proof.config.maintenance.retention_h)
+    hint = f"{_files_hint(proof, wrong)}; nobody may delete in there" if wrong else _SPOILT if spoilt else LOST_CHANGES
+    return _some_wrong(f"{count} data files", wrong + spoilt + lost, hint)
 
 
 def _vectors(proof: _Proof) -> _Finding:

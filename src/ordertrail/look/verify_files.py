@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ordertrail.delta.snapshot import Snapshot
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import Snapshot, read_changes
+from ordertrail.delta.table import CHANGES
 from ordertrail.delta.vectors import read_vector
 from ordertrail.errors import StorageError, TableError
+
+LOST_CHANGES = (
+    "who follows the change data feed must copy the target anew; nobody may delete in there. The target itself is whole"
+)
+"""What to do about a file with changes that is gone."""
 
 
 def file_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
@@ -31,6 +39,26 @@ def file_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:
             elif (size_bytes := path.stat().st_size) != file.size_bytes:
                 wrong.append(f"{name}: the data file {path.name} has {size_bytes} bytes, not {file.size_bytes}")
     return count, wrong
+
+
+def change_faults(target: Snapshot, retention_h: float) -> list[str]:
+    """Check that every file with changes exists and has its size, as long as `maintain` keeps it.
+
+    Args:
+        target: Any version.
+        retention_h: How long files stay that the newest version does not need, in hours.
+
+    Returns:
+        What is wrong, each text beginning with the name of the table.
+    """
+    wrong: list[str] = []
+    if not (target.root / CHANGES).is_dir() and not target.feeds_changes:
+        return wrong
+    for file in read_changes(DeltaLog(target.root), time.time() - retention_h * 3600):
+        path = target.path_of(file)
+        if not path.is_file() or path.stat().st_size != file.size_bytes:
+            wrong.append(f"{target.root.name} lacks {file.path}, which holds changes of a version, or it is damaged")
+    return wrong
 
 
 def vector_faults(tables: Iterable[Snapshot]) -> tuple[int, list[str]]:

@@ -31,7 +31,7 @@ from ordertrail.engines.embedded.migrate import (
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import Conversion, Tally, absent_after
 from ordertrail.engines.local.followed import followed
-from ordertrail.engines.local.schema import bring_up_to_date, declared, unfinished_migration
+from ordertrail.engines.local.schema import bring_up_to_date, declared, switch_feed, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
 from ordertrail.errors import UsageError
@@ -46,8 +46,9 @@ from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
 from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+from ordertrail.rules.change_feed import RESERVED
 from ordertrail.rules.contract_hash import contract_hashes
-from ordertrail.rules.migration import Step, Unfit, carried_contract, held_as, sources, steps_between
+from ordertrail.rules.migration import Step, Unfit, carried_contract, feed_steps, held_as, sources, steps_between
 from ordertrail.rules.schema import CONTRACT, Terms, accepted_terms, terms_of
 from ordertrail.scratch import SPILL
 
@@ -167,7 +168,8 @@ class _Work:
         self._done = Rebuild(old).done
         self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
         self._tallies = self._conversion.tallies()
-        self.steps = tuple(_counted(self.terms, self._contract, self._tallies))
+        feed = feed_steps(session.config.change_feed, on=session.tables.target.newest().feeds_changes)
+        self.steps = (*_counted(self.terms, self._contract, self._tallies), *feed)
         self.problems = tuple(self._problems())
 
     def report(self, began: float, batch: int | None = None, *, applied: bool = False) -> MigrationReport:
@@ -192,10 +194,16 @@ class _Work:
             )
         absent = self._absent()
         steps = [step for step in self.steps if step.kind != "fill" or (step.rows or 0) > step.unfit]
-        if not absent and all(step.by_itself for step in steps):
+        feed = [step for step in steps if step.kind == "feed"]
+        steps = [step for step in steps if step.kind != "feed"]
+        batched = bool(absent) or not all(step.by_itself for step in steps)
+        if batched:
+            self._refuse_foreign_rows()
+        for step in feed:
+            switch_feed(session, on=step.after == "on")
+        if not batched:
             bring_up_to_date(session)
-            return self.report(began, applied=bool(steps))
-        self._refuse_foreign_rows()
+            return self.report(began, applied=bool(steps or feed))
         batch = self._batch()
         work = Preparation(session, self.terms, self._conversion, self._done)
         self._progress("writing history and target anew")
@@ -212,6 +220,10 @@ class _Work:
 
     def _problems(self) -> Iterator[str]:
         limit = self._session.config.limits.max_reject_share
+        if any(step.kind == "feed" and step.after == "on" for step in self.steps):
+            columns = self._session.tables.target.newest().metadata.columns
+            for taken in sorted(RESERVED & {one.lower() for one in columns}):
+                yield f"others added the column {taken} to the target, and readers of its changes add one of that name"
         for step in self.steps:
             if step.kind == "type" and step.rows and step.unfit / step.rows > limit:
                 yield (
@@ -251,7 +263,7 @@ class _Work:
         config = self._session.config
         number = 1 + progress_of(look(config), self._session.app_id).highest
         clock = datetime.now(UTC)
-        words = "; ".join(step.text for step in self.steps)
+        words = "; ".join(step.text for step in self.steps if step.kind != "feed")
         batch = Batch(number, uuid.uuid4().hex, clock, ())
         reason = f"the tables got another contract: {words}"
         manifest = decision_manifest(batch, 0, "migration", State.MIGRATION, reason)

@@ -16,7 +16,7 @@ from ordertrail.errors import TableError
 from ordertrail.model import Column, Contract
 from ordertrail.rules.schema import Terms, terms_of
 
-StepKind = Literal["add", "fill", "type", "rename", "drop", "require", "order", "key"]
+StepKind = Literal["add", "fill", "type", "rename", "drop", "require", "order", "key", "feed"]
 
 UNFIT_SHOWN = 10
 """So many values that do not fit are shown one by one."""
@@ -31,6 +31,7 @@ _TEXTS: Mapping[StepKind, str] = {
     "require": "{column} is required from now on",
     "order": "the target is folded again: rows are ordered by {after}, no longer by {before}",
     "key": "the target is folded again: its key is {after}, no longer {before}",
+    "feed": "the change data feed of the target is switched {after}; no row is written for it",
 }
 
 
@@ -57,7 +58,7 @@ class Step:
     @property
     def table(self) -> str:
         """The role of the table whose rows it concerns: the history with the target, or the target alone."""
-        return "target" if self.kind in ("drop", "order", "key") else "history"
+        return "target" if self.kind in ("drop", "order", "key", "feed") else "history"
 
     @property
     def by_itself(self) -> bool:
@@ -104,6 +105,7 @@ class Migration:
         target: Those of the target.
         deliveries: Those of the deliveries.
         moves: Whether the target's new files hold the values that it had, if only in other types or under other names.
+        feed: Files with the target's changes, for its change data feed.
     """
 
     before: str
@@ -114,6 +116,7 @@ class Migration:
     target: tuple[str, ...]
     deliveries: tuple[str, ...]
     moves: bool = False
+    feed: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -139,8 +142,8 @@ def migration_from(text: str) -> Migration:
         )
         first, second, third = (int(version) for version in body["versions"])
         versions = (first, second, third)
-        moves = bool(body.get("moves", False))
-        return Migration(str(body["before"]), str(body["after"]), steps, versions, history, target, deliveries, moves)
+        said = (str(body["before"]), str(body["after"]), steps, versions, history, target, deliveries)
+        return Migration(*said, bool(body.get("moves", False)), tuple(map(str, body.get("feed", ()))))
     except (ValueError, LookupError, TypeError) as error:
         raise TableError(
             f"the stage holds a migration that cannot be read: {type(error).__name__}: {error}",
@@ -226,6 +229,18 @@ def steps_between(terms: Terms, contract: Contract) -> list[Step]:
             found.append(Step("require", column.name))
     found += [Step("drop", name, terms.columns[name][0]) for name in terms.columns if name not in old.values()]
     return [*found, *_order_steps(terms, contract, {was: now for now, was in old.items() if was is not None})]
+
+
+def feed_steps(wanted: str, *, on: bool) -> list[Step]:
+    """The step that switches the target's change data feed; none where it is as the config says.
+
+    Args:
+        wanted: `change_feed` of the config.
+        on: Whether the feed is on.
+    """
+    if on == (wanted != "off"):
+        return []
+    return [Step("feed", "", "on" if on else "off", "off" if on else "on")]
 
 
 def _order_steps(terms: Terms, contract: Contract, renamed: Mapping[str, str]) -> Iterable[Step]:

@@ -24,6 +24,7 @@ from ordertrail.delta.log import storage_error
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
 from ordertrail.durable import fsync_file, fsync_folder
+from ordertrail.engines.embedded.feed import feed_of, old_images_sql, write_changes
 from ordertrail.engines.local.accepted import ChangeSet, accepted_rows_sql
 from ordertrail.engines.local.find import cover, cover_staged, physical_rows
 from ordertrail.engines.local.others import carry
@@ -54,11 +55,13 @@ class Written:
         add: Data files to add.
         remove: Live data files to remove; a file whose rows are marked is in both.
         new: The data file of the new rows, when it holds nothing else and also has the history's columns.
+        feed: Files with the commit's changes, where it does not say them by itself; see `embedded.feed`.
     """
 
     add: list[AddFile]
     remove: list[AddFile]
     new: AddFile | None = None
+    feed: Sequence[AddFile] = ()
 
 
 def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Written:
@@ -72,7 +75,8 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
     if add:
         session.probe("load.vectors")
     carried = carry(session, change.weighed, before, change.others)
-    rows_sql = accepted_rows_sql(session, change, CHANGED, carried, for_history=change.plain)
+    images = bool(doomed) and feed_of(session.config, before) == "images"
+    rows_sql = accepted_rows_sql(session, change, CHANGED, carried, for_history=change.plain, as_changes=images)
     new = _write_rows(session, change, [rows_sql], SMALL_PARQUET if change.staged_rows < SMALL_ROWS else PARQUET)
     if new is not None:
         add.append(new)
@@ -81,7 +85,16 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
         else:
             cover(session, before, [new])
         session.probe("load.indexed")
-    return Written(add, remove, new if change.plain else None)
+    feed = _images(session, change, before, new) if images and new is not None else []
+    return Written(add, remove, new if change.plain else None, feed)
+
+
+def _images(session: Session, change: ChangeSet, before: Snapshot, new: AddFile) -> list[AddFile]:
+    """The files with a batch's changes: the data file of the new rows, which says what they are, and the old rows."""
+    old = old_images_sql(session, change.weighed, before, change.others, "doomed")
+    written = write_changes(session, old, change.batch.number)
+    session.probe("load.feed")
+    return [new] if written is None else [new, written]
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:
@@ -92,7 +105,15 @@ def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Writt
     if touched:
         parts.append(remaining_sql(session, before, touched, change.others, "doomed"))
     new = _write_rows(session, change, parts)
-    return Written([] if new is None else [new], touched)
+    feed: list[AddFile] = []
+    if touched and feed_of(session.config, before) != "off":
+        # The new file also holds rows that did not change: by itself the commit would say that they did.
+        old = old_images_sql(session, change.weighed, before, change.others, "doomed")
+        rows = accepted_rows_sql(session, change, CHANGED, carried, for_history=False, as_changes=True)
+        written = write_changes(session, f"{old} UNION ALL BY NAME {rows}", change.batch.number)
+        session.probe("load.feed")
+        feed = [] if written is None else [written]
+    return Written([] if new is None else [new], touched, feed=feed)
 
 
 def mark(session: Session, before: Snapshot, doomed: Doomed) -> list[AddFile]:
@@ -104,7 +125,7 @@ def mark(session: Session, before: Snapshot, doomed: Doomed) -> list[AddFile]:
         doomed: The live files with rows to mark.
 
     Returns:
-        The files with their new vectors, without those of which no row is left.
+        The files with their new vectors, without those of which no row is left, if nobody is misled by that.
 
     Raises:
         StorageError: The disk is full or fails.
@@ -113,7 +134,9 @@ def mark(session: Session, before: Snapshot, doomed: Doomed) -> list[AddFile]:
     for file, gone in doomed:
         rows = physical_rows(before, file)
         all_gone = _united(session.deleted_rows(before, file), gone)
-        if len(all_gone) < rows:
+        # delta-rs 1.6 takes a removed file's vector for the rows that go, unless the file is added again.
+        stays = before.feeds_changes and file.deletion_vector is not None
+        if len(all_gone) < rows or stays:
             marks.append((file, rows, all_gone))
     if not marks:
         return []

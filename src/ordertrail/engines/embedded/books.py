@@ -14,6 +14,7 @@ from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
+from ordertrail.engines.embedded.feed import feed_notes
 from ordertrail.engines.embedded.migrate import finish_migration
 from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
@@ -79,7 +80,8 @@ class FolderBooks:
         stands = progress_of(here, session.app_id)
         self.resets = resets(tables.target, session.app_id, stands.loaded)
         warnings = self.resets + damage(here, session.app_id)
-        return Ledger(stands.staged, stands.done, stands.archived, stands.highest, warnings, session.app_id)
+        said = feed_notes(session.config, snapshots[1])
+        return Ledger(stands.staged, stands.done, stands.archived, stands.highest, warnings, session.app_id, said)
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
@@ -161,4 +163,6 @@ class FolderBooks:
             session.app_id = self._app_id() or session.app_id
         properties = owned_by(session.app_id, config.name)
         for table in tables.all:
-            table.create(properties, vectors=table is tables.target and config.deletion_vectors)
+            is_target = table is tables.target
+            feed = is_target and config.change_feed != "off"
+            table.create(properties, vectors=is_target and config.deletion_vectors, feed=feed)

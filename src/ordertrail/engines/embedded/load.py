@@ -87,7 +87,7 @@ class CommitApplier:
         write = write_vectors if before.takes_vectors else write_copies
         written = write(self._session, self._weighing.change, before)
         self._session.probe("load.files")
-        self._commit(before, written.add, written.remove)
+        self._commit(before, written.add, written.remove, written.feed)
         if written.new is not None:
             self.shared.files, self.shared.rest = ((before.path_of(written.new), written.new),), True
 
@@ -99,12 +99,14 @@ class CommitApplier:
         found = self._session.run(f"SELECT count(*) FROM (SELECT DISTINCT hash({key}) FROM {rows} WHERE _kind = 'row')")
         return int(str(found[0][0]))
 
-    def _commit(self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile]) -> None:
+    def _commit(
+        self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile], feed: Sequence[AddFile] = ()
+    ) -> None:
         batch, app_id = self._weighing.batch, self._session.app_id
         info: dict[str, Json] = {"run_id": batch.run_id, "deliveries": len(batch.manifests)}
         if taken := resets(self._target, app_id, before.last_txn(app_id)):
             info[RESETS] = list(taken)
-        version = self._target.commit(before, Change(self._session.txn(batch), "MERGE", add, remove, info))
+        version = self._target.commit(before, Change(self._session.txn(batch), "MERGE", add, remove, info, feed=feed))
         self._session.probe("load.committed")
         self._target.checkpoint_if_due(version)
 

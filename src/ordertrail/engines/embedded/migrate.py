@@ -10,31 +10,30 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ordertrail.delta.actions import AddFile, Json, Metadata, delta_type
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Change, Table, scan_sql
+from ordertrail.delta.table import Change, Table
 from ordertrail.engines.batch_rows import delivery_rows, header_rows
+from ordertrail.engines.embedded.migrated import Told, tell
 from ordertrail.engines.embedded.record import amend, mark_archived
 from ordertrail.engines.local.anew import write_anew
 from ordertrail.engines.local.bearers import find_bearers
 from ordertrail.engines.local.convert import Conversion
 from ordertrail.engines.local.find import cover, open_index
-from ordertrail.engines.local.net import find_changed_keys
 from ordertrail.engines.local.others import carry_by_key
 from ordertrail.engines.local.relations import Relation
 from ordertrail.engines.local.schema import unfinished_migration
 from ordertrail.engines.local.session import Session, others_on
-from ordertrail.errors import ConfigError, ForeignChangeError, OrdertrailError, TableError, UsageError
+from ordertrail.errors import ConfigError, ForeignChangeError, TableError, UsageError
 from ordertrail.log import Log
 from ordertrail.model import Batch, Contract, RowCounts
 from ordertrail.rules.migration import Migration, carried_contract, sources
 from ordertrail.rules.schema import CONTRACT, Terms, terms_in, terms_of
 from ordertrail.rules.sql import quoted
-from ordertrail.rules.tables import TableColumn, target_columns
+from ordertrail.rules.tables import TableColumn
 
 OPERATION = "MIGRATE"
 """Name of the commits in the logs of the tables."""
@@ -62,7 +61,7 @@ class Preparation:
         self.history: list[AddFile] = []
         self.target: list[AddFile] = []
         self.deliveries: list[AddFile] = []
-        self.moves = False
+        self.told = Told()
 
     def write(self, batch: Batch, absent: Mapping[str, tuple[str, ...]]) -> None:
         """Write the new data files of history, deliveries and target, and index the target's.
@@ -96,7 +95,7 @@ class Preparation:
         ledger = replace(deliveries, files={file.path: file for file in self.deliveries})
         others, carried = _carried(self._session, self._terms, target)
         self.target = write_target(self._session, target, new, ledger, self._done, others, carried)
-        self.moves = _same_values(self._session, self._terms, target, self.target)
+        self.told = tell(self._session, self._terms, target, self.target)
 
     def migration(self, before: str, after: str, steps: Sequence[str]) -> Migration:
         """What the batch stages.
@@ -108,8 +107,8 @@ class Preparation:
         """
         history, target, deliveries = (tuple(map(_said, f)) for f in (self.history, self.target, self.deliveries))
         first, second, third = (base.version for base in self.bases)
-        versions = (first, second, third)
-        return Migration(before, after, tuple(steps), versions, history, target, deliveries, self.moves)
+        versions, feed = (first, second, third), tuple(map(_said, self.told.feed))
+        return Migration(before, after, tuple(steps), versions, history, target, deliveries, self.told.moves, feed)
 
 
 def write_target(
@@ -215,12 +214,12 @@ def commit_migration(session: Session, batch: Batch, migration: Migration) -> No
         _commit(session, tables.history, history, found, _files(migration.history))
         session.probe("migrate.history.committed")
     if target.last_txn(app_id) < batch.number:
-        files, moves = _files(migration.target), migration.moves
+        files, told = _files(migration.target), Told(migration.moves, _files(migration.feed))
         if not _same_rows(tables.target, migration.versions[1], target.version):
             ledger = replace(deliveries, files={file.path: file for file in _files(migration.deliveries)})
             files = _folded_again(session, migration, target, ledger, done)
-            moves = _same_values(session, _terms(migration.before), target, files)
-        _commit(session, tables.target, target, found, files, moves=moves)
+            told = tell(session, _terms(migration.before), target, files)
+        _commit(session, tables.target, target, found, files, told)
         session.probe("migrate.target.committed")
     rejects = tables.rejects.newest()
     if rejects.last_txn(app_id) < batch.number:
@@ -267,16 +266,17 @@ def _commit(
     base: Snapshot,
     step: tuple[Batch, Migration],
     files: Sequence[AddFile],
-    *,
-    moves: bool = False,
+    told: Told | None = None,
 ) -> None:
-    """Replace all rows of a table and its schema, in one commit; `moves` as in `Change`."""
+    """Replace all rows of a table and its schema, in one commit."""
     batch, migration = step
     metadata = new_metadata(table, base, _terms(migration.before), session.config.contract)
     if table is session.tables.history:
         metadata = replace(metadata, properties={**metadata.properties, CONTRACT: migration.after})
-    gone = list(base.files.values())
-    change = Change(session.txn(batch), OPERATION, files, gone, anew=True, metadata=metadata, moves=moves)
+    gone, told = list(base.files.values()), told or Told()
+    change = Change(
+        session.txn(batch), OPERATION, files, gone, anew=True, metadata=metadata, feed=told.feed, moves=told.moves
+    )
     version = table.commit(base, change)
     table.checkpoint_if_due(version)
 
@@ -288,24 +288,6 @@ def _folded_again(
     terms = _terms(migration.before)
     others, carried = _carried(session, terms, target)
     return write_target(session, target, session.tables.history.newest(), ledger, done, others, carried)
-
-
-def _same_values(session: Session, terms: Terms, target: Snapshot, files: Sequence[AddFile]) -> bool:
-    """Whether the target's new files hold the values that it has, if only in other types or under other names.
-
-    Args:
-        session: Its config has the new contract.
-        terms: The contract that the tables carry.
-        target: As it is.
-        files: Its new data files.
-    """
-    try:
-        before = f"({Conversion(session, target, terms).same_values_sql()})"
-        new = replace(target, files={file.path: file for file in files})
-        after = scan_sql(session.con, new, target_columns(session.config.contract))
-        return not find_changed_keys(session, before, after)
-    except (duckdb.Error, OrdertrailError, OSError):
-        return False  # the target is damaged, which writing it anew mends
 
 
 def _carried(session: Session, terms: Terms, target: Snapshot) -> tuple[tuple[TableColumn, ...], Relation | None]:

@@ -10,9 +10,11 @@ from ordertrail.delta.table import scan_sql
 from ordertrail.engines.base import Weighing
 from ordertrail.engines.local.relations import Relation, WeighedBatch
 from ordertrail.engines.local.session import Session
-from ordertrail.model import Batch, Contract
+from ordertrail.model import Batch, Contract, Outcome
 from ordertrail.rules.audit import FROM, history_sql, judged_sql, listed_sql
-from ordertrail.rules.sql import name_sql
+from ordertrail.rules.change_feed import CHANGE_TYPE, INSERT, POSTIMAGE
+from ordertrail.rules.outcomes import CODES
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, stage_columns
 
 ROWS_TAG = "ordertrail.rows"
@@ -92,6 +94,7 @@ def accepted_rows_sql(
     carried: Relation | None = None,
     *,
     for_history: bool,
+    as_changes: bool = False,
 ) -> str:
     """The staged rows with some outcomes, with their audit columns.
 
@@ -103,6 +106,7 @@ def accepted_rows_sql(
         for_history: Whether to add `_outcome` and `_loaded_at`, with the cells as they were sent. For inserted or
             updated rows, all other columns are those of the target. Otherwise columns of others are added, if
             `carried`.
+        as_changes: Whether to add `CHANGE_TYPE`, which says what a row is to readers of changes.
     """
     contract = session.config.contract
     staged = change.rows or scan_sql(session.con, change.stage, stage_columns(contract))
@@ -120,6 +124,9 @@ def accepted_rows_sql(
     }
     words = ", ".join(f"{sql} AS {name}" for name, sql in audit.items())
     ends = "".join(f", {sql} AS {name}" for name, sql in history_sql(batch.clock).items()) if for_history else ""
+    if as_changes:
+        is_new = f"o.outcome = {CODES[Outcome.INSERTED]}"
+        ends += f", CASE WHEN {is_new} THEN {quoted(INSERT)} ELSE {quoted(POSTIMAGE)} END AS {CHANGE_TYPE}"
     return (
         f"SELECT {cells}, {words}{kept}{ends} "
         f"FROM {staged} s JOIN {change.weighed.outcomes} o ON s._delivery_no = o.dn AND s._file_row = o.fr {fold}"

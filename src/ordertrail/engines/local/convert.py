@@ -105,7 +105,9 @@ class Conversion:
 
     def rows_sql(self) -> str:
         """SQL of the rows with the columns of the new contract, and those that leave it or are others'."""
-        return " UNION ALL ".join(self._rows(branch, self._values()) for branch in self.branches)
+        values = self._values()
+        hashed = {**values, "_row_hash": row_hash_sql(values)}
+        return " UNION ALL ".join(self._rows(branch, hashed) for branch in self.branches)
 
     def same_values_sql(self) -> str:
         """The same, but only with values that the columns had: in their new types, without what `_rescued` fills."""
@@ -351,11 +353,10 @@ class Conversion:
 
         Args:
             branch: The branch.
-            values: SQL over `_converted` of the contract's columns and `_rescued`, by name.
+            values: SQL over `_converted` of the columns that are not taken as they are, by name.
         """
-        hashed = {**values, "_row_hash": row_hash_sql(dict(values))}
         wanted = [column.name for column in (*self._wanted, *self.kept)]
-        cells = (f"{hashed.get(name) or self._places[name]} AS {name_sql(name)}" for name in wanted)
+        cells = (f"{values.get(name) or self._places[name]} AS {name_sql(name)}" for name in wanted)
         return f"SELECT {', '.join(cells)} FROM {self._converted(branch)}"
 
     def _values(self) -> dict[str, str]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import duckdb
 
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local.net import rows_at_sql
 from ordertrail.engines.local.relations import CARRIED, CARRIED_KEYS, Relation, WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import OrdertrailError
@@ -35,22 +36,11 @@ def carry(session: Session, weighed: WeighedBatch, before: Snapshot, others: Seq
     """
     if not others:
         return None
-    files = list(before.files.values())
     session.run(
         f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT pos FROM {weighed.outcomes} "
         f"WHERE outcome = {CODES[Outcome.UPDATED]} UNION SELECT pos FROM {weighed.best} WHERE copies > 1 AND place = 1"
     )
-    found = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} AS place FROM replaced ORDER BY place")
-    places = [int(str(place)) for (place,) in found]
-    touched = [replace(files[place], deletion_vector=None) for place in places]
-    rows = scan_sql(session.con, replace(before, files={file.path: file for file in touched}), others)
-    place = f"CAST(list_position({places or [-1]}, pos >> {ROW_BITS}) - 1 AS BIGINT)"
-    at = f"({place} << {ROW_BITS}) | (pos & {(1 << ROW_BITS) - 1})"
-    return CARRIED.make(
-        session.run,
-        f"SELECT r.pos AS _at, t.* EXCLUDE (_pos) FROM {rows} t "
-        f"JOIN (SELECT pos, {at} AS place FROM replaced) r ON t._pos = r.place",
-    )
+    return CARRIED.make(session.run, rows_at_sql(session, before, "replaced", others))
 
 
 def carry_by_key(session: Session, target: Snapshot, others: Sequence[TableColumn]) -> tuple[Relation, list[str]]:

@@ -9,6 +9,7 @@ import duckdb
 
 from ordertrail.config import Config
 from ordertrail.delta.alter import alter
+from ordertrail.delta.alter import switch_feed as delta_switch_feed
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.engines.batch_rows import staged_batch
 from ordertrail.engines.local.followed import followed
@@ -151,6 +152,30 @@ def alter_table(table: Table, properties: Mapping[str, str]) -> None:
                 continue
             raise
         return
+
+
+def switch_feed(session: Session, *, on: bool) -> None:
+    """Switch the target's change data feed on or off, in one commit that touches no row. Idempotent.
+
+    Args:
+        session: Its tables.
+        on: Whether readers may ask for the changes of all later versions.
+
+    Raises:
+        CommitConflictError: Another writer was faster again and again; nothing was written.
+    """
+    table = session.tables.target
+    for attempt in range(ATTEMPTS):
+        base = table.newest()
+        if base.feeds_changes == on:
+            return
+        try:
+            delta_switch_feed(table, base, on=on)
+        except CommitConflictError:
+            if attempt + 1 < ATTEMPTS:
+                continue
+            raise
+        session.probe("schema.feed")
 
 
 def _looking_into(session: Session) -> HasNulls:

@@ -26,6 +26,7 @@ from ordertrail.lock import make_warehouse, pipeline_lock
 from ordertrail.markers import Belonging
 from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State, no_probe
 from ordertrail.rules.audit import SPARK_TIME, clock_sql, inserted_sql
+from ordertrail.rules.change_feed import FEED
 from ordertrail.rules.tables import APP_ID, AUDIT, owned_by
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class _Adoption:
             listed = ", ".join(f"{ticked(column.name)} {column.type.upper()}" for column in missing)
             run.spark.sql(f"ALTER TABLE {self._name} ADD COLUMNS ({listed})")
         rows = self._record(app_id)
-        vectors = {VECTORS: "true"} if run.config.deletion_vectors else {}
-        self._set({**owned_by(app_id, run.config.name), **vectors})
+        wanted = ((VECTORS, run.config.deletion_vectors), (FEED, run.config.change_feed != "off"))
+        self._set({**owned_by(app_id, run.config.name), **{name: "true" for name, on in wanted if on}})
         run.spark.sql(f"ALTER TABLE {self._name} UNSET TBLPROPERTIES ('{ADOPTING}')")
         return Adopted(target.name, rows, tuple(column.name for column in missing))
 

@@ -22,6 +22,7 @@ from ordertrail.errors import TableError, UnsupportedTableError
 from ordertrail.model import Batch, State
 from ordertrail.parse.compiled import refuse_unreadable
 from ordertrail.rules.added import Newcomers, with_added
+from ordertrail.rules.change_feed import FEED, feed_note
 from ordertrail.rules.constraints import constraints_of
 from ordertrail.rules.corrections import Known, undone
 from ordertrail.rules.losses import ROLES, Standing
@@ -56,7 +57,7 @@ class CatalogBooks:
             run.resets = self._foreign_resets(states[1], target, done)
             for table, state in zip(run.tables.all, states, strict=True):
                 run.saw(table, {run.app_id: 0, run.archive_id: 0, **state.batches})
-            return Ledger(staged, done, archived, max(batches), run.resets, run.app_id)
+            return Ledger(staged, done, archived, max(batches), run.resets, run.app_id, _feed_notes(run, states[1]))
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
@@ -131,7 +132,9 @@ class CatalogBooks:
         missing = [table for table in tables if table not in known]
         properties = owned_by(run.app_id, run.config.name)
         for table in missing:
-            table.create(properties, vectors=table is run.tables.target and run.config.deletion_vectors)
+            is_target = table is run.tables.target
+            feed = is_target and run.config.change_feed != "off"
+            table.create(properties, vectors=is_target and run.config.deletion_vectors, feed=feed)
         return [known.get(table) or table.state() for table in tables]
 
     def _foreign_resets(self, state: TableState, target: int, done: int) -> tuple[str, ...]:
@@ -167,6 +170,13 @@ def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> No
     except TableError as error:
         hint = "restore the table as its catalog offers it (UNDROP TABLE, RESTORE TABLE), or from a backup"
         raise TableError(error.message, hint=error.hint if run.config.in_folders else hint) from error
+
+
+def _feed_notes(run: SparkPass, target: TableState) -> tuple[str, ...]:
+    """A line that says how config and target differ in the change data feed, if they do."""
+    on = target.properties.get(FEED, "").lower() == "true"
+    note = feed_note(run.config.change_feed, run.tables.target.name, on=on)
+    return () if note is None else (note,)
 
 
 def _require_lasting(name: str, state: TableState) -> None:

@@ -19,6 +19,7 @@ from ordertrail.delta.said import said_by
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.ledger import resets_in
 from ordertrail.engines.local.schema import alter_table
+from ordertrail.rules.change_feed import FEED
 from ordertrail.rules.others import carried_type, others_of
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
@@ -119,18 +120,19 @@ class SparkTable:
             return self._local.log.exists()
         return bool(self.spark.catalog.tableExists(self.sql_name))
 
-    def create(self, properties: Mapping[str, str], *, vectors: bool) -> None:
+    def create(self, properties: Mapping[str, str], *, vectors: bool, feed: bool = False) -> None:
         """Create the table unless it exists; in a folder, as the embedded engine creates it.
 
         Args:
             properties: Further properties of the table.
             vectors: Whether its rows may be marked in deletion vectors.
+            feed: Whether its change data feed is on.
         """
         properties = {**properties, **self._properties}
         if self._local is not None:
-            self._local.create(properties, vectors=vectors)
+            self._local.create(properties, vectors=vectors, feed=feed)
             return
-        properties |= {VECTORS: "true"} if vectors else {}
+        properties |= {name: "true" for name, on in ((VECTORS, vectors), (FEED, feed)) if on}
         columns = ", ".join(
             f"{ticked(c.name)} {c.type.upper()}{' NOT NULL' if c.required else ''}" for c in self.columns
         )
