@@ -21,7 +21,7 @@ import ordertrail
 from ordertrail.begin.demo import Demo
 from ordertrail.begin.doctor import DoctorReport, Finding
 from ordertrail.begin.init import Started
-from ordertrail.cli import COMMANDS, PROGRAM, cli, deploy_view, drift_view
+from ordertrail.cli import COMMANDS, PROGRAM, changes_view, cli, deploy_view, drift_view
 from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
@@ -35,6 +35,8 @@ from ordertrail.keep.maintain import MaintenanceReport, StepDone
 from ordertrail.keep.restore import RestoreReport, Unknown
 from ordertrail.look import document as look_document
 from ordertrail.look.as_of import AsOf
+from ordertrail.look.changes import Written
+from ordertrail.look.consume import Standing as Consuming
 from ordertrail.look.delivered import SetAside
 from ordertrail.look.drift import Drift, Drifted, Misfit, Paste
 from ordertrail.look.dry_run import Changed
@@ -501,6 +503,8 @@ def _json() -> list[str]:
     files = (BundleFile("databricks.yml", "written"),)
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
+    written = Written(11, 13, 204, (), Path("changes.parquet"), 20_480)
+    consuming = (Consuming("warehouse", 12, 1, _CLOCK),)
     exported = Exported("orders_target", 5, None, Path("orders.parquet"), 3192)
     unfit = Misfit("heavy", "order_tracking_2026_11_23.csv", 7)
     block = Paste(None, '[[contract.columns]]\nname = "weight"\ntype = "double"')
@@ -524,6 +528,10 @@ def _json() -> list[str]:
           "`vendor` null for the contract's; `more` counts the columns beyond `--limit`."), Drifted,
          lambda: drift_view.document(drifted)),
         ("export", "", Exported, lambda: look_document.exported(exported)),
+        ("changes --output FILE", "The changes themselves are one document a line, see the how-to.", Written,
+         lambda: changes_view.document(written)),
+        ("changes --consumers", "`behind_by` is null when a consumer has read other tables than these.", Consuming,
+         lambda: changes_view.consumers_document(consuming)),
         ("plan", "", PlanReport, lambda: look_document.plan(plan)),
         ("undo`, `redo`, `replay`, `correct`, `release`, `refuse`, `dismiss",
          ("The document of `run`, and `correction`; also of a `run` that finishes a correction. With `--plan` `batch` "
@@ -580,7 +588,7 @@ def _api() -> list[str]:
         text = f"`{thing}`" if isinstance(thing, str) else _first(thing.__doc__)
         rows.append((f"`{name}`", text))
     lines += _table(("name", "what it is"), rows)
-    for owner in (ordertrail.Pipeline, ordertrail.TableRows):
+    for owner in (ordertrail.Pipeline, ordertrail.TableRows, ordertrail.Changes):
         lines += [f"## `{owner.__name__}`", ""]
         methods = [(n, m) for n, m in inspect.getmembers(owner, inspect.isfunction) if not n.startswith("_")]
         lines += _table(("method", "what it does"), [(f"`{n}()`", _first(m.__doc__)) for n, m in methods])

@@ -7,7 +7,8 @@ report = Pipeline(load_config("ordertrail.toml")).run()
 print(report.rows)
 ```
 
-The tables are read with `.target()`, `.history()`, `.deliveries()` and `.rejects()` of a pipeline.
+The tables are read with `.target()`, `.history()`, `.deliveries()` and `.rejects()` of a pipeline, and what batches
+changed in the target with `.changes()`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ordertrail.config import Config, load_config
+    from ordertrail.engines.local.change_rows import Changes
     from ordertrail.engines.local.reading import TableRows
     from ordertrail.errors import (
         ConfigError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Changes",
     "Config",
     "ConfigError",
     "DeliveryReport",
@@ -54,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "ordertrail.config": ("Config", "load_config"),
+    "ordertrail.engines.local.change_rows": ("Changes",),
     "ordertrail.engines.local.reading": ("TableRows",),
     "ordertrail.errors": (
         "ConfigError",

@@ -47,6 +47,7 @@ from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
 
 if TYPE_CHECKING:
+    from ordertrail.engines.local.change_rows import Changes
     from ordertrail.engines.local.reading import TableRows
 
 HASH_ASIDE_BYTES = 64 << 20
@@ -63,10 +64,8 @@ LOAD_ATTEMPTS = 5
 
 _log = Log()
 
-
 Ask = Callable[[Batch, Engine], StageRequest]
-"""Says what to stage for a correction, given its batch, without manifests, and the open engine, of which it only reads;
-raises to do nothing."""
+"""Says what to stage for a correction, or raises; gets its batch, without manifests, and the open engine, to read."""
 
 
 class Pipeline:
@@ -149,6 +148,18 @@ class Pipeline:
     def rejects(self) -> TableRows:
         """Every cell, row and file that was rejected, and why; read as `target`."""
         return self._rows("rejects")
+
+    def changes(self, from_batch: int | None = None, to_batch: int | None = None, *, net: bool = False) -> Changes:
+        """What batches changed in the target, by batch and key; iterate over it, or over its `.batches()`.
+
+        Args:
+            from_batch: `.next_batch` of the last call; None means the first of all.
+            to_batch: The last batch, inclusive; None means the newest.
+            net: Whether to give one change a key over all of them.
+        """
+        from ordertrail.engines.local.change_rows import changes
+
+        return changes(placed(self.config), from_batch, to_batch, net=net)
 
     def _rows(self, role: str) -> TableRows:
         from ordertrail.engines.local.reading import table_rows

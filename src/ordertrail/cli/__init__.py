@@ -22,7 +22,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Begin": {"commands_setup": ("init", "demo", "doctor", "completion")},
     "Load": {"commands_load": ("run", "stage", "load", "watch", "plan")},
     "Look": {
-        "commands_read": ("status", "health", "deliveries", "rejects", "drift", "track", "query", "export", "verify")
+        "commands_read": ("status", "health", "deliveries", "rejects", "drift", "track", "query", "export", "verify"),
+        "commands_changes": ("changes",),
     },
     "Mend": {"commands_mend": ("undo", "redo", "replay", "correct", "release", "refuse", "dismiss", "migrate")},
     "Keep in order": {"commands_keep": ("maintain", "rebuild", "adopt", "backup", "restore")},

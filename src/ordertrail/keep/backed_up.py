@@ -4,6 +4,7 @@
 backup.json      the manifest: pipeline, application id, last batch, size and SHA-256 of every file
 ordertrail.toml  the config file, as it was
 markers/         the markers of archive and source
+consumers/       where each consumer of the changes stands
 tables/ROLE/     a table: its log, and the data files and deletion vectors of its newest version
 archive/         the archived files, if they were asked for
 ```

@@ -22,6 +22,8 @@ from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.delta.vectors import read_vector, vector_file
 from ordertrail.durable import fsync_folder
 from ordertrail.engines.ledger import app_id_in
+from ordertrail.engines.local.consumers import FOLDER as CONSUMERS
+from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.engines.local.whole import cure_of_files, progress_of, read_whole
 from ordertrail.errors import TableError, UsageError
 from ordertrail.keep.backed_up import (
@@ -208,11 +210,14 @@ def _data_files(snapshot: Snapshot) -> Iterator[tuple[Path, int | None]]:
 
 
 def _take_beside(transfer: Transfer, config: Config, config_file: Path | None, work: Path) -> None:
-    """Put markers and config into the backup."""
+    """Put markers, consumers and config into the backup."""
     for name in ("archive", "source"):
         marker = getattr(config, name) / MARKER
         if marker.is_file():
             transfer.copy(marker, work / MARKERS / name)
+    places = consumers_path(config)
+    for path in sorted(places.glob("[!.]*.json")):
+        transfer.copy(path, work / CONSUMERS / path.name)
     if config_file is not None and config_file.is_file():
         transfer.copy(config_file, work / CONFIG)
 

@@ -28,6 +28,8 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.durable import fsync_folder, put_if_absent
+from ordertrail.engines.local.consumers import FOLDER as CONSUMERS
+from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.errors import OrdertrailError, SourceError, StorageError, UsageError
 from ordertrail.keep.backed_up import (
     ARCHIVE,
@@ -140,6 +142,7 @@ def restore(
         progress("putting the tables in their places")
         work.swap()
         archived = work.bring_archive()
+        work.bring_consumers()
         work.mark()
         unknown = work.unknown()
         work.end()
@@ -288,6 +291,18 @@ class _Restore:
             brought += 1
             self._probe("restore.archived")
         return brought
+
+    def bring_consumers(self) -> None:
+        """Put back where consumers stood that are not there. One that is there stays: it may have read further."""
+        places = consumers_path(self._config)
+        for name in self._contents.below(CONSUMERS):
+            if not (places / name).exists():
+                places.mkdir(parents=True, exist_ok=True)
+                unfinished = places / f".{name}.{uuid.uuid4().hex}.tmp"
+                Transfer().copy(self._folder / CONSUMERS / name, unfinished)
+                unfinished.rename(places / name)
+                fsync_folder(places)
+                self._probe("restore.consumer")
 
     # -- whose the archive is -------------------------------------------------------------------------------
 

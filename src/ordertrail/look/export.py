@@ -95,7 +95,7 @@ def export(
     """
     role = _role(config, table)
     config = placed(config)
-    _require_free(config, path, force=force)
+    require_free(config, path, FORMATS, force=force)
     write = _WRITERS[path.suffix.lower()]
     if path.suffix.lower() == ".xlsx":
         require_library()
@@ -122,7 +122,7 @@ def export(
                 part.chmod(path.stat().st_mode & 0o777)  # who may read it does not change
             move_durably(part, path, replace=force)
         except FileExistsError as error:
-            raise _taken(path) from error
+            raise taken(path) from error
         except OSError as error:
             raise storage_error(error, path) from error
         probe("export.moved")
@@ -148,10 +148,20 @@ def _batch(config: Config, tables: _Tables, as_of: int | datetime) -> int:
         return moment(opened.read, name, as_of).batch
 
 
-def _require_free(config: Config, path: Path, *, force: bool) -> None:
-    """Refuse a file that cannot or must not be written."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"the file {path} has no format", hint=f"let its name end with {' or '.join(FORMATS)}")
+def require_free(config: Config, path: Path, formats: Sequence[str], *, force: bool) -> None:
+    """Refuse a file that cannot or must not be written.
+
+    Args:
+        config: Of the pipeline, with the folders of its tables.
+        path: The file.
+        formats: The endings that its name may have.
+        force: Whether it may be there.
+
+    Raises:
+        UsageError: Saying why.
+    """
+    if path.suffix.lower() not in formats:
+        raise UsageError(f"the file {path} has no format", hint=f"let its name end with {' or '.join(formats)}")
     folder = path.parent
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="make it, or give another file")
@@ -162,16 +172,17 @@ def _require_free(config: Config, path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="give the name of a file")
     if os.path.lexists(path) and not force:
-        raise _taken(path)
+        raise taken(path)
     real = folder.resolve()
-    taken = {"the source folder": config.source, "the archive": config.archive, "the warehouse": config.warehouse}
-    taken |= {f"the table {root.name}": root for root in places_of(config).values()}
-    for what, root in taken.items():
+    ours = {"the source folder": config.source, "the archive": config.archive, "the warehouse": config.warehouse}
+    ours |= {f"the table {root.name}": root for root in places_of(config).values()}
+    for what, root in ours.items():
         if real.is_relative_to(root.resolve()):
             raise UsageError(f"{path} is in {what} of the pipeline", hint="give a file in a folder of your own")
 
 
-def _taken(path: Path) -> UsageError:
+def taken(path: Path) -> UsageError:
+    """The error for a file that is there already."""
     return UsageError(f"the file {path} is there already", hint="give another name, or --force to replace it")
 
 

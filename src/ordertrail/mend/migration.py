@@ -48,7 +48,16 @@ from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 from ordertrail.rules.change_feed import RESERVED
 from ordertrail.rules.contract_hash import contract_hashes
-from ordertrail.rules.migration import Step, Unfit, carried_contract, feed_steps, held_as, sources, steps_between
+from ordertrail.rules.migration import (
+    Step,
+    Unfit,
+    carried_contract,
+    effect_of,
+    feed_steps,
+    held_as,
+    sources,
+    steps_between,
+)
 from ordertrail.rules.schema import CONTRACT, Terms, accepted_terms, terms_of
 from ordertrail.scratch import SPILL
 
@@ -205,7 +214,7 @@ class _Work:
             bring_up_to_date(session)
             return self.report(began, applied=bool(steps or feed))
         batch = self._batch()
-        work = Preparation(session, self.terms, self._conversion, self._done)
+        work = Preparation(session, self.terms, self._conversion, self._done, effect_of(steps))
         self._progress("writing history and target anew")
         work.write(batch, absent)
         migration = work.migration(self.terms.text, terms_of(self._contract).text, [step.text for step in steps])

@@ -124,6 +124,62 @@ class Migration:
         return json.dumps({**asdict(self), "version": _VERSION}, sort_keys=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a migration may have changed in the target, as `orders_deliveries.migrated` keeps it.
+
+    Attributes:
+        columns: By their new names, the columns whose values may differ where they are not NULL.
+        all: Whether any row may differ: it was folded in another order, or nothing is known of the migration.
+        key: Whether rows have another key.
+    """
+
+    columns: tuple[str, ...] = ()
+    all: bool = False
+    key: bool = False
+
+    @property
+    def text(self) -> str:
+        """The effect as JSON."""
+        return json.dumps({"version": _VERSION, "columns": list(self.columns), "all": self.all, "key": self.key})
+
+
+def effect_of(steps: Iterable[Step]) -> Effect:
+    """What steps may change in the target.
+
+    Args:
+        steps: All steps of the migration.
+    """
+    done = tuple(steps)
+    columns = [one.column for one in done if one.kind == "fill" or (one.kind == "type" and not _keeps_values(one))]
+    kinds = {one.kind for one in done}
+    return Effect(tuple(dict.fromkeys(columns)), bool(kinds & {"order", "key"}), "key" in kinds)
+
+
+def _keeps_values(step: Step) -> bool:
+    """Whether a change of a type gives every value only another form, which a reader can give it as well."""
+    before, after = str(step.before), str(step.after)
+    numbers = before in ("int", "bigint") and (after == "bigint" or after.startswith("decimal("))
+    return step.unfit == 0 and (numbers or after == "string" or (before, after) == ("date", "timestamp"))
+
+
+def effect_from(text: str | None) -> Effect:
+    """Read `Effect.text`, of any release; None is of a release that did not write it.
+
+    Raises:
+        TableError: A newer release wrote it.
+    """
+    if text is None:
+        return Effect(all=True)
+    body = json.loads(text)
+    if body["version"] > _VERSION:
+        raise TableError(
+            "a newer release of ordertrail brought the tables to another contract",
+            hint="run that release, or a newer one",
+        )
+    return Effect(tuple(map(str, body["columns"])), bool(body["all"]), bool(body["key"]))
+
+
 def migration_from(text: str) -> Migration:
     """Read `Migration.text`, of any release.
 

@@ -121,6 +121,7 @@ DELIVERIES = (
     TableColumn("changed_why", "string", "why, in their words"),
     TableColumn("replayed_by", "string", "the delivery that took its place"),
     TableColumn("correction", "string", "of a correction, JSON of its kind and of the deliveries that it is about"),
+    TableColumn("migrated", "string", "of a migration, JSON of what it may have changed in the target"),
 )
 
 

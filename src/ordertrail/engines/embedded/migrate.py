@@ -30,7 +30,7 @@ from ordertrail.engines.local.session import Session, others_on
 from ordertrail.errors import ConfigError, ForeignChangeError, TableError, UsageError
 from ordertrail.log import Log
 from ordertrail.model import Batch, Contract, RowCounts
-from ordertrail.rules.migration import Migration, carried_contract, sources
+from ordertrail.rules.migration import Effect, Migration, carried_contract, sources
 from ordertrail.rules.schema import CONTRACT, Terms, terms_in, terms_of
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import TableColumn
@@ -49,13 +49,15 @@ class Preparation:
         terms: The contract that the tables carry.
         conversion: The history under the new contract.
         done: The last batch with the done mark.
+        effect: What the migration may change in the target.
     """
 
-    def __init__(self, session: Session, terms: Terms, conversion: Conversion, done: int) -> None:
+    def __init__(self, session: Session, terms: Terms, conversion: Conversion, done: int, effect: Effect) -> None:
         self._session = session
         self._terms = terms
         self._conversion = conversion
         self._done = done
+        self._effect = effect
         tables = session.tables
         self.bases = (tables.history.newest(), tables.target.newest(), tables.deliveries.newest())
         self.history: list[AddFile] = []
@@ -78,7 +80,7 @@ class Preparation:
         try:
             self.history = write_anew(session, tables.history, self._conversion.rows_sql(), self._done)
             session.probe("migrate.history.files")
-            self.deliveries = [_amended(session, deliveries, batch, absent)]
+            self.deliveries = [_amended(session, deliveries, batch, absent, self._effect)]
             session.probe("migrate.deliveries.files")
             self._write_target(history, target, deliveries)
             session.probe("migrate.target.files")
@@ -306,7 +308,9 @@ def _carried(session: Session, terms: Terms, target: Snapshot) -> tuple[tuple[Ta
     return others, carry_by_key(old, target, others)[0]
 
 
-def _amended(session: Session, base: Snapshot, batch: Batch, absent: Mapping[str, tuple[str, ...]]) -> AddFile:
+def _amended(
+    session: Session, base: Snapshot, batch: Batch, absent: Mapping[str, tuple[str, ...]], effect: Effect
+) -> AddFile:
     """Write the deliveries again, with the migration itself and with other absent columns."""
     table = session.tables.deliveries
     changed = pa.table(
@@ -316,6 +320,8 @@ def _amended(session: Session, base: Snapshot, batch: Batch, absent: Mapping[str
         }
     )
     rows = delivery_rows(batch, {one.delivery_id: RowCounts() for one in batch.manifests})
+    told = pa.array([effect.text] * rows.num_rows, pa.string())
+    rows = rows.set_column(rows.schema.get_field_index("migrated"), "migrated", told)
     small, path = table.new_path("m"), table.new_path(f"b{batch.number:06d}")
     pq.write_table(rows, small)
     more = f" UNION ALL BY NAME FROM read_parquet({quoted(str(small))})"

@@ -104,7 +104,7 @@ def find_bearers(session: Session, history: Snapshot, deliveries: Snapshot, batc
     accepted = _accepted_sql(session, history, batch, absent, placed)
     made = corrections_in(session.run, ledger, batch)
     if made:
-        _make_spans(session, made, ledger)
+        make_spans(session.run, made, ledger)
         session.run(f"CREATE OR REPLACE TEMP TABLE narrow_rows AS {accepted}")
         session.run(
             "CREATE OR REPLACE TEMP TABLE corrected_keys AS SELECT DISTINCT k FROM narrow_rows "
@@ -164,45 +164,34 @@ def taken_back(run: RunSql, deliveries: str, batch: int) -> list[str]:
     return sorted({one.delivery_id for one in found} - counting)
 
 
-def _make_spans(session: Session, made: Sequence[tuple[int, Correction]], ledger: str) -> None:
-    """Make `spans`, one row a span, and `correction_batches`, their numbers."""
-    found = spans_of(session.run, ledger, made)
+def make_spans(run: RunSql, made: Sequence[tuple[int, Correction]], ledger: str) -> None:
+    """Make `spans`, one row a span, and `correction_batches`, their numbers.
+
+    Args:
+        run: Runs SQL.
+        made: All corrections, as `corrections_in` gives them.
+        ledger: A relation with rows of `orders_deliveries`.
+    """
+    found = spans_of(run, ledger, made)
     values = ", ".join(
         f"({quoted(one.delivery_id)}, {one.first}, {'NULL' if one.end is None else one.end})" for one in found
     )
-    session.run(
+    run(
         "CREATE OR REPLACE TEMP TABLE spans AS SELECT delivery_id, CAST(s AS BIGINT) AS since, CAST(e AS BIGINT) AS "
         f"ends FROM (VALUES {values or '(NULL, NULL, NULL)'}) v(delivery_id, s, e) WHERE delivery_id IS NOT NULL"
     )
     numbers = ", ".join(f"({number})" for number, _ in made)
-    session.run(f"CREATE OR REPLACE TEMP TABLE correction_batches AS SELECT * FROM (VALUES {numbers}) v(batch)")
+    run(f"CREATE OR REPLACE TEMP TABLE correction_batches AS SELECT * FROM (VALUES {numbers}) v(batch)")
 
 
 def _corrected_sql(absent: Sequence[str]) -> str:
     """SQL of `bearers` of the keys in `corrected_keys`."""
-    states = {"s": "arg_max(ch, ord)"}
-    bearers = {"m": "arg_max(pos, ord)"} if absent else {}
-    for i in range(len(absent)):
-        carried = f"FILTER (WHERE NOT lacks_{i})"
-        states[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
-        bearers[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
-    made = "".join(f", {sql} AS {name}" for name, sql in (states | bearers).items())
-    differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY b)" for s in ("here", *states))
+    states = "SELECT * FROM narrow_rows WHERE k IN (FROM corrected_keys)"
     # In a struct, because arg_max passes over NULLs: a cell may be nobody's any more.
-    last = "".join(f", arg_max({{'at': {name}}}, b)['at'] AS {name}" for name in bearers)
+    last = "".join(f", arg_max({{'at': {name}}}, b)['at'] AS {name}" for name in _carriers(absent))
+    differs = differs_sql(absent)
     return (
-        "WITH rows AS (SELECT n.*, coalesce(s.since, n.bn) AS since, s.ends, "
-        f"row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord FROM narrow_rows n "
-        "LEFT JOIN spans s USING (delivery_id) WHERE k IN (FROM corrected_keys)), "
-        "events AS (SELECT DISTINCT k, unnest([since, ends]) AS b FROM rows), "
-        "counting AS (SELECT e.k AS key, e.b, r.* FROM events e JOIN rows r ON e.k = r.k AND e.b >= r.since "
-        "AND (r.ends IS NULL OR e.b < r.ends)), "
-        "found AS (SELECT key AS k, b, true AS here, "
-        # In a batch of files the newest of its own rows made the change; a correction brings back whatever is newest.
-        "coalesce(arg_max(pos, ord) FILTER (WHERE bn = b AND b NOT IN (FROM correction_batches)), "
-        f"arg_max(pos, ord)) AS pos{made} FROM counting GROUP BY key, b), "
-        "states AS (SELECT e.k, e.b, coalesce(f.here, false) AS here, f.* EXCLUDE (k, b, here) "
-        "FROM events e LEFT JOIN found f ON e.k = f.k AND e.b = f.b WHERE e.b IS NOT NULL), "
+        f"WITH states AS ({corrected_states_sql(states, absent)}), "
         f"changes AS (SELECT *, {differs} AS changed, sum(CASE WHEN here THEN 0 ELSE 1 END) OVER "
         "(PARTITION BY k ORDER BY b) AS life, arg_max(here, b) OVER (PARTITION BY k) AS stays, "
         "sum(CASE WHEN here THEN 0 ELSE 1 END) OVER (PARTITION BY k) AS lives FROM states) "
@@ -211,33 +200,91 @@ def _corrected_sql(absent: Sequence[str]) -> str:
     )
 
 
+def corrected_states_sql(rows: str, absent: Sequence[str]) -> str:
+    """SQL of the states of keys that corrections touched: `k`, the batch `b`, `here`, `pos`, `m`; more as plain ones.
+
+    There is a state for each batch through which rows of the key began to count or ended to; `here` says whether any
+    counts. `pos` is the place of the row that made the change, if there was one; `m` that of the newest row.
+
+    Args:
+        rows: SQL of their rows, as of `_accepted_sql`; `spans` and `correction_batches` are there.
+        absent: Contract columns that some delivery lacks.
+    """
+    made = {"s": "arg_max(ch, ord)", "m": "arg_max(pos, ord)"}
+    for i in range(len(absent)):
+        made[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) FILTER (WHERE NOT lacks_{i}), 0)"
+        made[f"m_{i}"] = f"arg_max(pos, ord) FILTER (WHERE NOT lacks_{i})"
+    listed = "".join(f", {sql} AS {name}" for name, sql in made.items())
+    return (
+        f"WITH counted AS ({rows}), "
+        "rows AS (SELECT n.*, coalesce(s.since, n.bn) AS since, s.ends, "
+        f"row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord FROM counted n "
+        "LEFT JOIN spans s USING (delivery_id)), "
+        "events AS (SELECT DISTINCT k, unnest([since, ends]) AS b FROM rows), "
+        "counting AS (SELECT e.k AS key, e.b, r.* FROM events e JOIN rows r ON e.k = r.k AND e.b >= r.since "
+        "AND (r.ends IS NULL OR e.b < r.ends)), "
+        "found AS (SELECT key AS k, b, true AS here, "
+        # In a batch of files the newest of its own rows made the change; a correction brings back whatever is newest.
+        "coalesce(arg_max(pos, ord) FILTER (WHERE bn = b AND b NOT IN (FROM correction_batches)), "
+        f"arg_max(pos, ord)) AS pos{listed} FROM counting GROUP BY key, b) "
+        "SELECT e.k, e.b, coalesce(f.here, false) AS here, f.* EXCLUDE (k, b, here) "
+        "FROM events e LEFT JOIN found f ON e.k = f.k AND e.b = f.b WHERE e.b IS NOT NULL"
+    )
+
+
 def _bearers_sql(accepted: str, absent: Sequence[str]) -> str:
     """SQL of `bearers`: `pos` of the row that made the key's last change, its batch `last`, the `first`, `revision`.
 
     Where deliveries lack columns also `m`, the place of the newest row, and `m_<i>`, that of the newest row whose
-    delivery carries the column. `s` and `s_<i>` are the content of a key through a row, as hashes.
+    delivery carries the column.
+    """
+    last = "".join(f", arg_max({name}, b) AS {name}" for name in _carriers(absent))
+    return (
+        f"WITH through AS ({plain_states_sql(accepted, absent)}), "
+        f"changes AS (SELECT *, {differs_sql(absent)} AS changed FROM through) "
+        f"SELECT arg_max(pos, b) AS pos, count(*) AS revision, min(b) AS first, max(b) AS last{last} "
+        "FROM changes WHERE changed GROUP BY k"
+    )
+
+
+def plain_states_sql(accepted: str, absent: Sequence[str]) -> str:
+    """SQL of the states of keys that no correction touched: columns as of `corrected_states_sql`, always `here`.
+
+    There is a state for each batch with rows of the key. `s` and `s_<i>` are the content of the key through a batch, as
+    hashes: of all columns that no delivery lacks, and of each other one.
+
+    Args:
+        accepted: SQL of their rows, as of `_accepted_sql`.
+        absent: Contract columns that some delivery lacks.
     """
     through = "OVER (PARTITION BY k ORDER BY bn, ord ROWS UNBOUNDED PRECEDING)"
-    states = {"s": f"arg_max(ch, ord) {through}"}
-    bearers = {"m": f"arg_max(pos, ord) {through}"} if absent else {}
+    made = {"s": f"arg_max(ch, ord) {through}"}
+    if absent:
+        made["m"] = f"arg_max(pos, ord) {through}"
     for i in range(len(absent)):
         carried = f"FILTER (WHERE NOT lacks_{i}) {through}"
         # As long as nobody has sent the column its content is that of NULL, the hash of which is 0.
-        states[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
-        bearers[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
-    made = "".join(f", {sql} AS {name}" for name, sql in (states | bearers).items())
-    differs = " OR ".join(f"{s} IS DISTINCT FROM lag({s}) OVER (PARTITION BY k ORDER BY bn)" for s in states)
-    last = "".join(f", arg_max({name}, bn) AS {name}" for name in bearers)
+        made[f"s_{i}"] = f"coalesce(arg_max(h_{i}, ord) {carried}, 0)"
+        made[f"m_{i}"] = f"arg_max(pos, ord) {carried}"
+    listed = "".join(f", {sql} AS {name}" for name, sql in made.items())
     return (
         f"WITH narrow AS ({accepted}), "
-        f"ordered AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord "
-        "FROM narrow), "
-        "through AS (SELECT k, bn, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) IS DISTINCT FROM bn AS "
-        f"ends_batch{made} FROM ordered), "
-        f"changes AS (SELECT *, {differs} AS changed FROM through WHERE ends_batch) "
-        f"SELECT arg_max(pos, bn) AS pos, count(*) AS revision, min(bn) AS first, max(bn) AS last{last} "
-        "FROM changes WHERE changed GROUP BY k"
+        f"ordered AS (SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord FROM narrow), "
+        "through AS (SELECT k, bn AS b, true AS here, pos, lead(bn) OVER (PARTITION BY k ORDER BY bn, ord) "
+        f"IS DISTINCT FROM bn AS ends_batch{listed} FROM ordered) "
+        "SELECT * EXCLUDE (ends_batch) FROM through WHERE ends_batch"
     )
+
+
+def differs_sql(absent: Sequence[str]) -> str:
+    """SQL that is true of the states, as of `corrected_states_sql`, that differ from the one before of their key."""
+    told = ("here", "s", *(f"s_{i}" for i in range(len(absent))))
+    return " OR ".join(f"{one} IS DISTINCT FROM lag({one}) OVER (PARTITION BY k ORDER BY b)" for one in told)
+
+
+def _carriers(absent: Sequence[str]) -> tuple[str, ...]:
+    """The columns of states with the places of the rows that cells come from, where deliveries lack columns."""
+    return ("m", *(f"m_{i}" for i in range(len(absent)))) if absent else ()
 
 
 def _accepted_sql(session: Session, history: Snapshot, batch: int, absent: Sequence[str], placed: Relation) -> str:

@@ -1,0 +1,312 @@
+"""`changes`: what the lines and files say, what is refused, gaps, consumers by name, and following as batches come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from deltalake import DeltaTable
+
+from ordertrail.cli import cli
+from ordertrail.engines.local.consumers import consumers_path
+from ordertrail.keep.backup import backup
+from ordertrail.keep.restore import restore
+from ordertrail.mend.corrections import Wanted, correct
+from ordertrail.model import Correction, CorrectionKind
+from tests.harness import House, open_house
+
+TOML = """[pipeline]
+source = "source"
+archive = "archive"
+warehouse = "warehouse"
+settle_s = 0
+threads = 1
+"""
+CONTRACT = """
+[contract]
+key = ["num", "account"]
+order_by = "at"
+columns = [
+  { name = "num", type = "string" },
+  { name = "at", type = "timestamp" },
+  { name = "account", type = "bigint" },
+  { name = "price", type = "decimal(20,2)" },
+  { name = "weight", type = "double" },
+  { name = "day", type = "date" },
+  { name = "fragile", type = "boolean" },
+  { name = "note", type = "string" },
+]
+"""
+HEADER = "num,at,account,price,weight,day,fragile,note,extra\n"
+FIRST = (
+    HEADER
+    + '007,2026-11-20 08:00:00.5,9007199254740993,5.10,0.1,2026-11-21,true,"a ""quoted"" note, with a\nline break",x\n'
+    + "7,2026-11-20 08:00:00,1,,-1e300,,,,\n"
+    + "Zoë,2026-11-20 09:00:00+01:00,10,0.00,,1900-01-15,false,\t\\ é\u2028,\n"
+    + "Zoë,2026-11-20 09:00:00,9,1.00,2,,,same,\n"
+)
+SECOND = HEADER + "Zoë,2026-11-21 09:00:00,9,2.00,2,,,newer,\n7,2026-11-20 08:00:00,1,,-1e300,,,,\n"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """Three batches, of which the third takes the first file back."""
+    (tmp_path / "ordertrail.toml").write_text(TOML + CONTRACT)
+    made = open_house(tmp_path, CONTRACT)
+    for number, content in enumerate((FIRST, SECOND)):
+        made.drop(f"{number}_2026_11_2{number}.csv", content)
+        made.run()
+    of = (str(made.delivery("0_2026_11_20.csv")["delivery_id"]),)
+    correct(made.pipeline(), Wanted(Correction(CorrectionKind.UNDO, of, "a test", "me")))
+    return made
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(house: House) -> Call:
+    config = house.config.source.parent / "ordertrail.toml"
+    return lambda *given: CliRunner().invoke(cli, ["changes", *map(str, given), "--config", str(config)])
+
+
+def lines(found: Result) -> list[dict[str, Any]]:
+    assert found.exit_code == 0, found.stderr
+    return [json.loads(line) for line in found.stdout.split("\n") if line]
+
+
+def test_lines_of_json(call: Call, house: House) -> None:
+    *found, last = lines(call())
+    assert last == {"next_batch": 4}
+    assert [(one["batch"], one["change"], one["key"]) for one in found] == [
+        (1, "insert", {"num": "007", "account": 9007199254740993}),
+        (1, "insert", {"num": "7", "account": 1}),
+        (1, "insert", {"num": "Zoë", "account": 9}),
+        (1, "insert", {"num": "Zoë", "account": 10}),
+        (2, "update", {"num": "Zoë", "account": 9}),
+        (3, "delete", {"num": "007", "account": 9007199254740993}),
+        (3, "delete", {"num": "Zoë", "account": 10}),
+    ]
+    first, updated, gone = found[0], found[4], found[5]
+    assert first["before"] is None
+    assert first["after"] == {
+        "num": "007",
+        "at": "2026-11-20T08:00:00.5Z",
+        "account": 9007199254740993,
+        "price": "5.10",
+        "weight": 0.1,
+        "day": "2026-11-21",
+        "fragile": True,
+        "note": 'a "quoted" note, with a\nline break',
+        "_rescued": '{"extra":"x"}',
+    }
+    assert found[1]["after"]["weight"] == -1e300
+    assert found[3]["after"]["note"] == "\t\\ é\u2028"
+    delivery = str(house.delivery("1_2026_11_21.csv")["delivery_id"])
+    assert (updated["before"]["note"], updated["after"]["note"]) == ("same", "newer")
+    assert [updated[name] for name in ("delivery_id", "file_name", "file_row", "outcome")] == [
+        delivery,
+        "1_2026_11_21.csv",
+        1,
+        "updated",
+    ]
+    assert gone["before"] == first["after"]
+    assert gone["after"] is None
+    ((correction,),) = [[row["delivery_id"] for row in house.rows("deliveries") if row["state"] == "correction"]]
+    assert [gone[name] for name in ("delivery_id", "file_name", "file_row", "outcome")] == [
+        correction,
+        None,
+        None,
+        "removed",
+    ]
+    assert lines(call("--from-batch", 2, "--to-batch", 2)) == [updated, {"next_batch": 3}]
+    assert lines(call("--from-batch", 4)) == [{"next_batch": 4}]
+    assert [one["change"] for one in lines(call("--net"))[:-1]] == ["insert", "insert"]
+
+
+def test_files(call: Call, tmp_path: Path) -> None:
+    wanted = lines(call())[:-1]
+    for ending in ("jsonl", "csv", "parquet"):
+        out = tmp_path / f"out.{ending}"
+        found = json.loads(call("-o", out, "--json").stdout)
+        assert found == {
+            "from_batch": 1,
+            "next_batch": 4,
+            "changes": 7,
+            "path": str(out),
+            "bytes": out.stat().st_size,
+        }
+        assert "is there already" in call("-o", out).stderr
+        assert call("-o", out, "--force").exit_code == 0
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    flat = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").split("\n")[:-2]] == wanted
+    assert list(rows[0]) == list(flat[0])
+    assert list(flat[0])[:4] == ["_batch", "_change", "num", "account"]
+    for row, typed, one in zip(rows, flat, wanted, strict=True):
+        assert (row["_change"], typed["_change"]) == (one["change"], one["change"])
+        assert row["account"] == str(typed["account"]) == str(one["key"]["account"])
+        for when in ("before", "after"):
+            note = None if one[when] is None else one[when]["note"]
+            assert typed[f"{when}_note"] == note
+            assert row[f"{when}_note"] == (note or "")
+            assert row[f"{when}_at"] == ("" if one[when] is None else one[when]["at"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--follow", "--net"), "not with --net"),
+        (("--format", "parquet"), "needs a file"),
+        (("--json",), "needs a file"),
+        (("--format", "csv", "-o", "x.parquet"), "ends with .csv"),
+        (("-o", "x.txt"), "needs a file whose name ends with .jsonl"),
+        (("--from-batch", 3, "--to-batch", 2), "is before --from-batch"),
+        (("--consumer", "a/b"), "is no name of a consumer"),
+        (("--drop", "nobody"), "there is no consumer 'nobody'"),
+    ],
+)
+def test_what_is_refused(call: Call, given: tuple[object, ...], says: str) -> None:
+    found = call(*given)
+    assert found.exit_code == 2
+    assert says in found.output
+
+
+def test_a_gap_is_an_error_that_names_the_oldest_batch(call: Call, house: House) -> None:
+    assert call("--from-batch", 5).exit_code == 3
+    assert "there is no batch 4 yet: the last one that is done is batch 3" in call("--from-batch", 5).stderr
+    DeltaTable(house.table_path("history")).delete("_batch = 1 AND num = '7'")
+    found = call("--from-batch", 1)
+    assert (found.exit_code, found.stdout) == (3, "")
+    assert "lacks rows of batch 1; the oldest batch that can be read is 2" in found.stderr
+    assert "E_FOREIGN" in found.stderr
+    assert lines(call("--from-batch", 3))[-1] == {"next_batch": 4}
+    DeltaTable(house.table_path("history")).delete()
+    assert "none can be read" not in call("--from-batch", 1).stderr  # the last batch, a correction, has no rows
+    assert "the oldest batch that can be read is 3" in call("--from-batch", 1).stderr
+
+
+def test_a_target_that_is_not_the_fold_is_said(call: Call, house: House) -> None:
+    assert call().stderr == ""
+    target = DeltaTable(house.table_path("target"))
+    target.restore(1)
+    found = call()
+    assert len(lines(found)) == 8
+    assert found.stderr.startswith("Note: ")
+    assert "RESTORE" in found.stderr
+
+
+def test_consumers(call: Call, house: House, tmp_path: Path) -> None:
+    assert lines(call("--consumer", "one", "--to-batch", 1))[-1] == {"next_batch": 2}
+    assert [one["batch"] for one in lines(call("--consumer", "one"))[:-1]] == [2, 3, 3]
+    assert lines(call("--consumer", "one")) == [{"next_batch": 4}]
+    assert lines(call("--consumer", "two", "--from-batch", 2, "--to-batch", 2))[-1] == {"next_batch": 3}
+    out = tmp_path / "two.parquet"
+    assert call("--consumer", "two", "-o", out).exit_code == 0
+    assert pq.read_table(out).num_rows == 2
+    house.drop("2_2026_11_22.csv", SECOND.replace("newer", "newest").replace("11-21", "11-22"))
+    house.run()
+    found = json.loads(call("--consumers", "--json").stdout)["consumers"]
+    assert [(one["name"], one["next_batch"], one["behind_by"]) for one in found] == [("one", 4, 1), ("two", 4, 1)]
+    assert "one" in call("--consumers").stdout
+    assert "two" not in call("--drop", "two").stdout
+    assert lines(call("--consumer", "two"))[0]["batch"] == 1
+    damaged = consumers_path(house.config) / "one.json"
+    damaged.write_text("{")
+    assert "does not say where the consumer stands" in call("--consumer", "one").stderr
+
+
+def test_a_restore_turns_no_consumer_back(call: Call, house: House, tmp_path: Path) -> None:
+    """One that had read further than the restored tables go is told of the gap; one that is new here goes on."""
+    call("--consumer", "one")
+    call("--consumer", "two", "--to-batch", 2)
+    backup(house.config, tmp_path / "kept")
+    house.drop("2_2026_11_22.csv", SECOND.replace("newer", "newest").replace("11-21", "11-22"))
+    house.run()
+    house.drop("3_2026_11_23.csv", SECOND.replace("newer", "later").replace("11-21", "11-23"))
+    house.run()
+    assert lines(call("--consumer", "one"))[-1] == {"next_batch": 6}
+    call("--drop", "two")
+    restore(house.config, tmp_path / "kept", force=True)
+    found = call("--consumer", "one")
+    assert found.exit_code == 3
+    assert "there is no batch 5 yet" in found.stderr
+    assert lines(call("--consumer", "two"))[0]["batch"] == 3
+
+
+def test_one_process_reads_as_a_consumer(call: Call, house: House) -> None:
+    with Following(house, "--consumer", "one") as process:
+        while b"next_batch" not in (line := next_line_of(process)) or json.loads(line)["next_batch"] < 4:
+            pass
+        found = call("--consumer", "one")
+        assert found.exit_code == 4
+        assert "is reading the changes as one" in found.stderr
+
+
+class Following:
+    """`changes --follow` as a process."""
+
+    def __init__(self, house: House, *given: str) -> None:
+        config = house.config.source.parent / "ordertrail.toml"
+        command = [sys.executable, "-m", "ordertrail", "changes", "--follow", *given, "--config", str(config)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def next_line_of(process: subprocess.Popen[bytes]) -> bytes:
+    """The next line, within half a minute."""
+    assert process.stdout is not None
+    timer = threading.Timer(30, process.kill)
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    assert line, process.communicate()
+    return line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_following_ends_cleanly(house: House, number: int) -> None:
+    with Following(house, "--from-batch", "3") as process:
+        seen = [json.loads(next_line_of(process)) for _ in range(3)]
+        assert [one.get("batch") for one in seen] == [3, 3, None]
+        assert seen[-1] == {"next_batch": 4}
+        house.drop("2_2026_11_22.csv", SECOND.replace("newer", "newest").replace("11-21", "11-22"))
+        house.run()
+        more = [json.loads(next_line_of(process)) for _ in range(2)]
+        assert [one.get("batch") for one in more] == [4, None]
+        assert more[-1] == {"next_batch": 5}
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, b"", b"")
+
+
+def test_a_reader_that_goes_away_is_no_error(house: House) -> None:
+    config = house.config.source.parent / "ordertrail.toml"
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "ordertrail", "changes", "--consumer", "one", "--config", str(config)]
+    os.close(read)
+    with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE) as process:
+        os.close(write)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    assert not (consumers_path(house.config) / "one.json").exists()
