@@ -2,9 +2,9 @@
 
 A pass over a small batch takes less than a second, so the interpreter's own habits show. The cyclic garbage collector
 would run hundreds of times during the imports; OpenBLAS, which numpy brings and nothing here uses, would spin one
-thread a core; pydantic would search every installed package for plugins; Arrow would spend 0.3 s importing pandas,
-where it is installed, to ask whether our lists are data frames; and at the end the interpreter would destroy every
-object one by one, although the system takes the memory back anyway. As a library, ordertrail changes none of this.
+thread a core; Arrow would spend 0.3 s importing pandas, where it is installed, to ask whether our lists are data
+frames; and at the end the interpreter would destroy every object one by one, although the system takes the memory back
+anyway. As a library, ordertrail changes none of this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ def start() -> NoReturn:
     _open_descriptors()
     gc.set_threshold(COLLECT_EVERY, 20, 20)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     startup.keep_pandas_out()
     from ordertrail.cli import main
 

@@ -18,7 +18,7 @@ CSV = (
     "0001,1Z1,2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n"
 )
 SOURCES = Path(__file__).resolve().parents[2] / "src"
-HEAVY = {"duckdb", "pyarrow", "pydantic", "rich", "deltalake", "structlog", "numpy", "ordertrail.config"}
+HEAVY = {"duckdb", "pyarrow", "msgspec", "rich", "deltalake", "structlog", "numpy", "ordertrail.config"}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_a_pass_imports_nothing_that_it_only_seems_to_need(folder: Path) -> None
         check=True,
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert {"duckdb", "numpy", "pydantic"} <= imported
+    assert {"duckdb", "numpy", "msgspec"} <= imported
     assert not imported & {"numpy.ma", "structlog"}
 
 

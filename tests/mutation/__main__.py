@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ordertrail"
 REASONS = Path(__file__).with_name("reasons.toml")
 MEMORY = Path("/dev/shm")
-LIBRARIES = ("deltalake", "duckdb", "hypothesis", "numpy", "polars", "pyarrow.dataset", "pyarrow.parquet", "pydantic")
+LIBRARIES = ("deltalake", "duckdb", "hypothesis", "numpy", "polars", "pyarrow.dataset", "pyarrow.parquet", "msgspec")
 OPTIONS = (
     *("-x", "-q", "-m", "not slow and not spark", "-k", "not [copies", "-W", "ignore:Module already imported"),
     *(f"-pno:{plugin}" for plugin in ("randomly", "cacheprovider", "xdist")),

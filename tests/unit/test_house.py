@@ -209,7 +209,7 @@ def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
 
 def test_the_two_locks_agree() -> None:
     core, dev = (
-        set(re.findall(r"(?m)^[a-z0-9][\w.-]*==[^\\]+", (ROOT / lock).read_text(encoding="utf-8")))
+        set(re.findall(r"(?m)^[a-z0-9][\w.-]*==[^\\\s]+", (ROOT / lock).read_text(encoding="utf-8")))
         for lock in ("requirements.lock", "requirements-dev.lock")
     )
     assert core <= dev

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import NoReturn, Protocol
 
-from ordertrail.config.settings import DEFAULT_CONTRACT, Bound, ColumnSection, ContractSection
+from ordertrail.config.settings import DEFAULT_CONTRACT, ColumnSection, ContractSection
 from ordertrail.model import Column, Contract, UnknownColumns
 from ordertrail.rules.bounds import MAX_COLUMNS
 from ordertrail.rules.column_types import PLAIN_TYPES, bits_of
@@ -72,11 +72,12 @@ def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
 # --- the contract ------------------------------------------------------------------------------------------------
 
 
-def build_contract(section: ContractSection, fail: Fail) -> Contract:
+def build_contract(section: ContractSection, given: Collection[str], fail: Fail) -> Contract:
     """Check `[contract]` and build the contract; without columns, it gets those of the order feed.
 
     Args:
         section: As parsed.
+        given: The settings that the file has there; the others have their defaults.
         fail: Called with the first mistake.
 
     Returns:
@@ -98,13 +99,13 @@ def build_contract(section: ContractSection, fail: Fail) -> Contract:
         fail("contract.order_by", section.order_by, problem, "order by a column of type timestamp")
     if section.order_by in key:
         fail("contract.order_by", section.order_by, "is part of the key", "order by a column that is not in the key")
-    status = _status(section, types, fail)
+    status = _status(section, given, types, fail)
     return Contract(
         columns=columns,
         key=key,
         order_by=section.order_by,
         status=status,
-        status_rank=_status_rank(section, status, fail),
+        status_rank=_status_rank(section, given, status, fail),
         unknown_columns=_unknown_columns(section.unknown_columns, fail),
         max_future_s=_max_future_s(section.max_future_h, fail),
         max_added_columns=_max_added_columns(section.max_added_columns, fail),
@@ -258,7 +259,7 @@ def _not_re2(pattern: str) -> str | None:
     return None
 
 
-def _bound(key: str, value: Bound | None, kind: str, fail: Fail) -> str | None:
+def _bound(key: str, value: object, kind: str, fail: Fail) -> str | None:
     if value is None:
         return None
     if kind == "boolean":
@@ -266,7 +267,7 @@ def _bound(key: str, value: Bound | None, kind: str, fail: Fail) -> str | None:
     return _value(key, value, kind, fail)
 
 
-def _value(key: str, value: Bound, kind: str, fail: Fail) -> str:
+def _value(key: str, value: object, kind: str, fail: Fail) -> str:
     text = value.isoformat() if isinstance(value, date) else str(value)
     try:
         _parse(text, kind)
@@ -316,9 +317,8 @@ def _parse_decimal(text: str, kind: str) -> Decimal:
     return number
 
 
-def _status(section: ContractSection, types: Mapping[str, str], fail: Fail) -> str | None:
-    given = "status" in section.model_fields_set
-    if not section.status or (not given and section.status not in types):
+def _status(section: ContractSection, given: Collection[str], types: Mapping[str, str], fail: Fail) -> str | None:
+    if not section.status or ("status" not in given and section.status not in types):
         return None
     if section.status not in types:
         hint = nearest(section.status, types, otherwise='use status = "" for a contract without one')
@@ -328,10 +328,9 @@ def _status(section: ContractSection, types: Mapping[str, str], fail: Fail) -> s
     return section.status
 
 
-def _status_rank(section: ContractSection, status: str | None, fail: Fail) -> tuple[str, ...]:
-    given = "status_rank" in section.model_fields_set
+def _status_rank(section: ContractSection, given: Collection[str], status: str | None, fail: Fail) -> tuple[str, ...]:
     if status is None:
-        if given and section.status_rank:
+        if "status_rank" in given and section.status_rank:
             problem = "the contract has no status column"
             fail("contract.status_rank", section.status_rank, problem, "name the column with status, or take it out")
         return ()

@@ -13,14 +13,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from pydantic import ValidationError
-
 from ordertrail.config.contract import Fail, build_contract, nearest
-from ordertrail.config.mistakes import refuse
+from ordertrail.config.document import given_in, read_document
 from ordertrail.config.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS,
-    Document,
     MaintenanceSection,
     PipelineSection,
     SparkSection,
@@ -122,11 +119,8 @@ def parse_config(
     overrides = _environment(os.environ if environ is None else environ)
     fail = _failure(label, overrides)
     data = _override(data, overrides)
-    try:
-        document = Document.model_validate(data)
-    except ValidationError as error:
-        refuse(error, data, fail)
-    contract = build_contract(document.contract, fail)
+    document = read_document(data, fail)
+    contract = build_contract(document.contract, given_in(data, "contract"), fail)
     vendors = build_vendors(document.vendors, contract, fail)
     maintenance = _maintenance(document.maintenance, fail)
     spark = _spark(document.spark, fail)
