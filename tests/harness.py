@@ -27,6 +27,7 @@ from ordertrail.config import Config, parse_config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.look.status import Reader
 from ordertrail.markers import MARKER
 from ordertrail.model import ROW_OUTCOMES, Outcome, Probe, RunReport, no_probe
 from ordertrail.pipeline import Pipeline
@@ -111,8 +112,24 @@ class House:
     # -- what is there afterwards ---------------------------------------------------------------------------
 
     def target(self) -> dict[tuple[Any, ...], Row]:
-        """The contract columns of the target by key, as `oracle.judge` gives them; fails if a key is there twice."""
-        return keyed(self.rows("target"), self.config.contract)
+        """The contract columns of each key's latest state, as `oracle.judge` gives them; fails if a key is there twice.
+
+        They are those of the target or, where that keeps all rows, of the view `orders_current`.
+        """
+        rows = self.current() if self.config.appends else self.rows("target")
+        return keyed(rows, self.config.contract)
+
+    def current(self) -> list[Row]:
+        """The rows of the view `orders_current`."""
+        with Reader(self.config) as reader:
+            return reader.query(f"FROM {self.config.current}").dicts()  # type: ignore[return-value]
+
+    def kept(self) -> Counter[tuple[object, ...]]:
+        """How often the target has each row of a delivery that counts: the contract's columns and `_rescued`."""
+        counting = {row["delivery_id"] for row in self.rows("deliveries") if row["state"] == "loaded"}
+        names = (*self.config.contract.names, "_rescued")
+        rows = self.rows("target")
+        return Counter(tuple(row[name] for name in names) for row in rows if row["_delivery_id"] in counting)
 
     def rows(self, table: str, version: int | None = None) -> list[Row]:
         """All rows of `stage`, `target`, `history`, `rejects` or `deliveries`, in no particular order."""
@@ -278,8 +295,23 @@ def check_books(house: House) -> None:
             assert found == counts[outcome], f"history has {found} rows {outcome} of {delivery}"
     assert {row["_delivery_id"] for row in history} <= {row["delivery_id"] for row in deliveries}
     corrected = any(delivery["state"] == "correction" for delivery in deliveries)
-    if not house.foreign:
+    if house.config.appends:
+        _check_appended(house, history)
+    elif not house.foreign:
         _check_origins(house, history) if corrected else _check_target(house, history)
+
+
+def _check_appended(house: House, history: Sequence[Row]) -> None:
+    """Of a target that keeps all rows: each is from the history, once, as it was written the first time."""
+    places = {(row["_delivery_id"], row["_file_row"]): row for row in history}
+    target = house.rows("target")
+    assert len({(row["_delivery_id"], row["_file_row"]) for row in target}) == len(target)
+    names = ("_vendor", "_file_name", *house.config.contract.names, "_rescued", "_row_hash")
+    for row in target:
+        origin = places[row["_delivery_id"], row["_file_row"]]
+        assert [row[name] for name in names] == [origin[name] for name in names], f"{row} is not as in {origin}"
+        assert row["_revision"] == 1
+    assert {row["_outcome"] for row in history} <= {"inserted", "duplicate"}
 
 
 def _check_origins(house: House, history: Sequence[Row]) -> None:

@@ -10,9 +10,6 @@ from typing import Literal
 
 UnknownColumns = Literal["strict", "rescue", "add"]
 
-MAX_NOTED = 20
-"""How many names of one kind a manifest keeps for people."""
-
 
 class Outcome(StrEnum):
     """The outcome of one row of a delivery; of a correction, what happened to one key of the target."""
@@ -395,6 +392,7 @@ class CorrectionReport:
         restored: Keys whose row in the target is another one now.
         kept: Keys whose row is as it was.
         removed: Keys that left the target.
+        appends: Whether the target keeps all rows; `restored` are then keys of which it got rows, and none left it.
     """
 
     correction: Correction
@@ -402,6 +400,7 @@ class CorrectionReport:
     restored: int
     kept: int
     removed: int
+    appends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

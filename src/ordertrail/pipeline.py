@@ -290,7 +290,7 @@ class _Pass:
         with self._timed("archive"):
             archived = self._archive(batch)
         if (corrects := batch.corrects) is not None:
-            self._corrected = correction_report(corrects, counts[corrects.delivery_id])
+            self._corrected = correction_report(corrects, counts[corrects.delivery_id], appends=self._config.appends)
         for manifest in batch.files:
             report = delivery_report(manifest, counts[manifest.delivery_id], archived[manifest.delivery_id])
             self._deliveries.append(report)

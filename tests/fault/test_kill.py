@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from ordertrail.markers import MARKER
-from tests.fault.world import ABSENT_CONFIG, BATCHES, PLAIN_CONFIG, Driver, State, World, distinct, file, row
+from tests.fault.world import (
+    ABSENT_CONFIG,
+    APPEND_CONFIG,
+    BATCHES,
+    PLAIN_CONFIG,
+    Driver,
+    State,
+    World,
+    distinct,
+    file,
+    row,
+)
 from tests.feeds import FeedFile, csv_bytes
 
 pytestmark = pytest.mark.fault
@@ -22,6 +33,8 @@ FLAVOURS: dict[str, tuple[str, dict[str, object]]] = {
     "plain": (PLAIN_CONFIG, {}),
     # Files that lack a column: the target row is a fold of several.
     "absent": (ABSENT_CONFIG, {}),
+    # Nothing is ever rewritten: recovery tells its own rows by the batch that they carry.
+    "append": (APPEND_CONFIG, {}),
     # The stage's own files become files of target and history; and each commit is followed by a checkpoint.
     "shared": (PLAIN_CONFIG, {"share_rows": 1, "checkpoint_every": 1}),
 }
@@ -114,7 +127,9 @@ Stories = Callable[[str], Story]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flavour", "batch"), [("plain", 0), ("plain", 1), ("absent", 1), ("shared", 0)])
+@pytest.mark.parametrize(
+    ("flavour", "batch"), [("plain", 0), ("plain", 1), ("absent", 1), ("shared", 0), ("append", 1)]
+)
 def test_killed_at_every_effect(stories: Stories, flavour: str, batch: int) -> None:
     """Files move alike in every flavour: `plain` is killed while they do, the others until then and thereafter."""
     story = stories(flavour)
@@ -167,7 +182,7 @@ def test_killed_while_it_recovers_and_goes_on(stories: Stories) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", ["plain", "absent"])
+@pytest.mark.parametrize("flavour", ["plain", "absent", "append"])
 def test_killed_again_and_again(stories: Stories, flavour: str) -> None:
     """Each of the passes that recover is killed at another effect; a sample of the sequences."""
     story = stories(flavour)

@@ -26,7 +26,7 @@ from ordertrail.model import Probe, RunReport, Vendor, no_probe
 from ordertrail.pipeline import Pipeline
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
 from tests.harness import CLOCKS
-from tests.oracle import judge, keyed
+from tests.oracle import judge, judge_file, keyed
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("orders_stage", "orders_target", "orders_history", "orders_rejects", "orders_deliveries")
@@ -51,6 +51,7 @@ files = "acme/*.csv"
 name = "blue"
 files = "blue/*.csv"
 """
+APPEND_CONFIG = PLAIN_CONFIG.replace("[pipeline]", '[pipeline]\nmode = "append"')
 ABSENT_CONFIG = PLAIN_CONFIG + 'absent = ["address"]\n'
 
 Row = dict[str, Any]
@@ -217,7 +218,7 @@ class World:
     def check(self, files: Sequence[FeedFile]) -> None:
         """What must be true at rest after these files, however often the passes were disturbed."""
         verdict = judge(files, None, self.vendors, max_reject_share=MAX_REJECT_SHARE)
-        assert keyed(self.rows("orders_target")) == verdict.target
+        self._check_target(files, None)
         deliveries = self.rows("orders_deliveries")
         assert Counter(d["sha256"] for d in deliveries) == Counter(v.sha256 for v in verdict.files)
         self.check_books(deliveries)
@@ -231,6 +232,18 @@ class World:
         assert {d["archived_to"]: d["sha256"] for d in deliveries} == shelf
         assert len(shelf) == len(deliveries)
         assert self.waiting() == []
+
+    def _check_target(self, files: Sequence[FeedFile], version: int | None) -> None:
+        """The target is what these files must give: the latest row of each key or, in mode `append`, each row once."""
+        rows = self.rows("orders_target", version)
+        if not self.config.appends:
+            verdict = judge(files, None, self.vendors, max_reject_share=MAX_REJECT_SHARE)
+            assert keyed(rows) == verdict.target, f"version {version}"
+            return
+        names = self.config.contract.names
+        said = (judge_file(file, self.config.contract, self.vendors, MAX_REJECT_SHARE, 5) for file in files)
+        wanted = {tuple(row.values[name] for name in names) for verdict, found in said for row in found}
+        assert Counter(tuple(row[name] for name in names) for row in rows) == Counter(wanted), f"version {version}"
 
     def check_books(self, deliveries: list[Row]) -> None:
         """P3 again from the tables: history and rejects hold what the deliveries say, each row once."""
@@ -254,8 +267,7 @@ class World:
         """P4: the target has one version a batch, and each is what the files until then must give."""
         for version in range(len(batches) + 1):
             files = [file for batch in batches[:version] for file in batch]
-            verdict = judge(files, None, self.vendors, max_reject_share=MAX_REJECT_SHARE)
-            assert keyed(self.rows("orders_target", version)) == verdict.target, f"version {version}"
+            self._check_target(files, version)
 
 
 def distinct(effects: Sequence[str]) -> list[int]:

@@ -15,15 +15,20 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from ordertrail.delta.alter import alter
 from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.local import relations
+from ordertrail.engines.local.append import AppendWeighing
+from ordertrail.engines.local.append_correct import AppendCorrection
 from ordertrail.engines.local.correct import CorrectionWeighing
 from ordertrail.engines.local.others import carry, carry_by_key
 from ordertrail.engines.local.relations import (
     BATCH_DELIVERIES,
+    FIRSTS,
     LOADED,
     OUTCOMES,
     RELATIONS,
     REPEATED,
     STAGED_ROWS,
+    STANDING,
+    WRITTEN,
     Relation,
 )
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
@@ -42,11 +47,13 @@ PACKAGE = Path(relations.__file__).parents[2]
 THEIRS = TableColumn("note", "string", "somebody else's")
 # What the rules' texts read beside relations: steps of their own, and what an engine puts before them.
 OF_CORRECTIONS = [one for one in RELATIONS if one.maker == "local.correct"]
+OF_APPENDING_CORRECTIONS = [one for one in RELATIONS if one.maker == "local.append_correct"]
+OF_APPEND = (STANDING, FIRSTS, WRITTEN, *OF_APPENDING_CORRECTIONS)
 STEPS = {"known", "weighed", "folded_content", "rows"}
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, str]]]:
+def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Of every relation of a load that makes them all: its columns with DuckDB's types, by its name."""
     house = open_house(tmp_path_factory.mktemp("relations"), VENDORS)
     house.drop(dated(20), csv_bytes([cells(f"{n:04d}", "2026-11-20 10:00:00") for n in range(9)]))
@@ -72,7 +79,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, di
         weighing.weigh(target.version)
         assert carry(session, weighing.change.weighed, target, [THEIRS]) is not None
         carry_by_key(session, target, [THEIRS])
-        made |= describe(session, [one for one in RELATIONS if one not in (*OF_CORRECTIONS, LOADED)])
+        made |= describe(session, [one for one in RELATIONS if one not in (*OF_CORRECTIONS, *OF_APPEND, LOADED)])
     house.run()
     first = house.delivery(dated(20))["delivery_id"]
     correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (str(first),), "a test", "me")))
@@ -80,7 +87,26 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, di
         CorrectionWeighing(session, read_staged(session)).weigh(session.tables.target.snapshot().version - 1)
         again = describe(session, [BATCH_DELIVERIES, STAGED_ROWS, REPEATED, OUTCOMES])
         assert again == {name: made[name] for name in again}
-        yield made | describe(session, OF_CORRECTIONS)
+        made |= describe(session, OF_CORRECTIONS)
+    return made | described_of_append(tmp_path_factory.mktemp("append"))
+
+
+def described_of_append(folder: Path) -> dict[str, dict[str, str]]:
+    """The relations of a target that keeps all rows; those that are empty there have the same columns as elsewhere."""
+    house = open_house(folder, 'mode = "append"\n')
+    for day in (20, 21):
+        house.drop(dated(day), csv_bytes([cells(f"{n:04d}", "2026-11-20 10:00:00") for n in (day, 1, 1)]))
+        house.run()
+    with opened(house) as session:
+        AppendWeighing(session, read_staged(session)).weigh_again(session.tables.target.snapshot().version)
+        made = describe(session, [WRITTEN])
+        AppendWeighing(session, read_staged(session)).weigh(session.tables.target.snapshot().version - 1)
+        made |= describe(session, [STANDING, FIRSTS])
+    first = house.delivery(dated(20))["delivery_id"]
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (str(first),), "a test", "me")))
+    with opened(house) as session:
+        AppendCorrection(session, read_staged(session)).weigh(session.tables.target.snapshot().version - 1)
+        return made | describe(session, OF_APPENDING_CORRECTIONS)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordertrail.model import Outcome
-from ordertrail.rules import outcomes
+from ordertrail.rules import corrections, outcomes
 from ordertrail.rules.outcomes import (
     BEST,
     BEST_ALONE,
@@ -192,6 +192,45 @@ def test_outcomes_again_are_the_same_after_the_commit(con: duckdb.DuckDBPyConnec
     assert revisions == [("late", 1), ("same", 2), ("tie", 3), ("upd", 7)]  # as they were before the batch
 
 
+def test_what_is_appended(con: duckdb.DuckDBPyConnection) -> None:
+    """The first of equal rows, unless the target has one that counts; what another key or content has is no matter."""
+    staged = [
+        row("A", 1, (10, 1, 0, 1, 2), 1), row("A", 1, (10, 1, 0, 1, 1), 1), row("A", 1, (9, 9, 0, 1, 7), 0),
+        row("A", 2, OLD, 2), row("B", 1, OLD, 3), row("C", 5, OLD, 4),
+    ]  # fmt: skip
+    prepare(con, staged)
+    fill(con, "standing", ("k", "ch"), [("A", 2), ("A", 2), ("C", 1), ("B", 5)])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE firsts AS {outcomes.FIRSTS}").fetchall()
+    before = judged(con, outcomes.APPENDED)
+    assert before == {
+        (0, 7): "inserted", (1, 1): "duplicate", (1, 2): "duplicate", (2, 1): "duplicate", (3, 1): "inserted",
+        (4, 1): "inserted",
+    }  # fmt: skip
+    fill(con, "written", ("dn", "fr"), [at for at, outcome in before.items() if outcome == "inserted"])
+    assert judged(con, outcomes.APPENDED_AGAIN) == before
+    prepare(con, [row(key, 1, OLD, n) for n, key in enumerate("AB")])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE firsts AS {outcomes.FIRSTS}").fetchall()
+    alone = con.execute(f"SELECT * FROM ({outcomes.FIRSTS_ALONE}) ORDER BY ALL").fetchall()
+    assert con.execute("SELECT * FROM firsts ORDER BY ALL").fetchall() == alone
+
+
+def test_what_a_correction_appends(con: duckdb.DuckDBPyConnection) -> None:
+    """The first of the equal rows that count, where the target has none that counts; and what that is for each key."""
+    prepare(con, [])
+    fill(con, "eligible", ("k", "ch", "hpos", "dn", "fr", "repeat"),
+         [("A", 1, 7, -1, 4, 1), ("A", 1, None, 0, 1, 2), ("A", 2, None, 0, 2, 1), ("B", 1, 9, -2, 1, 1)])  # fmt: skip
+    fill(con, "standing", ("k", "ch"), [("B", 1), ("A", 3)])
+    fill(con, "touched", ("k",), [("A",), ("B",), ("C",)])
+    fill(con, "new_rows", ("k", "dn", "fr"), [("A", 0, 1), ("A", 0, 2)])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE added AS {corrections.ADDED}").fetchall()
+    assert judged(con, "FROM added") == {(-1, 4): "inserted", (0, 2): "inserted"}
+    assert judged(con, corrections.NEW_ROWS_APPENDED) == {(0, 1): "duplicate", (0, 2): "inserted"}
+    keys = con.execute(f"SELECT k, outcome FROM ({corrections.KEYS_ADDED}) ORDER BY k").fetchall()
+    assert [(key, NAMES[outcome]) for key, outcome in keys] == [
+        ("A", "inserted"), ("B", "unchanged"), ("C", "unchanged"),
+    ]  # fmt: skip
+
+
 FOLDED = ("k", "dn", "fr", "rv", "pos", "ins", "outcome")
 
 
@@ -312,7 +351,9 @@ TEXTS = {
     "OUTCOMES_UNTIED": outcomes.OUTCOMES_UNTIED,
     "fold": fold_sql(("x", "y", "z"), ("y",)), "later": later("r", "b"),
     "PLACED": PLACED, "STAGED": STAGED, "placed": placed_sql("rows"), "oldest": f"(ORDER BY {OLDEST_FIRST})",
-    "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED,
+    "OUTCOMES_FOLDED": outcomes.OUTCOMES_FOLDED, "FIRSTS": outcomes.FIRSTS, "FIRSTS_ALONE": outcomes.FIRSTS_ALONE,
+    "APPENDED": outcomes.APPENDED, "APPENDED_AGAIN": outcomes.APPENDED_AGAIN, "ADDED": corrections.ADDED,
+    "KEYS_ADDED": corrections.KEYS_ADDED, "NEW_ROWS_APPENDED": corrections.NEW_ROWS_APPENDED,
 }  # fmt: skip
 KEYWORDS = {
     "ALL", "AND", "AS", "BY", "CASE", "CROSS", "DESC", "DISTINCT", "ELSE", "END", "EXISTS", "FIRST", "FROM", "GROUP",

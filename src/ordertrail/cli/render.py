@@ -144,7 +144,10 @@ def attention(screen: Screen, warnings: Iterable[str]) -> None:
 
 
 def keys_of(done: CorrectionReport) -> str:
-    """`12 shipments touched: 3 restored, 8 kept, 1 removed`."""
+    """`12 shipments touched: 3 restored, 8 kept, 1 removed`; of a target that keeps all rows, how many got rows."""
+    if done.appends:
+        got = f"rows of {done.restored:,} appended, no row taken out of the target"
+        return f"{plural(done.touched, 'shipment')} touched: {got}"
     parts = f"{done.restored:,} restored, {done.kept:,} kept, {done.removed:,} removed"
     return f"{plural(done.touched, 'shipment')} touched: {parts}"
 

@@ -27,6 +27,7 @@ from ordertrail.config.values import (
     Config,
     EngineName,
     Maintenance,
+    Mode,
     SourceMarker,
     SparkSettings,
     Tables,
@@ -206,10 +207,7 @@ def _config(
     if section.engine not in get_args(EngineName):
         hint = 'use engine = "embedded" or engine = "spark"'
         fail("pipeline.engine", section.engine, "there is no such engine", hint)
-    if section.mode == "append":
-        fail("pipeline.mode", section.mode, "this mode is not built yet", 'use mode = "upsert"')
-    if section.mode != "upsert":
-        fail("pipeline.mode", section.mode, "there is no such mode", 'use mode = "upsert"')
+    mode = _mode(section, fail)
     if not _NAME.fullmatch(section.name):
         hint = "letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
         fail("pipeline.name", section.name, "is not usable as a name", f"use {hint}")
@@ -238,7 +236,27 @@ def _config(
         min_rejects=section.min_rejects,
         max_file_ahead_d=section.max_file_ahead_d,
         change_feed=_change_feed(section, fail),
+        mode=mode,
+        current=_current(section, fail),
     )
+
+
+def _mode(section: PipelineSection, fail: Fail) -> Mode:
+    found: Mode | None = next((one for one in get_args(Mode) if one == section.mode), None)
+    if found is None:
+        fail("pipeline.mode", section.mode, "there is no such mode", 'use mode = "upsert" or mode = "append"')
+    if found == "append" and section.engine == "spark":
+        hint = 'use engine = "embedded", or mode = "upsert"'
+        fail("pipeline.mode", section.mode, "the engine spark does not append yet", hint)
+    return found
+
+
+def _current(section: PipelineSection, fail: Fail) -> str:
+    value = _identifier("current", section.current, fail)
+    for name in ("stage", "target", "history", "rejects", "deliveries"):
+        if value.lower() == getattr(section, name).lower():
+            fail("pipeline.current", value, f"is also the {name} table", "give the view its own name")
+    return value
 
 
 def _umask(section: PipelineSection, fail: Fail) -> int | None:

@@ -83,7 +83,14 @@ class PipelineSection(Section, frozen=True, kw_only=True):
     history: Annotated[str, said("Table of all accepted rows.")] = "orders_history"
     rejects: Annotated[str, said("Table of rejected cells and rows.")] = "orders_rejects"
     deliveries: Annotated[str, said("Table of the files that came.")] = "orders_deliveries"
-    mode: Annotated[str, said('How rows reach the target: "upsert" (one row a key, the latest).')] = "upsert"
+    mode: Annotated[
+        str,
+        said(
+            'How rows reach the target: "upsert" (one row a key, the latest) or "append" (every accepted row that is '
+            "no duplicate, and none is ever rewritten)."
+        ),
+    ] = "upsert"
+    current: Annotated[str, said('In mode "append", the view of every shipment\'s latest state.')] = "orders_current"
     settle_s: Annotated[
         float,
         said(

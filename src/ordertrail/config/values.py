@@ -14,6 +14,7 @@ EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
 SourceMarker = Literal["write", "require", "off"]
 ChangeFeed = Literal["off", "pairs", "images"]
+Mode = Literal["upsert", "append"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Config:
         tables: The names of the five tables.
         settle_s: A file is complete when nobody writes to it and it is unchanged for this long, in seconds; 0 or more.
         max_reject_share: Share of rejected rows above which a delivery is quarantined, 0 to 1 inclusive.
-        deletion_vectors: Whether a new target uses deletion vectors.
+        deletion_vectors: Whether a new target uses deletion vectors, where rows of it may be changed; see `vectors`.
         threads: Threads that read and compare rows; 0 means one a core.
         memory_limit_mb: Memory for reading and comparing rows, in MB.
         contract: What a row must meet.
@@ -104,6 +105,8 @@ class Config:
         min_rejects: With fewer rejected rows `max_reject_share` does not apply.
         max_file_ahead_d: A file whose name says a day more than this beyond its modification time is held, in days.
         change_feed: Whether the target has a change data feed, and whether its commits name the images of updated rows.
+        mode: How rows reach the target: `upsert` keeps one row a key, `append` every accepted row that is no duplicate.
+        current: Name of the view with the latest state of every key, in mode `append`.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
     """
@@ -132,12 +135,24 @@ class Config:
     min_rejects: int = 5
     max_file_ahead_d: float = 366.0
     change_feed: ChangeFeed = "off"
+    mode: Mode = "upsert"
+    current: str = "orders_current"
     folders: tuple[tuple[str, Path], ...] = ()
 
     @property
     def limits(self) -> Limits:
         """The limits within which a file is still loaded."""
         return Limits(self.max_reject_share, self.min_rejects, self.max_file_ahead_d)
+
+    @property
+    def appends(self) -> bool:
+        """Whether the target keeps every accepted row that is no duplicate, and no row of it is ever rewritten."""
+        return self.mode == "append"
+
+    @property
+    def vectors(self) -> bool:
+        """Whether rows of a new target are marked in deletion vectors: never where no row is ever rewritten."""
+        return self.deletion_vectors and not self.appends
 
     @property
     def by_name(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ordertrail.delta.actions import Metadata, ProtocolVersions
 from ordertrail.errors import UnsupportedTableError
+from ordertrail.rules.tables import APPEND, APPEND_ONLY, mode_of
 
 PROTECTED_BEFORE = "delta.requireCheckpointProtectionBeforeVersion"
 """Table property: writers that do not verify checkpoints must not clean up log entries below this version."""
@@ -52,7 +53,6 @@ _JUDGED: Mapping[str, _Active] = {
 """Features that matter only while something in the table uses them, and the test for that."""
 
 _REFUSED_PROPERTIES = {
-    "delta.appendOnly": "true",
     "delta.enableRowTracking": "true",
     "delta.columnMapping.mode": "name",
 }
@@ -97,6 +97,8 @@ def require_writable(name: str, metadata: Metadata, protocol: ProtocolVersions) 
     for feature in protocol.writer_features:
         if feature not in _WRITABLE and _matters(feature, metadata):
             raise _refusal(name, feature)
+    if append_only(metadata) and mode_of(metadata.properties) != APPEND:
+        raise _refusal(name, f"{APPEND_ONLY} = true")
     for key, value in metadata.properties.items():
         if _REFUSED_PROPERTIES.get(key) == value.lower() or key.startswith("delta.constraints."):
             raise _refusal(name, f"{key} = {value}")
@@ -111,6 +113,11 @@ def require_writable(name: str, metadata: Metadata, protocol: ProtocolVersions) 
     # versions up to 6 imply.
     if protocol.writer > 7:
         raise _refusal(name, f"writer version {protocol.writer}")
+
+
+def append_only(metadata: Metadata) -> bool:
+    """Whether no commit may change or remove rows of a table."""
+    return metadata.properties.get(APPEND_ONLY, "").lower() == "true"
 
 
 def _matters(feature: str, metadata: Metadata) -> bool:

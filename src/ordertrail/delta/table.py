@@ -29,18 +29,19 @@ from ordertrail.delta.actions import (
     schema_string,
 )
 from ordertrail.delta.checkpoint import sync_checkpoint
+from ordertrail.delta.features import append_only
 from ordertrail.delta.log import DeltaLog, LogStore, storage_error
 from ordertrail.delta.said import FILES, ROWS, commit_info, live_rows, number, user_metadata
 from ordertrail.delta.snapshot import MOST_FILES, Snapshot, follow_snapshot, read_snapshot
 from ordertrail.delta.statistics import statistics
 from ordertrail.delta.vectors import deleted_rows
 from ordertrail.durable import fsync_file, fsync_folder
-from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError
+from ordertrail.errors import CommitConflictError, OrdertrailError, StorageError, TableError, UnsupportedTableError
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.change_feed import FEED
 from ordertrail.rules.schema import lacking, may_be_added
 from ordertrail.rules.sql import DELETED, name_sql, quoted
-from ordertrail.rules.tables import TableColumn
+from ordertrail.rules.tables import APPEND_ONLY, TableColumn
 
 CHANGES = "_change_data"
 """The folder, below a table's own, of files with changes: its name is the format's."""
@@ -233,6 +234,11 @@ class Table:
             UnsupportedTableError: The table has a feature we do not write to.
         """
         base.require_writable()
+        if change.remove and not change.moves and append_only(base.metadata):
+            raise UnsupportedTableError(
+                f"{self.root.name} is append only, so no row of it can be changed or removed; it was not touched",
+                hint=f"ALTER TABLE ... UNSET TBLPROPERTIES ('{APPEND_ONLY}') would allow it to everybody",
+            )
         now_ms = time.time_ns() // 1_000_000
         before: Mapping[str, Json] = {ROWS: 0, FILES: 0} if change.anew else base.said
         said = said_after(before, base, change.add, () if change.anew else change.remove)

@@ -158,7 +158,7 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
             steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
         if table is not tables.stage:  # each batch sweeps the stage itself
             steps += _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
-        if table is tables.target and snapshot.takes_vectors:
+        if table is tables.target and (snapshot.takes_vectors or config.appends):
             steps.append(TidyIndex(table.root.name))
     steps += _some(plan_scratch(config))
     return MaintenancePlan(tuple(steps), tuple(warnings))
@@ -327,7 +327,7 @@ def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[S
     config = held(config, read_whole(config)).config
     tables = tables_of(config, store)
     target = read_snapshot(tables.target.log)
-    index = open_index(config, target) if target.takes_vectors else None
+    index = open_index(config, target) if target.takes_vectors or config.appends else None
     try:
         with (
             scratch_folder(config.warehouse, "maintain") as spill,

@@ -161,6 +161,11 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
             warnings.append(f"the target cannot be read: {error.message}")
     else:
         progress("writing the target")
+        if session.config.appends and before is not None and (extra := work.differences(before).extra):
+            warnings.append(
+                f"{extra} rows of the target are not in the history, and stay: none can be taken out of a table that "
+                "is append only"
+            )
         unread = [] if before is None else work.carry(before)
         warnings += [f"{path} could not be read: columns of others are NULL for its rows" for path in unread]
         settled = work.write(before)

@@ -26,6 +26,7 @@ from ordertrail.engines.local.schema import bring_up_to_date, require_agreement
 from ordertrail.engines.local.session import Session, app_id_of, others_on
 from ordertrail.engines.local.whole import FROM_ARCHIVE, cure, cure_of_files, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
+from ordertrail.keep.append_again import Lacking
 from ordertrail.keep.difference import Difference, Settled
 from ordertrail.model import Contract
 from ordertrail.rules.accepted import ACCEPTED_ROWS, RECORDED, recorded_sql
@@ -97,6 +98,9 @@ class Rebuild:
         if behind < self.done:
             raise self._incomplete(f"{tables.history.root.name} stands at batch {behind}, not {self.done}")
         self._check_history()
+        self._lacking: Lacking | None = None
+        if session.config.appends:
+            self._lacking = Lacking(session, self._history, self._deliveries, self.done)
 
     @property
     def contract(self) -> Contract:
@@ -146,9 +150,13 @@ class Rebuild:
         """Find the rows of the history that bear the target's, see `local.bearers`.
 
         Returns:
-            The number of keys, which are the rows that the target will have.
+            The number of rows that the target must have: that of keys or, where it keeps all rows, of different rows.
         """
         session = self._session
+        if self._lacking is not None:
+            rows = self._lacking.fold()
+            session.probe("rebuild.folded")
+            return rows
         self._bearers = find_bearers(session, self._history, self._deliveries, self.done)
         session.probe("rebuild.folded")
         return self._bearers.rows
@@ -169,7 +177,7 @@ class Rebuild:
             The data files that could not be read; values of others in their rows are lost.
         """
         self._others = others_on(target, self._session.config.contract)
-        if not self._others:
+        if not self._others or self._lacking is not None:
             return []
         self._carried, unread = carry_by_key(self._session, target, self._others)
         return unread
@@ -183,6 +191,8 @@ class Rebuild:
             TableError: The target's data files cannot be read.
             StorageError: Likewise.
         """
+        if self._lacking is not None:
+            return Differences(*self._lacking.compare(target), 0, 0)
         contract = self._session.config.contract
         shown = compared_sql(contract)
         scan = scan_sql(self._session.con, target, target_columns(contract))
@@ -212,12 +222,14 @@ class Rebuild:
         if base is None:
             raise TableError(f"the table {self._session.tables.target.root} vanished", hint="run rebuild again")
         self._base = base
+        if self._lacking is not None:
+            return self._lacking.settle(base)
         return Difference(self._session, base, self._rows_sql(), self._others).settle(self.done)
 
     def _create(self) -> None:
         config, table = self._session.config, self._session.tables.target
         properties = owned_by(self._session.app_id, config.name)
-        table.create(properties, vectors=config.deletion_vectors, feed=config.change_feed != "off")
+        table.create(properties, vectors=config.vectors, feed=config.change_feed != "off")
         self._session.probe("rebuild.table")
 
     def commit(self, settled: Settled, rows: int) -> tuple[int, Settled]:
@@ -238,16 +250,20 @@ class Rebuild:
         """
         session, table, base = self._session, self._session.tables.target, self._base
         assert base is not None
-        txn = Txn(session.app_id, self.done, time.time_ns() // 1_000_000)
+        # A batch that a target has which keeps all rows stays in it: the next pass records it.
+        standing = base.last_txn(session.app_id) if self._lacking is not None else 0
+        txn = Txn(session.app_id, max(self.done, standing), time.time_ns() // 1_000_000)
         for _ in range(ATTEMPTS):
             files = len(base.files) - len(settled.remove) + len(settled.add)
+            if self._lacking is not None:
+                rows = (base.live_rows or 0) + settled.written
             info: dict[str, Json] = {ROWS: rows, FILES: files}
             try:
                 version = table.commit(base, settled.change(txn, OPERATION, info))
             except CommitConflictError:
                 settled.discard(table)
-                standing, base = base.txns, table.snapshot()
-                if base.txns != standing or self._recorded_meanwhile():
+                known, base = base.txns, table.snapshot()
+                if base.txns != known or self._recorded_meanwhile():
                     break
                 if others_on(base, session.config.contract):
                     break  # their columns have changed since they were kept

@@ -212,12 +212,13 @@ def open_replay(config: Config, app_id: str, scratch: Path) -> Iterator[Replay]:
     own = config.embedded_in(scratch / "warehouse")
     tables = tables_of(own, _LooseStore())
     properties = {APP_ID: app_id}
-    if config.deletion_vectors:
+    if config.vectors:
         tables.target.create(properties, vectors=True)
     for table in tables.all:
         table.create(properties)
     con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
-    index = open_index(own, tables.target.snapshot()) if config.deletion_vectors else None
+    indexed = config.vectors or config.appends
+    index = open_index(own, tables.target.snapshot()) if indexed else None
     try:
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
             yield Replay(Session(own, con, pool, tables, app_id, no_probe, index))

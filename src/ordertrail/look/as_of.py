@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Outcome
 from ordertrail.rules.accepted import known_sql, recorded_sql
+from ordertrail.rules.audit import states_sql
 from ordertrail.rules.placing import OLDEST_FIRST, PLACED, contract_key_sql, order_sql, placed_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import target_columns
@@ -92,6 +93,7 @@ class Then:
         history: A relation with the columns of that table and `_pos`, unique.
         placed: A relation: what `place_sql` gives.
         absent: The contract's columns that some delivery lacks.
+        appends: Whether the target keeps all rows: then this is the latest state of its keys.
     """
 
     contract: Contract
@@ -99,37 +101,47 @@ class Then:
     history: str
     placed: str
     absent: Sequence[str]
+    appends: bool = False
 
     def target_sql(self, where: str = "true") -> str:
         """SQL of the rows that the target had, in the order of its columns.
 
         The contract's columns and `_rescued` are the fold of the accepted rows. The audit columns are those of the row
-        that last changed the target.
+        that last changed the target; where it keeps all rows, those of the newest row of the key, with the time of its
+        first row and the number of its rows.
 
         Args:
             where: SQL that is true of the wanted rows of the history; all rows of a key or none.
         """
         past = f"(SELECT * FROM {self.history} WHERE {recorded_sql(self.batch)} AND ({where}))"
-        joins = f"JOIN {past} m ON m._pos = b.m LEFT JOIN {past} h ON h._pos = b.h"
+        joins = f"JOIN {past} m ON m._pos = b.m"
+        if not self.appends:
+            joins += f" LEFT JOIN {past} h ON h._pos = b.h"
+        audit = states_sql("b.first_at", "m._loaded_at", "b.kept") if self.appends else {}
         carriers = dict.fromkeys((*self.contract.names, "_rescued"), "m")
         for i, name in enumerate(self.absent):
             carriers[name] = f"m_{i}"
             joins += f" LEFT JOIN {past} m_{i} ON m_{i}._pos = b.m_{i}"
         names = [column.name for column in target_columns(self.contract)]
-        cells = ", ".join(f"{carriers.get(name, 'h')}.{name_sql(name)}" for name in names)
+        other = "m" if self.appends else "h"
+        said = {name: audit.get(name, f"{carriers.get(name, other)}.{name_sql(name)}") for name in names}
+        cells = ", ".join(f"{sql} AS {name_sql(name)}" for name, sql in said.items())
         return f"SELECT {cells} FROM ({self._bearers_sql(past)}) b {joins}"
 
     def _bearers_sql(self, past: str) -> str:
-        """SQL of one row a key: `_pos` of its newest row, of the newest with each absent column, of its last change."""
+        """SQL of one row a key: `_pos` of its newest row, of the newest with each absent column, of its last change.
+
+        Where the target keeps all rows, instead of the last: the time of its first row, and how many were appended.
+        """
         changed = f"_outcome IN ({quoted(Outcome.INSERTED)}, {quoted(Outcome.UPDATED)})"
         narrow = (
             f"SELECT {contract_key_sql(self.contract)} AS k, {order_sql(self.contract)}, _pos AS pos, _batch AS bn, "
-            f"{changed} AS changed FROM {past}"
+            f"_loaded_at AS loaded, {changed} AS changed FROM {past}"
         )
         rows = placed_sql(f"({narrow})", self.absent, self.placed)
         ordered = f"SELECT *, row_number() OVER (PARTITION BY k ORDER BY {OLDEST_FIRST}) AS ord FROM ({rows})"
         lacking = "".join(f", arg_max(pos, ord) FILTER (WHERE NOT lacks_{i}) AS m_{i}" for i in range(len(self.absent)))
-        return (
-            f"SELECT arg_max(pos, ord) AS m, arg_max(pos, bn) FILTER (WHERE changed) AS h{lacking} "
-            f"FROM ({ordered}) GROUP BY k"
-        )
+        told = "arg_max(pos, bn) FILTER (WHERE changed) AS h"
+        if self.appends:
+            told = "min(loaded) AS first_at, greatest(count(*) FILTER (WHERE changed), 1) AS kept"
+        return f"SELECT arg_max(pos, ord) AS m, {told}{lacking} FROM ({ordered}) GROUP BY k"

@@ -23,11 +23,10 @@ from ordertrail.engines.embedded.feed import feed_notes
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.accepted import WeighedHere
 from ordertrail.engines.local.brought import brought
-from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.relations import TOUCHED
 from ordertrail.engines.local.schema import declared, require_agreement
 from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, tables_of
-from ordertrail.engines.local.weigh import LocalWeighing
+from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
 from ordertrail.model import Batch, Outcome, Reject, RowCounts, no_probe
@@ -66,7 +65,7 @@ class Changed:
 
     Attributes:
         key: Its key columns.
-        change: `restored` or `removed`.
+        change: `restored` or `removed`; of a target that keeps all rows `appended`, a row that it would get.
         before: Its contract columns and `_rescued` in the target; None when the target has no row of it.
         after: The same, as the correction would leave them; None when it would be removed.
     """
@@ -93,6 +92,7 @@ class WeighedCorrection:
 
 
 _SAID = {Outcome.INSERTED: "restored", Outcome.UPDATED: "restored", Outcome.REMOVED: "removed"}
+_APPENDED = {Outcome.INSERTED: "appended"}
 
 
 class DryRun:
@@ -146,7 +146,7 @@ class DryRun:
             if not staged.batch.manifests:
                 return Weighed(staged, {}, {})
             target = self._session.tables.target.snapshot()
-            counts = LocalWeighing(self._session, staged.batch).weigh(target.version)
+            counts = weighing_of(self._session, staged.batch).weigh(target.version)
             check_balance(counts)
             return Weighed(staged, counts, self._rejects(max_rejects))
 
@@ -179,7 +179,7 @@ class DryRun:
         folded = "" if change.weighed.folded is None else f"LEFT JOIN {change.weighed.folded} n ON f.k = n._k"
         shall = ", ".join(f"{name} := {source}.{name}" for name in names)
         keys = ", ".join(f"{name_sql(name)} := kc{i}" for i, name in enumerate(contract.key))
-        said = {CODES[one]: said for one, said in _SAID.items()}
+        said = {CODES[one]: said for one, said in (_APPENDED if session.config.appends else _SAID).items()}
         rows = session.run(
             f"SELECT struct_pack({keys}), f.outcome, CASE WHEN f.pos IS NOT NULL THEN struct_pack({was}) END, "
             f"CASE WHEN f.outcome <> {CODES[Outcome.REMOVED]} THEN struct_pack({shall}) END "

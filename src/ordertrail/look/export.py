@@ -78,7 +78,8 @@ def export(
 
     Args:
         config: Of the pipeline.
-        table: `target`, `history`, `deliveries`, `rejects`, `stage`, or the configured name of one of them.
+        table: `target`, `history`, `deliveries`, `rejects`, `stage`, or the configured name of one of them; and
+            `current`, the latest state of every key.
         path: The file; its ending is one of `FORMATS`.
         where: DuckDB's SQL of the condition that rows must meet; None means all rows.
         as_of: The rows as they were after this batch, or at this aware time, see `look.as_of`; None means now. Not for
@@ -93,7 +94,7 @@ def export(
         StorageError: The file cannot be written, or a data file cannot be read.
         TableError: A table is damaged, or missing.
     """
-    role = _role(config, table)
+    name, role = _relation(config, table)
     config = placed(config)
     require_free(config, path, FORMATS, force=force)
     write = _WRITERS[path.suffix.lower()]
@@ -113,7 +114,7 @@ def export(
             raise StorageError(f"cannot write into {path.parent}", hint="give a folder that you may write to")
         part = folder / f"part{path.suffix.lower()}"
         with closing(ReadOnlyTables(config, tables, batch, out=part)) as opened:
-            selected = _Selected(names[role], columns[role], where, config.contract, part)
+            selected = _Selected(name, columns[role], where, config.contract, part)
             rows = _run(opened, selected, write)
         probe("export.written")
         try:
@@ -126,19 +127,22 @@ def export(
         except OSError as error:
             raise storage_error(error, path) from error
         probe("export.moved")
-    return Exported(names[role], rows, batch, path, size_bytes, holds.differs)
+    return Exported(name, rows, batch, path, size_bytes, holds.differs)
 
 
 # -- before anything is read ------------------------------------------------------------------------------------------
 
 
-def _role(config: Config, table: str) -> str:
-    names = dict(zip(astuple(config.tables), ROLES, strict=True))
-    role: str = names.get(table, table)
+def _relation(config: Config, table: str) -> tuple[str, str]:
+    """The name of the table or view to read, and the role of the table that has its columns."""
+    roles = dict(zip(astuple(config.tables), ROLES, strict=True))
+    if table in ("current", config.current if config.appends else "current"):
+        return config.current if config.appends else config.tables.target, "target"
+    role: str = roles.get(table, table)
     if role not in ROLES:
-        known = ", ".join(("target", "history", "deliveries", "rejects", "stage", *names))
+        known = ", ".join(("target", "current", "history", "deliveries", "rejects", "stage", *roles))
         raise UsageError(f"there is no table {table!r}", hint=f"give one of: {known}")
-    return role
+    return getattr(config.tables, role), role
 
 
 def _batch(config: Config, tables: _Tables, as_of: int | datetime) -> int:

@@ -27,7 +27,7 @@ from ordertrail.look.as_of import Then, place_sql
 from ordertrail.look.at_batch import view_at
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.stoppable import Stoppable
-from ordertrail.rules.accepted import RECORDED, lacking_sql
+from ordertrail.rules.accepted import RECORDED, lacking_sql, recorded_sql
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn
@@ -44,6 +44,7 @@ _AFTER_THE_FIRST_ROWS = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO
 _OWN_CATALOG = "memory"
 _RESERVED_CATALOGS = frozenset({"memory", "system", "temp"})
 _PAST = "memory.ordertrail_past"  # of what earlier batches are made from; hidden from SHOW TABLES
+_EVER = 1 << 62  # no batch comes after it
 _BATCH_ROWS = 2_048  # what DuckDB works on at a time
 _CELL_BYTES = 512  # of a cell as a Python value and as text
 
@@ -62,8 +63,8 @@ class ReadOnlyTables:
         out: The one file that `run` may write.
 
     Attributes:
-        then: Makes SQL of the target as it was after the batch; None when there is no batch, or when the history or
-            the deliveries cannot be read.
+        then: Makes SQL of the latest state of keys as it was after the batch; of a target that keeps all rows, also as
+            it is. None when the target has that state, or when the history or the deliveries cannot be read.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ReadOnlyTables:
         out: Path | None = None,
     ) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
-        self._names = tuple(tables)
+        self._names = (*tables, config.current) if config.appends else tuple(tables)
         self._example = config.tables.target
         self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
         self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
@@ -94,7 +95,9 @@ class ReadOnlyTables:
             with duckdb_errors("cannot read the tables"):
                 self._prepare(config)
                 for name, (snapshot, columns) in tables.items():
-                    self._show(name, snapshot, columns, past=batch is not None or bool(also_at))
+                    self._show(name, snapshot, columns, past=batch is not None or bool(also_at) or config.appends)
+                if config.appends and batch is None:
+                    self.then = self._latest(config, _EVER, _PAST, str)
                 for number in also_at:
                     self._go_back(config, number, partial(view_at, batch=number))
                 if batch is not None:
@@ -234,7 +237,7 @@ class ReadOnlyTables:
         Returns:
             How the target's view was made; None when a table that it is made from cannot be read.
         """
-        names, contract = config.tables, config.contract
+        names = config.tables
         then = f"{_PAST}_{batch}"
         self._run(f"CREATE SCHEMA IF NOT EXISTS {then}")
         for role in ("history", "rejects", "deliveries"):
@@ -253,17 +256,36 @@ class ReadOnlyTables:
             f"{names.stage} holds only the batch that was staged last: it cannot be shown as of batch {batch}",
             hint="ask it as it is now, or ask another table",
         )
+        if config.appends and names.target not in self._bad:
+            kept = f"SELECT * EXCLUDE (_pos) FROM {_PAST}.target WHERE {recorded_sql(batch)}"
+            self._run(f"CREATE OR REPLACE VIEW {name_sql(view(names.target))} AS {kept}")
+        return self._latest(config, batch, then, view)
+
+    def _latest(self, config: Config, batch: int, past: str, view: Callable[[str], str]) -> Then | None:
+        """Make the view of the latest state of every key: the target's own, or one beside a target that keeps all rows.
+
+        Args:
+            config: Of the pipeline.
+            batch: The last batch that counts.
+            past: The schema with history and deliveries up to it.
+            view: As of `_go_back`.
+
+        Returns:
+            How it was made; None when a table that it is made from cannot be read.
+        """
+        names, contract = config.tables, config.contract
+        name = view(config.current if config.appends else names.target)
         if (bad := self._bad.get(names.history) or self._bad.get(names.deliveries)) is not None:
-            self._bad[view(names.target)] = bad
+            self._bad[name] = bad
             return None
-        self._bad.pop(view(names.target), None)
-        deliveries = f"{then}.deliveries"
+        self._bad.pop(name, None)
+        deliveries = f"{past}.deliveries"
         uncounted = taken_back(lambda sql: self._con.execute(sql).fetchall(), deliveries, batch)
-        self._run(f"CREATE OR REPLACE TABLE {then}.placed AS {place_sql(deliveries, uncounted)}")
+        self._run(f"CREATE OR REPLACE TABLE {past}.placed AS {place_sql(deliveries, uncounted)}")
         lacking = self._con.execute(lacking_sql(deliveries, RECORDED)).fetchall()
         absent = tuple(str(name) for (name,) in lacking if name in contract.names)
-        made = Then(contract, batch, f"{then}.history", f"{then}.placed", absent)
-        self._run(f"CREATE VIEW {name_sql(view(names.target))} AS {made.target_sql()}")
+        made = Then(contract, batch, f"{past}.history", f"{past}.placed", absent, config.appends)
+        self._run(f"CREATE OR REPLACE VIEW {name_sql(name)} AS {made.target_sql()}")
         return made
 
     def _lock(self) -> None:

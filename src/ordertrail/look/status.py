@@ -255,7 +255,8 @@ class Reader:
     def _search(self, number: str | Sequence[str]) -> Found:
         if not isinstance(number, str):
             return Found()
-        return search(self.config.contract, self.config.tables.target, number, self._opened().read)
+        latest = self.config.current if self.config.appends else self.config.tables.target
+        return search(self.config.contract, latest, number, self._opened().read)
 
     def _track(self, parts: Sequence[str], then: AsOf | None) -> Track:
         """What is known about a key, given by a part for each key column."""
@@ -316,7 +317,8 @@ class Reader:
 
         self._holds.require_finished()
         then = None if as_of is None else self._moment(as_of)
-        text, also_at = with_views(sql, [name.lower() for name in self._columns])
+        views = (self.config.current,) if self.config.appends else ()
+        text, also_at = with_views(sql, [name.lower() for name in (*self._columns, *views)])
         for batch in also_at:
             self._moment(batch)
         found, cut = self._opened(then, also_at).query(text, max_rows=max_rows, timeout_s=timeout_s)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ordertrail.config import Config
 from ordertrail.delta.footers import unfit_columns
-from ordertrail.delta.snapshot import Snapshot
-from ordertrail.delta.table import Table, duckdb_errors, scan_sql
+from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
 from ordertrail.engines.ledger import batches_of_nothing
 from ordertrail.engines.local.fold import fold, place_deliveries
@@ -23,7 +22,9 @@ from ordertrail.engines.local.schema import require_agreement
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import FROM_ARCHIVE, error_of, read_whole, standings_of
 from ordertrail.errors import ConfigError, StorageError, TableError
+from ordertrail.look.proof import EXAMPLES, Finding, Proof
 from ordertrail.look.standing import waiting_in
+from ordertrail.look.verify_append import rows_once, rows_whole
 from ordertrail.look.verify_archive import ArchivedFile, look_at_archive, under_way
 from ordertrail.look.verify_files import LOST_CHANGES, change_faults, file_faults, reader_faults, vector_faults
 from ordertrail.markers import no_tables_yet, read_marker
@@ -35,14 +36,10 @@ from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.losses import ROLES, loss
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.sql import name_sql
-from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS, history_columns, target_columns
+from ordertrail.rules.tables import APP_ID
 from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import claiming
 
-EXAMPLES = 10
-"""How many examples of one problem a check names."""
-
-_LOOKS = 10
 _SPOILT = "delete the damaged checkpoints, and _last_checkpoint beside each: the logs are whole without them"
 
 
@@ -99,9 +96,9 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archiv
             connected(config.threads, config.memory_limit_mb, spill) as con,
             ThreadPoolExecutor(max_workers=1) as pool,
         ):
-            proof = _Proof(Session(config, con, pool, tables_of(config), "", no_probe), asked, archive)
+            proof = Proof(Session(config, con, pool, tables_of(config), "", no_probe), asked, archive)
             checks = [Check(_READABLE, True, f"all five, up to batch {proof.done}{proof.note}")]
-            for name, prove in _CHECKS:
+            for name, prove in _checks(config):
                 progress(name)
                 checks.append(_checked(name, prove, proof))
     except TableError as error:
@@ -109,73 +106,7 @@ def verify(config: Config, progress: Callable[[str], None] = no_probe, *, archiv
     return VerifyReport(tuple(checks))
 
 
-@dataclass(slots=True)
-class _Finding:
-    """What a check found: `counted` when all is well, else `wrong` and what to do."""
-
-    counted: str
-    wrong: list[str] = field(default_factory=list)
-    hint: str = ""
-    more: int = 0
-
-
-class _Proof:
-    """The five tables as of the last batch with the done mark, under the contract that they carry."""
-
-    def __init__(self, session: Session, asked: Config, archive: bool) -> None:
-        self.session = session
-        self.config, self.asked = session.config, asked
-        self.archive = archive
-        tables = session.tables
-        # From the last table that a batch writes to the first: a pass that runs meanwhile is only ahead in the others.
-        # When it has finished a batch meanwhile, look again.
-        for _ in range(_LOOKS):
-            self.snapshots = {table.root.name: table.snapshot() for table in reversed(tables.all)}
-            if tables.deliveries.snapshot().version == self.of(tables.deliveries).version:
-                break
-        deliveries, target = self.of(tables.deliveries), self.of(tables.target)
-        session.app_id = deliveries.metadata.properties.get(APP_ID, "")
-        self.done = deliveries.last_txn(session.app_id)
-        self.target, self.note = target, ""
-        loading = target.last_txn(session.app_id)
-        if loading > self.done and (taken := tables.target.version_of(session.app_id, loading)):
-            self.target = tables.target.snapshot(taken - 1)
-            self.note = f"; batch {loading} is under way, the target is judged as it was before it"
-        contract = self.config.contract
-        self._columns = {
-            tables.deliveries.root.name: DELIVERIES,
-            tables.rejects.root.name: REJECTS,
-            tables.history.root.name: history_columns(contract),
-        }
-
-    @property
-    def standing(self) -> list[Snapshot]:
-        """All snapshots that are checked: the newest of each table, and the target as it is judged."""
-        others = [s for s in self.snapshots.values() if s.root != self.target.root or s.version != self.target.version]
-        return [*others, self.target]
-
-    def of(self, table: Table) -> Snapshot:
-        return self.snapshots[table.root.name]
-
-    def rows(self, table: Table) -> str:
-        """SQL of a table's rows; not for the target, which is judged at another version."""
-        return scan_sql(self.session.con, self.of(table), self._columns[table.root.name])
-
-    def target_rows(self) -> str:
-        """SQL of the rows of the target."""
-        return scan_sql(self.session.con, self.target, target_columns(self.config.contract))
-
-    def number(self, sql: str) -> int:
-        """The single number that a query returns."""
-        return int(str(self.session.run(sql)[0][0]))
-
-    def texts(self, sql: str) -> tuple[list[str], int]:
-        """The first texts that a query returns, and how many more there are."""
-        rows = self.session.run(f"SELECT wrong, count(*) OVER () FROM ({sql}) q(wrong) ORDER BY wrong LIMIT {EXAMPLES}")
-        return [str(row[0]) for row in rows], int(str(rows[0][1])) - len(rows) if rows else 0
-
-
-def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> Check:
+def _checked(name: str, prove: _Prove, proof: Proof) -> Check:
     try:
         with duckdb_errors("it cannot be checked"):
             found = prove(proof)
@@ -191,7 +122,7 @@ def _checked(name: str, prove: Callable[[_Proof], _Finding], proof: _Proof) -> C
 # -- the checks -------------------------------------------------------------------------------------------------
 
 
-def _files(proof: _Proof) -> _Finding:
+def _files(proof: Proof) -> Finding:
     count, wrong = file_faults(proof.standing)
     spoilt = [f"the checkpoint {path} is damaged" for one in proof.snapshots.values() for path in one.passed_over]
     lost = change_faults(proof.target, proof.config.maintenance.retention_h)
@@ -199,12 +130,12 @@ def _files(proof: _Proof) -> _Finding:
     return _some_wrong(f"{count} data files", wrong + spoilt + lost, hint)
 
 
-def _vectors(proof: _Proof) -> _Finding:
+def _vectors(proof: Proof) -> Finding:
     count, wrong = vector_faults(proof.standing)
     return _some_wrong(f"{count} vectors", wrong, _files_hint(proof, wrong))
 
 
-def _readers(proof: _Proof) -> _Finding:
+def _readers(proof: Proof) -> Finding:
     stage = proof.session.tables.stage.root
     rows, wrong = reader_faults(snapshot for snapshot in proof.standing if snapshot.root != stage)
     counted = f"{rows} rows read by delta-rs, each cell in its declared type"
@@ -212,11 +143,11 @@ def _readers(proof: _Proof) -> _Finding:
     return _some_wrong(counted, wrong, _SPOILT if spoilt else _files_hint(proof, wrong))
 
 
-def _some_wrong(counted: str, wrong: list[str], hint: str) -> _Finding:
-    return _Finding(counted, wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
+def _some_wrong(counted: str, wrong: list[str], hint: str) -> Finding:
+    return Finding(counted, wrong[:EXAMPLES], hint, max(0, len(wrong) - EXAMPLES))
 
 
-def _schemas(proof: _Proof) -> _Finding:
+def _schemas(proof: Proof) -> Finding:
     """Check that the tables carry the contract and data files match their tables: other readers rely on it."""
     looked_at = [snapshot for snapshot in proof.standing if snapshot.root != proof.session.tables.stage.root]
     wrong = list(unfit_columns(looked_at))
@@ -231,7 +162,7 @@ def _schemas(proof: _Proof) -> _Finding:
     return _some_wrong(f"{sum(len(s.files) for s in looked_at)} data files{note}", wrong, hint)
 
 
-def _files_hint(proof: _Proof, wrong: Sequence[str]) -> str:
+def _files_hint(proof: Proof, wrong: Sequence[str]) -> str:
     """What to do about damaged or missing files; each text begins with the name of its table."""
     if _only_target(proof, wrong):
         return "run ordertrail rebuild: it writes the target anew from the history"
@@ -241,7 +172,7 @@ def _files_hint(proof: _Proof, wrong: Sequence[str]) -> str:
     return "restore these files from a backup, or the table to a version from before them"
 
 
-def _only_target(proof: _Proof, wrong: Sequence[str]) -> bool:
+def _only_target(proof: Proof, wrong: Sequence[str]) -> bool:
     return _tables_in(wrong) == {proof.target.root.name}
 
 
@@ -249,7 +180,7 @@ def _tables_in(wrong: Sequence[str]) -> set[str]:
     return {one.partition(" ")[0].rstrip(":") for one in wrong}
 
 
-def _batches(proof: _Proof) -> _Finding:
+def _batches(proof: Proof) -> Finding:
     tables, ledger = proof.session.tables.all, proof.config.tables.deliveries
     wrong: list[str] = []
     app_id = proof.session.app_id
@@ -285,10 +216,10 @@ def _batches(proof: _Proof) -> _Finding:
         hint = error_of(lost).hint
     elif _only_target(proof, [*wrong, *gaps]):
         hint = "run ordertrail rebuild: it writes the target anew from the history, or says what is in its way"
-    return _Finding(f"{proof.done} batches{note}", [*wrong, *gaps], hint, more)
+    return Finding(f"{proof.done} batches{note}", [*wrong, *gaps], hint, more)
 
 
-def _balance(proof: _Proof) -> _Finding:
+def _balance(proof: Proof) -> Finding:
     deliveries = proof.rows(proof.session.tables.deliveries)
     outcomes = " + ".join(f"coalesce(rows_{outcome}, 0)" for outcome in Outcome)
     wrong, more = proof.texts(
@@ -297,10 +228,10 @@ def _balance(proof: _Proof) -> _Finding:
     )
     total = proof.session.run(f"SELECT count(*), coalesce(sum(rows_parsed), 0) FROM {deliveries}")[0]
     hint = f"restore {proof.config.tables.deliveries} to the version before somebody changed it"
-    return _Finding(f"{total[0]} deliveries, {total[1]} rows", wrong, hint, more)
+    return Finding(f"{total[0]} deliveries, {total[1]} rows", wrong, hint, more)
 
 
-def _history(proof: _Proof) -> _Finding:
+def _history(proof: Proof) -> Finding:
     tables, names = proof.session.tables, proof.config.tables
     history = f"SELECT * FROM {proof.rows(tables.history)} WHERE {recorded_sql(proof.done)}"
     wanted = " UNION ALL ".join(
@@ -316,10 +247,10 @@ def _history(proof: _Proof) -> _Finding:
         "WHERE coalesce(w.n, 0) <> coalesce(h.n, 0)"
     )
     hint = _append_only(names.history)
-    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({history})')} rows", wrong, hint, more)
+    return Finding(f"{proof.number(f'SELECT count(*) FROM ({history})')} rows", wrong, hint, more)
 
 
-def _hashes(proof: _Proof) -> _Finding:
+def _hashes(proof: Proof) -> Finding:
     """Check the rows that we wrote; the fold compares the target's rows with them cell by cell."""
     hashed = row_hash_sql({name: name_sql(name) for name in (*proof.config.contract.names, "_rescued")})
     rows = (
@@ -331,14 +262,14 @@ def _hashes(proof: _Proof) -> _Finding:
         f"FROM ({rows}) WHERE differs"
     )
     hint = _append_only(proof.config.tables.history)
-    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rows})')} rows", wrong, hint, more)
+    return Finding(f"{proof.number(f'SELECT count(*) FROM ({rows})')} rows", wrong, hint, more)
 
 
 def _append_only(name: str) -> str:
     return f"{name} is append only: restore it to the version before somebody changed it, or run {FROM_ARCHIVE}"
 
 
-def _rejects(proof: _Proof) -> _Finding:
+def _rejects(proof: Proof) -> Finding:
     tables, names = proof.session.tables, proof.config.tables
     rejects = f"SELECT * FROM {proof.rows(tables.rejects)} WHERE batch <= {proof.done}"
     wrong, more = proof.texts(
@@ -349,20 +280,20 @@ def _rejects(proof: _Proof) -> _Finding:
         f"USING (id) WHERE state IS NULL OR ({LOADED} AND coalesce(r.n, 0) <> w.n)"
     )
     hint = _append_only(names.rejects)
-    return _Finding(f"{proof.number(f'SELECT count(*) FROM ({rejects})')} rejects", wrong, hint, more)
+    return Finding(f"{proof.number(f'SELECT count(*) FROM ({rejects})')} rejects", wrong, hint, more)
 
 
-def _keys(proof: _Proof) -> _Finding:
+def _keys(proof: Proof) -> Finding:
     key = contract_key_sql(proof.config.contract)
     wrong, more = proof.texts(
         f"SELECT format('key {{}} stands {{}} times', coalesce(k, 'NULL'), n) FROM (SELECT {key} AS k, count(*) AS n "
         f"FROM {proof.target_rows()} GROUP BY ALL) WHERE n > 1 OR k IS NULL"
     )
     hint = f"somebody else wrote to the target: {_cure(proof)}; a newer row of the key also cures it"
-    return _Finding(f"{proof.number(f'SELECT count(*) FROM {proof.target_rows()}')} rows", wrong, hint, more)
+    return Finding(f"{proof.number(f'SELECT count(*) FROM {proof.target_rows()}')} rows", wrong, hint, more)
 
 
-def _fold(proof: _Proof) -> _Finding:
+def _fold(proof: Proof) -> Finding:
     session, contract = proof.session, proof.config.contract
     lacking = session.run(lacking_sql(proof.rows(session.tables.deliveries)))
     absent = tuple(name for (name,) in lacking if isinstance(name, str) and name in contract.names)
@@ -383,7 +314,7 @@ def _fold(proof: _Proof) -> _Finding:
         "WHEN 'extra' THEN 'the history does not know it' ELSE array_to_string(columns, ', ') END) FROM differences"
     )
     count = proof.number(f"SELECT count(*) FROM {folded}")
-    return _Finding(f"{count} keys folded from the history, equal in every column", wrong, _fold_hint(proof), more)
+    return Finding(f"{count} keys folded from the history, equal in every column", wrong, _fold_hint(proof), more)
 
 
 def _says(name: str) -> str:
@@ -393,7 +324,7 @@ def _says(name: str) -> str:
     return f"'{label} is ' || {shown[0]} || ', by the history ' || {shown[1]}"
 
 
-def _archived(proof: _Proof) -> _Finding:
+def _archived(proof: Proof) -> Finding:
     """Check the archive. A missing file is not wrong, because people clear archives; a changed one is."""
     rows = proof.session.run(
         "SELECT file_name, archived_to, size_bytes, sha256 FROM "
@@ -413,7 +344,7 @@ def _archived(proof: _Proof) -> _Finding:
     return _some_wrong(found.counted + left, found.changed, hint)
 
 
-def _fold_hint(proof: _Proof) -> str:
+def _fold_hint(proof: Proof) -> str:
     vendors = {vendor.name: contract_hashes(proof.config.contract, vendor) for vendor in proof.config.vendors}
     known = proof.session.run(
         f"SELECT DISTINCT vendor, contract_hash FROM {proof.rows(proof.session.tables.deliveries)} "
@@ -426,14 +357,16 @@ def _fold_hint(proof: _Proof) -> str:
     return hint
 
 
-def _cure(proof: _Proof) -> str:
+def _cure(proof: Proof) -> str:
     version = proof.session.tables.target.version_of(proof.session.app_id, proof.done)
     own = "" if version is None else f", or restore it to a version of ordertrail's own, the last is {version}"
     return f"ordertrail rebuild writes it anew from the history{own}"
 
 
 _READABLE = "the five tables can be read"
-_CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
+_Prove = Callable[[Proof], Finding]
+_ARCHIVE: tuple[str, _Prove] = ("the archived files are in their place", _archived)
+_CHECKS: tuple[tuple[str, _Prove], ...] = (
     ("every data file is there, with its size", _files),
     ("every deletion vector is there and fits its file", _vectors),
     ("every data file is what its table and the contract say", _schemas),
@@ -443,7 +376,17 @@ _CHECKS: tuple[tuple[str, Callable[[_Proof], _Finding]], ...] = (
     ("the history has every accepted row", _history),
     ("the rows of the history are as they were written", _hashes),
     ("the rejects have every rejected row", _rejects),
+)
+_UPSERTED: tuple[tuple[str, _Prove], ...] = (
     ("each key stands once in the target", _keys),
     ("the target is the fold of the history", _fold),
-    ("the archived files are in their place", _archived),
 )
+_APPENDED: tuple[tuple[str, _Prove], ...] = (
+    ("each row stands once in the target", rows_once),
+    ("the target has every accepted row", rows_whole),
+)
+
+
+def _checks(config: Config) -> tuple[tuple[str, _Prove], ...]:
+    """The checks of a pipeline, in their order: those of the target follow from its mode."""
+    return (*_CHECKS, *(_APPENDED if config.appends else _UPSERTED), _ARCHIVE)

@@ -178,7 +178,9 @@ class _Work:
         self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
         self._tallies = self._conversion.tallies()
         feed = feed_steps(session.config.change_feed, on=session.tables.target.newest().feeds_changes)
-        self.steps = (*_counted(self.terms, self._contract, self._tallies), *feed)
+        steps = (*_counted(self.terms, self._contract, self._tallies), *feed)
+        self._unfilled = tuple(one for one in steps if one.kind == "fill" and session.config.appends)
+        self.steps = tuple(one for one in steps if one not in self._unfilled)
         self.problems = tuple(self._problems())
 
     def report(self, began: float, batch: int | None = None, *, applied: bool = False) -> MigrationReport:
@@ -228,6 +230,11 @@ class _Work:
     # -- may it be done -------------------------------------------------------------------------------------
 
     def _problems(self) -> Iterator[str]:
+        if self._session.config.appends:
+            name = self._session.tables.target.root.name
+            for step in self.steps:
+                if step.kind in _REWRITES:
+                    yield f"{step.text}: that rewrites rows, and {name} is append only, so no row of it may be changed"
         limit = self._session.config.limits.max_reject_share
         if any(step.kind == "feed" and step.after == "on" for step in self.steps):
             columns = self._session.tables.target.newest().metadata.columns
@@ -256,6 +263,8 @@ class _Work:
 
     def _refuse_foreign_rows(self) -> None:
         """Refuse a target that others wrote rows to: a fold of the history would undo that."""
+        if self._session.config.appends:
+            return  # no row of it is written anew
         table, app_id = self._session.tables.target, self._session.app_id
         found = foreign_writes(table.log, app_id)
         if found:
@@ -289,6 +298,11 @@ class _Work:
     def _notes(self) -> Iterator[str]:
         """What the contract and the profiles concern besides the tables."""
         session = self._session
+        for step in self._unfilled:
+            yield (
+                f"{step.rows:,} values of {step.column} stay in _rescued: the rows of a target that is append only are "
+                "never rewritten"
+            )
         known = {one for vendor in session.config.vendors for one in contract_hashes(self._contract, vendor)}
         rows = session.run(
             "SELECT state, contract_hash, count(*) FROM "
@@ -310,6 +324,9 @@ class _Work:
                 "--replay says which of them this contract accepts"
             )
 
+
+_REWRITES = frozenset({"type", "rename", "drop"})
+"""Kinds of steps that rewrite rows of history and target."""
 
 _MEND = "mend the contract, or correct the rows: ordertrail correct or replay"
 

@@ -77,7 +77,7 @@ def preview(config: Config, wanted: Wanted) -> Preview:
         deliveries=tuple(deliveries),
         skipped=(),
         warnings=tuple(asking.left),
-        correction=correction_report(manifest, found.counts[manifest.delivery_id]),
+        correction=correction_report(manifest, found.counts[manifest.delivery_id], appends=config.appends),
         notes=brought.notes,
         added_columns=brought.names,
     )

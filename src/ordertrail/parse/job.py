@@ -17,12 +17,12 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
-from ordertrail.model import MAX_NOTED, Contract, Limits, Reject, State
+from ordertrail.model import Contract, Limits, Reject, State
 from ordertrail.parse.database import Database
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.records import reader_of
-from ordertrail.rules.bounds import FEW_REJECTS, MAX_REASON_CHARS, MAX_REJECTS, cut
+from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header
 from ordertrail.rules.planning import Candidate, rounds, state_of

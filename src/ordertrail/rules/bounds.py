@@ -5,6 +5,9 @@ A longer text is cut, with a mark that says how long it was. The archived file k
 
 from __future__ import annotations
 
+MAX_NOTED = 20
+"""How many names of one kind a manifest keeps for people."""
+
 MAX_COLUMNS = 1200
 """A contract with more columns takes minutes to compile; the row rules grow with the square of their number."""
 

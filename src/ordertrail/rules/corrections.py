@@ -221,6 +221,34 @@ JOIN fates f ON r.k = f.k
 delivery that no longer counts."""
 
 
+# -- in mode append -------------------------------------------------------------------------------------------------
+
+ADDED = """
+SELECT r.k, r.hpos, r.dn, r.fr, c.inserted AS outcome
+FROM eligible r CROSS JOIN codes c
+LEFT JOIN (SELECT DISTINCT k, ch FROM standing) t ON r.k = t.k AND r.ch = t.ch
+WHERE r.repeat = 1 AND t.k IS NULL
+"""
+"""`added`: the rows that a correction appends to a target that keeps every row, which are the accepted rows of
+deliveries that count of which the target has no equal one that counts. `eligible` has these rows of every key in
+`touched`, with their place `repeat` among the equal ones in the order in which they came, and `standing` is that of
+`rules.outcomes`. So an `undo` appends only rows that another delivery said as well."""
+
+KEYS_ADDED = """
+SELECT t.k, CASE WHEN a.k IS NULL THEN c.unchanged ELSE c.inserted END AS outcome
+FROM touched t CROSS JOIN codes c
+LEFT JOIN (SELECT DISTINCT k FROM added) a ON t.k = a.k
+"""
+"""The outcome of every key in `touched`: restored when a row of it is appended, else kept; nothing is removed."""
+
+NEW_ROWS_APPENDED = """
+SELECT n.k, n.dn, n.fr, CASE WHEN a.fr IS NULL THEN c.duplicate ELSE c.inserted END AS outcome
+FROM new_rows n CROSS JOIN codes c
+LEFT JOIN (SELECT DISTINCT dn, fr FROM added) a ON n.dn = a.dn AND n.fr = a.fr
+"""
+"""`outcomes` of the rows that are staged with a correction, before the target's commit and after it."""
+
+
 # -- in the ledger ------------------------------------------------------------------------------------------------
 
 

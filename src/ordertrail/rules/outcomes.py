@@ -13,6 +13,9 @@ where NULLs go. It reads these relations, which an engine fills:
 `doubled`   the keys that stand more than once in `current`
 `codes`     one row: the numbers of the outcomes, one column each, named after them
 
+A target in mode `append` keeps every row, so there is nothing to order: `FIRSTS` and `APPENDED` read `staged_rows`,
+which is `staged` without the order that its deliveries give, and `standing`.
+
 The order columns are `ORDER` of `rules.placing`: the total order, in which no two rows are equal.
 """
 
@@ -131,6 +134,39 @@ LEFT JOIN folded_content f ON o.k = f.k
 """`outcomes` where deliveries lack columns, so that a row's content may come from several of them: the newest staged
 row of a key is updated when its fold differs from the target's row. `weighed` is what `OUTCOMES` gave, `folded_content`
 has the hash `ch` of the fold of each key `k`."""
+
+
+FIRSTS_ALONE = "SELECT k, dn, ch, fr, 1 AS repeat FROM staged_rows"
+"""`firsts` of a batch in which every key comes once."""
+
+FIRSTS = f"""
+{FIRSTS_ALONE}
+WHERE k NOT IN (SELECT k FROM repeated)
+UNION ALL
+SELECT k, dn, ch, fr,
+  row_number() OVER (PARTITION BY k, ch ORDER BY dn NULLS FIRST, fr NULLS FIRST) AS repeat
+FROM staged_rows
+WHERE k IN (SELECT k FROM repeated)
+"""
+"""`firsts`: every staged row with its place among those of its key and content; 1 is the one that stands first."""
+
+APPENDED = """
+SELECT r.k, r.dn, r.fr, CASE WHEN r.repeat > 1 OR t.k IS NOT NULL THEN c.duplicate ELSE c.inserted END AS outcome
+FROM firsts r CROSS JOIN codes c
+LEFT JOIN (SELECT DISTINCT k, ch FROM standing) t ON r.k = t.k AND r.ch = t.ch
+"""
+"""`outcomes` in mode `append`: a row is a duplicate when an equal one stands before it in the batch, or in the target
+as one that counts. `standing` has key `k` and content `ch` of the target's rows, without those of deliveries that were
+taken back. Which rows the target has in the end does not depend on the order in which they come: equal rows differ in
+nothing but where they are from."""
+
+APPENDED_AGAIN = """
+SELECT r.k, r.dn, r.fr, CASE WHEN w.dn IS NULL THEN c.duplicate ELSE c.inserted END AS outcome
+FROM staged_rows r CROSS JOIN codes c
+LEFT JOIN (SELECT DISTINCT dn, fr FROM written) w ON r.dn = w.dn AND r.fr = w.fr
+"""
+"""`outcomes` in mode `append` after the target's commit, as recovery sees it: `written` has `dn` and `fr` of the rows
+that the batch's commit put into the target."""
 
 
 def codes_sql(batch: int) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from ordertrail.model import CorrectionReport, DeliveryReport, Manifest, RowCounts
 
 
-def correction_report(manifest: Manifest, keys: RowCounts) -> CorrectionReport:
+def correction_report(manifest: Manifest, keys: RowCounts, *, appends: bool) -> CorrectionReport:
     """A correction in the report of a pass.
 
     Args:
         manifest: Of the correction itself.
         keys: Keys by outcome.
+        appends: Whether the target keeps all rows.
     """
     assert manifest.correction is not None
     return CorrectionReport(
-        manifest.correction, keys.parsed, keys.inserted + keys.updated, keys.unchanged, keys.removed
+        manifest.correction, keys.parsed, keys.inserted + keys.updated, keys.unchanged, keys.removed, appends
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ordertrail.model import Contract
@@ -11,6 +12,27 @@ APP_ID = "ordertrail.appId"
 
 PIPELINE = "ordertrail.pipeline"
 """Table property with the pipeline's name, for people."""
+
+MODE = "ordertrail.mode"
+"""Table property of the target with its mode; a target without it was made for `upsert`."""
+
+UPSERT, APPEND = "upsert", "append"
+
+APPEND_ONLY = "delta.appendOnly"
+"""Table property: no commit of any writer changes or removes rows (PROTOCOL.md of delta-io/delta, Append-only Tables).
+Every writer since version 2 of the protocol knows it."""
+
+OF_APPEND = {MODE: APPEND, APPEND_ONLY: "true"}
+"""The properties of a target in mode `append`."""
+
+
+def mode_of(properties: Mapping[str, str]) -> str:
+    """The mode that a target was made for.
+
+    Args:
+        properties: Of the table.
+    """
+    return properties.get(MODE, UPSERT)
 
 
 def owned_by(app_id: str, pipeline: str) -> dict[str, str]:

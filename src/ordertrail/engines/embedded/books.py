@@ -74,7 +74,7 @@ class FolderBooks:
         snapshots = [table.snapshot() for table in tables.all]
         for snapshot in snapshots:
             snapshot.require_writable()
-        if snapshots[1].takes_vectors:
+        if snapshots[1].takes_vectors or session.config.appends:
             session.index = open_index(session.config, snapshots[1])
         here = dict(zip(ROLES, snapshots, strict=True))
         stands = progress_of(here, session.app_id)
@@ -165,4 +165,4 @@ class FolderBooks:
         for table in tables.all:
             is_target = table is tables.target
             feed = is_target and config.change_feed != "off"
-            table.create(properties, vectors=is_target and config.deletion_vectors, feed=feed)
+            table.create(properties, vectors=is_target and config.vectors, feed=feed)

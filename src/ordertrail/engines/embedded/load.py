@@ -17,8 +17,8 @@ from ordertrail.engines.embedded.record import LocalRecorder, Shared
 from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.load import Load
 from ordertrail.engines.local.accepted import ROWS_TAG, WeighedHere
-from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.session import Session, others_on
+from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
 from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.tables import stage_columns
@@ -84,7 +84,8 @@ class CommitApplier:
     def apply(self, target_version: int) -> None:
         """See `Applier.apply`."""
         before = self._target.snapshot(target_version)
-        write = write_vectors if before.takes_vectors else write_copies
+        # Without rows that go, both write the same; only the first also indexes it.
+        write = write_vectors if before.takes_vectors or self._session.config.appends else write_copies
         written = write(self._session, self._weighing.change, before)
         self._session.probe("load.files")
         self._commit(before, written.add, written.remove, written.feed)
@@ -106,7 +107,9 @@ class CommitApplier:
         info: dict[str, Json] = {"run_id": batch.run_id, "deliveries": len(batch.manifests)}
         if taken := resets(self._target, app_id, before.last_txn(app_id)):
             info[RESETS] = list(taken)
-        version = self._target.commit(before, Change(self._session.txn(batch), "MERGE", add, remove, info, feed=feed))
+        operation = "WRITE" if self._session.config.appends else "MERGE"
+        change = Change(self._session.txn(batch), operation, add, remove, info, feed=feed)
+        version = self._target.commit(before, change)
         self._session.probe("load.committed")
         self._target.checkpoint_if_due(version)
 

@@ -68,6 +68,8 @@ class Preparation:
     def write(self, batch: Batch, absent: Mapping[str, tuple[str, ...]]) -> None:
         """Write the new data files of history, deliveries and target, and index the target's.
 
+        Where the target keeps all rows, no step rewrites rows: then history and target keep their files.
+
         Args:
             batch: The migration, with its manifest.
             absent: By delivery id, the columns that a delivery lacks under the new contract, where they change.
@@ -78,12 +80,14 @@ class Preparation:
         session, tables = self._session, self._session.tables
         history, target, deliveries = self.bases
         try:
-            self.history = write_anew(session, tables.history, self._conversion.rows_sql(), self._done)
-            session.probe("migrate.history.files")
+            if not session.config.appends:
+                self.history = write_anew(session, tables.history, self._conversion.rows_sql(), self._done)
+                session.probe("migrate.history.files")
             self.deliveries = [_amended(session, deliveries, batch, absent, self._effect)]
             session.probe("migrate.deliveries.files")
-            self._write_target(history, target, deliveries)
-            session.probe("migrate.target.files")
+            if not session.config.appends:
+                self._write_target(history, target, deliveries)
+                session.probe("migrate.target.files")
         except BaseException:
             for table, files in ((tables.history, self.history), (tables.deliveries, self.deliveries)):
                 for file in files:
@@ -217,7 +221,8 @@ def commit_migration(session: Session, batch: Batch, migration: Migration) -> No
         session.probe("migrate.history.committed")
     if target.last_txn(app_id) < batch.number:
         files, told = _files(migration.target), Told(migration.moves, _files(migration.feed))
-        if not _same_rows(tables.target, migration.versions[1], target.version):
+        anew = not session.config.appends
+        if anew and not _same_rows(tables.target, migration.versions[1], target.version):
             ledger = replace(deliveries, files={file.path: file for file in _files(migration.deliveries)})
             files = _folded_again(session, migration, target, ledger, done)
             told = tell(session, _terms(migration.before), target, files)
@@ -270,14 +275,18 @@ def _commit(
     files: Sequence[AddFile],
     told: Told | None = None,
 ) -> None:
-    """Replace all rows of a table and its schema, in one commit."""
+    """Replace all rows of a table and its schema, in one commit.
+
+    Where the target keeps all rows, only schema and properties are replaced.
+    """
     batch, migration = step
     metadata = new_metadata(table, base, _terms(migration.before), session.config.contract)
     if table is session.tables.history:
         metadata = replace(metadata, properties={**metadata.properties, CONTRACT: migration.after})
-    gone, told = list(base.files.values()), told or Told()
+    anew = not session.config.appends
+    gone, told = list(base.files.values()) if anew else [], told or Told()
     change = Change(
-        session.txn(batch), OPERATION, files, gone, anew=True, metadata=metadata, feed=told.feed, moves=told.moves
+        session.txn(batch), OPERATION, files, gone, anew=anew, metadata=metadata, feed=told.feed, moves=told.moves
     )
     version = table.commit(base, change)
     table.checkpoint_if_due(version)

@@ -22,12 +22,12 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
-from ordertrail.engines.local.relations import DOUBLED, TARGET_BEFORE, FoundRows, StagedBatch
+from ordertrail.engines.local.relations import DOUBLED, STANDING, TARGET_BEFORE, FoundRows, Relation, StagedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
 from ordertrail.rules.outcomes import several
 from ordertrail.rules.placing import LOWEST, content_sql, contract_key_sql, order_sql
-from ordertrail.rules.sql import name_sql
+from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import target_columns
 
 COVER_ROWS = 20_000_000
@@ -99,6 +99,45 @@ def find_rows(session: Session, target: Snapshot, staged: StagedBatch) -> FoundR
     """
     found = None if session.index is None else _find_by_index(session, session.index, target, staged)
     return find_by_scan(session, target, staged) if found is None else found
+
+
+def find_standing(
+    session: Session, target: Snapshot, staged: StagedBatch, wanted: str, gone: Sequence[str]
+) -> Relation:
+    """Create `standing`: keys and contents of the target's rows that count, of the staged keys.
+
+    Which delivery a row is from the data files tell. They are read only where some do not count, and then only the rows
+    that equal a wanted one. A row that somebody else wrote counts.
+
+    Args:
+        session: The pass.
+        target: The target without this batch.
+        staged: The keys to look for.
+        wanted: A relation with the rows to look for, `k` and `ch`; which others `standing` has does not matter.
+        gone: Ids of the deliveries whose rows do not count.
+    """
+    run, columns = session.run, target_columns(session.config.contract)
+    listed = ", ".join(map(quoted, gone))
+    if session.index is None or not _look_up(session, session.index, target, staged):
+        key = contract_key_sql(session.config.contract)
+        counts = f" AND coalesce(_delivery_id, '') NOT IN ({listed})" if gone else ""
+        return STANDING.make(
+            run,
+            f"SELECT {session.key_hash_sql(key)} AS k, {content_sql(session.config.contract)} AS ch "
+            f"FROM {scan_sql(session.con, target, columns)} WHERE {key} IN (SELECT key FROM {staged.keys}){counts}",
+        )
+    apart = ""
+    if gone:
+        run(
+            "CREATE OR REPLACE TEMP TABLE equal_rows AS "
+            f"SELECT f.pos FROM found_rows f SEMI JOIN {wanted} s ON f.k = s.k AND f.ch = s.ch"
+        )
+        files = ", ".join(map(str, _files_of(session, "equal_rows"))) or "-1"
+        apart = (
+            f" WHERE pos NOT IN (SELECT _pos FROM {scan_sql(session.con, target, columns)} WHERE (_pos >> {ROW_BITS}) "
+            f"IN ({files}) AND _pos IN (SELECT pos FROM equal_rows) AND _delivery_id IN ({listed}))"
+        )
+    return STANDING.make(run, f"SELECT k, ch FROM found_rows{apart}")
 
 
 def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
@@ -216,6 +255,11 @@ def _halves_sql(name: str) -> str:
 
 def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> FoundRows | None:
     """Like `find_rows`; None when the index does not cover the target."""
+    return _read_ties(session, target, staged) if _look_up(session, index, target, staged) else None
+
+
+def _look_up(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> bool:
+    """Create `found_rows`: the entries of live rows of the staged keys; False when the index lacks some."""
     missing = uncovered(index, target)
     if missing:
         cover(session, target, missing)
@@ -225,9 +269,9 @@ def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: 
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())
     if uncovered(index, target):
-        return None  # a run turned out to be damaged, or could not be written
+        return False  # a run turned out to be damaged, or could not be written
     _register(session, upper, lower, found, target)
-    return _read_ties(session, target, staged)
+    return True
 
 
 def _register(session: Session, upper: np.ndarray, lower: np.ndarray, found: Found, target: Snapshot) -> None:
@@ -273,6 +317,11 @@ def members(rows: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return found
 
 
+def _files_of(session: Session, positions: str) -> list[int]:
+    """The places of the data files with some rows, from a relation with their positions, `pos`."""
+    return [int(str(place)) for (place,) in session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM {positions}")]
+
+
 def _read_ties(session: Session, target: Snapshot, staged: StagedBatch) -> FoundRows:
     """The rows of `found_rows` as `target_before`; reads rows that the rest of the order decides on.
 
@@ -285,14 +334,14 @@ def _read_ties(session: Session, target: Snapshot, staged: StagedBatch) -> Found
         "ON f.k = s.k AND f.ev = s.ev AND f.ch <> s.ch "
         f"UNION SELECT pos FROM found_rows WHERE k IN (SELECT k FROM {doubled})"
     )
-    touched = session.run(f"SELECT DISTINCT pos >> {ROW_BITS} FROM tied_rows")
+    touched = _files_of(session, "tied_rows")
     rows, order = "found_rows f", _NO_ORDER
     if touched:
         scan = scan_sql(session.con, target, target_columns(contract))
         session.run(
             "CREATE OR REPLACE TEMP TABLE tied_order AS "
             f"SELECT _pos AS pos, rk, fr, delivery_id, bn FROM (SELECT _pos, {order_sql(contract)}, _batch AS bn "
-            f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(str(row[0]) for row in touched)}) "
+            f"FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({', '.join(map(str, touched))}) "
             "AND _pos IN (SELECT pos FROM tied_rows))"
         )
         rows, order = "found_rows f LEFT JOIN tied_order o ON f.pos = o.pos", _ORDER

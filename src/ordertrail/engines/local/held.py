@@ -14,7 +14,7 @@ from ordertrail.errors import TableError
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.migration import carried_contract
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, accepted_terms, declared_columns, differences
-from ordertrail.rules.tables import APP_ID, columns_by_role
+from ordertrail.rules.tables import APP_ID, APPEND, columns_by_role, mode_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Held:
     """What the tables hold.
 
     Attributes:
-        config: With the contract that the tables carry, where a pass could not bring them up to that of the config.
+        config: With the contract that the tables carry, where a pass could not bring them up to that of the config, and
+            with the mode that the target was made for.
         differs: What differs then, and what to do, on one line; empty when a pass would run.
         unfinished: Whether the history carries the contract already, and the target not yet: a migration was cut.
     """
@@ -51,6 +52,11 @@ def held(config: Config, tables: Mapping[str, Snapshot]) -> Held:
     Raises:
         TableError: A newer release wrote the contract of the tables.
     """
+    mode = mode_of(tables["target"].metadata.properties)
+    if mode != config.mode:
+        under = held(replace(config, mode="append" if mode == APPEND else "upsert"), tables)
+        said = f'the target was made for mode = "{mode}", and the config has mode = "{config.mode}"'
+        return replace(under, differs=f"{said}; {under.differs}" if under.differs else said)
     names, columns = config.tables, columns_by_role(config.contract)
     there = [
         DeclaredTable(getattr(names, role), declared_columns(tables[role].metadata.schema_string), columns[role])

@@ -56,6 +56,14 @@ class Relation:
         run(f"CREATE OR REPLACE TEMP {'VIEW' if self.view else 'TABLE'} {self.name} AS {sql}")
         return self
 
+    def make_empty(self, run: RunSql) -> Relation:
+        """Create it without rows, for a load that has none.
+
+        Args:
+            run: As of `make`.
+        """
+        return self.make(run, f"SELECT {', '.join(f'CAST(NULL AS {t}) AS {n}' for n, t in self.columns)} WHERE false")
+
 
 _ORDER = {column.name: plain.duckdb for column in TOTAL_ORDER if (plain := plain_type(column.type)) is not None}
 _ALL_ORDER = tuple((name, _ORDER[name]) for name in ORDER)
@@ -209,13 +217,38 @@ FOLDED = Relation(
     more="`_k`, the contract's columns and `_rescued`",
 )
 
+# -- in mode append ---------------------------------------------------------------------------------------------------
+
+STANDING = Relation(
+    "standing",
+    (_KEY, _CONTENT),
+    "local.find",
+    ("rules.outcomes", "rules.corrections"),
+    "a row of the target that counts, with a staged key; of a correction, with a touched one",
+)
+FIRSTS = Relation(
+    "firsts",
+    (_KEY, _NUMBER, _CONTENT, *_order("fr"), ("repeat", "BIGINT")),
+    "local.append",
+    ("rules.outcomes",),
+    "a staged row with its place among the equal ones, in the order of arrival; an INTEGER where no key is repeated",
+    view=True,
+)
+WRITTEN = Relation(
+    "written",
+    (_NUMBER, *_order("fr")),
+    "local.append",
+    ("rules.outcomes",),
+    "a row that the batch's commit put into the target",
+)
+
 # -- a correction ---------------------------------------------------------------------------------------------------
 
 NEW_ROWS = Relation(
     "new_rows",
     (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr"), _DELIVERY, ("key", "VARCHAR")),
     "local.correct",
-    ("local.correct",),
+    ("local.correct", "local.append_correct", "rules.corrections"),
     "a row that is staged with the correction, narrow",
     more="`kc<i>`, the key columns",
 )
@@ -241,6 +274,30 @@ FATES = Relation(
     "local.correct",
     ("local.correct", "local.accepted", "local.others", "embedded.apply", "spark.changes", "rules.corrections"),
     "a touched key with its outcome, and the row that it gets, if any; otherwise as `outcomes`",
+)
+ELIGIBLE = Relation(
+    "eligible",
+    (_KEY, _CONTENT, ("hpos", "BIGINT"), _NUMBER, *_order("fr"), ("repeat", "BIGINT")),
+    "local.append_correct",
+    ("rules.corrections",),
+    "in mode `append`, an accepted row of a touched key whose delivery counts once the correction is made, with its "
+    "place among the equal ones in the order in which they came; `hpos` as in `winners`",
+)
+ADDED = Relation(
+    "added",
+    (
+        _KEY,
+        ("hpos", "BIGINT"),
+        _NUMBER,
+        *_order("fr"),
+        ("rv", "BIGINT"),
+        _POSITION,
+        ("ins", "BIGINT"),
+        ("outcome", "INTEGER"),
+    ),
+    "local.append_correct",
+    ("local.accepted", "embedded.apply", "rules.corrections"),
+    "in mode `append`, a row that the correction appends; otherwise as `outcomes`",
 )
 WINNING_DELIVERIES = Relation(
     "winning_deliveries",
@@ -287,10 +344,15 @@ RELATIONS = (
     OUTCOMES,
     ACCEPTED,
     FOLDED,
+    STANDING,
+    FIRSTS,
+    WRITTEN,
     NEW_ROWS,
     TOUCHED,
     WINNERS,
     FATES,
+    ELIGIBLE,
+    ADDED,
     WINNING_DELIVERIES,
     CARRIED,
     CARRIED_KEYS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 
@@ -20,7 +21,7 @@ from ordertrail.rules.agreement import Agreement, HasNulls, agree
 from ordertrail.rules.migration import Migration, migration_from
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
 from ordertrail.rules.sql import name_sql
-from ordertrail.rules.tables import TableColumn
+from ordertrail.rules.tables import TableColumn, mode_of
 
 _MANIFESTS = (TableColumn("_kind", "string", ""), TableColumn("_manifest", "string", ""))
 
@@ -68,6 +69,9 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
     """
     history = session.tables.history
     there = [table for table in (session.tables.all if tables is None else tables) if table.log.exists()]
+    for table in there:
+        if table is session.tables.target:
+            require_mode(session.config, table.root, table.newest().metadata.properties)
     text = history.newest().metadata.properties.get(CONTRACT) if history.log.exists() else None
     try:
         return agree([declared(table) for table in there], text, session.config.contract, _looking_into(session))
@@ -77,6 +81,26 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
         raise TableError(
             "a migration to another contract is not finished", hint="ordertrail run finishes it"
         ) from error
+
+
+def require_mode(config: Config, root: Path, properties: Mapping[str, str]) -> None:
+    """Refuse a target that was made for the other mode: what it keeps cannot be changed by a setting.
+
+    Args:
+        config: Of the pipeline.
+        root: The target's folder.
+        properties: Of the target.
+
+    Raises:
+        ConfigError: It was.
+    """
+    made_for = mode_of(properties)
+    if made_for != config.mode:
+        raise ConfigError(
+            f'pipeline.mode = "{config.mode}": the target {root.name} was made for mode = "{made_for}"',
+            hint=f'set mode = "{made_for}" again; or, to change the mode for good, move the folder {root} away and run '
+            "ordertrail rebuild: it makes the target anew from the history",
+        )
 
 
 def unfinished_migration(session: Session) -> tuple[Batch, Migration] | None:

@@ -28,7 +28,15 @@ from ordertrail.rules.others import others_of
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.sql import quoted
-from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn, history_columns, stage_columns, target_columns
+from ordertrail.rules.tables import (
+    DELIVERIES,
+    OF_APPEND,
+    REJECTS,
+    TableColumn,
+    history_columns,
+    stage_columns,
+    target_columns,
+)
 from ordertrail.scratch import SPILL
 
 MARKED_ROWS = 4_000_000
@@ -63,7 +71,13 @@ def tables_of(config: Config, store: LogStore | None = None) -> Tables:
     holds = {CONTRACT: terms_of(contract).text}
     return Tables(
         stage=Table(config.table_path(names.stage), stage_columns(contract), store, bounded),
-        target=Table(config.table_path(names.target), target_columns(contract), store, bounded),
+        target=Table(
+            config.table_path(names.target),
+            target_columns(contract),
+            store,
+            bounded,
+            OF_APPEND if config.appends else None,
+        ),
         history=Table(config.table_path(names.history), history_columns(contract), store, bounded, holds),
         rejects=Table(config.table_path(names.rejects), REJECTS, store),
         deliveries=Table(config.table_path(names.deliveries), DELIVERIES, store),

@@ -163,7 +163,7 @@ class LocalWeighing:
         """Fill the relations that `rules.outcomes` reads, and run its rule for the outcomes."""
         run = self.session.run
         self._absent = self._absent_columns()
-        staged = self._staged()
+        staged = stage_rows(self.session, self.batch, self.stage)
         found = find(self.session, target, staged)
         recalled = None if again else self._recalled(staged, found)
         ids = " UNION ".join(f"SELECT delivery_id FROM {rows}" for rows in (found.before, recalled) if rows)
@@ -178,22 +178,6 @@ class LocalWeighing:
         ordered(self.session, RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
         best = ordered(self.session, BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
         return WeighedBatch(staged, found, placed, best, OUTCOMES.make(run, rule))
-
-    def _staged(self) -> StagedBatch:
-        """The batch's rows, with the columns of the rules only, and its deliveries."""
-        run, con = self.session.run, self.session.con
-        deliveries = deliveries_of(self.session, self.batch)
-        content, key = content_sql(self.contract), contract_key_sql(self.contract)
-        hashed = self.session.key_hash_sql(key)
-        stage = scan_sql(con, self.stage, stage_columns(self.contract))
-        source = f"FROM {stage} JOIN (SELECT dn AS _dn, fk AS _fk FROM {deliveries}) ON _delivery_no = _dn"
-        rows = STAGED_ROWS.make(
-            run,
-            f"SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, _dn AS dn, {content} AS ch, "
-            f"{order_sql(self.contract)}, _fk AS fk {source} WHERE _kind = 'row')",
-        )
-        keys = f"(SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row')"
-        return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
     def _recalled(self, staged: StagedBatch, found: FoundRows) -> Relation | None:
         """Create `history_rows`: the history's rows of the keys that only the history can decide; None without such.
@@ -246,7 +230,7 @@ class LocalWeighing:
         return replace(weighed, outcomes=outcomes, folded=folded)
 
 
-# -- what corrections do likewise -------------------------------------------------------------------------------------
+# -- what other weighings do likewise ---------------------------------------------------------------------------------
 
 
 def deliveries_of(session: Session, batch: Batch) -> Relation:
@@ -255,6 +239,29 @@ def deliveries_of(session: Session, batch: Batch) -> Relation:
     deliveries = BATCH_DELIVERIES.make(session.run, "FROM batch_deliveries_arrow")
     session.con.unregister("batch_deliveries_arrow")
     return deliveries
+
+
+def stage_rows(session: Session, batch: Batch, stage: Snapshot) -> StagedBatch:
+    """The staged rows of a batch, with the columns of the rules only, and its deliveries.
+
+    Args:
+        session: The pass.
+        batch: As it is staged.
+        stage: The stage with the batch's rows.
+    """
+    run, con, contract = session.run, session.con, session.config.contract
+    deliveries = deliveries_of(session, batch)
+    content, key = content_sql(contract), contract_key_sql(contract)
+    hashed = session.key_hash_sql(key)
+    rows_sql = scan_sql(con, stage, stage_columns(contract))
+    source = f"FROM {rows_sql} JOIN (SELECT dn AS _dn, fk AS _fk FROM {deliveries}) ON _delivery_no = _dn"
+    rows = STAGED_ROWS.make(
+        run,
+        f"SELECT * EXCLUDE (delivery_id) FROM (SELECT {hashed} AS k, _dn AS dn, {content} AS ch, "
+        f"{order_sql(contract)}, _fk AS fk {source} WHERE _kind = 'row')",
+    )
+    keys = f"(SELECT {hashed} AS k, {key} AS key {source} WHERE _kind = 'row')"
+    return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
 
 def ordered(session: Session, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:

@@ -106,7 +106,7 @@ class _Adoption:
             listed = ", ".join(f"{ticked(column.name)} {column.type.upper()}" for column in missing)
             run.spark.sql(f"ALTER TABLE {self._name} ADD COLUMNS ({listed})")
         rows = self._record(app_id)
-        wanted = ((VECTORS, run.config.deletion_vectors), (FEED, run.config.change_feed != "off"))
+        wanted = ((VECTORS, run.config.vectors), (FEED, run.config.change_feed != "off"))
         self._set({**owned_by(app_id, run.config.name), **{name: "true" for name, on in wanted if on}})
         run.spark.sql(f"ALTER TABLE {self._name} UNSET TBLPROPERTIES ('{ADOPTING}')")
         return Adopted(target.name, rows, tuple(column.name for column in missing))

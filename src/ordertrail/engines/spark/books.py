@@ -134,7 +134,7 @@ class CatalogBooks:
         for table in missing:
             is_target = table is run.tables.target
             feed = is_target and run.config.change_feed != "off"
-            table.create(properties, vectors=is_target and run.config.deletion_vectors, feed=feed)
+            table.create(properties, vectors=is_target and run.config.vectors, feed=feed)
         return [known.get(table) or table.state() for table in tables]
 
     def _foreign_resets(self, state: TableState, target: int, done: int) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ordertrail.engines.embedded.record import LocalRecorder
 from ordertrail.engines.load import Load, require_staged
-from ordertrail.engines.local.correct import weighing_of
 from ordertrail.engines.local.session import Session
+from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.engines.spark.changes import LocalFrames
 from ordertrail.engines.spark.merge import MergeApplier
 from ordertrail.engines.spark.record import CatalogRecorder
