@@ -10,18 +10,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 
 from ordertrail.cli import cli
+from ordertrail.config import Maintenance
 from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.keep.backup import backup
+from ordertrail.keep.maintain import maintain
 from ordertrail.keep.restore import restore
+from ordertrail.look.status import open_items_of
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
 from tests.harness import House, open_house
@@ -246,6 +251,45 @@ def test_a_restore_turns_no_consumer_back(call: Call, house: House, tmp_path: Pa
     assert lines(call("--consumer", "two"))[0]["batch"] == 3
 
 
+def test_maintenance_waits_for_consumers_up_to_a_limit(call: Call, house: House) -> None:
+    """What one has not read of the target stays, files and log; once it has, or is too late, all of it goes."""
+    eager = Maintenance(max_small_files=1, retention_h=0, log_retention_h=0)
+    house.turn(maintenance=eager)
+    call("--consumer", "one", "--to-batch", 1)
+    read = house.version()
+    for number in range(2, 6):
+        house.drop(
+            f"{number}_2026_11_2{number}.csv", SECOND.replace("newer", f"{number}").replace("11-21", f"11-2{number}")
+        )
+        house.run()
+    unread = {version: house.rows("target", version) for version in range(read - 2, house.version() + 1)}
+    maintain(house.config)
+    maintain(house.config)
+    for version, rows in unread.items():
+        assert house.rows("target", version) == rows
+        assert house.actions("target", version)
+    assert open_items_of(house.config) == ()
+    house.turn(maintenance=replace(eager, consumer_keep_d=0))
+    (item,) = open_items_of(house.config)
+    assert (item.kind, item.key, item.severity) == ("consumer", "consumer:one", "warning")
+    assert "has not read batch 2" in item.text
+    assert item.next.startswith("ordertrail changes --consumers")
+    house.turn(maintenance=eager)
+    call("--consumer", "one")
+    maintain(house.config)
+    for version in range(read + 1, house.version()):
+        with pytest.raises(pa.ArrowInvalid, match="not found"):
+            house.rows("target", version)
+    house.drop("6_2026_11_26.csv", SECOND.replace("newer", "6").replace("11-21", "11-26"))
+    house.run()
+    maintain(house.config)
+    assert house.rows("target", house.version() - 1)
+    house.turn(maintenance=replace(eager, consumer_keep_d=0))
+    maintain(house.config)
+    with pytest.raises(pa.ArrowInvalid, match="not found"):
+        house.rows("target", house.version() - 1)
+
+
 def test_one_process_reads_as_a_consumer(call: Call, house: House) -> None:
     with Following(house, "--consumer", "one") as process:
         while b"next_batch" not in (line := next_line_of(process)) or json.loads(line)["next_batch"] < 4:
@@ -310,3 +354,36 @@ def test_a_reader_that_goes_away_is_no_error(house: House) -> None:
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert not (consumers_path(house.config) / "one.json").exists()
+
+
+DIES = """
+import os, signal, sys
+from ordertrail import load_config
+from ordertrail.engines.local.changes import Wanted
+from ordertrail.look.consume import Request, consume
+def die(name):
+    if name == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+consume(load_config(sys.argv[1]), Request(Wanted(), name="one"), sys.stdout.buffer, probe=die)
+"""
+"""Reads as a consumer, and is killed after an effect."""
+
+
+@pytest.mark.parametrize("effect", ["changes.flushed", "changes.recorded"])
+def test_a_kill_between_output_and_place_repeats_at_most_a_batch(call: Call, house: House, effect: str) -> None:
+    """At least once towards a pipe: what was written and not recorded comes again, nothing is left out."""
+    seen: list[int] = []
+    config = house.config.source.parent / "ordertrail.toml"
+    for _ in range(3):
+        child = subprocess.run([sys.executable, "-c", DIES, str(config), effect], stdout=subprocess.PIPE, check=False)
+        assert child.returncode in (0, -signal.SIGKILL)
+        seen += [json.loads(line)["batch"] for line in child.stdout.splitlines() if b'"batch"' in line]
+        place = consumers_path(house.config) / "one.json"
+        at = json.loads(place.read_text())["next_batch"] if place.exists() else 1
+        assert at == max(seen) + (effect == "changes.recorded")
+    if effect == "changes.recorded":
+        assert seen == [1, 1, 1, 1, 2, 3, 3]
+    else:
+        assert seen == [1, 1, 1, 1] * 3
+    rest = [one["batch"] for one in lines(call("--consumer", "one"))[:-1]]
+    assert rest == ([1] * 4 + [2, 3, 3] if effect == "changes.flushed" else [])

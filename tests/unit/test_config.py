@@ -247,6 +247,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (maintenance("file_size_mb = 0"), "maintenance.file_size_mb = 0", "at least 1", "256"),
     (maintenance("retention_h = -1"), "maintenance.retention_h = -1", "not be negative", "0 or more"),
     (maintenance("log_retention_h = -0.5"), "maintenance.log_retention_h = -0.5", "not be negative", "0 or more"),
+    (maintenance("consumer_keep_d = -1"), "maintenance.consumer_keep_d = -1", "not be negative", "0 or more"),
     (pipeline("retention_h = 1"), "pipeline.retention_h = 1", "no such setting", "belongs below [maintenance]"),
     (pipeline("name = 7"), "pipeline.name = 7", "must be text", 'name = "orders"'),
     (pipeline("name = '../x'"), "pipeline.name = '../x'", "not usable as a name", "letters"),
@@ -596,8 +597,8 @@ def test_whole_numbers_do_for_numbers() -> None:
 
 def test_maintenance_takes_all_its_settings() -> None:
     lines = "auto = false\nmax_small_files = 3\nmax_deleted_share = 0.5\nfile_size_mb = 1\nretention_h = 0\n"
-    wanted = Maintenance(False, 3, 0.5, 1 << 20, 0.0, 1.5)
-    assert parse(maintenance(lines + "log_retention_h = 1.5")).maintenance == wanted
+    wanted = Maintenance(False, 3, 0.5, 1 << 20, 0.0, 1.5, 2.5)
+    assert parse(maintenance(lines + "log_retention_h = 1.5\nconsumer_keep_d = 2.5")).maintenance == wanted
 
 
 def test_half_hours_of_the_future() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from ordertrail.config import Config, parse_config, template
 from ordertrail.delta import vectors
+from ordertrail.engines.local.consumers import Consumer, Lag
 from ordertrail.errors import StorageError
 from ordertrail.look import document
 from ordertrail.look.delivered import SetAside, _live, delivered, open_places
@@ -214,10 +215,12 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
         contract="the tables carry another contract",
         damage=("version 7 is a foreign RESTORE", "rows were lost"),
         spaces=(Space("warehouse", Path("/"), 0),),
+        consumers=(Lag(Consumer("index", "app", 7, NOW), 3, NOW - timedelta(days=30)),),
         service_expected=True,
     )
     found = open_items(config, facts, NOW)
     kinds = ["failing", "stalled", "contract", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "debt"]
+    kinds.append("consumer")
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)

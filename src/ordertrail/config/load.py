@@ -321,6 +321,8 @@ def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
     for name in ("retention_h", "log_retention_h"):
         if (value := getattr(section, name)) < 0:
             fail(f"maintenance.{name}", value, "must not be negative", "use 0 or more hours")
+    if section.consumer_keep_d < 0:
+        fail("maintenance.consumer_keep_d", section.consumer_keep_d, "must not be negative", "use 0 or more days")
     return Maintenance(
         auto=section.auto,
         max_small_files=section.max_small_files,
@@ -328,6 +330,7 @@ def _maintenance(section: MaintenanceSection, fail: Fail) -> Maintenance:
         file_size_bytes=section.file_size_mb << 20,
         retention_h=section.retention_h,
         log_retention_h=section.log_retention_h,
+        consumer_keep_d=section.consumer_keep_d,
     )
 
 

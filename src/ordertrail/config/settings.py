@@ -135,8 +135,8 @@ class PipelineSection(Section, frozen=True, kw_only=True):
     change_feed: Annotated[
         str,
         said(
-            'The change data feed of the target: "off", "pairs" (readers find a delete and an insert for an updated row) '
-            'or "images" (old rows are written too, so that readers find an update with both).'
+            'The change data feed of the target: "off", "pairs" (readers find a delete and an insert for an updated '
+            'row) or "images" (old rows are written too, so that readers find an update with both).'
         ),
     ] = "off"
     threads: Annotated[int, said("Threads that read and compare rows; 0 means one a core.")] = 0
@@ -203,6 +203,13 @@ class MaintenanceSection(Section, frozen=True, kw_only=True):
     log_retention_h: Annotated[
         float, said("Log entries stay at least this long, in hours, so that older versions can be read.")
     ] = _MAINTENANCE.log_retention_h
+    consumer_keep_d: Annotated[
+        float,
+        said(
+            "Versions of the target that a consumer of `changes --consumer` has not read stay at most this long, in "
+            "days; after that the consumer is an open item."
+        ),
+    ] = _MAINTENANCE.consumer_keep_d
 
 
 class ColumnSection(Section, frozen=True, kw_only=True):

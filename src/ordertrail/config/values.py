@@ -39,6 +39,7 @@ class Maintenance:
         file_size_bytes: Target size of data files; a file below a quarter of it is small.
         retention_h: Files that the newest version does not need stay this long, in hours; 0 or more.
         log_retention_h: Entries of the log stay at least this long, in hours; 0 or more.
+        consumer_keep_d: What a known consumer has not read of the target stays at most this long, in days; 0 or more.
     """
 
     auto: bool = True
@@ -47,6 +48,7 @@ class Maintenance:
     file_size_bytes: int = 256 << 20
     retention_h: float = 168.0
     log_retention_h: float = 720.0
+    consumer_keep_d: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -13,6 +13,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +117,14 @@ class DeltaLog:
             return self._path(version).stat().st_mtime
         except FileNotFoundError:
             return 0.0
+
+    def written_at(self, version: int) -> datetime:
+        """When a commit was written; aware UTC.
+
+        Raises:
+            FileNotFoundError: The log does not have it any more.
+        """
+        return datetime.fromtimestamp(self._path(version).stat().st_mtime, UTC)
 
     def read(self, version: int) -> list[dict[str, Json]]:
         """The actions of one commit.

@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import Compaction, commits_behind, compactions
 from ordertrail.delta.features import PROTECTED_BEFORE
-from ordertrail.delta.log import LogStore
+from ordertrail.delta.log import DeltaLog, LogStore
 from ordertrail.delta.log_cleanup import CleanUp, checkpoint, clean_up, plan_clean_up
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.delta.table import Table
 from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
 from ordertrail.engines.choice import placed
+from ordertrail.engines.local.consumers import Lag, lags
 from ordertrail.engines.local.find import open_index
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.session import Session, tables_of
@@ -44,6 +46,7 @@ CHECKPOINT_COMMITS = 10
 """A checkpoint is written when there were at least this many commits since the last one."""
 
 _HOUR_S = 3600.0
+_CLOCKS_S = 60.0  # a log entry is written a moment after the time that it gives to the files that it removes
 _log = Log()
 
 
@@ -154,10 +157,12 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
         if found or behind >= CHECKPOINT_COMMITS:
             steps.append(Checkpoint(table.root.name, behind))
         keep_from = _keep_from(table, app_id)
+        unread = _unread(config, table.log, app_id, now_s) if table is tables.target else None
         if PROTECTED_BEFORE not in snapshot.metadata.properties:
+            keep_from = keep_from if unread is None else min(keep_from, unread.version)
             steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
         if table is not tables.stage:  # each batch sweeps the stage itself
-            steps += _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
+            steps += _some(plan_sweep(table.log, _retention_s(config, unread, now_s), now_s))
         if table is tables.target and (snapshot.takes_vectors or config.appends):
             steps.append(TidyIndex(table.root.name))
     steps += _some(plan_scratch(config))
@@ -312,12 +317,14 @@ class _Run:
         return None
 
     def _sweep(self, table: Table, step: Sweep) -> str | None:
-        config = self.session.config
+        config, app_id = self.session.config, self.session.app_id
         with self.locked():
             # The pass that finishes the batch reads the target as the batch left it, whatever was written since.
             if _unfinished(self.session):
                 return "a batch is not finished yet: run a pass first"
-            gone = sweep(table.log, step, config.maintenance.retention_h * _HOUR_S, time.time(), self.session.probe)
+            now_s = time.time()
+            unread = _unread(config, table.log, app_id, now_s) if table is self.session.tables.target else None
+            gone = sweep(table.log, step, _retention_s(config, unread, now_s), now_s, self.session.probe)
         return None if gone == len(step.files) else f"{len(step.files) - gone} files are needed again, or gone"
 
 
@@ -354,6 +361,18 @@ def _keep_from(table: Table, app_id: str) -> int:
         if any(isinstance(txn, dict) and txn.get("appId") == app_id for txn in txns):
             return max(0, version - 1)
     return newest
+
+
+def _unread(config: Config, log: DeltaLog, app_id: str, now_s: float) -> Lag | None:
+    """The consumer of the changes that is furthest behind, of those for which versions of the target are kept."""
+    since = datetime.fromtimestamp(now_s, UTC) - timedelta(days=config.maintenance.consumer_keep_d)
+    return min((one for one in lags(config, log, app_id) if one.since > since), key=lambda one: one.since, default=None)
+
+
+def _retention_s(config: Config, unread: Lag | None, now_s: float) -> float:
+    """How long files stay that the newest version does not need, in seconds."""
+    retention_s = config.maintenance.retention_h * _HOUR_S
+    return retention_s if unread is None else max(retention_s, now_s - unread.since.timestamp() + _CLOCKS_S)
 
 
 def _unfinished(session: Session) -> bool:

@@ -11,11 +11,12 @@ import shlex
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from ordertrail.config import Config
+from ordertrail.engines.local.consumers import Lag
 from ordertrail.look.delivered import SetAside
 from ordertrail.look.heartbeat import Heard
 from ordertrail.look.space import NO_SPACE_BYTES, Space
@@ -23,7 +24,9 @@ from ordertrail.model import State
 from ordertrail.rules.waiting import waiting_text, waits_long
 from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
 
-Kind = Literal["quarantined", "held", "waiting", "failing", "stalled", "contract", "debt", "disk", "not_fold"]
+Kind = Literal[
+    "quarantined", "held", "waiting", "failing", "stalled", "contract", "debt", "consumer", "disk", "not_fold"
+]
 
 Severity = Literal["warning", "critical"]
 """`critical`: nothing loads, or the target cannot be trusted; `warning`: everything else goes on."""
@@ -37,6 +40,7 @@ KINDS: Mapping[Kind, str] = {
     "stalled": "the service has no heartbeat any more and did not end normally",
     "contract": "the tables carry another contract than the config, and no pass loads until that is settled",
     "debt": "the debt of the tables is above the limits of `[maintenance]`, and no service reduces it",
+    "consumer": "a consumer of the changes is so far behind that maintenance no longer waits for it",
     # `drifted`, columns that the contract does not know, belongs here.
     "disk": "the disk of the warehouse or the archive is nearly full",
     "not_fold": "the target may no longer be the fold of the history, or rows or files of a table were lost",
@@ -50,6 +54,7 @@ NEXT: Mapping[Kind, str] = {
     "stalled": "watch",
     "contract": "migrate",
     "debt": "maintain",
+    "consumer": "changes --consumers",
     "disk": "doctor",
     "not_fold": "verify",
 }
@@ -72,7 +77,7 @@ class OpenItem:
         kind: What it is, see `KINDS`.
         key: What tells it from all other items, and stays the same while it is open: `delivery:ID`, `waiting:PATH`,
             `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:contract`, `tables:debt`,
-            `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
+            `consumer:NAME`, `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
         since: Since when; aware UTC, None when nothing tells.
         severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
         text: What is wrong, on one line.
@@ -121,6 +126,7 @@ class Facts:
             else empty.
         debt: Why maintenance is due, one line each.
         damage: What is wrong with the tables, one line each.
+        consumers: Those that are behind.
         spaces: The disks that are nearly full.
     """
 
@@ -132,6 +138,7 @@ class Facts:
     contract: str = ""
     debt: Sequence[str] = ()
     damage: Sequence[str] = ()
+    consumers: Sequence[Lag] = ()
     spaces: Sequence[Space] = ()
 
 
@@ -152,6 +159,7 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
         *_service(config, facts, now),
         *_contract(config, facts),
         *_debt(config, facts, now),
+        *_consumers(config, facts, now),
         *(_space(config, one) for one in facts.spaces),
         *_damage(config, facts.damage),
     ]
@@ -223,6 +231,20 @@ def _debt(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
     text = f"maintenance is due: {'; '.join(facts.debt)}"
     text += "" if trouble is None else f"; the service cannot do it: {trouble}"
     yield OpenItem("debt", "tables:debt", None, "warning", text, _command(config, NEXT["debt"]))
+
+
+def _consumers(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
+    keep_d = config.maintenance.consumer_keep_d
+    for one in facts.consumers:
+        if now - one.since < timedelta(days=keep_d):
+            continue
+        name = one.consumer.name
+        text = (
+            f"the consumer {name} has not read batch {one.consumer.next_batch}, which is there since "
+            f"{one.since:%Y-%m-%d %H:%M:%S} UTC; after {keep_d:g} days (consumer_keep_d) maintenance keeps no versions "
+            f"of the target for it; ordertrail changes --drop {name} forgets it"
+        )
+        yield OpenItem("consumer", f"consumer:{name}", one.since, "warning", text, _command(config, NEXT["consumer"]))
 
 
 def _space(config: Config, one: Space) -> OpenItem:

@@ -18,6 +18,7 @@ from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
+from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
@@ -149,6 +150,7 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], *, service_expec
         damage=(*_resets(target, app_id, stands.loaded), *damage),
         contract=held(config, tables).differs,
         spaces=tuple(low_spaces(config)),
+        consumers=lags(config, DeltaLog(target.root), app_id),
     )
     return Status(
         pipeline=config.name,

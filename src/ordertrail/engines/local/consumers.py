@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
 from ordertrail.durable import fsync_folder, move_durably
 from ordertrail.errors import PassRunningError, StorageError, UsageError
 
@@ -131,6 +132,53 @@ def drop(config: Config, name: str) -> None:
         raise UsageError(f"there is no consumer {name!r}", hint=f"the consumers: {known}") from error
     except OSError as error:
         raise StorageError(f"cannot delete {path}: {error.strerror}", hint="see to its folder") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """A consumer that has not read all batches of these tables.
+
+    Attributes:
+        consumer: Which one.
+        version: The version of the target before the first batch that it has not read; it may read all later ones.
+        since: When that batch was committed, by the log; aware UTC.
+    """
+
+    consumer: Consumer
+    version: int
+    since: datetime
+
+
+def lags(config: Config, log: DeltaLog, app_id: str) -> tuple[Lag, ...]:
+    """The consumers that are behind; reads the log only as far back as the last one of them is.
+
+    Args:
+        config: Of the pipeline.
+        log: Of the target.
+        app_id: The application id of the tables.
+
+    Raises:
+        StorageError: A consumer's file cannot be read.
+        TableError: The log is damaged.
+    """
+    waiting = [one for one in consumers_of(config) if one.app_id == app_id]
+    found: list[Lag] = []
+    unread: int | None = None  # the oldest version of a batch seen so far
+    with suppress(FileNotFoundError):  # an old entry was just cleaned up
+        for version, actions in log.backwards() if waiting else ():
+            txns = [action["txn"] for action in actions if isinstance(action.get("txn"), dict)]
+            batches = [int(str(txn["version"])) for txn in txns if isinstance(txn, dict) and txn.get("appId") == app_id]
+            if not batches:
+                continue
+            read = [one for one in waiting if max(batches) < one.next_batch]
+            waiting = [one for one in waiting if one not in read]
+            found += [] if unread is None else [Lag(one, unread - 1, log.written_at(unread)) for one in read]
+            unread = version
+            if not waiting:
+                return tuple(found)
+        # These have not read the oldest version that is still there.
+        found += [] if unread is None else [Lag(one, max(unread - 1, 0), log.written_at(unread)) for one in waiting]
+    return tuple(found)
 
 
 @contextmanager
