@@ -13,6 +13,7 @@ PARTS = (
     "bench.undo",
     "bench.migrate",
     "bench.cold_batch",
+    "bench.change_feed",
     "bench.spark_engine",
     "bench.many_batches",
     "bench.day_files",

@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.begin.doctor import examine
+from ordertrail.engines.embedded import apply
 from ordertrail.errors import UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
@@ -21,6 +22,7 @@ from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.mend.migration import migrate
 from ordertrail.model import Column, Correction, CorrectionKind
+from ordertrail.parse.kernel import PARQUET
 from tests.change_feed import by_delta_rs, by_polars, changes_at, check_feed
 from tests.feeds import Cells, Layout, cells, csv_bytes, dated
 from tests.harness import House, check_readers, open_house, without_fsync
@@ -137,6 +139,23 @@ def test_an_explicit_version_beside_inferable_ones(house: House) -> None:
         send(house, dated(day), cells("A", f"2026-11-{day} 09:00:00"), cells(f"N{day}", LATE))
         assert kinds(house) == sorted([*updated(house), INSERT])
     check_feed(house)
+
+
+def test_files_of_several_row_groups(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delta-rs 1.6 ends the process on vectors of such files; where changes are named it reads them."""
+    for name in ("PARQUET", "SMALL_PARQUET"):
+        monkeypatch.setattr(apply, name, f"{PARQUET}, ROW_GROUP_SIZE 2048")
+    send(house, dated(21), *(cells(f"{number:06d}", LATE) for number in range(10_000)))
+    (file,) = (path for path in house.table_path("target").glob("b000002-*.parquet"))
+    assert pq.read_metadata(file).num_row_groups > 1 or not house.config.deletion_vectors
+    send(house, dated(22), *(cells(f"{number:06d}", LATER, "DELIVERED") for number in range(0, 10_000, 1_000)))
+    read = by_polars if updated(house) == PAIR else by_delta_rs
+    assert sorted(kind for kind, _ in changes_at(house.table_path("target"), house.version(), read)) == sorted(
+        updated(house) * 10
+    )
+    undo(house, dated(22))
+    undo(house, dated(21))
+    check_feed(house, read)
 
 
 # -- others, and what we do about them ------------------------------------------------------------------------------

@@ -117,9 +117,8 @@ class Difference:
                 hint="run ordertrail verify; if it finds nothing, this is a bug in ordertrail, please report it",
             )
         feed = feed_of(session.config, target)
-        updates = feed == "images" and bool(touched) and kept < wanted
-        rewritten = bool(touched) and not target.takes_vectors
-        if updates or (feed != "off" and (self._unread or rewritten)):
+        told = feed == "images" or not target.takes_vectors
+        if feed != "off" and (self._unread or (touched and told)):
             return replace(settled, feed=self._changes(kept, batch))
         return settled
 

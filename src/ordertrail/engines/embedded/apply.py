@@ -85,16 +85,16 @@ def write_vectors(session: Session, change: ChangeSet, before: Snapshot) -> Writ
         else:
             cover(session, before, [new])
         session.probe("load.indexed")
-    feed = _images(session, change, before, new) if images and new is not None else []
+    feed = _images(session, change, before, new) if images else []
     return Written(add, remove, new if change.plain else None, feed)
 
 
-def _images(session: Session, change: ChangeSet, before: Snapshot, new: AddFile) -> list[AddFile]:
+def _images(session: Session, change: ChangeSet, before: Snapshot, new: AddFile | None) -> list[AddFile]:
     """The files with a batch's changes: the data file of the new rows, which says what they are, and the old rows."""
     old = old_images_sql(session, change.weighed, before, change.others, "doomed")
     written = write_changes(session, old, change.batch.number)
     session.probe("load.feed")
-    return [new] if written is None else [new, written]
+    return [file for file in (new, written) if file is not None]
 
 
 def write_copies(session: Session, change: ChangeSet, before: Snapshot) -> Written:

@@ -3,7 +3,8 @@
 Where rows are only marked and added, a commit says enough by itself: readers find a delete and an insert for an updated
 row (`pairs`). Files with changes are written where that would say too much, because files are written again with rows
 that did not change, or cannot be read, and for `images`, where readers find both images of an updated row. A version is
-wholly explicit or wholly inferable, so a commit that names one such file names all its changes.
+wholly explicit or wholly inferable, so a commit that names one such file names all its changes. With `images` every
+commit that marks rows is explicit: delta-rs 1.6 cannot work changes out of vectors on files of several row groups.
 """
 
 from __future__ import annotations
