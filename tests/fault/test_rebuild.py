@@ -80,7 +80,7 @@ def test_a_rebuild_is_killed_at_every_effect(driver: Driver, story: Story, tmp_p
     driver.run(world, kill_at=story.effects.index("load.committed"))
     damage(world)
     effects = driver.effects(world.copy(tmp_path / "whole"), rebuild=True)
-    assert effects == ["rebuild.folded", "rebuild.table", "rebuild.files", "rebuild.committed"]
+    assert effects == ["rebuild.folded", "rebuild.table", "rebuild.files", "rebuild.committed", "rebuild.indexed"]
     for place, name in enumerate(effects):
         each = world.copy(tmp_path / name)
         assert driver.run(each, rebuild=True, kill_at=place).get("signal") == 9

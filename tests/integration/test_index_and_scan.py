@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -18,17 +19,21 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.embedded import load as embedded_load
+from ordertrail.engines.local import find
 from ordertrail.engines.local import session as local_session
 from ordertrail.engines.local.find import find_by_scan, find_rows, open_index, uncovered
 from ordertrail.engines.local.relations import BATCH_DELIVERIES, REPEATED, STAGED_ROWS, StagedBatch
 from ordertrail.engines.local.session import Session, tables_of
+from ordertrail.keep.rebuild import rebuild
+from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import no_probe
 from ordertrail.parse.database import connect
 from ordertrail.rules.outcomes import several
 from ordertrail.rules.placing import content_sql, contract_key_sql
 from ordertrail.rules.tables import target_columns
 from tests.feeds import cells, csv_bytes, dated
-from tests.harness import House, open_house
+from tests.harness import House, check_books, open_house
 
 KEYS = [f"{number:04d}" for number in range(120)]
 SURE = "k, pos, ev, ch, rv, ins"
@@ -217,3 +222,54 @@ def test_a_pass_reads_each_vector_of_the_target_once(house: House, monkeypatch: 
     send(house, dated(23), KEYS[:60], 23)
     assert len(read) > 0
     assert len(read) == len(set(read))
+
+
+# -- the first load ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files are shared as large ones are, and no key is in the sample of those that are compared first."""
+    monkeypatch.setattr(embedded_load, "SHARE_ROWS", 1)
+    monkeypatch.setattr(embedded_load, "SAMPLE", 1 << 62)
+
+
+def test_a_first_load_leaves_its_rows_indexed(tmp_path: Path, shared: None) -> None:
+    house = open_house(tmp_path)
+    house.drop("other.csv", csv_bytes([cells(key, "2026-11-19 08:00:00", address="other") for key in KEYS[60:]]))
+    send(house, dated(20), KEYS[:60], 20)
+    assert len(set(house.table_path("target").glob("*.parquet"))) == 1
+    with session_of(house) as session:
+        assert session.index is not None
+        assert uncovered(session.index, session.tables.target.snapshot()) == []
+    with mock.patch.object(find, "_cover_chunk", side_effect=AssertionError("the rows were indexed already")):
+        send(house, dated(21), KEYS[::2], 21)
+    assert check_both_ways(house) == len(KEYS)
+    check_books(house)
+
+
+def test_a_first_load_with_a_key_twice_is_weighed(tmp_path: Path, shared: None) -> None:
+    house = open_house(tmp_path)
+    send(house, dated(20), [*KEYS, KEYS[7]], 20)
+    assert len(house.target()) == len(KEYS)
+    assert house.delivery(dated(20))["rows_duplicate"] == 1
+    assert len(list(house.table_path("target").glob("*.parquet"))) == 1, "the shared file is left"
+    check_books(house)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_without_an_index_the_keys_are_compared(tmp_path: Path, shared: None, repeated: bool) -> None:
+    house = open_house(tmp_path)
+    with mock.patch.object(KeyIndex, "writer", side_effect=OSError("the disk is full")):
+        send(house, dated(20), [*KEYS, *KEYS[:1]] if repeated else KEYS, 20)
+    assert len(house.target()) == len(KEYS)
+    assert house.delivery(dated(20))["rows_duplicate"] == repeated
+    assert check_both_ways(house) == len(KEYS)
+
+
+def test_a_rebuild_leaves_its_rows_indexed(house: House) -> None:
+    shutil.rmtree(house.table_path("target"))
+    rebuild(house.config)
+    with session_of(house) as session:
+        assert session.index is not None
+        assert uncovered(session.index, session.tables.target.snapshot()) == []

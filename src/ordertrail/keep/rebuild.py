@@ -12,12 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
+from ordertrail.engines.local.find import cover, open_index, uncovered
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import cured
 from ordertrail.errors import OrdertrailError
@@ -172,6 +174,7 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
         session.probe("rebuild.files")
         version, settled = work.commit(settled, rows)
         files, written = len(settled.new), settled.written
+        _index(session, progress)
     return RebuildReport(
         pipeline=session.config.name,
         dry_run=dry_run,
@@ -187,6 +190,19 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
         warnings=tuple(warnings),
         seconds=round(time.perf_counter() - began, 4),
     )
+
+
+def _index(session: Session, progress: Callable[[str], None]) -> None:
+    """Index the target's new files, so that the next batch finds its keys at once."""
+    target = session.tables.target.snapshot()
+    if not target.takes_vectors:
+        return
+    with closing(open_index(session.config, target)) as session.index:
+        if new := uncovered(session.index, target):
+            progress("indexing the keys")
+            cover(session, target, new)
+            session.probe("rebuild.indexed")
+    session.index = None
 
 
 def _compared(work: Rebuild, target: Snapshot) -> Differences:

@@ -49,6 +49,9 @@ class RunWriter:
         salt: See `Footer`.
         files: What the run will cover.
         done: Called with the path when the run is visible.
+
+    Attributes:
+        repeated: How many of the entries so far have the hash of the one before.
     """
 
     def __init__(
@@ -71,7 +74,8 @@ class RunWriter:
         self._filled = 0  # within the block
         self._written = 0  # in earlier blocks
         self._checksums: list[int] = []
-        self._last = (0, 0)
+        self._last: tuple[int, int] | None = None
+        self.repeated = 0
 
     def __enter__(self) -> Self:
         self._out = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -125,8 +129,10 @@ class RunWriter:
         upper, lower = np.ascontiguousarray(words[:, 0]), words[:, 1]
         same = np.flatnonzero(upper[1:] == upper[:-1])
         descends = bool((upper[1:] < upper[:-1]).any()) or bool((lower[same + 1] < lower[same]).any())
-        if descends or (int(upper[0]), int(lower[0])) < self._last:
+        first = int(upper[0]), int(lower[0])
+        if descends or (self._last is not None and first < self._last):
             raise ValueError("entries are not sorted")
+        self.repeated += int((lower[same + 1] == lower[same]).sum()) + (first == self._last)
         self._last = int(upper[-1]), int(lower[-1])
         self._count(words[:, -1])
         prefix = (upper >> np.uint64(64 - self._bits)).astype(np.int64)

@@ -17,6 +17,7 @@ from ordertrail.engines.embedded.record import LocalRecorder, Shared
 from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.load import Load
 from ordertrail.engines.local.accepted import ROWS_TAG, WeighedHere
+from ordertrail.engines.local.find import cover_distinct
 from ordertrail.engines.local.session import Session, others_on
 from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
@@ -25,6 +26,9 @@ from ordertrail.rules.tables import stage_columns
 
 SHARE_ROWS = 500_000
 """A stage file with at least this many rows is shared with target and history when all rows are inserted."""
+
+SAMPLE = 64
+"""Where keys repeat, those in a sample of one in so many nearly always do, too."""
 
 
 def load_of(session: Session, batch: Batch) -> Load:
@@ -71,11 +75,11 @@ class CommitApplier:
             return None
         if any(manifest.absent for manifest in batch.manifests) or others_on(before, self._weighing.contract):
             return None  # a stage file may have a column with the name of one of others, but with other content
-        if self._keys() != sum(file.rows or 0 for file in files):
+        add = self._linked(before, files)
+        if add is None:
             return None
         counts = {m.delivery_id: row_counts(m, {Outcome.INSERTED: _staged_rows(m)}) for m in batch.manifests}
         check_balance(counts)
-        add = [share_file(stage.path_of(file), self._target.root, file) for file in files]
         self._session.probe("load.files")
         self._commit(before, add, ())
         self.shared.files = tuple((stage.path_of(file), file) for file in files)
@@ -92,13 +96,39 @@ class CommitApplier:
         if written.new is not None:
             self.shared.files, self.shared.rest = ((before.path_of(written.new), written.new),), True
 
-    def _keys(self) -> int:
-        """The number of distinct keys among the staged rows."""
+    def _linked(self, before: Snapshot, files: Sequence[AddFile]) -> list[AddFile] | None:
+        """Data files of the target that are these files of the stage, and indexed; None when some key is there twice.
+
+        The keys of a sample are compared first. Otherwise the index, which is sorted by key, says whether all differ.
+        """
+        if not self._distinct(sample=True):
+            return None
+        stage = self._weighing.stage
+        add = [share_file(stage.path_of(file), self._target.root, file) for file in files]
+        self._session.probe("load.linked")
+        distinct = cover_distinct(self._session, before, add)
+        if distinct is None:
+            distinct = self._distinct()
+        self._session.probe("load.indexed")
+        if distinct:
+            return add
+        for file in add:
+            (self._target.root / file.path).unlink()
+        return None
+
+    def _distinct(self, *, sample: bool = False) -> bool:
+        """Whether every key is in one staged row only.
+
+        Args:
+            sample: Whether to look only at one key in `SAMPLE`.
+        """
         contract = self._weighing.contract
         rows = scan_sql(self._session.con, self._weighing.stage, stage_columns(contract))
-        key = contract_key_sql(contract)
-        found = self._session.run(f"SELECT count(*) FROM (SELECT DISTINCT hash({key}) FROM {rows} WHERE _kind = 'row')")
-        return int(str(found[0][0]))
+        hashes = f"SELECT hash({contract_key_sql(contract)}) AS h FROM {rows} WHERE _kind = 'row'"
+        if sample:
+            hashes = f"SELECT h FROM ({hashes}) WHERE h % {SAMPLE} = 0"
+        found = self._session.run(f"SELECT count(*) = count(DISTINCT h) FROM ({hashes})")
+        return bool(found[0][0])
 
     def _commit(
         self, before: Snapshot, add: Sequence[AddFile], remove: Sequence[AddFile], feed: Sequence[AddFile] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import duckdb
@@ -167,16 +167,44 @@ def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
             _cover_chunk(session, session.index, target, chunk)
 
 
+def cover_distinct(session: Session, target: Snapshot, files: Sequence[AddFile]) -> bool | None:
+    """Index data files with rows of this batch alone, as they were staged, unless a key is there twice.
+
+    Args:
+        session: The pass.
+        target: Locates the files.
+        files: Complete and durable data files.
+
+    Returns:
+        Whether all keys differ, and the files are indexed; None when that was not to be found out: there is no index,
+        the disk is full, or there are more rows than are sorted at once.
+    """
+    if session.index is None or sum(file.rows or 0 for file in files) > COVER_ROWS:
+        return None
+    try:
+        _write_run(session, session.index, target, files, _entries_sql(session, target, files, "_row_hash"), once=True)
+    except RepeatedKeyError:
+        return False
+    except (OSError, ValueError):
+        return None
+    return True
+
+
 def _cover_chunk(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile]) -> None:
+    entries_sql = _entries_sql(session, target, files, content_sql(session.config.contract))
+    _write_run(session, index, target, files, entries_sql)
+
+
+def _entries_sql(session: Session, target: Snapshot, files: Sequence[AddFile], content: str) -> str:
+    """SQL of the entries of all rows of some data files; `content` is SQL of a row's content hash."""
     contract = session.config.contract
     scan = scan_sql(session.con, _unmarked(target, files), target_columns(contract))
-    query = (
+    return (
         f"SELECT coalesce({session.key_hash_sql(contract_key_sql(contract))}, 0) AS h, _pos, "
-        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content_sql(contract)} AS content, "
+        f"coalesce(epoch_us({name_sql(contract.order_by)}), {LOWEST}) AS event_us, {content} AS content, "
         f"coalesce(epoch_us(_inserted_at), {LOWEST}) AS inserted_us, coalesce(_revision, {LOWEST}) AS revision "
         f"FROM {scan}"
     )
-    _write_run(session, index, target, files, query)
 
 
 def cover_staged(session: Session, staged: StagedBatch, target: Snapshot, file: AddFile) -> None:
@@ -209,21 +237,48 @@ def _unmarked(target: Snapshot, files: Sequence[AddFile]) -> Snapshot:
     return replace(target, files={file.path: replace(file, deletion_vector=None) for file in files})
 
 
-def _write_run(session: Session, index: KeyIndex, target: Snapshot, files: Sequence[AddFile], entries_sql: str) -> None:
-    """Write a run of some data files; `entries_sql` returns the entries, with `h` and `_pos`, in any order."""
+class RepeatedKeyError(Exception):
+    """A key is in the data files more than once."""
+
+
+def _write_run(
+    session: Session,
+    index: KeyIndex,
+    target: Snapshot,
+    files: Sequence[AddFile],
+    entries_sql: str,
+    *,
+    once: bool = False,
+) -> None:
+    """Write a run of some data files.
+
+    Args:
+        session: The pass.
+        index: Gets the run.
+        target: Locates the files.
+        files: The data files.
+        entries_sql: SQL of the entries, with `h` and `_pos`, in any order.
+        once: Whether to give up when a key is there twice.
+
+    Raises:
+        RepeatedKeyError: It is; nothing was written.
+    """
     covered = [Covered(file.path, file.size_bytes, physical_rows(target, file)) for file in files]
     query = (
         f"SELECT {_halves_sql('h')}, event_us, content, inserted_us, revision, _pos & {_ROW_MASK} AS row, "
         f"_pos >> {ROW_BITS} AS file FROM ({entries_sql})"
     )
-    if sum(file.rows for file in covered) <= COVER_BATCH_ROWS:
+    if not once and sum(file.rows for file in covered) <= COVER_BATCH_ROWS:
         # Sorted here: DuckDB would sort all columns with the hash.
         index.write(covered, _entries(session.con.sql(query).to_arrow_table()))
         return
     rows = session.con.sql(f"{query} ORDER BY h").to_arrow_reader(COVER_BATCH_ROWS)
-    with index.writer(covered) as writer:
+    # Closed also where the writer fails: DuckDB runs no other query before.
+    with closing(rows), index.writer(covered) as writer:
         for batch in rows:
             writer.append(_entries(batch))
+            if once and writer.repeated:
+                raise RepeatedKeyError
 
 
 def _entries(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
