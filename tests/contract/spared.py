@@ -24,6 +24,8 @@ NAME = "spared"
 
 AGREE = "tests/spark/test_engines_agree.py::test_the_engines_take_turns_on_one_warehouse"
 
+ON_DRIVER = "tests/spark/test_engines_agree.py::test_small_batches_on_the_driver"
+
 BROUGHT = "tests/contract/test_added_columns.py::test_a_column_that_a_file_brings"
 
 RULES = "tests/spark/test_rules.py::test_all_traps_on_tables_in_folders"

@@ -72,7 +72,7 @@ def send(house: House, name: str, address: str, time: str = EARLY, key: str = "A
 # --- rows of others ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update(loaded: House) -> None:
     """All rows of the key go, the newer one stays: here the vendor's."""
@@ -83,7 +83,7 @@ def test_a_key_that_a_foreign_append_doubled_is_there_once_after_its_next_update
     assert found == ["news"]
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_newer_foreign_row_of_a_doubled_key_stays(loaded: House) -> None:
     """A late vendor's row is stale beside it, and still tidies the key up."""
@@ -93,7 +93,7 @@ def test_a_newer_foreign_row_of_a_doubled_key_stays(loaded: House) -> None:
     assert addresses(loaded) == {"A": "foreign", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row(loaded: House) -> None:
     """Even a row that says nothing new leaves one row of its key."""
@@ -103,7 +103,7 @@ def test_equal_copies_of_a_doubled_key_are_tidied_up_by_an_unchanged_row(loaded:
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> None:
     """The stored `_row_hash` is not trusted: content is compared as it is, and the later file wins by the order."""
@@ -113,7 +113,7 @@ def test_a_vendors_row_sent_again_wins_over_a_foreign_update(loaded: House) -> N
     assert addresses(loaded) == {"A": "vendor", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     """A correction by hand that also moved the event time holds against what is older."""
@@ -125,7 +125,7 @@ def test_a_foreign_update_is_not_undone_by_an_older_row(loaded: House) -> None:
     assert addresses(loaded) == {"A": "newer", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(loaded: House) -> None:
     """A foreign DELETE takes the row out; a later delivery brings the shipment back."""
@@ -134,7 +134,7 @@ def test_a_row_that_somebody_deleted_is_inserted_when_the_vendor_sends_it_again(
     assert addresses(loaded) == {"A": "again", "B": "vendor"}
 
 
-@pytest.mark.spared("executors", covered_by=RULES)
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
 @pytest.mark.spared("named", covered_by=RULES_BY_NAME)
 def test_rows_that_a_foreign_merge_brought_follow_the_order(loaded: House) -> None:
     """Rows of no delivery of ours: newer they stay, at an equal time any vendor's row wins."""

@@ -15,7 +15,7 @@ from ordertrail.look.verify import verify
 from ordertrail.model import RowCounts, RunReport, Skipped, State
 from ordertrail.sources.names import Entry, FileOps
 from tests.contract.conftest import MakeHouse
-from tests.contract.spared import AGREE, BY_NAME, LOADED_APART, NOTEBOOKS, RULES, RULES_BY_NAME
+from tests.contract.spared import AGREE, BY_NAME, LOADED_APART, NOTEBOOKS, ON_DRIVER, RULES, RULES_BY_NAME
 from tests.feeds import NO_ADDRESS, TIMES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House
 from tests.oracle import default_contract, judge, keyed
@@ -28,6 +28,10 @@ READ_LATER = pytest.mark.spared(
     "executors", covered_by="::test_a_file_that_grows_while_it_is_read_drops_out_of_the_batch"
 )
 """Of a change before `stage.files`: executors read the files only after it, so that one moment is like the other."""
+
+
+FOUND_HERE = pytest.mark.spared("spark", "executors", "named", covered_by="vectors")
+"""Of scenarios about which files a pass takes and where they go then: pass and source do that, and no engine."""
 
 
 def at(*names: str, do: Callable[[], object]) -> Callable[[str], None]:
@@ -57,8 +61,13 @@ def data_actions(house: House, table: str, version: int) -> list[str]:
 # --- arrival -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
-@pytest.mark.parametrize("effect", ["plan.decided", "stage.files", "stage.committed", "load.committed"])
+@pytest.mark.parametrize(
+    "effect",
+    [
+        *(pytest.param(effect, marks=FOUND_HERE) for effect in ("plan.decided", "stage.files", "stage.committed")),
+        pytest.param("load.committed", marks=pytest.mark.spared("executors", "named", covered_by="spark")),
+    ],
+)
 def test_a_file_that_lands_mid_run_belongs_to_the_next_batch(house: House, effect: str) -> None:
     """P1: the notebooks list the folder a second time to archive it, and move a file that they never read."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -72,7 +81,7 @@ def test_a_file_that_lands_mid_run_belongs_to_the_next_batch(house: House, effec
     assert late in house.archived().values()
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_file_replaced_after_it_was_read_is_the_next_delivery(house: House) -> None:
     """P6: what is archived as a delivery is what was loaded; other bytes under its name are never taken for it."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -82,7 +91,7 @@ def test_a_file_replaced_after_it_was_read_is_the_next_delivery(house: House) ->
     assert (set(house.target()), house.left()) == ({("A",), ("B",)}, [])
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_half_written_file_waits(house: House) -> None:
     """P6: a file is read only once it is complete; until then it is skipped, and listed."""
     whole = csv_bytes([cells("A", EARLY), cells("B", EARLY)])
@@ -96,7 +105,7 @@ def test_a_half_written_file_waits(house: House) -> None:
     assert counts(house.run()) == {"parsed": 2, "inserted": 2}
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_file_that_cannot_be_archived_waits_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is loaded and told, not staged again, and the tables say where it is once it is archived."""
     house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -119,7 +128,7 @@ def test_a_file_that_cannot_be_archived_waits_alone(house: House, monkeypatch: p
     assert house.delivery(dated(20))["archived_to"] in house.archived()
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_file_that_the_system_told_is_closed_does_not_wait(house: House) -> None:
     """The settle rule does not hold back a file whose close the service has seen."""
     house.config = replace(house.config, settle_s=3600.0)
@@ -156,7 +165,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_skipped(house: House) -> None
     assert set(house.target()) == {("B",)}
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_file_that_vanishes_before_it_is_archived_needs_a_person(house: House) -> None:
     """Its rows are loaded, the table says that there is no archived file, and nothing blocks the next pass."""
     file = house.drop(dated(20), csv_bytes([cells("A", EARLY)]))
@@ -168,7 +177,7 @@ def test_a_file_that_vanishes_before_it_is_archived_needs_a_person(house: House)
     assert (again.batch, again.needs_person) == (None, False)
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_a_file_no_vendor_takes_is_left_alone_and_listed(make_house: MakeHouse) -> None:
     """A stray file is neither loaded by position nor moved away."""
     house = make_house('[[vendors]]\nname = "acme"\nfiles = "acme/*.csv"\n')
@@ -181,6 +190,7 @@ def test_a_file_no_vendor_takes_is_left_alone_and_listed(make_house: MakeHouse) 
     assert house.left() == ["blue/a.csv", "notes.txt"]
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 @pytest.mark.parametrize("content", [b"", csv_bytes([]), b"\n\n"], ids=["zero bytes", "header only", "blank lines"])
@@ -254,7 +264,7 @@ def test_a_batch_is_one_commit_on_every_table(house: House) -> None:
                 assert txns == [number]
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_an_archive_name_that_is_taken_is_not_overwritten(house: House) -> None:
     """P6: a foreign file sits where the delivery was to go; both are there afterwards and the table says where."""
     content = csv_bytes([cells("A", EARLY)])
@@ -272,6 +282,7 @@ def test_an_archive_name_that_is_taken_is_not_overwritten(house: House) -> None:
     assert any("another file has the name" in warning for warning in report.warnings)
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_files_of_one_name_are_all_kept(house: House) -> None:
@@ -322,6 +333,7 @@ def test_the_first_run_dedupes_too(house: House) -> None:
     assert (target["A",]["status"], target["B",]["address"]) == ("DELIVERED", "X")
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_late_older_update_does_not_overwrite(house: House) -> None:
@@ -355,6 +367,7 @@ def test_the_event_time_goes_before_the_status(house: House) -> None:
     assert house.target()["A",]["status"] == "IN_TRANSIT"
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_vendors_correction_with_the_same_time_wins(house: House) -> None:
@@ -369,6 +382,7 @@ def test_a_vendors_correction_with_the_same_time_wins(house: House) -> None:
     assert row["_inserted_at"] < row["_updated_at"]  # type: ignore[operator]
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_the_same_bytes_under_a_later_name_are_no_duplicate(house: House) -> None:
@@ -397,6 +411,7 @@ def test_history_decides_when_the_target_still_bears_an_older_files_name(house: 
     assert house.outcomes()[dated(21), 1] == "stale"
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_redelivered_file_is_a_duplicate(house: House) -> None:
@@ -424,6 +439,7 @@ def test_daily_cumulative_files_stay_cheap(house: House) -> None:
     assert data_actions(house, "target", 3) == ["txn"]
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_two_vendors_with_one_file_name_are_two_deliveries(make_house: MakeHouse) -> None:
@@ -456,6 +472,7 @@ def test_a_column_that_a_vendor_never_sends_keeps_its_value(make_house: MakeHous
     assert (row["status"], row["address"]) == ("DELIVERED", "Main St 2")
 
 
+@pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)
 def test_a_changed_contract_reads_the_same_file_again(house: House) -> None:
@@ -501,7 +518,7 @@ def test_many_passes_keep_a_table_readable(house: House) -> None:
     assert house.target() == judge(files, default_contract()).target
 
 
-@pytest.mark.spared("executors", "named", covered_by="spark")
+@FOUND_HERE
 def test_the_archive_can_lie_on_the_way_of_a_glob(tmp_path: Path, make_house: MakeHouse) -> None:
     """A vendor whose glob spans folders is given every file once, whatever folder it is in."""
     house = make_house('[[vendors]]\nname = "acme"\nfiles = "**/*.csv"\n')
