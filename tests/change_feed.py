@@ -13,9 +13,6 @@ from deltalake import DeltaTable, QueryBuilder
 
 from tests.harness import House
 
-ADDED = {"insert": False, "delete": False, "update_preimage": True, "update_postimage": True}
-"""The kinds of changes; whether they come only in explicit versions."""
-
 COMES = ("insert", "update_postimage")
 OURS = ("_change_type", "_commit_version", "_commit_timestamp")
 

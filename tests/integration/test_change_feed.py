@@ -15,8 +15,10 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from ordertrail.begin.doctor import examine
 from ordertrail.engines.embedded import apply
 from ordertrail.errors import UsageError
+from ordertrail.keep.backup import backup
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
+from ordertrail.keep.restore import restore
 from ordertrail.look.plan import plan_files
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
@@ -253,6 +255,18 @@ def test_a_migration_says_which_values_it_changes(house: House) -> None:
     assert kinds(house) == sorted(IMAGES), "one cell was filled"
     check_feed(house, since=since + 1)
     assert verify(house.config).ok
+
+
+def test_a_backup_takes_the_files_of_changes_along(house: House, tmp_path: Path) -> None:
+    for day in (21, 22):
+        send(house, dated(day), cells("A", f"2026-11-{day} 09:00:00"))
+    house.turn(maintenance=replace(house.config.maintenance, max_small_files=2, max_deleted_share=0.1))
+    maintain(house.config)
+    backup(house.config, tmp_path / "kept")
+    restore(house.config, tmp_path / "kept", force=True)
+    assert verify(house.config).ok
+    if updated(house) == IMAGES:
+        assert sorted(kind for kind, _ in changes_at(house.table_path("target"), 3)) == IMAGES
 
 
 # -- on and off -----------------------------------------------------------------------------------------------------

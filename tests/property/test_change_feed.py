@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -111,4 +112,5 @@ def test_the_feed_replayed_is_the_target(tmp_path: Path, mode: str, vectors: boo
     assert sum(map(len, found.values())) > 2 * STEPS
     assert verify(house.config).ok
     check_readers(house)
-    check_feed(house, by_polars)
+    if importlib.util.find_spec("polars_deltalake") is not None:
+        check_feed(house, by_polars)

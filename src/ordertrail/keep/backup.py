@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
-from ordertrail.delta.snapshot import Snapshot, read_snapshot
+from ordertrail.delta.snapshot import Snapshot, read_changes, read_snapshot
 from ordertrail.delta.vectors import read_vector, vector_file
 from ordertrail.durable import fsync_folder
 from ordertrail.engines.ledger import app_id_in
@@ -200,13 +200,20 @@ def _points_beyond(path: Path, version: int) -> bool:
 
 
 def _data_files(snapshot: Snapshot) -> Iterator[tuple[Path, int | None]]:
-    """The data files and vector files of a snapshot, each once, with the size that the log says, if it does."""
+    """The files that a table of this snapshot needs, each once, with the size that the log says, if it does.
+
+    Besides data files and vectors these are the files of changes that commits name, as far as they are still there.
+    """
     vectors: dict[Path, None] = {}
     for file in snapshot.files.values():
         yield snapshot.path_of(file), file.size_bytes
         if file.deletion_vector and (path := vector_file(snapshot.root, json.loads(file.deletion_vector))):
             vectors[path] = None
     yield from ((path, None) for path in vectors)
+    if snapshot.feeds_changes:
+        named = {snapshot.path_of(file): file for file in read_changes(DeltaLog(snapshot.root), 0.0)}
+        live = {snapshot.path_of(file) for file in snapshot.files.values()}
+        yield from ((path, file.size_bytes) for path, file in named.items() if path not in live and path.is_file())
 
 
 def _take_beside(transfer: Transfer, config: Config, config_file: Path | None, work: Path) -> None:
