@@ -121,7 +121,8 @@ class House:
 
     def current(self) -> list[Row]:
         """The rows of the view `orders_current`."""
-        with Reader(self.config) as reader:
+        # By the folders, also of tables that a catalog keeps.
+        with Reader(replace(self.config, engine="embedded")) as reader:
             return reader.query(f"FROM {self.config.current}").dicts()  # type: ignore[return-value]
 
     def kept(self) -> Counter[tuple[object, ...]]:

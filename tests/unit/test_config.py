@@ -272,7 +272,6 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     ("[spark]\nremote = 'http://x'\n" + pipeline(""), "spark.remote = 'http://x'", "Spark Connect address", "sc://"),
     ("[spark]\ndriver_max_mb = -1\n" + pipeline(""), "spark.driver_max_mb = -1", "not be negative", "64"),
     (pipeline("engine = 'x'"), "pipeline.engine = 'x'", "no such engine", 'engine = "embedded"'),
-    (pipeline("mode = 'append'\nengine = 'spark'"), "pipeline.mode = 'append'", "does not append", 'mode = "upsert"'),
     (pipeline("current = 'orders target'"), "pipeline.current = 'orders target'", "not a plain name", "letters"),
     (pipeline("current = 'ORDERS_target'"), "pipeline.current = 'ORDERS_target'", "the target table", "its own name"),
     (pipeline("mode = 'x'"), "pipeline.mode = 'x'", "no such mode", 'mode = "upsert"'),

@@ -245,9 +245,6 @@ def _mode(section: PipelineSection, fail: Fail) -> Mode:
     found: Mode | None = next((one for one in get_args(Mode) if one == section.mode), None)
     if found is None:
         fail("pipeline.mode", section.mode, "there is no such mode", 'use mode = "upsert" or mode = "append"')
-    if found == "append" and section.engine == "spark":
-        hint = 'use engine = "embedded", or mode = "upsert"'
-        fail("pipeline.mode", section.mode, "the engine spark does not append yet", hint)
     return found
 
 

@@ -19,7 +19,7 @@ from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.weigh import Reads, WholeTables, count_outcomes, ordered, stage_rows
 from ordertrail.model import Batch, RowCounts
 from ordertrail.rules import outcomes as rules
-from ordertrail.rules.accepted import ACCEPTED_ROWS, TAKEN_BACK
+from ordertrail.rules.accepted import TAKEN_BACK
 from ordertrail.rules.tables import target_columns
 
 
@@ -67,8 +67,8 @@ class AppendWeighing:
         """See `Weighing.weigh`."""
         self.before = before = self._reads.target(target_version)
         staged = stage_rows(self.session, self.batch, self.stage)
-        taken = f"SELECT delivery_id FROM {self.session.deliveries()} WHERE {TAKEN_BACK} AND {ACCEPTED_ROWS} > 0"
-        gone = [str(one) for (one,) in self.session.run(taken)]
+        taken = self.session.run(f"SELECT delivery_id FROM {self.session.deliveries()} WHERE {TAKEN_BACK}")
+        gone = [str(one) for (one,) in taken]
         find_standing(self.session, before, staged, str(staged.rows), gone)
         ordered(self.session, r.FIRSTS, staged.repeated, rules.FIRSTS, rules.FIRSTS_ALONE)
         return self._judged(staged, rules.APPENDED)

@@ -109,8 +109,9 @@ class AppendCorrection:
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh_again`."""
         session = self.session
+        target = self._reads.target(target_version)  # first: whoever fetches it fetches the deliveries with it
         staged, _ = self._touched()
-        scan = scan_sql(session.con, self._reads.target(target_version), target_columns(self.contract))
+        scan = scan_sql(session.con, target, target_columns(self.contract))
         hashed = session.key_hash_sql(contract_key_sql(self.contract))
         r.ADDED.make(
             session.run,

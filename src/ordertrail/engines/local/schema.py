@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import duckdb
 
@@ -71,7 +70,8 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
     there = [table for table in (session.tables.all if tables is None else tables) if table.log.exists()]
     for table in there:
         if table is session.tables.target:
-            require_mode(session.config, table.root, table.newest().metadata.properties)
+            away = f"move the folder {table.root} away and run ordertrail rebuild: it makes"
+            require_mode(session.config, table.newest().metadata.properties, away)
     text = history.newest().metadata.properties.get(CONTRACT) if history.log.exists() else None
     try:
         return agree([declared(table) for table in there], text, session.config.contract, _looking_into(session))
@@ -83,13 +83,13 @@ def require_agreement(session: Session, tables: Sequence[Table] | None = None) -
         ) from error
 
 
-def require_mode(config: Config, root: Path, properties: Mapping[str, str]) -> None:
+def require_mode(config: Config, properties: Mapping[str, str], away: str) -> None:
     """Refuse a target that was made for the other mode: what it keeps cannot be changed by a setting.
 
     Args:
         config: Of the pipeline.
-        root: The target's folder.
         properties: Of the target.
+        away: How to have it made anew, up to "it makes".
 
     Raises:
         ConfigError: It was.
@@ -97,9 +97,9 @@ def require_mode(config: Config, root: Path, properties: Mapping[str, str]) -> N
     made_for = mode_of(properties)
     if made_for != config.mode:
         raise ConfigError(
-            f'pipeline.mode = "{config.mode}": the target {root.name} was made for mode = "{made_for}"',
-            hint=f'set mode = "{made_for}" again; or, to change the mode for good, move the folder {root} away and run '
-            "ordertrail rebuild: it makes the target anew from the history",
+            f'pipeline.mode = "{config.mode}": the target {config.tables.target} was made for mode = "{made_for}"',
+            hint=f'set mode = "{made_for}" again; or, to change the mode for good, {away} the target anew from the '
+            "history",
         )
 
 

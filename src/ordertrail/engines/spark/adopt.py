@@ -73,6 +73,11 @@ def adopt(config: Config, session: SparkSession | None = None) -> Adopted:
     if config.engine != "spark":
         hint = 'set engine = "spark" for it; afterwards either engine will do'
         raise UsageError("adopt needs the engine spark", hint=hint)
+    if config.appends:
+        raise UsageError(
+            'adopt takes over a table with one row a key, and mode = "append" keeps all rows',
+            hint='adopt it with mode = "upsert"; or begin with a new target and load the archived files',
+        )
     make_warehouse(config)
     with pipeline_lock(config), spark_errors("cannot adopt the target"):
         spark = session or session_of(config)

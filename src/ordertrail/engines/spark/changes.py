@@ -50,6 +50,12 @@ class LocalFrames:
         gone = doubles or weighing.batch.corrects is not None
         return Changes(rows, gone, _pruning(weighing), tuple(column.name for column in others))
 
+    def appended(self) -> DataFrame:
+        """See `Frames.appended`."""
+        weighing = self._weighing
+        sql = accepted_rows_sql(weighing.session, weighing.change, CHANGED, for_history=False)
+        return self._frame(sql, target_columns(weighing.contract))
+
     def history(self) -> DataFrame:
         """See `Frames.history`."""
         weighing = self._weighing

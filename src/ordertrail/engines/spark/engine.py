@@ -20,6 +20,7 @@ from ordertrail.engines.embedded.stage import stage_batch as stage_in_folders
 from ordertrail.engines.load import Load, loaded
 from ordertrail.engines.spark.books import CatalogBooks
 from ordertrail.engines.spark.causes import RowsLostError
+from ordertrail.engines.spark.current import keep_view
 from ordertrail.engines.spark.load import load_in_folders, load_through_spark
 from ordertrail.engines.spark.route import DRIVER, route_of, route_of_batch
 from ordertrail.engines.spark.session import lost_for_good, session_of, spark_errors
@@ -68,6 +69,9 @@ class SparkEngine:
         if self._folders is not None:
             self._run.app_id, self._run.resets = ledger.app_id, self._folders.resets
             self._run.follow(self._folders.session.config.contract)
+        if self._run.config.appends and self._run.config.by_name:
+            with spark_errors("cannot make the view of the latest state"):
+                keep_view(self._run)
         return ledger
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:

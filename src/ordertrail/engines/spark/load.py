@@ -7,7 +7,7 @@ from ordertrail.engines.load import Load, require_staged
 from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.engines.spark.changes import LocalFrames
-from ordertrail.engines.spark.merge import MergeApplier
+from ordertrail.engines.spark.merge import applier_of
 from ordertrail.engines.spark.record import CatalogRecorder
 from ordertrail.engines.spark.route import DRIVER, Route
 from ordertrail.engines.spark.weigh_cluster import ClusterWeighing
@@ -17,7 +17,7 @@ from ordertrail.model import Batch
 
 
 def load_in_folders(run: SparkPass, session: Session, batch: Batch) -> Load:
-    """The load of a small batch whose tables this process reads: everything happens here except the `MERGE`.
+    """The load of a small batch whose tables this process reads: only the target is written by Spark.
 
     Args:
         run: The pass in Spark.
@@ -28,7 +28,7 @@ def load_in_folders(run: SparkPass, session: Session, batch: Batch) -> Load:
         ForeignChangeError: The stage does not hold it.
     """
     weighing = weighing_of(session, batch)
-    applier = MergeApplier(run, batch, LocalFrames(run, weighing))
+    applier = applier_of(run, batch, LocalFrames(run, weighing))
     return Load(batch, weighing, applier, LocalRecorder(weighing))
 
 
@@ -49,6 +49,6 @@ def load_through_spark(run: SparkPass, batch: Batch, route: Route) -> Load:
         fetched = FetchedTables(run, batch, version)
         local = weighing_of(fetched.session, batch, fetched)
         frames = LocalFrames(run, local)
-        return Load(batch, local, MergeApplier(run, batch, frames), CatalogRecorder(run, batch, frames))
+        return Load(batch, local, applier_of(run, batch, frames), CatalogRecorder(run, batch, frames))
     cluster = ClusterWeighing(run, batch, version)
-    return Load(batch, cluster, MergeApplier(run, batch, cluster), CatalogRecorder(run, batch, cluster))
+    return Load(batch, cluster, applier_of(run, batch, cluster), CatalogRecorder(run, batch, cluster))

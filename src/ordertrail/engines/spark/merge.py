@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ordertrail.engines.base import Applier
 from ordertrail.engines.spark.causes import MOVED
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.model import Batch, Contract
@@ -74,6 +75,10 @@ class Frames(Protocol):
 
     def changes(self) -> Changes:
         """The changes to apply to the target; call it after `Weighing.weigh`."""
+        ...
+
+    def appended(self) -> DataFrame:
+        """The rows to append to a target that keeps every row; call it after `Weighing.weigh`."""
         ...
 
     def history(self) -> DataFrame:
@@ -143,6 +148,37 @@ class MergeApplier:
         with run.commit(self._batch, "LOAD"):
             run.spark.sql(merge).collect()
         run.probe("load.committed")
+
+
+class AppendApplier:
+    """`Applier` that appends rows to a target that keeps every row, in one commit with the batch's `txn`.
+
+    Args:
+        run: The pass.
+        batch: As it is staged.
+        frames: What to append.
+    """
+
+    def __init__(self, run: SparkPass, batch: Batch, frames: Frames) -> None:
+        self._run = run
+        self._batch = batch
+        self._frames = frames
+
+    def share(self, target_version: int) -> None:
+        """See `Applier.share`: Spark writes all rows of the target itself."""
+
+    def apply(self, target_version: int) -> None:  # noqa: ARG002 - nobody can have changed a row since
+        """See `Applier.apply`."""
+        run, rows = self._run, self._frames.appended()
+        run.probe("load.files")
+        with run.commit(self._batch, "LOAD"):
+            run.tables.target.append(rows)
+        run.probe("load.committed")
+
+
+def applier_of(run: SparkPass, batch: Batch, frames: Frames) -> Applier:
+    """The applier of a batch, by the pipeline's mode."""
+    return (AppendApplier if run.config.appends else MergeApplier)(run, batch, frames)
 
 
 def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:

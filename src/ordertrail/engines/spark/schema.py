@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ordertrail.engines.local.schema import require_mode
 from ordertrail.engines.spark.tables import SparkTable, TableState, ticked
 from ordertrail.engines.spark.work import SparkPass
 from ordertrail.rules.agreement import HasNulls, agree
@@ -27,7 +28,10 @@ def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> 
         ConfigError: The contract was changed in a way that the tables cannot follow; nothing was written.
         TableError: Somebody changed a table; nothing was written.
     """
-    history = run.tables.history
+    history, target = run.tables.history, run.tables.target
+    if target in known:
+        away = f"drop the table {target.name} and load the archived files into new tables: that makes"
+        require_mode(run.config, known[target].properties, away)
     text = known[history].properties.get(CONTRACT) if history in known else None
     agreement = agree(declared_tables(known), text, run.config.contract, _looking_into(run, known), merged=True)
     altered = []

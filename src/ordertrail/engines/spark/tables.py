@@ -25,6 +25,7 @@ from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import (
     APP_ID,
     DELIVERIES,
+    OF_APPEND,
     REJECTS,
     TableColumn,
     history_columns,
@@ -314,9 +315,10 @@ def tables_of(spark: SparkSession, config: Config) -> SparkTables:
     """The five tables of a config; reads and creates nothing."""
     names, contract = config.tables, config.contract
     holds = {CONTRACT: terms_of(contract).text}
+    appends = OF_APPEND if config.appends else None
     return SparkTables(
         stage=SparkTable(spark, config, names.stage, stage_columns(contract), None),
-        target=SparkTable(spark, config, names.target, target_columns(contract), "_batch"),
+        target=SparkTable(spark, config, names.target, target_columns(contract), "_batch", appends),
         history=SparkTable(spark, config, names.history, history_columns(contract), "_batch", holds),
         rejects=SparkTable(spark, config, names.rejects, REJECTS, "batch"),
         deliveries=SparkTable(spark, config, names.deliveries, DELIVERIES, "batch"),

@@ -71,10 +71,14 @@ class ClusterWeighing:
 
     def weigh(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh`."""
+        if self.pass_.config.appends:
+            return self._weigh_appending(self._standing_rows(target_version), rules.APPENDED)
         return self._weigh(target_version, rules.OUTCOMES)
 
     def weigh_again(self, target_version: int) -> Mapping[str, RowCounts]:
         """See `Weighing.weigh_again`."""
+        if self.pass_.config.appends:
+            return self._weigh_appending(self._written(target_version), rules.APPENDED_AGAIN)
         return self._weigh(target_version, rules.OUTCOMES_AGAIN)
 
     def changes(self) -> Changes:
@@ -94,6 +98,11 @@ class ClusterWeighing:
         place = f.pmod(f.crc32(f.col(ticked(column)).cast("binary")), f.lit(slots))
         taken = self._staged().select(place.alias("slot")).distinct().collect()
         return Changes(source, doubles, Pruning(column, slots, frozenset(row["slot"] for row in taken)), others)
+
+    def appended(self) -> DataFrame:
+        """See `Frames.appended`."""
+        names = [column.name for column in target_columns(self.contract)]
+        return self._accepted(CHANGED, for_history=False).select(*map(ticked, names))
 
     def history(self) -> DataFrame:
         """See `Frames.history`."""
@@ -167,6 +176,38 @@ class ClusterWeighing:
         rows = self._outcomes.groupBy("dn", "outcome").count().collect()
         return counted(self.batch, [(ids[row["dn"]], names[row["outcome"]], row["count"]) for row in rows])
 
+    # -- a target that keeps every row ----------------------------------------------------------------------
+
+    def _weigh_appending(self, relation: dict[str, str], rule: str) -> Mapping[str, RowCounts]:
+        """Compute `outcomes` by a rule of mode `append`, and count them.
+
+        Args:
+            relation: SQL of what the rule reads of the target, by name.
+            rule: `APPENDED` or `APPENDED_AGAIN`.
+        """
+        from pyspark.sql import functions as f
+
+        run = self.pass_
+        staged = run.view(kept(self._measured(self._staged(), {"dn": "_delivery_no"})))
+        relations = {"staged_rows": f"SELECT * FROM {staged}", "repeated": rules.several("staged_rows")}
+        relations |= {"firsts": rules.FIRSTS, "codes": rules.codes_sql(self.batch.number), **relation}
+        nothing = [f.lit(None).cast("bigint").alias(name) for name in ("rv", "ins")]
+        self._outcomes = kept(run.run_rule(rule, relations).select("k", "dn", "fr", *nothing, "outcome"))
+        return self._count()
+
+    def _standing_rows(self, version: int) -> dict[str, str]:
+        """`standing` of the rules: the target's rows of the staged keys, without those of deliveries taken back."""
+        found = self._of_keys(self.pass_.tables.target.rows(version), self._staged().select(self._key().alias("k")))
+        found = self._counting(found)
+        return {"standing": f"SELECT k, ch FROM {self.pass_.view(kept(self._measured(found, {})))}"}
+
+    def _written(self, version: int) -> dict[str, str]:
+        """`written` of the rules: the rows that the batch's commit put into the target."""
+        run = self.pass_
+        rows = run.view(run.tables.target.rows(version).where(f"_batch = {self.batch.number}"))
+        joined = f"{rows} t JOIN {run.view(self._new())} d ON t._delivery_id = d.delivery_id"
+        return {"written": f"SELECT d.dn, t._file_row AS fr FROM {joined}"}
+
     # -- relations ------------------------------------------------------------------------------------------
 
     def _measured(self, rows: DataFrame, carried: Mapping[str, str]) -> DataFrame:
@@ -221,9 +262,12 @@ class ClusterWeighing:
         return self._measured(self._of_keys(self._past(), keys), {}).select("k", *OF_ROW, "delivery_id")
 
     def _past(self) -> DataFrame:
+        return self._counting(self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1)))
+
+    def _counting(self, rows: DataFrame) -> DataFrame:
+        """Rows without those of deliveries that were taken back."""
         from pyspark.sql import functions as f
 
-        rows = self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1))
         gone = [row["delivery_id"] for row in self._known().where(TAKEN_BACK).select("delivery_id").collect()]
         return rows.where(~f.coalesce(f.col("_delivery_id").isin(gone), f.lit(False))) if gone else rows
 
