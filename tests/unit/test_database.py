@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,11 +64,28 @@ def test_a_database_is_lent_to_one_at_a_time(tmp_path: Path, nothing_idle: list[
     assert len(nothing_idle) == 1
 
 
+def test_an_idle_database_holds_no_memory(tmp_path: Path, nothing_idle: list[duckdb.DuckDBPyConnection]) -> None:
+    with connected(1, 1024, tmp_path):
+        pass
+    before = resident_mb()
+    with connected(1, 1024, tmp_path) as con:
+        con.execute("CREATE TEMP TABLE big AS SELECT range AS i, md5(CAST(range AS VARCHAR)) AS s FROM range(3000000)")
+        assert resident_mb() > before + 100
+    assert len(nothing_idle) == 1
+    assert resident_mb() < before + 40
+
+
+def resident_mb() -> float:
+    """Memory of this process, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def test_one_that_has_spilled_is_closed_and_its_files_go(
     tmp_path: Path, nothing_idle: list[duckdb.DuckDBPyConnection]
 ) -> None:
     with connected(1, 40, tmp_path / "spill") as con:
-        con.execute("CREATE TEMP TABLE big AS SELECT range AS i, repeat('x', 50) || range AS s FROM range(1500000)")
+        con.execute("CREATE TEMP TABLE big AS SELECT range AS i, repeat('x', 50) || range AS s FROM range(3000000)")
         assert any((tmp_path / "spill").iterdir())
     assert not nothing_idle
     assert not (tmp_path / "spill").exists() or not any((tmp_path / "spill").iterdir())

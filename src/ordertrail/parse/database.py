@@ -32,6 +32,7 @@ _SETTINGS = (
 _CLEARED = (
     f"DROP SCHEMA IF EXISTS {DELETED} CASCADE",
     "RESET disabled_optimizers",
+    "SET memory_limit = '8MB'",  # what its allocator held for later goes back to the system
     "SET temp_directory = ''",  # refused once a query has spilled: its files are deleted when the database is closed
 )
 _lock = threading.Lock()
