@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,11 @@ from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import DELIVERIES, history_columns, stage_columns
 
-COMPACT_FILES = 50
-"""With more data files than this, `orders_deliveries` is rewritten as one file: every pass reads it."""
+MOST_FILES = 12
+"""With so many small data files of `orders_deliveries`, they become one; likewise with so many large ones."""
+
+SMALL_FILE_ROWS = 1_000
+"""A data file of `orders_deliveries` with fewer rows is small."""
 
 
 @dataclass(slots=True)
@@ -109,13 +112,13 @@ class LocalRecorder:
         rows = delivery_rows(batch, counts)
         path = table.new_path(f"b{batch.number:06d}")
         pq.write_table(rows, path)
-        remove: list[AddFile] = []
         changed = changed_deliveries(batch)
-        if changed.num_rows or len(base.files) >= COMPACT_FILES:
-            remove = list(base.files.values())
+        remove = list(base.files.values()) if changed.num_rows else merged_files(base.files.values())
+        if remove:
             path, small = table.new_path(f"b{batch.number:06d}"), path
+            old = replace(base, files={file.path: file for file in remove})
             added = f"read_parquet({quoted(str(small))})"
-            amend(session, base, changed, CHANGED_COLUMNS, path, f" UNION ALL BY NAME FROM {added}")
+            amend(session, old, changed, CHANGED_COLUMNS, path, f" UNION ALL BY NAME FROM {added}")
             small.unlink()
         total = rows.num_rows + sum(file.rows or 0 for file in remove)
         session.probe("deliveries.files")
@@ -171,6 +174,17 @@ class LocalRecorder:
             path.unlink()
             return []
         return [table.added(path, rows)]
+
+
+def merged_files(files: Collection[AddFile]) -> list[AddFile]:
+    """The data files of `orders_deliveries` that become one with a batch's own: every pass reads them all.
+
+    Small ones are merged often, and what became large seldom, so that few rows are written again.
+    """
+    small = [file for file in files if file.rows is not None and file.rows < SMALL_FILE_ROWS]
+    if len(files) - len(small) >= MOST_FILES:
+        return list(files)
+    return small if len(small) >= MOST_FILES else []
 
 
 def mark_archived(session: Session, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:
