@@ -269,6 +269,19 @@ def test_a_backup_takes_the_files_of_changes_along(house: House, tmp_path: Path)
         assert sorted(kind for kind, _ in changes_at(house.table_path("target"), 3)) == IMAGES
 
 
+@pytest.mark.parametrize("mode", ["pairs", "images"])
+def test_a_target_that_keeps_every_row_only_inserts(tmp_path: Path, mode: str) -> None:
+    house = open_house(tmp_path, f'mode = "append"\nchange_feed = "{mode}"\n')
+    for day, name in ((20, "A"), (21, "A"), (22, "B")):
+        send(house, dated(day), cells(name, f"2026-11-{day} 08:00:00"))
+    undo(house, dated(21))
+    rebuild(house.config)
+    found = check_feed(house)
+    assert {kind for changes in found.values() for kind, _ in changes} == {INSERT}
+    assert not (house.table_path("target") / "_change_data").exists()
+    assert verify(house.config).ok
+
+
 # -- on and off -----------------------------------------------------------------------------------------------------
 
 
