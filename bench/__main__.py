@@ -14,6 +14,7 @@ PARTS = (
     "bench.migrate",
     "bench.cold_batch",
     "bench.change_feed",
+    "bench.append",
     "bench.spark_engine",
     "bench.many_batches",
     "bench.day_files",
