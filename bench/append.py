@@ -1,11 +1,11 @@
 """What a batch costs a target that keeps every row, beside one that keeps the latest: `append` and `upsert` in turns.
 
-`python -m bench.append [--rows 10000000] [--batch 100000] [--rounds 7]`. Both targets are built from the same history, one
+`python -m bench.append [--rows 10000000] [--batch 100000] [--rounds 7]`. Both targets are built from one history, one
 row a shipment. A round is one batch, half of it updates of random shipments, into each of the two; who comes first
-changes from round to round. Before the first round each has had one batch that is on no clock. `whole_s` is the process
-from start to end, `load_s` its load step: look up, weigh, write, commit, history, rejects and the done mark. The
-`_to_upsert` are medians of the ratios within a round. In the end the view of the latest state must hold the rows of the
-target that was upserted, and the target that was appended to all rows.
+changes from round to round. Before the first round each has had one batch that is on no clock. `whole_s` is the
+process from start to end, `load_s` its load step: look up, weigh, write, commit, history, rejects and the done mark.
+The `_to_upsert` are medians of the ratios within a round. In the end the view of the latest state must hold the rows of
+the target that was upserted, and the target that was appended to all rows.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from ordertrail.cli import cli
 from ordertrail.config import Config
+from ordertrail.engines.spark.adopt import adopt
 from ordertrail.errors import ConfigError, OrdertrailError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.look.export import export
 from ordertrail.look.status import Reader
 from ordertrail.look.verify import verify
-from ordertrail.mend.corrections import Wanted
+from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.mend.migration import migrate
 from ordertrail.mend.preview import preview
 from ordertrail.model import Column, Correction, CorrectionKind
@@ -65,6 +66,15 @@ def told(house: House, *words: str) -> Any:
     result = CliRunner().invoke(cli, [*words, "--config", str(root / "ordertrail.toml"), "--json"])
     assert result.exit_code in (0, 3), result.output
     return json.loads(result.stdout)
+
+
+def lines_of(house: House) -> list[str]:
+    """What `ordertrail changes` prints."""
+    told(house, "status")  # writes the config
+    config = house.config.warehouse.parent / "ordertrail.toml"
+    result = CliRunner().invoke(cli, ["changes", "--from-batch", "1", "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
 
 
 def standing(house: House) -> pa.Table:
@@ -244,3 +254,26 @@ def test_other_ranks_change_the_latest_state_and_no_row(house: House) -> None:
     house.run()
     assert house.target()["A",]["status"] == "DELIVERED"
     assert wrong(house.config) == []
+
+
+def test_what_has_one_row_a_key_is_not_taken_over(house: House) -> None:
+    with pytest.raises(UsageError, match="keeps all rows") as caught:
+        adopt(replace(house.config, engine="spark"))
+    assert 'mode = "upsert"' in caught.value.hint
+
+
+def test_changes_are_those_of_the_latest_state(house: House) -> None:
+    one = str(house.delivery(dated(21))["delivery_id"])
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (one,), "a test", "ops")))
+    said = [json.loads(line) for line in lines_of(house)]
+    found = [
+        (line["batch"], line["change"], line["key"], line["after"] and line["after"]["status"]) for line in said[:-1]
+    ]
+    a, b = {"tracking_num": "A"}, {"tracking_num": "B"}
+    assert found == [
+        (1, "insert", a, "DELIVERED"),
+        (1, "insert", b, "IN_TRANSIT"),
+        (2, "update", a, "RETURNED"),
+        (3, "update", a, "DELIVERED"),
+    ]
+    assert said[-1]["next_batch"] == 4
