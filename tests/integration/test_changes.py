@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -22,11 +23,13 @@ from deltalake import DeltaTable
 
 from ordertrail.cli import cli
 from ordertrail.config import Maintenance
+from ordertrail.engines.local.changes import Wanted as Batches
 from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.keep.backup import backup
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.restore import restore
-from ordertrail.look.status import open_items_of
+from ordertrail.look.consume import Request, consume
+from ordertrail.look.status import Reader, open_items_of
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
 from tests.harness import House, open_house
@@ -387,3 +390,32 @@ def test_a_kill_between_output_and_place_repeats_at_most_a_batch(call: Call, hou
         assert seen == [1, 1, 1, 1] * 3
     rest = [one["batch"] for one in lines(call("--consumer", "one"))[:-1]]
     assert rest == ([1] * 4 + [2, 3, 3] if effect == "changes.flushed" else [])
+
+
+def test_many_changes_come_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows DuckDB sorts at a time, the changes are the same."""
+    whole = house.pipeline().changes().to_arrow()
+    out = io.BytesIO()
+    consume(house.config, Request(Batches(), "csv"), out)
+    for rows in (1, 2, 3):
+        monkeypatch.setattr("ordertrail.engines.local.changed._PART_ROWS", rows)
+        assert house.pipeline().changes().to_arrow() == whole
+        parts = io.BytesIO()
+        consume(house.config, Request(Batches(), "csv"), parts)
+        assert parts.getvalue() == out.getvalue()
+
+
+def test_in_mode_append_they_are_those_of_the_latest_state(tmp_path: Path) -> None:
+    house = open_house(tmp_path, f'mode = "append"\n{CONTRACT}')
+    for number, content in enumerate((FIRST, SECOND)):
+        house.drop(f"{number}_2026_11_2{number}.csv", content)
+        house.run()
+    of = (str(house.delivery("1_2026_11_21.csv")["delivery_id"]),)
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, of, "a test", "me")))
+    rows: dict[tuple[object, object], object] = {}
+    for one in house.pipeline().changes().to_arrow().to_pylist():
+        rows[one["num"], one["account"]] = one["after_note"]
+    with Reader(house.config) as reader:
+        current = reader.query("SELECT num, account, note FROM orders_current").rows
+    assert rows == {(num, account): note for num, account, note in current}
+    assert len(rows) == 4

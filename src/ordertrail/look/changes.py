@@ -163,8 +163,8 @@ def _lines(config: Config, wanted: Wanted, part: Path, form: str) -> Written:
 
 
 def _parquet(config: Config, wanted: Wanted, part: Path) -> Written:
-    with open_changes(config, wanted, Path(tempfile.gettempdir())) as opened:
-        sql = f"COPY ({opened.flat_sql()}) TO {quoted(str(part))} (FORMAT parquet)"
+    with open_changes(config, wanted, Path(tempfile.gettempdir()), memory_mb=config.memory_limit_mb) as opened:
+        sql = f"COPY ({next(opened.flat_sql(whole=True))}) TO {quoted(str(part))} (FORMAT parquet)"
         with opened.errors():
             ((rows,),) = Stoppable(opened.con.interrupt).run(lambda: opened.con.execute(sql).fetchall())
         return Written(opened.first, opened.last + 1, int(rows), opened.notes)
@@ -178,23 +178,32 @@ def next_line(batch: int) -> bytes:
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _pieces(opened: OpenChanges, form: str) -> Iterator[tuple[int, bytes, int]]:
+def _pieces(opened: OpenChanges, form: str) -> Iterator[tuple[int, memoryview, int]]:
     """Whole lines in order, in pieces of one batch each: its number, the lines, how many they are."""
     calls = Stoppable(opened.con.interrupt)
     make = {"jsonl": _json_sql, "csv": _csv_sql}[form]
-    with opened.errors():
-        reader = calls.run(lambda: opened.con.sql(make(opened)).to_arrow_reader(_ROWS))
-    with closing(reader):
-        while True:
-            try:
-                with opened.errors():
-                    found = calls.run(reader.read_next_batch)
-            except StopIteration:
-                return
-            yield from _split(found)
+    parts = make(opened)
+    while True:
+        with opened.errors():
+            reader = calls.run(lambda: _next_part(opened, parts))
+        if reader is None:
+            return
+        with closing(reader):
+            while True:
+                try:
+                    with opened.errors():
+                        found = calls.run(reader.read_next_batch)
+                except StopIteration:
+                    break
+                yield from _split(found)
 
 
-def _split(found: pa.RecordBatch) -> Iterator[tuple[int, bytes, int]]:
+def _next_part(opened: OpenChanges, parts: Iterator[str]) -> pa.RecordBatchReader | None:
+    sql = next(parts, None)
+    return None if sql is None else opened.con.sql(sql).to_arrow_reader(_ROWS)
+
+
+def _split(found: pa.RecordBatch) -> Iterator[tuple[int, memoryview, int]]:
     import numpy as np
 
     numbers, lines = found.column("b").to_numpy(), found.column("line")
@@ -206,21 +215,21 @@ def _split(found: pa.RecordBatch) -> Iterator[tuple[int, bytes, int]]:
         # The bytes of all these texts follow each other.
         places = np.frombuffer(part.buffers()[1], dtype=np.int32)[part.offset : part.offset + len(part) + 1]
         data = part.buffers()[2]
-        text = b"" if data is None else bytes(memoryview(data)[int(places[0]) : int(places[-1])])
+        text = memoryview(b"" if data is None else data)[int(places[0]) : int(places[-1])]
         yield int(numbers[begin]), text, int(end - begin)
 
 
-def _json_sql(opened: OpenChanges) -> str:
-    """SQL of the changes as lines of JSON: `b` and `line`."""
+def _json_sql(opened: OpenChanges) -> Iterator[str]:
+    """SQL of the changes as lines of JSON: `b` and `line`; in statements as `OpenChanges.rows_sql`."""
     types = _types(opened)
-    cells = {
-        "row": _object_sql({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in opened.content}),
-        "key": _object_sql({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in opened.contract.key}),
-    }
+    row, key = (
+        _object_sql({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in names})
+        for names in (opened.content, opened.contract.key)
+    )
     members = {
         "batch": "CAST(b AS VARCHAR)",
         "change": "'\"' || change || '\"'",
-        "key": "coalesce(after_key, before_key)",
+        "key": "key",
         "before": "coalesce(before_row, 'null')",
         "after": "coalesce(after_row, 'null')",
         **{name.removeprefix("_"): _json_text(name) for name in WHY if name != "_file_row"},
@@ -228,7 +237,8 @@ def _json_sql(opened: OpenChanges) -> str:
     }
     order = ("batch", "change", "key", "before", "after", "delivery_id", "file_name", "file_row", "outcome")
     line = _object_sql({name: members[name] for name in order})
-    return f"SELECT b, {line} || chr(10) AS line FROM ({opened.rows_sql(cells)})"
+    for rows in opened.rows_sql({"row": row}, {"key": key}):
+        yield f"SELECT b, {line} || chr(10) AS line FROM ({rows})"
 
 
 def _object_sql(members: Mapping[str, str]) -> str:
@@ -259,8 +269,8 @@ def _json_cell(column: TableColumn, sql: str) -> str:
             return f"coalesce(CAST({sql} AS VARCHAR), 'null')"
 
 
-def _csv_sql(opened: OpenChanges) -> str:
-    """SQL of the changes as lines of CSV: `b` and `line`."""
+def _csv_sql(opened: OpenChanges) -> Iterator[str]:
+    """SQL of the changes as lines of CSV: `b` and `line`; in statements as `OpenChanges.rows_sql`."""
     cells = []
     for name in opened.columns:
         sql = name_sql(name)
@@ -269,7 +279,8 @@ def _csv_sql(opened: OpenChanges) -> str:
         inside = f"'\"' || replace({plain}, '\"', '\"\"') || '\"'"
         cells.append(f"CASE WHEN {sql} IS NULL THEN '' WHEN {special} THEN {inside} ELSE {plain} END")
     line = ", ',', ".join(cells)
-    return f"SELECT _batch AS b, concat({line}, chr(10)) AS line FROM ({opened.flat_sql(_text)})"
+    for rows in opened.flat_sql(_text):
+        yield f"SELECT _batch AS b, concat({line}, chr(10)) AS line FROM ({rows})"
 
 
 def _text(column: TableColumn, sql: str) -> str:
@@ -283,7 +294,7 @@ def _types(opened: OpenChanges) -> dict[str, TableColumn]:
     return {column.name: column for column in history_columns(opened.contract)}
 
 
-def _put(out: BinaryIO, data: bytes) -> None:
+def _put(out: BinaryIO, data: bytes | memoryview) -> None:
     try:
         out.write(data)
     except BrokenPipeError:

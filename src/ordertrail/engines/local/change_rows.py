@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
+from ordertrail.engines.local.changed import OpenChanges
 from ordertrail.engines.local.changes import Wanted, open_changes
 from ordertrail.engines.local.whole import read_whole
 from ordertrail.errors import UsageError
@@ -103,9 +104,24 @@ class Changes:
         with (
             open_changes(self._config, self._wanted, _spills(), self._tables) as opened,
             opened.errors(),
-            closing(opened.con.sql(opened.flat_sql()).to_arrow_reader(_ROWS)) as reader,
+            closing(_joined(opened)) as reader,
         ):
             yield reader
+
+
+def _joined(opened: OpenChanges) -> pa.RecordBatchReader:
+    """One reader over all statements."""
+    import pyarrow as pa
+
+    parts = opened.flat_sql()
+    first = opened.con.sql(next(parts)).to_arrow_reader(_ROWS)
+
+    def pieces() -> Iterator[pa.RecordBatch]:
+        yield from first
+        for sql in parts:
+            yield from opened.con.sql(sql).to_arrow_reader(_ROWS)
+
+    return pa.RecordBatchReader.from_batches(first.schema, pieces())
 
 
 def changes(config: Config, from_batch: int | None, to_batch: int | None, *, net: bool) -> Changes:

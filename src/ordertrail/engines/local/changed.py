@@ -45,6 +45,46 @@ WHY = ("_delivery_id", "_file_name", "_file_row", "_outcome")
 """Where the row after a change is from, and what became of it."""
 
 
+_BATCH_BITS = 33
+"""A change's place in the order is `batch << _BATCH_BITS | number of its key << 1`, plus 1 for the row after it."""
+
+_PART_ROWS = 600_000
+"""So many rows before and after changes are sorted at a time, which DuckDB does in its memory."""
+
+_END = 1 << 62
+
+_TELLS = "h.place & 1 = 1 OR NOT h.here"
+"""SQL that is true of the one row of each change that tells of it: the row after it or, of a delete, the row before."""
+
+
+def _why(*, removes: bool) -> dict[str, str]:
+    """SQL of the columns `WHY`; with deletes over relation `c` too."""
+    # What a correction brings back has an outcome of its own time.
+    outcome = "CASE WHEN h._batch = h.b THEN h._outcome ELSE if(h.was, 'updated', 'inserted') END"
+    told = {**{name: f"h.{name}" for name in WHY}, "_outcome": outcome}
+    if not removes:
+        return told
+    gone = dict(zip(WHY, ("c.delivery_id", "c.file_name", "NULL", "'removed'"), strict=True))
+    return {name: f"if(h.here, {sql}, {gone[name]})" for name, sql in told.items()}
+
+
+def _paired_sql(ordered: str, cells: Mapping[str, str], once: Mapping[str, str]) -> str:
+    """SQL of changes, each with the row before it and the row after it, from SQL of these rows in order."""
+    paired = "".join(
+        f", if(here, {cell}, NULL) AS {name_sql(f'after_{name}')}, "
+        f"if(here, if(was, lag({cell}) OVER (), NULL), {cell}) AS {name_sql(f'before_{name}')}"
+        for name in cells
+        for cell in (name_sql(name),)
+    )
+    rest = ", ".join((*map(name_sql, once), *WHY))
+    both = f"SELECT place, was, here{paired}, {rest} FROM ({ordered})"
+    change = "CASE WHEN NOT here THEN 'delete' WHEN was THEN 'update' ELSE 'insert' END"
+    return (
+        f"SELECT * EXCLUDE (place, was, here), place >> {_BATCH_BITS} AS b, {change} AS change FROM ({both}) "
+        "WHERE place & 1 = 1 OR NOT here"
+    )
+
+
 @dataclass(slots=True)
 class OpenChanges:
     """The changes of some batches, ready to be read. From `open_changes`.
@@ -83,53 +123,48 @@ class OpenChanges:
         """The columns that make up a row: the contract's and `_rescued`."""
         return (*self.contract.names, "_rescued")
 
-    def rows_sql(self, cells: Mapping[str, str]) -> str:
-        """Find the changes, and give SQL of them, by batch and key.
+    def rows_sql(self, cells: Mapping[str, str], once: Mapping[str, str], *, whole: bool = False) -> Iterator[str]:
+        """Find the changes, and give SQL of them, by batch and key: each statement of those after the one before.
 
         Args:
             cells: Names and SQL of what is wanted of the row before and of the one after, over relation `h` with the
                 columns `content`.
+            once: Likewise, of what is the same in both.
+            whole: Whether to give one statement, which may take much memory.
 
-        Returns:
+        Yields:
             SQL with columns `b`, the batch; `change`, 'insert', 'update' or 'delete'; `after_<name>` and
-            `before_<name>` for each of the cells; and `WHY`.
+            `before_<name>` for each of the cells; those of `once`; and `WHY`.
         """
         self._find()
+        removes = bool(self._run("SELECT 1 FROM changes WHERE NOT here LIMIT 1"))
         self._run("SET preserve_insertion_order = true")
+        # Of each change the row before comes first, the row after it next. What is sorted is the narrower the quicker.
         named = "".join(f", {sql} AS {name_sql(name)}" for name, sql in cells.items())
-        # What a correction brings back has an outcome of its own time.
-        outcome = "CASE WHEN h._batch = h.b THEN h._outcome ELSE if(h.was, 'updated', 'inserted') END"
-        why = {**{name: f"h.{name}" for name in WHY}, "_outcome": outcome}
-        gone = dict(zip(WHY, ("c.delivery_id", "c.file_name", "NULL", "'removed'"), strict=True))
-        told = ", ".join(f"if(h.here, {why[name]}, {gone[name]}) AS {name}" for name in WHY)
-        ordered = (
-            f"SELECT h.k, h.b, h.after, h.was, h.here{named}, {told} FROM ({self._ends_sql()}) h "
-            f"LEFT JOIN causes c ON NOT h.here AND h.b = c.batch WHERE {self._concerned_sql()} ORDER BY b, k, after"
-        )
-        # Of each change the row before comes first, the row after it next.
-        paired = "".join(
-            f", if(here, {cell}, NULL) AS {name_sql(f'after_{name}')}, "
-            f"if(here, if(was, lag({cell}) OVER (), NULL), {cell}) AS {name_sql(f'before_{name}')}"
-            for name in cells
-            for cell in (name_sql(name),)
-        )
-        both = f"SELECT b, after, was, here{paired}, {', '.join(WHY)} FROM ({ordered})"
-        change = "CASE WHEN NOT here THEN 'delete' WHEN was THEN 'update' ELSE 'insert' END"
-        return f"SELECT * EXCLUDE (after, was, here), {change} AS change FROM ({both}) WHERE after OR NOT here"
+        told = "".join(f", if({_TELLS}, {sql}, NULL) AS {name_sql(name)}" for name, sql in once.items())
+        told += "".join(f", if({_TELLS}, {sql}, NULL) AS {name}" for name, sql in _why(removes=removes).items())
+        causes = "LEFT JOIN causes c ON NOT h.here AND h.b = c.batch" if removes else ""
+        rows = f"SELECT h.place, h.was, h.here{named}{told} FROM ({self._ends_sql()}) h {causes}"
+        for begin, end in zip(bounds := [0, *([] if whole else self._cuts()), _END], bounds[1:], strict=False):
+            part = f"h.place >= {begin} AND h.place < {end} AND ({self._concerned_sql()})"
+            yield _paired_sql(f"{rows} WHERE {part} ORDER BY place", cells, once)
 
-    def flat_sql(self, cell: Callable[[TableColumn, str], str] = lambda _, sql: sql) -> str:
-        """Find the changes, and give SQL of them with the columns `columns`, by batch and key.
+    def flat_sql(
+        self, cell: Callable[[TableColumn, str], str] = lambda _, sql: sql, *, whole: bool = False
+    ) -> Iterator[str]:
+        """Find the changes, and give SQL of them with the columns `columns`, in statements as `rows_sql`.
 
         Args:
             cell: Gives SQL of what is wanted of a cell, from its column and its SQL.
+            whole: As of `rows_sql`.
         """
         typed = {column.name: column for column in history_columns(self.contract)}
-        rows = self.rows_sql({name: cell(typed[name], f"h.{name_sql(name)}") for name in self.content})
-        said = {"_batch": "b", "_change": "change", **{name: name for name in WHY}}
-        for name in self.contract.key:
-            said[name] = f"coalesce({name_sql(f'after_{name}')}, {name_sql(f'before_{name}')})"
+        wanted = {name: cell(typed[name], f"h.{name_sql(name)}") for name in self.content}
+        key = {name: wanted.pop(name) for name in self.contract.key}
+        said = {"_batch": "b", "_change": "change"}
         listed = ", ".join(f"{said.get(name, name_sql(name))} AS {name_sql(name)}" for name in self.columns)
-        return f"SELECT {listed} FROM ({rows})"
+        for rows in self.rows_sql(wanted, key, whole=whole):
+            yield f"SELECT {listed} FROM ({rows})"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -177,6 +212,15 @@ class OpenChanges:
             self._run(f"DROP TABLE IF EXISTS {name}")
         if self.net:
             self._run(f"CREATE OR REPLACE TEMP TABLE changes AS {self._net_sql()}")
+
+    def _cuts(self) -> list[int]:
+        """Places at which the rows of `ends` fall into parts of at most `_PART_ROWS`, ascending."""
+        ((rows,),) = self._run("SELECT count(*) FROM ends")
+        if int(str(rows)) <= _PART_ROWS:
+            return []
+        numbered = "SELECT place, row_number() OVER (ORDER BY place) AS n FROM ends"
+        cuts = self._run(f"SELECT (place >> 1) << 1 FROM ({numbered}) WHERE n % {_PART_ROWS} = 0 ORDER BY 1")
+        return [int(str(place)) for (place,) in cuts]
 
     def _concerned_sql(self) -> str:
         """SQL that is true of the rows that a migration sends again, and of all other changes."""
@@ -301,14 +345,14 @@ class OpenChanges:
         )
 
     def _ends_sql(self) -> str:
-        """SQL of the rows before and after each change, with `k`, `b`, `after`, `was`, `here`, `again` and `_batch`."""
+        """SQL of the rows before and after each change, with `place`, `b`, `was`, `here`, `again` and `_batch`."""
         absent = self.absent
         more = "".join(f", {{0}}m_{i} AS m_{i}" for i in range(len(absent)))
-        flags = "was, here, again, pos"
-        after = f"SELECT k, b, true AS after, {flags}, m{more.format('')} FROM changes WHERE here"
-        before = f"SELECT k, b, false AS after, {flags}, old_m AS m{more.format('old_')} FROM changes WHERE was"
+        flags = f"((b << {_BATCH_BITS - 1}) | k) * 2 + {{}} AS place, b, was, here, again, pos"
+        after = f"SELECT {flags.format(1)}, m{more.format('')} FROM changes WHERE here"
+        before = f"SELECT {flags.format(0)}, old_m AS m{more.format('old_')} FROM changes WHERE was"
         ends = f"{after} UNION ALL {before}"
-        of_end = "e.k, e.b, e.after, e.was, e.here, e.again"
+        of_end = "e.place, e.b, e.was, e.here, e.again"
         said = ", ".join(("_batch", *WHY))
         if not absent:
             self._run(f"CREATE TEMP TABLE ends AS SELECT * EXCLUDE (pos) FROM ({ends})")
