@@ -136,7 +136,8 @@ class PipelineSection(Section, frozen=True, kw_only=True):
         str,
         said(
             'The change data feed of the target: "off", "pairs" (readers find a delete and an insert for an updated '
-            'row) or "images" (old rows are written too, so that readers find an update with both).'
+            'row; delta-rs 1.6 cannot read it) or "images" (old rows are written too, so that readers find an update '
+            "with both)."
         ),
     ] = "off"
     threads: Annotated[int, said("Threads that read and compare rows; 0 means one a core.")] = 0
