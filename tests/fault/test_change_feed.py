@@ -35,7 +35,13 @@ def check(world: World, since: int = 0) -> None:
     assert proof.ok, [one for one in proof.checks if not one.ok]
 
 
-@pytest.mark.parametrize("more", ["", "deletion_vectors = false\n"], ids=["vectors", "copies"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param("", id="vectors"),
+        pytest.param("deletion_vectors = false\n", id="copies", marks=pytest.mark.slow),
+    ],
+)
 def test_a_pass_is_killed_at_every_effect_on_the_target(driver: Driver, tmp_path: Path, more: str) -> None:
     before = World.make(tmp_path / "before", with_feed(PLAIN_CONFIG, more))
     before.put(BATCHES[0])
@@ -72,6 +78,7 @@ def test_a_rebuild_is_killed_at_every_effect(driver: Driver, tmp_path: Path) -> 
         assert all("holds changes" in detail for detail in wrong), "only the changes that were lost are lost"
 
 
+@pytest.mark.slow
 def test_a_migration_that_switches_it_on_is_killed_at_every_effect(driver: Driver, tmp_path: Path) -> None:
     """Before the feed is on nothing has happened; from there on the changes of the migration are in it once."""
     before = World.make(tmp_path / "before")

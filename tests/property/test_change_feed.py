@@ -35,6 +35,10 @@ def fast() -> Iterator[None]:
         yield
 
 
+MODES = [("pairs", True), ("images", True), pytest.param("images", False, marks=pytest.mark.slow)]
+"""Mode, and whether the target takes vectors."""
+
+
 @dataclass(slots=True)
 class Life:
     """A pipeline, and what may happen to it next."""
@@ -98,7 +102,7 @@ class Life:
         self.dice.choice([*often, *rare])()
 
 
-@pytest.mark.parametrize(("mode", "vectors"), [("pairs", True), ("images", True), ("images", False)])
+@pytest.mark.parametrize(("mode", "vectors"), MODES)
 def test_the_feed_replayed_is_the_target(tmp_path: Path, mode: str, vectors: bool) -> None:
     """Every version of one pipeline that lives through everything, by each reader."""
     house = open_house(tmp_path, f'change_feed = "{mode}"\n', deletion_vectors=vectors)
