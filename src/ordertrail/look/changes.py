@@ -226,19 +226,21 @@ def _json_sql(opened: OpenChanges) -> Iterator[str]:
         _object_sql({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in names})
         for names in (opened.content, opened.contract.key)
     )
-    members = {
-        "batch": "CAST(b AS VARCHAR)",
-        "change": "'\"' || change || '\"'",
-        "key": "key",
-        "before": "coalesce(before_row, 'null')",
-        "after": "coalesce(after_row, 'null')",
-        **{name.removeprefix("_"): _json_text(name) for name in WHY if name != "_file_row"},
-        "file_row": "coalesce(CAST(_file_row AS VARCHAR), 'null')",
-    }
-    order = ("batch", "change", "key", "before", "after", "delivery_id", "file_name", "file_row", "outcome")
-    line = _object_sql({name: members[name] for name in order})
-    for rows in opened.rows_sql({"row": row}, {"key": key}):
-        yield f"SELECT b, {line} || chr(10) AS line FROM ({rows})"
+
+    def once(said: Mapping[str, str]) -> dict[str, str]:
+        # All that can be is made before the rows are sorted: what comes after is done by one thread.
+        why = {name: _json_text(said[name]) for name in WHY}
+        why["_file_row"] = f"coalesce(CAST({said['_file_row']} AS VARCHAR), 'null')"
+        batch, change = f"CAST({said['_batch']} AS VARCHAR)", said["_change"]
+        tail = "".join(f", ',\"{name.removeprefix('_')}\":', {sql}" for name, sql in why.items())
+        return {
+            "head": f'concat(\'{{"batch":\', {batch}, \',"change":"\', {change}, \'","key":\', {key}, \',"before":\')',
+            "tail": f"concat(''{tail}, '}}', chr(10))",
+        }
+
+    line = "concat(head, coalesce(before_row, 'null'), ',\"after\":', coalesce(after_row, 'null'), tail)"
+    for rows in opened.rows_sql({"row": row}, once):
+        yield f"SELECT b, {line} AS line FROM ({rows})"
 
 
 def _object_sql(members: Mapping[str, str]) -> str:

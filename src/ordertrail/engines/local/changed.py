@@ -57,15 +57,21 @@ _TELLS = "h.place & 1 = 1 OR NOT h.here"
 """SQL that is true of the one row of each change that tells of it: the row after it or, of a delete, the row before."""
 
 
-def _why(*, removes: bool) -> dict[str, str]:
-    """SQL of the columns `WHY`; with deletes over relation `c` too."""
+Once = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Makes SQL by name from SQL by name."""
+
+
+def _said(*, removes: bool) -> dict[str, str]:
+    """SQL of `_batch`, `_change` and `WHY`; with deletes over relation `c` too."""
+    change = "CASE WHEN NOT h.here THEN 'delete' WHEN h.was THEN 'update' ELSE 'insert' END"
     # What a correction brings back has an outcome of its own time.
     outcome = "CASE WHEN h._batch = h.b THEN h._outcome ELSE if(h.was, 'updated', 'inserted') END"
     told = {**{name: f"h.{name}" for name in WHY}, "_outcome": outcome}
+    head = {"_batch": "h.b", "_change": change}
     if not removes:
-        return told
+        return {**head, **told}
     gone = dict(zip(WHY, ("c.delivery_id", "c.file_name", "NULL", "'removed'"), strict=True))
-    return {name: f"if(h.here, {sql}, {gone[name]})" for name, sql in told.items()}
+    return {**head, **{name: f"if(h.here, {sql}, {gone[name]})" for name, sql in told.items()}}
 
 
 def _paired_sql(ordered: str, cells: Mapping[str, str], once: Mapping[str, str]) -> str:
@@ -76,13 +82,9 @@ def _paired_sql(ordered: str, cells: Mapping[str, str], once: Mapping[str, str])
         for name in cells
         for cell in (name_sql(name),)
     )
-    rest = ", ".join((*map(name_sql, once), *WHY))
-    both = f"SELECT place, was, here{paired}, {rest} FROM ({ordered})"
-    change = "CASE WHEN NOT here THEN 'delete' WHEN was THEN 'update' ELSE 'insert' END"
-    return (
-        f"SELECT * EXCLUDE (place, was, here), place >> {_BATCH_BITS} AS b, {change} AS change FROM ({both}) "
-        "WHERE place & 1 = 1 OR NOT here"
-    )
+    both = f"SELECT place, here{paired}, {', '.join(map(name_sql, once))} FROM ({ordered})"
+    told = f"SELECT * EXCLUDE (place, here), place >> {_BATCH_BITS} AS b FROM ({both})"
+    return f"{told} WHERE place & 1 = 1 OR NOT here"
 
 
 @dataclass(slots=True)
@@ -123,31 +125,30 @@ class OpenChanges:
         """The columns that make up a row: the contract's and `_rescued`."""
         return (*self.contract.names, "_rescued")
 
-    def rows_sql(self, cells: Mapping[str, str], once: Mapping[str, str], *, whole: bool = False) -> Iterator[str]:
+    def rows_sql(self, cells: Mapping[str, str], once: Once, *, whole: bool = False) -> Iterator[str]:
         """Find the changes, and give SQL of them, by batch and key: each statement of those after the one before.
 
         Args:
             cells: Names and SQL of what is wanted of the row before and of the one after, over relation `h` with the
                 columns `content`.
-            once: Likewise, of what is the same in both.
+            once: Names and SQL of what is told once for each change, from the SQL of `_batch`, `_change` and `WHY`.
             whole: Whether to give one statement, which may take much memory.
 
         Yields:
-            SQL with columns `b`, the batch; `change`, 'insert', 'update' or 'delete'; `after_<name>` and
-            `before_<name>` for each of the cells; those of `once`; and `WHY`.
+            SQL with columns `b`, the batch; `after_<name>` and `before_<name>` for each cell; and those of `once`.
         """
         self._find()
         removes = bool(self._run("SELECT 1 FROM changes WHERE NOT here LIMIT 1"))
         self._run("SET preserve_insertion_order = true")
         # Of each change the row before comes first, the row after it next. What is sorted is the narrower the quicker.
         named = "".join(f", {sql} AS {name_sql(name)}" for name, sql in cells.items())
-        told = "".join(f", if({_TELLS}, {sql}, NULL) AS {name_sql(name)}" for name, sql in once.items())
-        told += "".join(f", if({_TELLS}, {sql}, NULL) AS {name}" for name, sql in _why(removes=removes).items())
+        said = once(_said(removes=removes))
+        told = "".join(f", if({_TELLS}, {sql}, NULL) AS {name_sql(name)}" for name, sql in said.items())
         causes = "LEFT JOIN causes c ON NOT h.here AND h.b = c.batch" if removes else ""
         rows = f"SELECT h.place, h.was, h.here{named}{told} FROM ({self._ends_sql()}) h {causes}"
         for begin, end in zip(bounds := [0, *([] if whole else self._cuts()), _END], bounds[1:], strict=False):
             part = f"h.place >= {begin} AND h.place < {end} AND ({self._concerned_sql()})"
-            yield _paired_sql(f"{rows} WHERE {part} ORDER BY place", cells, once)
+            yield _paired_sql(f"{rows} WHERE {part} ORDER BY place", cells, said)
 
     def flat_sql(
         self, cell: Callable[[TableColumn, str], str] = lambda _, sql: sql, *, whole: bool = False
@@ -161,9 +162,8 @@ class OpenChanges:
         typed = {column.name: column for column in history_columns(self.contract)}
         wanted = {name: cell(typed[name], f"h.{name_sql(name)}") for name in self.content}
         key = {name: wanted.pop(name) for name in self.contract.key}
-        said = {"_batch": "b", "_change": "change"}
-        listed = ", ".join(f"{said.get(name, name_sql(name))} AS {name_sql(name)}" for name in self.columns)
-        for rows in self.rows_sql(wanted, key, whole=whole):
+        listed = ", ".join(map(name_sql, self.columns))
+        for rows in self.rows_sql(wanted, lambda said: {**said, **key}, whole=whole):
             yield f"SELECT {listed} FROM ({rows})"
 
     @property
@@ -187,7 +187,8 @@ class OpenChanges:
 
     def _find(self) -> None:
         """Make `changes`: for each change its key and batch, and the places of the rows before and after it."""
-        migrations = [batch for batch in self.migrations if self.first <= batch <= self.last]
+        effects = self.migrations.items()
+        migrations = [one for one, effect in effects if self.first <= one <= self.last and effect != Effect()]
         made = corrections_in(self._run, "ledger", self.last)
         if made:
             make_spans(self._run, made, "ledger")
