@@ -28,8 +28,11 @@ name = "acme"
 NO_ADDRESS = Layout(order=(0, 1, 2, 3, 4, 6))
 MORNING, NOON, NEXT = "2026-11-20 08:00:00", "2026-11-20 12:00:00", "2026-11-21 08:00:00"
 
-# Without rows that change, a target in vectors and one in copies are written alike.
-pytestmark = pytest.mark.spared("copies", covered_by="vectors")
+pytestmark = [
+    # Without rows that change, a target in vectors and one in copies are written alike.
+    pytest.mark.spared("copies", covered_by="vectors"),
+    pytest.mark.spared("executors", covered_by="tests/spark/test_append.py::test_the_engines_append_the_same_rows"),
+]
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_each_row_is_kept_and_the_latest_state_is_a_view(
         assert bag([{name: row[name] for name in columns} for row in found]) == bag(house.current())
 
 
-@pytest.mark.spared("spark", "executors", covered_by="named")  # here rows of the history are fetched as well
+@pytest.mark.spared("spark", covered_by="named")  # here rows of the history are fetched as well
 def test_corrections_append_what_is_missing_and_take_nothing_out(house: House) -> None:
     filled(house)
     undone = mend(house, CorrectionKind.UNDO, dated(20)).correction

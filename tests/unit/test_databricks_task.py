@@ -258,8 +258,9 @@ class Granting:
             raise self.error
 
 
-def granted(tmp_path: Path, session: Granting, **given: str) -> str | None:
-    (tmp_path / "ordertrail.toml").write_text(bundle_files(BundleOptions("ordertrail"))["ordertrail.toml"])
+def granted(tmp_path: Path, session: Granting, mode: str = "upsert", **given: str) -> str | None:
+    text = bundle_files(BundleOptions("ordertrail"))["ordertrail.toml"]
+    (tmp_path / "ordertrail.toml").write_text(text.replace('mode = "upsert"', f'mode = "{mode}"'))
     run = JobRun({"config": str(tmp_path / "ordertrail.toml"), **given})
     return task._grant(session, Dbutils(run, task.LOAD_TASK))  # type: ignore[arg-type]
 
@@ -272,6 +273,9 @@ def test_readers_are_let_read_the_target_and_no_other_table(tmp_path: Path) -> N
     ]
     assert granted(tmp_path, session) is None
     assert len(session.statements) == 1, "in dev there are none"
+    appending = Granting()
+    assert granted(tmp_path, appending, mode="append", readers="all") is None
+    assert [one.split("`")[5] for one in appending.statements] == ["orders_target", "orders_current"]
 
 
 def test_readers_that_cannot_be_let_in_are_told_of_and_nothing_fails(tmp_path: Path) -> None:

@@ -186,19 +186,22 @@ def attention(dbutils: Dbutils) -> str:
 def _grant(spark: SparkSession, dbutils: Dbutils) -> str | None:
     """Let the group of the parameter `readers` read the target, and no other table; why it could not be done.
 
+    Beside a target that keeps all rows they may read the view of the latest state, which shows nothing else.
+
     A bundle grants on schemas and Volumes, not on tables; and the target is there only once a batch was loaded.
     """
     readers = _parameter(dbutils, "readers")
     if not readers:
         return None
     config = _config(dbutils)
-    table = ".".join(_ticked(part) for part in (config.catalog, config.schema, config.tables.target))
-    statement = f"GRANT SELECT ON TABLE {table} TO {_ticked(readers)}"
-    try:
-        with spark_errors(f"{readers} cannot be let read {config.tables.target}"):
-            spark.sql(statement)
-    except OrdertrailError as error:
-        return f"{error.message}; all else is done: {statement}"
+    for name in (config.tables.target, *((config.current,) if config.appends else ())):
+        table = ".".join(_ticked(part) for part in (config.catalog, config.schema, name))
+        statement = f"GRANT SELECT ON TABLE {table} TO {_ticked(readers)}"
+        try:
+            with spark_errors(f"{readers} cannot be let read {name}"):
+                spark.sql(statement)
+        except OrdertrailError as error:
+            return f"{error.message}; all else is done: {statement}"
     return None
 
 
