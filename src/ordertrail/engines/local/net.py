@@ -40,22 +40,35 @@ def compared_sql(contract: Contract, *, hashes: bool = True) -> str:
     return f"{key_sql(contract)} AS k, {row_hash_sql(content)} AS c, {row_hash_sql(audit)} AS a"
 
 
-def find_changed_keys(session: Session, before: str, after: str) -> int:
+def same_rows(session: Session, before: str, after: str) -> bool:
+    """Whether two relations have the same rows, in any order, but for `_row_hash`.
+
+    Rows are counted and their hashes added up, so nothing is held in memory; rows that differ are taken for the same
+    once in 2^64.
+
+    Args:
+        session: The pass; its config has the contract of both.
+        before: A relation with rows of the target.
+        after: The other one.
+    """
+    shown = compared_sql(session.config.contract, hashes=False)
+    total = "SELECT count(*), coalesce(sum(CAST(hash(hash(k, c), a) AS HUGEINT)), 0) FROM"
+    first, second = (session.run(f"{total} (SELECT {shown} FROM {rows})") for rows in (before, after))
+    return first == second
+
+
+def find_changed_keys(session: Session, before: str, after: str) -> None:
     """Make `changed_keys`: the keys, `k`, whose rows are not the same before and after, but for `_row_hash`.
 
     Args:
         session: The pass; its config has the contract of both.
         before: A relation with the rows before.
         after: One with the rows after.
-
-    Returns:
-        How many keys these are.
     """
     shown = compared_sql(session.config.contract, hashes=False)
     both = f"SELECT {shown}, 1 AS n FROM {before} UNION ALL SELECT {shown}, -1 AS n FROM {after}"
     same = f"SELECT k, sum(n) AS n FROM ({both}) GROUP BY k, c, a"
     session.run(f"CREATE OR REPLACE TEMP TABLE {CHANGED_KEYS} AS SELECT DISTINCT k FROM ({same}) WHERE n <> 0")
-    return int(str(session.run(f"SELECT count(*) FROM {CHANGED_KEYS}")[0][0]))
 
 
 def rows_at_sql(session: Session, target: Snapshot, places: str, columns: Sequence[TableColumn]) -> str:
