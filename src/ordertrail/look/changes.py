@@ -163,7 +163,7 @@ def _lines(config: Config, wanted: Wanted, part: Path, form: str) -> Written:
 
 
 def _parquet(config: Config, wanted: Wanted, part: Path) -> Written:
-    with open_changes(config, wanted, Path(tempfile.gettempdir()), memory_mb=config.memory_limit_mb) as opened:
+    with open_changes(config, wanted, Path(tempfile.gettempdir())) as opened:
         sql = f"COPY ({next(opened.flat_sql(whole=True))}) TO {quoted(str(part))} (FORMAT parquet)"
         with opened.errors():
             ((rows,),) = Stoppable(opened.con.interrupt).run(lambda: opened.con.execute(sql).fetchall())

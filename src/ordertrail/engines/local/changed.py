@@ -51,6 +51,9 @@ _BATCH_BITS = 33
 _PART_ROWS = 600_000
 """So many rows before and after changes are sorted at a time, which DuckDB does in its memory."""
 
+_WHOLE_ROWS = 3_000_000
+"""So many rows one statement sorts in the memory of a stream, and spills."""
+
 _END = 1 << 62
 
 _TELLS = "h.place & 1 = 1 OR NOT h.here"
@@ -132,7 +135,7 @@ class OpenChanges:
             cells: Names and SQL of what is wanted of the row before and of the one after, over relation `h` with the
                 columns `content`.
             once: Names and SQL of what is told once for each change, from the SQL of `_batch`, `_change` and `WHY`.
-            whole: Whether to give one statement, which may take much memory.
+            whole: Whether to give one statement. With many changes it may take the memory that the config allows.
 
         Yields:
             SQL with columns `b`, the batch; `after_<name>` and `before_<name>` for each cell; and those of `once`.
@@ -146,7 +149,11 @@ class OpenChanges:
         told = "".join(f", if({_TELLS}, {sql}, NULL) AS {name_sql(name)}" for name, sql in said.items())
         causes = "LEFT JOIN causes c ON NOT h.here AND h.b = c.batch" if removes else ""
         rows = f"SELECT h.place, h.was, h.here{named}{told} FROM ({self._ends_sql()}) h {causes}"
-        for begin, end in zip(bounds := [0, *([] if whole else self._cuts()), _END], bounds[1:], strict=False):
+        ((count,),) = self._run("SELECT count(*) FROM ends")
+        if whole and int(str(count)) > _WHOLE_ROWS:
+            self._run(f"SET memory_limit = '{self.config.memory_limit_mb}MB'")
+        cuts = [] if whole or int(str(count)) <= _PART_ROWS else self._cuts()
+        for begin, end in zip(bounds := [0, *cuts, _END], bounds[1:], strict=False):
             part = f"h.place >= {begin} AND h.place < {end} AND ({self._concerned_sql()})"
             yield _paired_sql(f"{rows} WHERE {part} ORDER BY place", cells, said)
 
@@ -216,9 +223,6 @@ class OpenChanges:
 
     def _cuts(self) -> list[int]:
         """Places at which the rows of `ends` fall into parts of at most `_PART_ROWS`, ascending."""
-        ((rows,),) = self._run("SELECT count(*) FROM ends")
-        if int(str(rows)) <= _PART_ROWS:
-            return []
         numbered = "SELECT place, row_number() OVER (ORDER BY place) AS n FROM ends"
         cuts = self._run(f"SELECT (place >> 1) << 1 FROM ({numbered}) WHERE n % {_PART_ROWS} = 0 ORDER BY 1")
         return [int(str(place)) for (place,) in cuts]

@@ -23,7 +23,7 @@ from ordertrail.rules.tables import APP_ID, DELIVERIES, history_columns
 from ordertrail.scratch import scratch_folder, sweep_left
 
 MEMORY_MB = 256
-"""DuckDB's memory for a stream of changes, in MB, unless the config allows less; above it, it spills."""
+"""DuckDB's memory for changes, in MB, unless the config allows less; above it, it spills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,6 @@ def open_changes(
     wanted: Wanted,
     spills: Path,
     found: Mapping[str, Snapshot] | None = None,
-    *,
-    memory_mb: int = MEMORY_MB,
 ) -> Iterator[OpenChanges]:
     """Open the changes of some batches; nothing is read of the history yet but the numbers of its batches.
 
@@ -57,7 +55,6 @@ def open_changes(
         wanted: Which ones.
         spills: A folder for DuckDB's temporary files.
         found: The five tables by role; None reads the newest ones.
-        memory_mb: DuckDB's memory in MB, unless the config allows less.
 
     Raises:
         ForeignChangeError: Batches are wanted that cannot be read: the history does not have them, or they are not
@@ -75,7 +72,7 @@ def open_changes(
     sweep_left(spills, "changes")
     with ExitStack() as closing_:
         spill = closing_.enter_context(scratch_folder(spills, "changes"))
-        con = closing_.enter_context(connected(config.threads, min(config.memory_limit_mb, memory_mb), spill))
+        con = closing_.enter_context(connected(config.threads, min(config.memory_limit_mb, MEMORY_MB), spill))
         opened = OpenChanges(config, con, found["history"], 0, stands.done, wanted.net, notes)
         with opened.errors():
             opened = _placed(opened, found["deliveries"], stands.done)
