@@ -7,9 +7,11 @@ from typing import assert_type
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 import ordertrail
 from ordertrail import (
+    Changes,
     Config,
     ConfigError,
     DeliveryReport,
@@ -75,6 +77,11 @@ def read(config: Config) -> int:
     assert_type(orders.version, int)
     assert_type(orders.to_polars(), pl.DataFrame)
     assert_type(orders.scan(), duckdb.DuckDBPyRelation)
+    changes = pipeline.changes(from_batch=12, net=True)
+    assert_type(changes, Changes)
+    assert_type(changes.next_batch, int)
+    assert_type(list(changes.batches()), list[tuple[int, pa.Table]])
+    assert_type(list(changes), list[pa.RecordBatch])
     return int(orders.to_arrow().num_rows) + len(orders.to_pandas())
 
 
