@@ -114,6 +114,8 @@ def test_the_latest_state_is_a_view_of_every_command(house: House, tmp_path: Pat
         assert (done.rows, done.table) == (rows, "orders_current" if rows == 2 else "orders_target")
         with done.path.open() as lines:
             assert len([*csv.reader(lines)]) == 1 + rows
+    assert export(house.config, "current", tmp_path / "then.csv", as_of=1).rows == 2
+    assert export(house.config, "target", tmp_path / "events.csv", as_of=1).rows == 3
     assert told(house, "query", "SELECT count(*) AS n FROM orders_current")["rows"] == [{"n": 2}]
     assert told(house, "status") is not None
     assert told(house, "health")["items"] == []

@@ -77,7 +77,8 @@ class ReadOnlyTables:
         out: Path | None = None,
     ) -> None:
         self._words = frozenset({config.catalog.lower(), config.schema.lower()})
-        self._names = (*tables, config.current) if config.appends else tuple(tables)
+        latest = config.appends and {config.tables.history, config.tables.deliveries} <= tables.keys()
+        self._names = (*tables, config.current) if latest else tuple(tables)
         self._example = config.tables.target
         self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
         self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
@@ -95,8 +96,8 @@ class ReadOnlyTables:
             with duckdb_errors("cannot read the tables"):
                 self._prepare(config)
                 for name, (snapshot, columns) in tables.items():
-                    self._show(name, snapshot, columns, past=batch is not None or bool(also_at) or config.appends)
-                if config.appends and batch is None:
+                    self._show(name, snapshot, columns, past=batch is not None or bool(also_at) or latest)
+                if latest and batch is None:
                     self.then = self._latest(config, _EVER, _PAST, str)
                 for number in also_at:
                     self._go_back(config, number, partial(view_at, batch=number))

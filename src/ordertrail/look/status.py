@@ -32,6 +32,7 @@ from ordertrail.rules.accepted import TAKEN_BACK
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.cells import rank_sql
 from ordertrail.rules.corrections import taken_back_words
+from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
@@ -255,8 +256,16 @@ class Reader:
     def _search(self, number: str | Sequence[str]) -> Found:
         if not isinstance(number, str):
             return Found()
-        latest = self.config.current if self.config.appends else self.config.tables.target
-        return search(self.config.contract, latest, number, self._opened().read)
+        tables, contract, target = self._opened(), self.config.contract, name_sql(self.config.tables.target)
+        then, key = tables.then, contract_key_sql(contract)
+
+        def latest(where: str) -> str:
+            if then is None:
+                return target
+            # Only the keys that are found in the target are folded.
+            return f"({then.target_sql(f'{key} IN (SELECT {key} FROM {target} WHERE {where})')})"
+
+        return search(contract, latest, number, tables.read)
 
     def _track(self, parts: Sequence[str], then: AsOf | None) -> Track:
         """What is known about a key, given by a part for each key column."""

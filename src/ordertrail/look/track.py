@@ -102,7 +102,7 @@ class Found:
     parts: tuple[str, ...] | None = None
 
 
-def search(contract: Contract, target: str, text: str, read: Callable[[str], pa.Table]) -> Found:
+def search(contract: Contract, latest: Callable[[str], str], text: str, read: Callable[[str], pa.Table]) -> Found:
     """Find the shipments that a text may mean, by the first of these that finds any.
 
     The key in another case; a column that holds order numbers, in any case; a part of the key, in any case, keys that
@@ -110,7 +110,7 @@ def search(contract: Contract, target: str, text: str, read: Callable[[str], pa.
 
     Args:
         contract: Of the pipeline.
-        target: The table's name.
+        latest: Gives SQL of the latest state of keys, at least of those that a condition finds in the target.
         text: What the user gave; no shipment has exactly this key.
         read: Runs SQL over the tables.
     """
@@ -122,7 +122,7 @@ def search(contract: Contract, target: str, text: str, read: Callable[[str], pa.
     for found_by, where in _ways(contract, joined, given):
         found = rows_of(
             read(
-                f"SELECT {columns}, count(*) OVER () FROM {name_sql(target)} WHERE {where} "
+                f"SELECT {columns}, count(*) OVER () FROM {latest(where)} WHERE {where} "
                 f"ORDER BY NOT starts_with(lower(c0), lower({quoted(given)})), c0 LIMIT {MOST_MATCHES}"
             )
         ).rows
