@@ -419,3 +419,40 @@ def test_in_mode_append_they_are_those_of_the_latest_state(tmp_path: Path) -> No
         current = reader.query("SELECT num, account, note FROM orders_current").rows
     assert rows == {(num, account): note for num, account, note in current}
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("effect", ["load.committed", "deliveries.files"])
+def test_a_batch_that_is_not_done_is_not_told(house: House, effect: str) -> None:
+    """Target and history may have it already: until its done mark it is the next batch."""
+
+    def die(name: str) -> None:
+        if name == effect:
+            raise ZeroDivisionError(name)
+
+    before = house.pipeline().changes().to_arrow()
+    house.drop("2_2026_11_22.csv", SECOND.replace("newer", "newest").replace("11-21", "11-22"))
+    with pytest.raises(ZeroDivisionError):
+        house.run(die)
+    found = house.pipeline().changes()
+    assert (found.next_batch, found.to_arrow()) == (4, before)
+    assert house.run().recovered
+    more = house.pipeline().changes(found.next_batch)
+    assert more.next_batch == 5
+    assert more.to_arrow().column("after_note").to_pylist() == ["newest"]
+
+
+def test_a_kill_between_a_file_and_the_place_gives_the_file_again(call: Call, house: House, tmp_path: Path) -> None:
+    script = DIES.replace("consume(load", "consume_file(load").replace("Request, consume\n", "Request, consume_file\n")
+    script = script.replace("Request(Wanted(), name", 'Request(Wanted(), "parquet", name')
+    out = tmp_path / "changes.parquet"
+    script = script.replace("sys.stdout.buffer, probe", f"Path({str(out)!r}), force=False, probe")
+    config = house.config.source.parent / "ordertrail.toml"
+    for effect, there in (("changes.written", False), ("changes.moved", True)):
+        words = [sys.executable, "-c", f"from pathlib import Path\n{script}", str(config), effect]
+        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+        assert out.exists() is there
+        assert not (consumers_path(house.config) / "one.json").exists()
+    assert pq.read_table(out).num_rows == 7
+    assert call("--consumer", "one", "-o", out, "--force").exit_code == 0
+    assert pq.read_table(out).num_rows == 7
+    assert lines(call("--consumer", "one")) == [{"next_batch": 4}]
