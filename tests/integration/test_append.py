@@ -279,3 +279,33 @@ def test_changes_are_those_of_the_latest_state(house: House) -> None:
         (3, "update", a, "DELIVERED"),
     ]
     assert said[-1]["next_batch"] == 4
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_large_first_load_shares_its_files_while_no_row_comes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Whether a key comes twice does not matter here."""
+    monkeypatch.setattr("ordertrail.engines.embedded.load.SHARE_ROWS", 1)
+    house = open_house(tmp_path, APPEND)
+    house.drop(dated(20), csv_bytes([cells("A", NOON), cells("A", NOON if again else LATE), cells("B", NOON)]))
+    rows = house.run().rows
+    assert (rows.inserted, rows.duplicate) == ((2, 1) if again else (3, 0))
+    assert bool([*house.table_path("target").glob("*-rows-*.parquet")]) is not again
+    house.drop(dated(21), csv_bytes([cells("A", NOON), cells("C", NOON)]))
+    assert (house.run().rows.inserted, wrong(house.config)) == (1, [])
+    check_books(house)
+
+
+def test_another_key_or_order_changes_the_latest_state_and_no_row(house: House) -> None:
+    contract = house.config.contract
+    columns = tuple(replace(one, required=True) if one.name == "order_num" else one for one in contract.columns)
+    house.turn(contract=replace(contract, key=("order_num", "tracking_num"), columns=columns))
+    version, rows = house.version(), house.rows("target")
+    assert [step.kind for step in migrate(house.config, apply=True).steps if step.kind == "key"] == ["key"]
+    assert house.rows("target") == rows
+    assert not any({"add", "remove"} & action.keys() for action in house.actions("target", version + 1))
+    house.drop(dated(22), csv_bytes([cells("A", NOON), cells("A", LATE, "LOST")]))
+    assert (house.run().rows.inserted, house.run().batch) == (1, None)
+    assert [key[1] for key in sorted(house.target())] == ["A", "B"]
+    assert wrong(house.config) == []

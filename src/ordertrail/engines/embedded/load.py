@@ -73,7 +73,8 @@ class CommitApplier:
             or min(file.rows or 0 for file in files) < SHARE_ROWS
         ):
             return None
-        if any(manifest.absent for manifest in batch.manifests) or others_on(before, self._weighing.contract):
+        folded = not self._session.config.appends and any(manifest.absent for manifest in batch.manifests)
+        if folded or others_on(before, self._weighing.contract):
             return None  # a stage file may have a column with the name of one of others, but with other content
         add = self._linked(before, files)
         if add is None:
@@ -100,6 +101,7 @@ class CommitApplier:
         """Data files of the target that are these files of the stage, and indexed; None when some key is there twice.
 
         The keys of a sample are compared first. Otherwise the index, which is sorted by key, says whether all differ.
+        Where the target keeps all rows, a key may be there twice, but not a row.
         """
         if not self._distinct(sample=True):
             return None
@@ -107,7 +109,7 @@ class CommitApplier:
         add = [share_file(stage.path_of(file), self._target.root, file) for file in files]
         self._session.probe("load.linked")
         distinct = cover_distinct(self._session, before, add)
-        if distinct is None:
+        if distinct is None or (not distinct and self._session.config.appends):
             distinct = self._distinct()
         self._session.probe("load.indexed")
         if distinct:
@@ -117,14 +119,15 @@ class CommitApplier:
         return None
 
     def _distinct(self, *, sample: bool = False) -> bool:
-        """Whether every key is in one staged row only.
+        """Whether every key is in one staged row only; of a target that keeps all rows, whether no row comes twice.
 
         Args:
             sample: Whether to look only at one key in `SAMPLE`.
         """
         contract = self._weighing.contract
         rows = scan_sql(self._session.con, self._weighing.stage, stage_columns(contract))
-        hashes = f"SELECT hash({contract_key_sql(contract)}) AS h FROM {rows} WHERE _kind = 'row'"
+        row = contract_key_sql(contract) + (", _row_hash" if self._session.config.appends else "")
+        hashes = f"SELECT hash({row}) AS h FROM {rows} WHERE _kind = 'row'"
         if sample:
             hashes = f"SELECT h FROM ({hashes}) WHERE h % {SAMPLE} = 0"
         found = self._session.run(f"SELECT count(*) = count(DISTINCT h) FROM ({hashes})")
