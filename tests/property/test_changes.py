@@ -244,16 +244,18 @@ def test_across_migrations(tmp_path: Path, seed: int) -> None:
             if after.key != BEFORE.key:
                 with pytest.raises(ForeignChangeError, match=f"oldest batch that can be read is {migrated + 1}"):
                     replica.catch_up()
-                return
+                replica = Replica(house)
             replica.rows = {key: altered(row, after) for key, row in replica.rows.items()}
             again = replica.catch_up()
             assert replica.rows == target(house), picked
-            assert set(again.column("_batch").to_pylist()) <= {migrated}
+            assert after.key != BEFORE.key or set(again.column("_batch").to_pylist()) <= {migrated}
             assert again.num_rows or set(picked) <= {"eta dropped", "qty to text", "qty to decimal", "status renamed"}
         for file in files[4:]:
             house.drop_all([file])
             house.run()
         replica.catch_up()
         assert replica.rows == target(house), picked
+    if after.key != BEFORE.key:
+        return  # changes are not split before that batch
     batches = range(1, (replica.next_batch or 1))
     check_all(house, {batch: as_of(house, batch) for batch in batches}, chance)
