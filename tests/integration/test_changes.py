@@ -397,8 +397,9 @@ def test_many_changes_come_in_parts(house: House, monkeypatch: pytest.MonkeyPatc
     whole = house.pipeline().changes().to_arrow()
     out = io.BytesIO()
     consume(house.config, Request(Batches(), "csv"), out)
-    for rows in (1, 2, 3):
+    for rows, few in ((1, 3), (2, 0), (3, 0)):
         monkeypatch.setattr("ordertrail.engines.local.changed._PART_ROWS", rows)
+        monkeypatch.setattr("ordertrail.engines.local.changed._FEW", few)
         assert house.pipeline().changes().to_arrow() == whole
         parts = io.BytesIO()
         consume(house.config, Request(Batches(), "csv"), parts)

@@ -51,6 +51,9 @@ _BATCH_BITS = 33
 _PART_ROWS = 600_000
 """So many rows before and after changes are sorted at a time, which DuckDB does in its memory."""
 
+_FEW = 3
+"""When the history has more than so many rows for each that is wanted, these are taken out once for all parts."""
+
 _WHOLE_ROWS = 3_000_000
 """So many rows one statement sorts in the memory of a stream, and spills."""
 
@@ -364,7 +367,14 @@ class OpenChanges:
             self._run("DROP TABLE changes")
             cells = ", ".join(f"p.{name_sql(name)}" for name in self.content)
             of_row = ", ".join(f"p.{name}" for name in ("_batch", *WHY))
-            return f"SELECT {of_end}, {cells}, {of_row} FROM {self.past} p JOIN ends e ON p._pos = e.m"
+            past = self.past
+            ((count,),) = self._run("SELECT count(*) FROM ends")
+            if int(str(count)) > _PART_ROWS and (self.history.live_rows or 0) > _FEW * int(str(count)):
+                names = ", ".join(map(name_sql, self.content))
+                rows = f"SELECT {names}, {said}, _pos FROM {past} WHERE _pos IN (SELECT m FROM ends)"
+                self._run(f"CREATE TEMP TABLE pieces AS {rows}")
+                past = "pieces"
+            return f"SELECT {of_end}, {cells}, {of_row} FROM {past} p JOIN ends e ON p._pos = e.m"
         self._run(f"CREATE TEMP TABLE ends AS {ends}")
         self._run("DROP TABLE changes")
         names = ", ".join(map(name_sql, self.content))
