@@ -67,7 +67,7 @@ class _Given(TypedDict):
     click.Option(["--drop", "dropped"], metavar="NAME", help="Forget a consumer, and end."),
 )
 def changes(frame: Frame, **given: Unpack[_Given]) -> int:
-    """What batches changed in the target: inserts, updates and deletes.
+    """What batches changed: rows inserted, updated, deleted.
 
     One line of JSON a change, by batch and key: the row before, the row after, and which delivery and row made it so.
     The last line says which batch comes next; give it as --from-batch the next time. Made from the history, so it works

@@ -219,7 +219,7 @@ class OpenChanges:
         else:
             found = self._of_leaders(plain, migrations)
         self._run(f"INSERT INTO changes BY NAME {found}" if made else f"CREATE TEMP TABLE changes AS {found}")
-        for name in ("narrow_rows", "leaders", "touched"):
+        for name in ("narrow_rows", "leaders", "possible_keys"):
             self._run(f"DROP TABLE IF EXISTS {name}")
         if self.net:
             self._run(f"CREATE OR REPLACE TEMP TABLE changes AS {self._net_sql()}")
@@ -243,7 +243,7 @@ class OpenChanges:
         return last or f"NOT h.again OR CASE {' '.join(cases)} ELSE true END"
 
     def _touch(self, *, everything: bool) -> None:
-        """Make `touched`: the keys that these batches may have changed, numbered in their order."""
+        """Make `possible_keys`: the keys that these batches may have changed, numbered in their order."""
         contract = self.contract
         concerned = (
             "SELECT unnest(CAST(correction::JSON -> '$.of' AS VARCHAR[])) FROM ledger "
@@ -259,7 +259,7 @@ class OpenChanges:
         order = ", ".join(columns) if len(columns) > 1 or self._type(contract.key[0]) != "string" else "k"
         parts = "".join(f", min({name}) AS {name}" for name in columns)
         self._run(
-            "CREATE TEMP TABLE touched AS SELECT k AS t, row_number() OVER (ORDER BY "
+            "CREATE TEMP TABLE possible_keys AS SELECT k AS t, row_number() OVER (ORDER BY "
             f"{order}) AS n FROM (SELECT {key} AS k{parts} FROM {self.past} WHERE {where} GROUP BY 1)"
         )
 
@@ -275,7 +275,7 @@ class OpenChanges:
         hashes = "".join(f", {row_hash_sql({n: name_sql(n)})} AS h_{i}" for i, n in enumerate(absent))
         rows = (
             f"SELECT n AS k, {order_sql(contract)}, coalesce(_batch, 0) AS bn, _pos AS pos, {content} AS ch{hashes} "
-            f"FROM {self.past} JOIN touched ON {contract_key_sql(contract)} = t WHERE {recorded_sql(self.last)}"
+            f"FROM {self.past} JOIN possible_keys ON {contract_key_sql(contract)} = t WHERE {recorded_sql(self.last)}"
         )
         self._run(f"CREATE TEMP TABLE narrow_rows AS {placed_sql(f'({rows})', absent)}")
 
