@@ -11,6 +11,7 @@ from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local import relations
 from ordertrail.engines.local.changed import OpenChanges
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, read_whole, resets_of
@@ -86,7 +87,9 @@ def _placed(opened: OpenChanges, deliveries: Snapshot, done: int) -> OpenChanges
     run(
         f"CREATE TEMP TABLE ledger AS FROM {scan_sql(opened.con, deliveries, DELIVERIES)} WHERE batch <= {done}"
     ).fetchall()
-    run(f"CREATE TEMP TABLE placed AS WITH known AS ({known_sql('ledger')} WHERE {RECORDED}) {PLACED}").fetchall()
+    relations.PLACED.make(
+        lambda sql: run(sql).fetchall(), f"WITH known AS ({known_sql('ledger')} WHERE {RECORDED}) {PLACED}"
+    )
     run(
         "CREATE TEMP TABLE causes AS SELECT batch, delivery_id, file_name FROM ledger WHERE correction IS NOT NULL"
     ).fetchall()
