@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ordertrail.config import Config
 from ordertrail.delta.log import storage_error
-from ordertrail.durable import move_durably
 from ordertrail.engines.local.changed import WHY, OpenChanges
 from ordertrail.engines.local.changes import Wanted, open_changes
 from ordertrail.errors import StorageError
-from ordertrail.look.export import require_free, taken
+from ordertrail.look.export import complete_file, require_free
 from ordertrail.look.stoppable import Stoppable
 from ordertrail.model import Probe, no_probe
 from ordertrail.rules.column_types import decimal_of
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns
-from ordertrail.scratch import scratch_folder, sweep_left
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,24 +129,9 @@ def write_file(
         StorageError: Likewise, or the file cannot be written.
     """
     require_free(config, path, [f".{one}" for one in FORMATS], force=force)
-    sweep_left(path.parent, "export")
-    with scratch_folder(path.parent, "export") as folder:
-        if not folder.is_dir():
-            raise StorageError(f"cannot write into {path.parent}", hint="give a folder that you may write to")
-        part = folder / f"part.{form}"
+    with complete_file(path, "changes", probe, force=force) as part:
         written = _parquet(config, wanted, part) if form == "parquet" else _lines(config, wanted, part, form)
-        probe("changes.written")
-        try:
-            size_bytes = part.stat().st_size
-            if force and path.is_file():
-                part.chmod(path.stat().st_mode & 0o777)  # who may read it does not change
-            move_durably(part, path, replace=force)
-        except FileExistsError as error:
-            raise taken(path) from error
-        except OSError as error:
-            raise storage_error(error, path) from error
-        probe("changes.moved")
-    return replace(written, path=path, size_bytes=size_bytes)
+    return replace(written, path=path, size_bytes=path.stat().st_size)
 
 
 def _lines(config: Config, wanted: Wanted, part: Path, form: str) -> Written:

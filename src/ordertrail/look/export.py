@@ -7,8 +7,8 @@ on the disk. That folder is deleted even after a kill, by the next export to the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -108,26 +108,45 @@ def export(
     names = dict(zip(ROLES, astuple(config.tables), strict=True))
     tables = {names[one]: (found[one], columns[one]) for one in ROLES}
     batch = None if as_of is None else _batch(config, tables, as_of)
+    with (
+        complete_file(path, "export", probe, force=force) as part,
+        closing(ReadOnlyTables(config, tables, batch, out=part)) as opened,
+    ):
+        selected = _Selected(name, columns[role], where, config.contract, part)
+        rows = _run(opened, selected, write)
+    return Exported(name, rows, batch, path, path.stat().st_size, holds.differs)
+
+
+@contextmanager
+def complete_file(path: Path, name: str, probe: Probe, *, force: bool) -> Iterator[Path]:
+    """Within: where to write a file, which gets its own name when the block ends without an error.
+
+    Args:
+        path: The file's own name.
+        name: Of the effects that the probe is told: `<name>.written` and `<name>.moved`.
+        probe: Called after each of them.
+        force: Whether to replace a file that is there.
+
+    Raises:
+        UsageError: The file is there.
+        StorageError: The folder or the file cannot be written.
+    """
     sweep_left(path.parent, "export")
     with scratch_folder(path.parent, "export") as folder:
         if not folder.is_dir():
             raise StorageError(f"cannot write into {path.parent}", hint="give a folder that you may write to")
         part = folder / f"part{path.suffix.lower()}"
-        with closing(ReadOnlyTables(config, tables, batch, out=part)) as opened:
-            selected = _Selected(name, columns[role], where, config.contract, part)
-            rows = _run(opened, selected, write)
-        probe("export.written")
+        yield part
+        probe(f"{name}.written")
         try:
-            size_bytes = part.stat().st_size
             if force and path.is_file():
                 part.chmod(path.stat().st_mode & 0o777)  # who may read it does not change
             move_durably(part, path, replace=force)
         except FileExistsError as error:
-            raise taken(path) from error
+            raise _taken(path) from error
         except OSError as error:
             raise storage_error(error, path) from error
-        probe("export.moved")
-    return Exported(name, rows, batch, path, size_bytes, holds.differs)
+        probe(f"{name}.moved")
 
 
 # -- before anything is read ------------------------------------------------------------------------------------------
@@ -176,7 +195,7 @@ def require_free(config: Config, path: Path, formats: Sequence[str], *, force: b
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="give the name of a file")
     if os.path.lexists(path) and not force:
-        raise taken(path)
+        raise _taken(path)
     real = folder.resolve()
     ours = {"the source folder": config.source, "the archive": config.archive, "the warehouse": config.warehouse}
     ours |= {f"the table {root.name}": root for root in places_of(config).values()}
@@ -185,7 +204,7 @@ def require_free(config: Config, path: Path, formats: Sequence[str], *, force: b
             raise UsageError(f"{path} is in {what} of the pipeline", hint="give a file in a folder of your own")
 
 
-def taken(path: Path) -> UsageError:
+def _taken(path: Path) -> UsageError:
     """The error for a file that is there already."""
     return UsageError(f"the file {path} is there already", hint="give another name, or --force to replace it")
 
