@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from tests.harness import House, check_readers, open_house, without_fsync
 
 pytestmark = pytest.mark.property
 
-STEPS = 30
+STEPS = int(os.environ.get("STEPS", "30"))
 SOME_KEYS = (*KEYS, *(f"K{number:02d}" for number in range(12)))
 TIMES = tuple(f"2026-11-{day} {hour:02d}:00:00" for day in (20, 21, 22) for hour in (6, 12, 18))
 DEBT = {"max_small_files": 3, "max_deleted_share": 0.2}
