@@ -267,7 +267,10 @@ def test_without_an_index_the_keys_are_compared(tmp_path: Path, shared: None, re
     assert check_both_ways(house) == len(KEYS)
 
 
-def test_a_rebuild_leaves_its_rows_indexed(house: House) -> None:
+@pytest.mark.parametrize("mode", ["upsert", "append"])
+def test_a_rebuild_leaves_its_rows_indexed(tmp_path: Path, mode: str) -> None:
+    house = open_house(tmp_path, f'mode = "{mode}"\n')
+    send(house, dated(20), KEYS, 20)
     shutil.rmtree(house.table_path("target"))
     rebuild(house.config)
     with session_of(house) as session:

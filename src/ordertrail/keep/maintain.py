@@ -25,7 +25,7 @@ from ordertrail.delta.table import Table
 from ordertrail.delta.vacuum import Sweep, plan_sweep, sweep
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.consumers import Lag, lags
-from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.engines.local.whole import read_whole
@@ -163,7 +163,7 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
             steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
         if table is not tables.stage:  # each batch sweeps the stage itself
             steps += _some(plan_sweep(table.log, _retention_s(config, unread, now_s), now_s))
-        if table is tables.target and (snapshot.takes_vectors or config.appends):
+        if table is tables.target and is_indexed(config, snapshot):
             steps.append(TidyIndex(table.root.name))
     steps += _some(plan_scratch(config))
     return MaintenancePlan(tuple(steps), tuple(warnings))
@@ -334,7 +334,7 @@ def _session(config: Config, probe: Probe, store: LogStore | None) -> Iterator[S
     config = held(config, read_whole(config)).config
     tables = tables_of(config, store)
     target = read_snapshot(tables.target.log)
-    index = open_index(config, target) if target.takes_vectors or config.appends else None
+    index = open_index(config, target) if is_indexed(config, target) else None
     try:
         with (
             scratch_folder(config.warehouse, "maintain") as spill,

@@ -19,7 +19,7 @@ from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.choice import placed
-from ordertrail.engines.local.find import cover, open_index, uncovered
+from ordertrail.engines.local.find import cover, is_indexed, open_index, uncovered
 from ordertrail.engines.local.session import Session, others_on, tables_of
 from ordertrail.engines.local.whole import cured
 from ordertrail.errors import OrdertrailError
@@ -195,7 +195,7 @@ def _rebuild(session: Session, dry_run: bool, progress: Callable[[str], None], b
 def _index(session: Session, progress: Callable[[str], None]) -> None:
     """Index the target's new files, so that the next batch finds its keys at once."""
     target = session.tables.target.snapshot()
-    if not target.takes_vectors:
+    if not is_indexed(session.config, target):
         return
     with closing(open_index(session.config, target)) as session.index:
         if new := uncovered(session.index, target):

@@ -20,7 +20,7 @@ from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.embedded.widen import widen
 from ordertrail.engines.ledger import agreed_app_id
-from ordertrail.engines.local.find import open_index
+from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.followed import followed
 from ordertrail.engines.local.schema import bring_up_to_date
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
@@ -74,7 +74,7 @@ class FolderBooks:
         snapshots = [table.snapshot() for table in tables.all]
         for snapshot in snapshots:
             snapshot.require_writable()
-        if snapshots[1].takes_vectors or session.config.appends:
+        if is_indexed(session.config, snapshots[1]):
             session.index = open_index(session.config, snapshots[1])
         here = dict(zip(ROLES, snapshots, strict=True))
         stands = progress_of(here, session.app_id)

@@ -49,6 +49,16 @@ _LOWER = (1 << 64) - 1
 _ROW_MASK = (1 << ROW_BITS) - 1
 
 
+def is_indexed(config: Config, target: Snapshot) -> bool:
+    """Whether passes find the target's rows through the key index: not where whole files are copied for a changed row.
+
+    Args:
+        config: Of the pipeline.
+        target: Any version of the table.
+    """
+    return target.takes_vectors or config.appends
+
+
 def open_index(config: Config, target: Snapshot) -> KeyIndex:
     """The key index of a target; does not read it yet.
 
