@@ -29,7 +29,7 @@ from ordertrail.keep.stage_again import stage_again
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
-from ordertrail.parse.database import connect, release
+from ordertrail.parse.database import connected
 from ordertrail.scratch import SPILL
 
 __all__ = ["Differences", "HistoryReport", "RebuildReport", "rebuild"]
@@ -102,20 +102,21 @@ def rebuild(
     began = time.perf_counter()
     config = placed(config)
     require_tables(config)
-    with pipeline_lock(config):
-        con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
-        try:
-            with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot rebuild the target"):
-                session = Session(config, con, pool, tables_of(config), "", probe)
-                history = None
-                if from_archive:
-                    history = history_from_archive(session, dry_run=dry_run, progress=progress)
-                    if dry_run:
-                        return _planned(session, history, began)
-                report = _rebuild(session, dry_run, progress, began)
-                return report if history is None else _together(report, history)
-        finally:
-            release(con)
+    with (
+        pipeline_lock(config),
+        connected(config.threads, config.memory_limit_mb, config.warehouse / SPILL) as con,
+        ThreadPoolExecutor(max_workers=1) as pool,
+        cured(config),
+        duckdb_errors("cannot rebuild the target"),
+    ):
+        session = Session(config, con, pool, tables_of(config), "", probe)
+        history = None
+        if from_archive:
+            history = history_from_archive(session, dry_run=dry_run, progress=progress)
+            if dry_run:
+                return _planned(session, history, began)
+        report = _rebuild(session, dry_run, progress, began)
+        return report if history is None else _together(report, history)
 
 
 def _planned(session: Session, history: HistoryReport, began: float) -> RebuildReport:

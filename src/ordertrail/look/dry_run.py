@@ -31,7 +31,7 @@ from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
 from ordertrail.model import Batch, Outcome, Reject, RowCounts, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
-from ordertrail.parse.database import connect, release
+from ordertrail.parse.database import connected
 from ordertrail.rules.accepted import ABSENT, RECORDED
 from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
@@ -226,8 +226,7 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
 
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
     there = len(look(config)) == len(real.all)
-    con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
-    try:
+    with connected(config.threads, config.memory_limit_mb, scratch / "spill") as con:
         refuse_unreadable(config, con)
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ordertrail-cut") as pool:
             session = Session(config, con, pool, own, _NEW_APP_ID, no_probe)
@@ -239,8 +238,6 @@ def open_dry_run(config: Config, scratch: Path) -> Iterator[DryRun]:
             for table in own.all if session.tables is own else (own.stage, own.rejects):
                 table.create({APP_ID: session.app_id})
             yield DryRun(session, ledger, tables)
-    finally:
-        release(con)
 
 
 def _standing(session: Session) -> Ledger:

@@ -26,7 +26,7 @@ from ordertrail.look.dry_run import DryRun
 from ordertrail.mend.archived import Bytes, archived_file
 from ordertrail.mend.corrections import Asking, Wanted, correct
 from ordertrail.model import Batch, Correction, CorrectionKind, Manifest, Probe, RunReport, State, no_probe
-from ordertrail.parse.database import connect, release
+from ordertrail.parse.database import connected
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.corrections import Known
 from ordertrail.rules.tables import APP_ID, REJECTS, stage_columns
@@ -148,21 +148,18 @@ def _opened(config: Config, scratch: Path) -> Iterator[tuple[DryRun, Session]]:
     """The pipeline's deliveries, and a stage of our own under the contract of the config."""
     (scratch / "spill").mkdir()
     real, own = tables_of(config), tables_of(config.embedded_in(scratch / "warehouse"))
-    con = connect(config.threads, config.memory_limit_mb, scratch / "spill")
-    try:
-        with (
-            ThreadPoolExecutor(max_workers=2) as pool,
-            cured(config),
-            duckdb_errors("cannot read archived files again"),
-        ):
-            read_whole(config)
-            app_id = app_id_of(real.deliveries.newest())
-            stands = progress_of(look(config), app_id)
-            own.stage.create({APP_ID: app_id})
-            session = Session(config, con, pool, replace(real, stage=own.stage), app_id, no_probe)
-            yield DryRun(session, Ledger(stands.staged, stands.done, stands.done, stands.highest)), session
-    finally:
-        release(con)
+    with (
+        connected(config.threads, config.memory_limit_mb, scratch / "spill") as con,
+        ThreadPoolExecutor(max_workers=2) as pool,
+        cured(config),
+        duckdb_errors("cannot read archived files again"),
+    ):
+        read_whole(config)
+        app_id = app_id_of(real.deliveries.newest())
+        stands = progress_of(look(config), app_id)
+        own.stage.create({APP_ID: app_id})
+        session = Session(config, con, pool, replace(real, stage=own.stage), app_id, no_probe)
+        yield DryRun(session, Ledger(stands.staged, stands.done, stands.done, stands.highest)), session
 
 
 def _rejected(session: Session) -> dict[str, set[int]]:

@@ -41,7 +41,7 @@ from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.mend.healing import Heal, heal, heals_of
 from ordertrail.model import Batch, Contract, Probe, State, no_probe
-from ordertrail.parse.database import connect, release
+from ordertrail.parse.database import connected
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
 from ordertrail.rules.agreement import agree, refuse_taken
@@ -395,12 +395,13 @@ def _finish_staged(config: Config, probe: Probe) -> None:
 def _opened(config: Config, probe: Probe, store: LogStore | None = None) -> Iterator[Session]:
     """A session on the five tables, whatever contract they carry; it knows the columns that they got from files."""
     config = followed(config)
-    con = connect(config.threads, config.memory_limit_mb, config.warehouse / SPILL)
-    try:
-        with ThreadPoolExecutor(max_workers=1) as pool, cured(config), duckdb_errors("cannot migrate the tables"):
-            read_whole(config)
-            session = Session(config, con, pool, tables_of(config, store), "", probe)
-            session.app_id = app_id_of(session.tables.deliveries.newest())
-            yield session
-    finally:
-        release(con)
+    with (
+        connected(config.threads, config.memory_limit_mb, config.warehouse / SPILL) as con,
+        ThreadPoolExecutor(max_workers=1) as pool,
+        cured(config),
+        duckdb_errors("cannot migrate the tables"),
+    ):
+        read_whole(config)
+        session = Session(config, con, pool, tables_of(config, store), "", probe)
+        session.app_id = app_id_of(session.tables.deliveries.newest())
+        yield session

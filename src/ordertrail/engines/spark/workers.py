@@ -23,7 +23,7 @@ from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
 from ordertrail.engines.spark.route import EXECUTORS
 from ordertrail.model import Batch, Contract, Limits
-from ordertrail.parse.database import Database, connect, release
+from ordertrail.parse.database import Database, connect, connected, release
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.rules.planning import Candidate
 
@@ -44,15 +44,11 @@ def run_sql(sql: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
         sql: Reads `RELATION`, row by row: how rows fall into partitions must not matter.
         batches: The partition.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        con = connect(1, MEMORY_MB, Path(scratch))
-        try:
-            for batch in batches:
-                con.register(RELATION, pa.Table.from_batches([batch]))
-                yield from con.sql(sql).to_arrow_table().to_batches()
-                con.unregister(RELATION)
-        finally:
-            release(con)
+    with tempfile.TemporaryDirectory() as scratch, connected(1, MEMORY_MB, Path(scratch)) as con:
+        for batch in batches:
+            con.register(RELATION, pa.Table.from_batches([batch]))
+            yield from con.sql(sql).to_arrow_table().to_batches()
+            con.unregister(RELATION)
 
 
 @dataclass(frozen=True, slots=True)
