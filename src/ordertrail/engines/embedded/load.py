@@ -17,7 +17,7 @@ from ordertrail.engines.embedded.record import LocalRecorder, Shared
 from ordertrail.engines.ledger import RESETS
 from ordertrail.engines.load import Load
 from ordertrail.engines.local.accepted import ROWS_TAG, WeighedHere
-from ordertrail.engines.local.find import cover_distinct
+from ordertrail.engines.local.find import cover, cover_distinct
 from ordertrail.engines.local.session import Session, others_on
 from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.model import Batch, Manifest, Outcome, RowCounts
@@ -101,16 +101,16 @@ class CommitApplier:
         """Data files of the target that are these files of the stage, and indexed; None when some key is there twice.
 
         The keys of a sample are compared first. Otherwise the index, which is sorted by key, says whether all differ.
-        Where the target keeps all rows, a key may be there twice, but not a row.
+        Where the target keeps all rows, a key may be there twice, but not a row: they are indexed once that is sure.
         """
         if not self._distinct(sample=True):
             return None
         stage = self._weighing.stage
         add = [share_file(stage.path_of(file), self._target.root, file) for file in files]
         self._session.probe("load.linked")
-        distinct = cover_distinct(self._session, before, add)
-        if distinct is None or (not distinct and self._session.config.appends):
-            distinct = self._distinct()
+        distinct = None if self._session.config.appends else cover_distinct(self._session, before, add)
+        if distinct is None and (distinct := self._distinct()):
+            cover(self._session, before, add)
         self._session.probe("load.indexed")
         if distinct:
             return add
