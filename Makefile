@@ -65,6 +65,7 @@ format: $(VENV)/.dev ## let ruff put the code in order
 lock: ## write the lock files again (needs uv); pins stay unless UPGRADE=--upgrade
 	$(LOCK) $(UPGRADE) --group build -o requirements.lock
 	$(LOCK) $(UPGRADE) --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) $(UPGRADE) --group build --extra web -c requirements-dev.lock -o requirements-web.lock
 	$(LOCK) $(UPGRADE) --group mutation -c requirements-dev.lock -o requirements-mutation.lock
 
 clean: ## remove the environment and all caches

@@ -198,7 +198,9 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-mutation.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-web.lock", "requirements-dev.lock", "requirements-mutation.lock"]
+)
 def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not INDEX_HOSTS.search(text)
@@ -207,9 +209,9 @@ def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
     assert all(continued for _, continued in pins), "a pin without hashes"
 
 
-def test_the_two_locks_agree() -> None:
-    core, dev = (
+def test_the_locks_agree() -> None:
+    core, web, dev = (
         set(re.findall(r"(?m)^[a-z0-9][\w.-]*==[^\\\s]+", (ROOT / lock).read_text(encoding="utf-8")))
-        for lock in ("requirements.lock", "requirements-dev.lock")
+        for lock in ("requirements.lock", "requirements-web.lock", "requirements-dev.lock")
     )
-    assert core <= dev
+    assert core <= web <= dev
