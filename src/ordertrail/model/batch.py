@@ -1,4 +1,4 @@
-"""The words of the design as frozen values. Their behaviour is derived from their fields alone."""
+"""Batches, deliveries, their rows and the reports about them, as frozen values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
-
-UnknownColumns = Literal["strict", "rescue", "add"]
 
 
 class Outcome(StrEnum):
@@ -80,115 +77,6 @@ class Correction:
     of: tuple[str, ...]
     why: str
     by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the contract.
-
-    Attributes:
-        name: The column's name in the tables.
-        type: `string`, `bigint`, `int`, `double`, `decimal(p,s)`, `boolean`, `date` or `timestamp`.
-        required: A row whose cell is empty is rejected.
-        formats: strptime patterns tried in turn after ISO 8601; dates and timestamps only.
-        identifier: Whether text damaged by a spreadsheet (`1.23E+11`) is rejected; always on for the key.
-        pattern: A regular expression (RE2) that the whole text must match; strings only.
-        min: Smallest value allowed, inclusive, written as it would be in a file.
-        max: Largest value allowed, inclusive, written as it would be in a file.
-        allowed: The values allowed; empty allows all.
-        was: Earlier names of the column; headers may still use them.
-        added: The header that first brought it, of a column that the tables got from files; "" for one of the config.
-    """
-
-    name: str
-    type: str
-    required: bool = False
-    formats: tuple[str, ...] = ()
-    identifier: bool = False
-    pattern: str | None = None
-    min: str | None = None
-    max: str | None = None
-    allowed: tuple[str, ...] = ()
-    was: tuple[str, ...] = ()
-    added: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """The columns, types, key and ordering that a row must meet.
-
-    Attributes:
-        columns: In table order; names are unique without regard to case, spaces and underscores.
-        key: Names of the key columns, at least one.
-        order_by: Name of the timestamp column that orders the rows of a key.
-        status: Name of the status column, or None.
-        status_rank: Statuses from first to last; a status not listed ranks -1, NULL -2.
-        unknown_columns: All others: `strict` quarantines the file, `rescue` keeps them in `_rescued`, `add` adds them.
-        max_future_s: A row whose event time is more than this after the file key is rejected, in seconds.
-        max_added_columns: How many columns `add` may add in all.
-    """
-
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    order_by: str
-    status: str | None
-    status_rank: tuple[str, ...]
-    unknown_columns: UnknownColumns = "rescue"
-    max_future_s: int = 48 * 3600
-    max_added_columns: int = 100
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The column names, in table order."""
-        return tuple(column.name for column in self.columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """Who sends files, and how they look.
-
-    Attributes:
-        name: The vendor's name.
-        files: A glob below the source folder; `*` stops at `/`, `**` does not.
-        delimiter: One ASCII character.
-        quote: One ASCII character.
-        encoding: Python codec of files without a byte order mark; None means strict UTF-8.
-        timezone: IANA zone of timestamps without an offset.
-        zones: For the name of a zone that `%Z` in a pattern reads, in any case, its offset such as `-05:00`.
-        aliases: For a contract column, other header names the vendor uses.
-        status_map: For a status as sent, the status to store.
-        absent: Contract columns that this vendor never sends.
-        formats: For a contract column, strptime patterns in place of the contract's.
-        file_date: strptime pattern of the date in a file's name; None takes `yyyy_mm_dd`, `yyyy-mm-dd`, `yyyymmdd`.
-    """
-
-    name: str
-    files: str = "*.csv"
-    delimiter: str = ","
-    quote: str = '"'
-    encoding: str | None = None
-    timezone: str = "UTC"
-    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    status_map: tuple[tuple[str, str], ...] = ()
-    absent: tuple[str, ...] = ()
-    formats: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    file_date: str | None = None
-    zones: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits within which a file is still loaded.
-
-    Attributes:
-        max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
-        min_rejects: With fewer rejected rows it is not quarantined, unless all rows are rejected or the share is 0.
-        max_file_ahead_d: A file whose name says a day more than this after its modification time is held, in days.
-    """
-
-    max_reject_share: float = 0.2
-    min_rejects: int = 5
-    max_file_ahead_d: float = 366.0
 
 
 @dataclass(frozen=True, slots=True)
