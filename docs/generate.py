@@ -41,8 +41,10 @@ from ordertrail.look.delivered import SetAside
 from ordertrail.look.drift import Drift, Drifted, Misfit, Paste
 from ordertrail.look.dry_run import Changed
 from ordertrail.look.export import Exported
+from ordertrail.look.metrics import METRICS, PROCESS_METRICS
 from ordertrail.look.open_items import KINDS, Facts, OpenItem, open_items
 from ordertrail.look.plan import PlannedFile, PlanReport
+from ordertrail.look.readings import MOST_VENDORS, OTHERS
 from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
 from ordertrail.look.track import Match, Track
@@ -150,6 +152,7 @@ def pages() -> dict[str, str]:
         "rejects.md": _rejects(),
         "errors.md": _errors(),
         "json.md": _json(),
+        "metrics.md": _metrics(),
         "api.md": _api(),
     }
     return {name: "\n".join([NOTICE, "", *lines]).rstrip() + "\n" for name, lines in bodies.items()}
@@ -275,6 +278,53 @@ def _option_table(options: Iterable[click.Parameter]) -> Iterator[str]:
             default = f"`{one.default}`" if one.show_default else "–"
             rows.append((f"`{name}`", default, " ".join((one.help or "").split())))
     return _table(("option", "default", "what it does"), rows)
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+ORIGINS = {
+    "always": ("Always", "Of `ordertrail watch --metrics-port PORT` and of the pages, before the first pass, too."),
+    "tables": (
+        "From the tables",
+        "Of both, read at most every 5 seconds; not where only Spark reaches the tables.",
+    ),
+    "service": ("From the service", "Only of `ordertrail watch`; counted since it began."),
+}
+
+LABELS = {
+    "folder": "`source`, `archive` or `warehouse`",
+    "kind": f"one of {', '.join(f'`{kind}`' for kind in KINDS)}",
+    "outcome": f"one of {', '.join(f'`{one}`' for one in ROW_OUTCOMES)}",
+    "result": "`loaded`, `idle` (nothing was waiting), `failed`, or `blocked` (somebody else ran a pass)",
+    "severity": "`warning` or `critical`",
+    "state": "a state of a delivery: `loaded`, `quarantined` and `held` always, others when there is one",
+    "step": "`discover`, `stage`, `load`, `archive` or `total`",
+    "vendor": f"a vendor; from the {MOST_VENDORS + 1}st on they are summed as `{OTHERS}`",
+    "version": "of ordertrail",
+    "engine": "`embedded` or `spark`",
+    "pipeline": "the pipeline's name; all metrics but those of the process have it",
+}
+
+
+def _metrics() -> list[str]:
+    lines = ["# Metrics", ""]
+    lines += [
+        "What `/metrics` answers, in Prometheus' text format or, when `Accept` asks for it, OpenMetrics. How to switch",
+        "it on, with a dashboard and alert rules: [operate it](../how-to/operate.md#metrics).",
+        "",
+    ]
+    for origin, (title, text) in ORIGINS.items():
+        lines += [f"## {title}", "", text, ""]
+        rows = [
+            (f"`{one.name}`", one.kind, ", ".join(f"`{name}`" for name in one.labels), one.help)
+            for one in METRICS
+            if one.origin == origin
+        ]
+        lines += _table(("metric", "kind", "labels", "what it is"), rows)
+    lines += ["## Of the process", "", "Of the process that is asked, on Linux; without labels.", ""]
+    lines += _table(("metric", "what it is"), [(f"`{name}`", text) for name, text in PROCESS_METRICS.items()])
+    lines += ["## Labels", ""]
+    return lines + list(_table(("label", "values"), [(f"`{name}`", text) for name, text in LABELS.items()]))
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

@@ -64,19 +64,39 @@ def load(frame: Frame) -> int:
         default=5.0,
         show_default=True,
         help="Between looks at the source folder when no event tells of a file.",
-    )
+    ),
+    click.Option(
+        ["--metrics-port"],
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Answer GET /metrics for Prometheus there; 0 takes a free port. Needs the extra `web`.",
+    ),
+    click.Option(
+        ["--metrics-address"],
+        metavar="IP",
+        default="127.0.0.1",
+        show_default=True,
+        help="On this address of the machine. Anybody who reaches another one than the default may read the metrics.",
+    ),
 )
-def watch(frame: Frame, interval_s: float) -> int:
+def watch(frame: Frame, interval_s: float, metrics_port: int | None, metrics_address: str) -> int:
     """Load every file as soon as it is complete.
 
     A service: it ends on SIGTERM or Ctrl-C, after the pass that runs.
     The log on stderr has a line for each delivery. With --json stdout has one document a pass, each on one line.
     """
     from ordertrail.look import document
+    from ordertrail.watch.metrics_server import listening
     from ordertrail.watch.service import watch as serve
 
     config = frame.config(log="info", service=True)
-    return serve(config, interval_s=interval_s, on_report=lambda report: frame.tell(report, document.run_report))
+    metrics = None if metrics_port is None else listening(metrics_port, metrics_address)
+    return serve(
+        config,
+        interval_s=interval_s,
+        on_report=lambda report: frame.tell(report, document.run_report),
+        metrics=metrics,
+    )
 
 
 @command(

@@ -257,7 +257,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """One delivery in the report of a pass. `archived_to` is None until its file has been archived."""
+    """One delivery in the report of a pass. `archived_to` is None until then; `closed_at`: the file's last change."""
 
     delivery_id: str
     vendor: str
@@ -268,6 +268,7 @@ class DeliveryReport:
     reason: str | None
     archived_to: str | None
     rows: RowCounts
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

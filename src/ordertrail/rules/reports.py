@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ordertrail.model import CorrectionReport, DeliveryReport, Manifest, RowCounts
+from datetime import UTC, datetime
+
+from ordertrail.model import CorrectionReport, DeliveryReport, FileIdentity, Manifest, RowCounts
 
 
 def correction_report(manifest: Manifest, keys: RowCounts, *, appends: bool) -> CorrectionReport:
@@ -37,4 +39,14 @@ def delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None
         reason=manifest.reason,
         archived_to=archived_to,
         rows=rows,
+        closed_at=_closed_at(manifest.identity),
     )
+
+
+def _closed_at(identity: FileIdentity) -> datetime | None:
+    """When the file was last changed, renamed or moved; None when it is none.
+
+    The time of its content may be the sender's, and older than the file is here.
+    """
+    closed_ns = identity.ctime_ns or identity.mtime_ns  # 0 on a mount that makes it up
+    return datetime.fromtimestamp(closed_ns / 10**9, UTC) if closed_ns else None

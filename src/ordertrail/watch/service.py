@@ -22,21 +22,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, assert_never
 
+from ordertrail import __version__
 from ordertrail.config import Config
 from ordertrail.config.rights import umask_of
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
 from ordertrail.lock import service_lock
 from ordertrail.log import Log, drain
 from ordertrail.look.heartbeat import heartbeat_path
+from ordertrail.look.metrics import Metrics
 from ordertrail.look.status import open_items_of
-from ordertrail.model import RunReport, State
+from ordertrail.model import Probe, RunReport, State, no_probe
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
 from ordertrail.sources.settling import NOT_SETTLED
+from ordertrail.watch.counts import PassCounts, Run
 from ordertrail.watch.heartbeat import Heartbeat
+from ordertrail.watch.metrics_server import Listening, answering
 from ordertrail.watch.open_list import OpenList
 from ordertrail.watch.schedule import Schedule
-from ordertrail.watch.signals import stopping_by_signal
+from ordertrail.watch.signals import stopping_by_event, stopping_by_signal
 from ordertrail.watch.upkeep import Upkeep
 
 STOP_GRACE_S = 4.0
@@ -104,7 +108,7 @@ class Parts:
         open_list: Lists what needs a person when asked after each pass; None lists nothing.
     """
 
-    run: Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
+    run: Run
     listener: Listener | None
     heartbeat: Heartbeat
     mailbox: Mailbox
@@ -324,6 +328,7 @@ def watch(
     interval_s: float = 5.0,
     on_report: Callable[[RunReport], None] = _no_report,
     stop: threading.Event | None = None,
+    metrics: Listening | None = None,
 ) -> int:
     """Watch the source folder and load what arrives, until SIGTERM or SIGINT.
 
@@ -338,6 +343,7 @@ def watch(
         on_report: Called in this thread after each pass that loaded something, or that skipped or warned of something
             new.
         stop: Ends the service when set, instead of signals.
+        metrics: Where to answer `/metrics`; None answers nowhere.
 
     Returns:
         The exit code: 0.
@@ -345,7 +351,7 @@ def watch(
     Raises:
         ConfigError: Something in the config makes every pass impossible.
         PassRunningError: Another service watches for this pipeline.
-        UsageError: `interval_s` is not above 0.
+        UsageError: `interval_s` is not above 0, or metrics cannot be answered.
     """
     if not interval_s > 0:
         raise UsageError(f"an interval of {interval_s:g} s makes no sense", hint="give seconds above 0")
@@ -355,13 +361,16 @@ def watch(
         alone = held.enter_context(service_lock(config))
         alone()
         held.enter_context(
-            stopping_by_signal(lambda: mailbox.put(Stop())) if stop is None else _stopping(mailbox, stop)
+            stopping_by_signal(lambda: mailbox.put(Stop()))
+            if stop is None
+            else stopping_by_event(lambda: mailbox.put(Stop()), stop)
         )
         heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC), alone)
         listener = _listener(config, mailbox)
         upkeep = Upkeep(config, tell=heartbeat.maintenance) if config.maintenance.auto else None
         open_list = OpenList(lambda: open_items_of(config), heartbeat.open_items)
-        parts = Parts(_passes(config), listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list)
+        run = _passes(config) if metrics is None else held.enter_context(_counted(config, metrics))
+        parts = Parts(run, listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list)
         _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
         heartbeat.start()
         try:
@@ -383,7 +392,15 @@ def watch(
     return 0
 
 
-def _passes(config: Config) -> Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]:
+@contextmanager
+def _counted(config: Config, metrics: Listening) -> Iterator[Run]:
+    """Answer `/metrics` within the block; yields the function that runs a pass."""
+    counts = PassCounts()
+    with answering(Metrics(config, __version__, counts.passes).exposition, metrics):
+        yield counts.counting(_passes(config, counts.probe))
+
+
+def _passes(config: Config, probe: Probe = no_probe) -> Run:
     """The function that runs one pass. The engine is imported here, after the signals are handled: it takes time."""
     from ordertrail.pipeline import Pipeline
 
@@ -393,7 +410,7 @@ def _passes(config: Config) -> Callable[[frozenset[str], Callable[[], frozenset[
     def run(complete: frozenset[str], still_open: Callable[[], frozenset[str]]) -> RunReport:
         # The service looks again by itself, so no pass waits for a file to be at rest.
         source = source_of(config, notes, still_open)
-        return Pipeline(config, source=source, notes=notes, patience_s=0.0).run(complete)
+        return Pipeline(config, probe=probe, source=source, notes=notes, patience_s=0.0).run(complete)
 
     return run
 
@@ -404,18 +421,6 @@ def _listener(config: Config, mailbox: Mailbox) -> Listener | None:
     except ImportError:
         return None
     return FolderEvents(config.source, lambda kind, path: mailbox.put(FolderEvent(kind, path)))
-
-
-@contextmanager
-def _stopping(mailbox: Mailbox, stop: threading.Event) -> Iterator[None]:
-    """Put `Stop` into the mailbox when the caller's event is set."""
-
-    def wait() -> None:
-        stop.wait()
-        mailbox.put(Stop())
-
-    threading.Thread(target=wait, name="ordertrail-stop", daemon=True).start()
-    yield
 
 
 def _leave() -> None:

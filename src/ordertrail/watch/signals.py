@@ -51,6 +51,18 @@ def stopping_by_signal(stop: Callable[[], None], limit_s: float = LIMIT_S) -> It
         os.close(reader)
 
 
+@contextmanager
+def stopping_by_event(stop: Callable[[], None], event: threading.Event) -> Iterator[None]:
+    """Within the block `stop` is called once, in a thread of its own, when the caller's event is set."""
+
+    def wait() -> None:
+        event.wait()
+        stop()
+
+    threading.Thread(target=wait, name="ordertrail-stop", daemon=True).start()
+    yield
+
+
 def _noted(_: int, __: object) -> None:
     """Do nothing: the interpreter writes a signal to the descriptor only if it has a handler."""
 

@@ -1,0 +1,138 @@
+"""What the metrics are made of, read from the tables, the folders and the heartbeat at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
+from ordertrail.engines.choice import placed
+from ordertrail.engines.local.whole import places_of, read_whole
+from ordertrail.errors import OrdertrailError
+from ordertrail.look.delivered import Columns, columns_in
+from ordertrail.look.heartbeat import Heard, heard
+from ordertrail.look.open_items import Waiting
+from ordertrail.look.space import free_bytes, nearest
+from ordertrail.look.standing import Status, not_begun, standing, waiting_in
+from ordertrail.markers import Belonging
+from ordertrail.model import ROW_OUTCOMES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_VENDORS = 100
+"""Vendors that are told by name: those of the config first, then those that only the tables know."""
+
+OTHERS = "(others)"
+"""The name under which all further vendors are summed."""
+
+Counts = Mapping[str, Mapping[str, int]]
+"""By vendor, then by outcome or state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What was read.
+
+    Attributes:
+        status: Of the pipeline; None when its tables cannot be read here.
+        rows: Rows of the files of each vendor, by outcome.
+        deliveries: Files of each vendor, by state.
+        waiting: The files in the source folder.
+        heartbeat: Of the service.
+        free_bytes: Free space, by folder.
+        trouble: Why the tables cannot be read; None when they can, or are none of this process' business.
+    """
+
+    status: Status | None = None
+    rows: Counts = field(default_factory=dict)
+    deliveries: Counts = field(default_factory=dict)
+    waiting: Sequence[Waiting] = ()
+    heartbeat: Heard | None = None
+    free_bytes: Mapping[str, int] = field(default_factory=dict)
+    trouble: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether nothing was in the way of reading the tables."""
+        return self.trouble is None
+
+
+def read(config: Config, now: datetime) -> Readings:
+    """Read all there is; what cannot be read is left out.
+
+    Tables that only Spark reaches are not read: that would be a job on the cluster each time somebody asks.
+
+    Args:
+        config: Of the pipeline.
+        now: Aware UTC.
+    """
+    beat, free = heard(config), free_spaces(config)
+    trouble = None
+    if not config.by_name:
+        try:
+            return _of_tables(config, beat, free)
+        except (OrdertrailError, OSError) as error:
+            trouble = str(error)
+    waiting, _ = waiting_in(config, now)
+    return Readings(waiting=waiting, heartbeat=beat, free_bytes=free, trouble=trouble)
+
+
+def _of_tables(config: Config, beat: Heard | None, free: Mapping[str, int]) -> Readings:
+    if not any(DeltaLog(root).exists() for root in places_of(config).values()):
+        Belonging(config).refuse_beginning()
+        status = not_begun(config)
+        return Readings(status, waiting=status.waiting, heartbeat=beat, free_bytes=free)
+    config = placed(config)
+    snapshots = {getattr(config.tables, role): one for role, one in read_whole(config).items()}
+    status = standing(config, snapshots)
+    rows, deliveries = counted(columns_in(snapshots[config.tables.deliveries]), [one.name for one in config.vendors])
+    return Readings(status, rows, deliveries, status.waiting, beat, free)
+
+
+def counted(columns: Columns, known: Sequence[str]) -> tuple[Counts, Counts]:
+    """Rows by outcome and files by state, of each vendor; corrections and migrations have no vendor and are left out.
+
+    Args:
+        columns: Reads the deliveries.
+        known: The vendors of the config; they are told even when nothing came from them.
+    """
+    names = tuple(f"rows_{outcome.value}" for outcome in ROW_OUTCOMES)
+    table = columns(("vendor", "state", *names))
+    sums = table.group_by("vendor").aggregate([(name, "sum") for name in names]).to_pylist()
+    states = table.group_by(["vendor", "state"]).aggregate([([], "count_all")]).to_pylist()
+    called = _called(known, table["vendor"])
+    rows: dict[str, dict[str, int]] = {name: {} for name in called.values()}
+    for one in sums:
+        if one["vendor"]:
+            _add(rows[called[one["vendor"]]], {name: one[f"rows_{name}_sum"] or 0 for name in ROW_OUTCOMES})
+    deliveries: dict[str, dict[str, int]] = {name: {} for name in called.values()}
+    for one in states:
+        if one["vendor"]:
+            _add(deliveries[called[one["vendor"]]], {one["state"]: one["count_all"]})
+    return rows, deliveries
+
+
+def _called(known: Sequence[str], column: pa.ChunkedArray) -> dict[str, str]:
+    """The name under which each vendor is told."""
+    found = dict.fromkeys((*known, *sorted(name for name in column.unique().to_pylist() if name)))
+    return {name: name if place < MOST_VENDORS else OTHERS for place, name in enumerate(found)}
+
+
+def _add(sums: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        sums[str(name)] = sums.get(str(name), 0) + int(count)
+
+
+def free_spaces(config: Config) -> dict[str, int]:
+    """Free bytes on the disks of the folders, by what the folder is; what cannot be asked is left out."""
+    found: dict[str, int] = {}
+    for name, path in (("source", config.source), ("archive", config.archive), ("warehouse", config.warehouse)):
+        try:
+            found[name] = free_bytes(nearest(path))
+        except OSError:
+            continue
+    return found
