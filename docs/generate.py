@@ -75,6 +75,7 @@ from ordertrail.rules.migration import Step, Unfit
 from ordertrail.rules.tables import (
     AUDIT,
     DELIVERIES,
+    INCIDENTS,
     REJECTS,
     TableColumn,
     contract_columns,
@@ -334,7 +335,8 @@ def _tables() -> list[str]:
     lines = ["# Tables", ""]
     lines += [
         "Five Delta tables in `<warehouse>/<catalog>/<schema>/<table>`. Times are UTC. Contract columns have the types",
-        "that the contract gives them; the default contract is shown. All five carry the batch number as a `txn`.",
+        "that the contract gives them; the default contract is shown. All five carry the batch number as a `txn`. A",
+        "sixth, `orders_incidents`, is no part of any batch, and is made when the first incident opens.",
         "",
     ]
     contract = contract_columns(DEFAULT_CONTRACT)
@@ -354,6 +356,13 @@ def _tables() -> list[str]:
             "A row is a row, a reject or a delivery of the current batch. It has the contract's columns, and:",
             stage_columns(DEFAULT_CONTRACT),
             target,
+        ),
+        (
+            "orders_incidents",
+            """A row is an incident: the life of one cause for which somebody was needed. The table is written whole,
+and only when one of them changes; what was closed more than 400 days ago is then left out.""",
+            INCIDENTS,
+            set(),
         ),
     )
     for name, text, columns, left_out in texts:

@@ -16,7 +16,7 @@ from docs.generate import REFERENCE, cell_rules, errors, rules_in_code
 from ordertrail.cli import PROGRAM, cli
 from ordertrail.config import DEFAULT_CONTRACT, SETTINGS
 from ordertrail.model import Outcome, State
-from ordertrail.rules.tables import DELIVERIES, REJECTS, history_columns, stage_columns, target_columns
+from ordertrail.rules.tables import DELIVERIES, INCIDENTS, REJECTS, history_columns, stage_columns, target_columns
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -102,6 +102,7 @@ def test_a_table_column_is_documented() -> None:
         stage_columns(DEFAULT_CONTRACT),
         REJECTS,
         DELIVERIES,
+        INCIDENTS,
     )
     missing = [c.name for table in tables for c in table if f"| `{c.name}` |" not in page]
     assert missing == []

@@ -16,10 +16,11 @@ import pytest
 
 from ordertrail.config import Config, parse_config, template
 from ordertrail.delta import vectors
+from ordertrail.delta.columns import _live
 from ordertrail.engines.local.consumers import Consumer, Lag
 from ordertrail.errors import StorageError
 from ordertrail.look import document
-from ordertrail.look.delivered import SetAside, _live, delivered, open_places
+from ordertrail.look.delivered import SetAside, delivered, open_places
 from ordertrail.look.heartbeat import SILENT_S, Heard, heard, heartbeat_path
 from ordertrail.look.open_items import FAILED_PASSES, KINDS, NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import LOW_SPACE_BYTES, NO_SPACE_BYTES, Space
@@ -85,6 +86,7 @@ def test_what_the_deliveries_say_is_the_same_in_however_many_pieces_they_are_rea
             "delivery_id": f"00000{batch}-00000-aa", "vendor": "acme", "file_name": f"{batch}.csv", "batch": batch,
             "state": state, "reason": "why", "archived_to": None, "discovered_at": NOW + timedelta(hours=batch),
             "sha256": "same" if batch in (2, 5) else str(batch), "loaded_at": NOW if state == "loaded" else None,
+            "rows_parsed": 3,
         }
         for batch, state in enumerate(states, 1)
     ]  # fmt: skip
@@ -224,7 +226,7 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)
-    members = {"kind", "key", "since", "severity", "text", "next"}
+    members = {"kind", "key", "since", "severity", "text", "next", "vendor", "rows"}
     assert all(set(one) == members for one in document.health(found)["items"])  # type: ignore[index,call-overload]
 
 

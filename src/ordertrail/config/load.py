@@ -237,7 +237,8 @@ def _config(
         max_file_ahead_d=section.max_file_ahead_d,
         change_feed=_change_feed(section, fail),
         mode=mode,
-        current=_current(section, fail),
+        current=_other("current", section.current, section, fail),
+        incidents=_other("incidents", section.incidents, section, fail),
     )
 
 
@@ -248,11 +249,14 @@ def _mode(section: PipelineSection, fail: Fail) -> Mode:
     return found
 
 
-def _current(section: PipelineSection, fail: Fail) -> str:
-    value = _identifier("current", section.current, fail)
-    for name in ("stage", "target", "history", "rejects", "deliveries"):
-        if value.lower() == getattr(section, name).lower():
-            fail("pipeline.current", value, f"is also the {name} table", "give the view its own name")
+def _other(name: str, value: str, section: PipelineSection, fail: Fail) -> str:
+    """The name of a view or table beside the five."""
+    _identifier(name, value, fail)
+    others = ("stage", "target", "history", "rejects", "deliveries", "current")
+    for other in others[: None if name == "incidents" else -1]:
+        if value.lower() == getattr(section, other).lower():
+            what = "view" if other == "current" else "table"
+            fail(f"pipeline.{name}", value, f"is also the {other} {what}", "give it its own name")
     return value
 
 

@@ -83,6 +83,9 @@ class PipelineSection(Section, frozen=True, kw_only=True):
     history: Annotated[str, said("Table of all accepted rows.")] = "orders_history"
     rejects: Annotated[str, said("Table of rejected cells and rows.")] = "orders_rejects"
     deliveries: Annotated[str, said("Table of the files that came.")] = "orders_deliveries"
+    incidents: Annotated[str, said("Table of what needed a person; made when the first incident opens.")] = (
+        "orders_incidents"
+    )
     mode: Annotated[
         str,
         said(

@@ -109,6 +109,7 @@ class Config:
         change_feed: Whether the target has a change data feed, and whether its commits name the images of updated rows.
         mode: How rows reach the target: `upsert` keeps one row a key, `append` every accepted row that is no duplicate.
         current: Name of the view with the latest state of every key, in mode `append`.
+        incidents: Name of the table of incidents, which is made when the first one opens.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
     """
@@ -139,6 +140,7 @@ class Config:
     change_feed: ChangeFeed = "off"
     mode: Mode = "upsert"
     current: str = "orders_current"
+    incidents: str = "orders_incidents"
     folders: tuple[tuple[str, Path], ...] = ()
 
     @property

@@ -16,6 +16,7 @@ from ordertrail.model import Batch, Correction, Limits, RowCounts
 from ordertrail.parse.job import ParsedFile
 from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
+from ordertrail.rules.incidents import Incident
 from ordertrail.rules.planning import Candidate, LoadedFile
 
 
@@ -268,5 +269,47 @@ class Recorder(Protocol):
 
         Args:
             counts: Rows by outcome, by delivery id.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptIncidents:
+    """The incidents as the table has them.
+
+    Attributes:
+        version: Of the table; None when there is none yet.
+        incidents: All of them.
+    """
+
+    version: int | None
+    incidents: tuple[Incident, ...] = ()
+
+
+class IncidentTable(Protocol):
+    """The table of incidents, which is no part of any batch. Used by one thread.
+
+    The methods raise `StorageError` when the disk fails, and `TableError` and its kind when the table is not what it
+    should be.
+    """
+
+    def possible(self) -> bool:
+        """Whether the pipeline has tables, beside which incidents can be kept. Reads only."""
+        ...
+
+    def read(self) -> KeptIncidents:
+        """The incidents; none, and no version, before the first one opened. Reads only."""
+        ...
+
+    def write(self, before: KeptIncidents, incidents: Sequence[Incident]) -> KeptIncidents:
+        """Replace all incidents, in one commit; the first call makes the table. Atomic.
+
+        Args:
+            before: As they were read. Nothing is written unless the table is still so.
+            incidents: As they are now.
+
+        Raises:
+            CommitConflictError: Somebody else has written the table meanwhile; nothing was written.
+            CommitUnknownError: A commit's reply was lost, and reading back failed.
         """
         ...

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
 from ordertrail.errors import StorageError, TableError
+from ordertrail.model import Probe, no_probe
 
 if TYPE_CHECKING:
-    from ordertrail.engines.base import Engine
+    from ordertrail.engines.base import Engine, IncidentTable
     from ordertrail.engines.spark.session import SparkSession
-    from ordertrail.model import Probe
 
 
 def engine_of(config: Config, probe: Probe, session: SparkSession | None = None) -> Engine:
@@ -32,6 +32,27 @@ def engine_of(config: Config, probe: Probe, session: SparkSession | None = None)
     from ordertrail.engines.spark.engine import SparkEngine
 
     return SparkEngine(located(config, session), probe, session)
+
+
+def incident_table(config: Config, session: SparkSession | None = None, *, probe: Probe = no_probe) -> IncidentTable:
+    """The table of incidents. Spark keeps it where tables are found by name, as it does the others.
+
+    Args:
+        config: Of the pipeline.
+        session: For tables by name; None uses the active one, or starts one.
+        probe: Called after each effect.
+
+    Raises:
+        UsageError: Spark is needed, and is not installed or cannot start.
+    """
+    if config.by_name:
+        from ordertrail.engines.spark.incidents import CatalogIncidents
+        from ordertrail.engines.spark.session import session_of
+
+        return CatalogIncidents(session or session_of(config), config, probe)
+    from ordertrail.engines.local.incidents import FolderIncidents
+
+    return FolderIncidents(config, probe=probe)
 
 
 def located(config: Config, session: SparkSession | None = None) -> Config:

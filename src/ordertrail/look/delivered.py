@@ -9,23 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ordertrail.delta.columns import Columns
+from ordertrail.delta.columns import columns_in as columns_of
 from ordertrail.delta.snapshot import Snapshot
-from ordertrail.errors import OrdertrailError, StorageError, TableError
 from ordertrail.model import SET_ASIDE, State
 from ordertrail.rules.tables import DELIVERIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ordertrail.delta.actions import AddFile
-
-Columns = Callable[[Sequence[str]], "pa.Table"]
-"""Reads some columns of all deliveries; every call returns the rows in the same order."""
-
-DETAILS = ("delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "discovered_at")
+DETAILS = (
+    "delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "discovered_at", "rows_parsed",
+)  # fmt: skip
 """The columns of a delivery that needs a person."""
 
 NEEDED = tuple(dict.fromkeys((*DETAILS, "sha256", "loaded_at")))
@@ -50,6 +47,7 @@ class SetAside:
         reason: Why it is not loaded.
         archived_to: Where the file is, below the archive folder.
         since: When a pass first read it; aware UTC.
+        rows_parsed: Data rows in the file; None when nobody could tell.
     """
 
     delivery_id: str
@@ -60,6 +58,7 @@ class SetAside:
     reason: str | None
     archived_to: str | None
     since: datetime | None
+    rows_parsed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,66 +141,5 @@ def _set_aside(table: pa.Table, places: Sequence[int]) -> Iterator[SetAside]:
 
 
 def columns_in(snapshot: Snapshot) -> Columns:
-    """The columns of the deliveries table in its folder.
-
-    Raises:
-        TableError: A data file or a deletion vector is damaged or gone.
-        StorageError: A data file cannot be read.
-    """
-    types = {column.name: column.type for column in DELIVERIES}
-
-    def read(names: Sequence[str]) -> pa.Table:
-        import pyarrow as pa
-
-        from ordertrail.arrow import arrow_schema
-
-        snapshot.require_readable()
-        # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
-        schema = arrow_schema((name, types[name]) for name in names)
-        batches = [rows for file in snapshot.files.values() for rows in _rows_of(snapshot, file, schema)]
-        return pa.Table.from_batches(batches, schema)
-
-    return read
-
-
-def _rows_of(snapshot: Snapshot, file: AddFile, schema: pa.Schema) -> list[pa.RecordBatch]:
-    """The live rows of a data file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from ordertrail.arrow import conformed
-
-    path = snapshot.path_of(file)
-    try:
-        with pq.ParquetFile(path) as opened:
-            batches = [conformed(rows, schema) for rows in opened.iter_batches(columns=schema.names)]
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
-    return _live(snapshot, file, batches) if file.deletion_vector is not None else batches
-
-
-def _live(snapshot: Snapshot, file: AddFile, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """The rows of a data file that its deletion vector does not mark."""
-    import numpy as np
-    import pyarrow as pa
-
-    from ordertrail.delta.vectors import deleted_rows
-
-    alive = np.ones(sum(batch.num_rows for batch in batches), dtype=bool)
-    try:
-        alive[deleted_rows(snapshot.root, file)] = False
-    except IndexError as error:
-        raise unreadable(snapshot.path_of(file), error) from error
-    found, first = [], 0
-    for batch in batches:
-        found.append(batch.filter(pa.array(alive[first : first + batch.num_rows])))
-        first += batch.num_rows
-    return found
-
-
-def unreadable(path: Path, error: Exception) -> OrdertrailError:
-    """The error for a data file that cannot be read, with what to do."""
-    hint = "restore it from a backup; ordertrail verify says all that is wrong, and what cures it"
-    if path.exists():
-        return StorageError(f"cannot read {path}: {error}", hint=hint)
-    return TableError(f"the data file {path.name} of {path.parent.name} is not there", hint=hint, path=path)
+    """The columns of the deliveries table in its folder; raises as `delta.columns.columns_in`."""
+    return columns_of(snapshot, DELIVERIES)

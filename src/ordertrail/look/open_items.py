@@ -82,6 +82,8 @@ class OpenItem:
         severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
         text: What is wrong, on one line.
         next: The command to type next.
+        vendor: The vendor concerned; None when it is none, or all.
+        rows: Rows that are not in the target because of it; None when that is not known, or does not apply.
     """
 
     kind: Kind
@@ -90,6 +92,8 @@ class OpenItem:
     severity: Severity
     text: str
     next: str
+    vendor: str | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,8 @@ def _delivery(config: Config, one: SetAside) -> OpenItem:
     kind: Kind = "held" if one.state == State.HELD else "quarantined"
     text = f"{one.file_name} of {one.vendor} is {one.state}: {one.reason or 'nobody said why'}"
     command = _command(config, NEXT[kind], id=one.delivery_id)
-    return OpenItem(kind, f"delivery:{one.delivery_id}", one.since, "warning", text, command)
+    key, rows = f"delivery:{one.delivery_id}", one.rows_parsed or None  # a held file was not read: nobody counted
+    return OpenItem(kind, key, one.since, "warning", text, command, one.vendor, rows)
 
 
 def _waiting(config: Config, files: Sequence[Waiting], now: datetime) -> Iterator[OpenItem]:
@@ -180,7 +185,7 @@ def _waiting(config: Config, files: Sequence[Waiting], now: datetime) -> Iterato
             continue
         text = waiting_text(one.file_name, one.reason, one.since, needs_person=one.needs_person)
         command = _command(config, _next_of_waiting(one), path=str(config.source / one.file_name))
-        yield OpenItem("waiting", f"waiting:{one.file_name}", one.since, "warning", text, command)
+        yield OpenItem("waiting", f"waiting:{one.file_name}", one.since, "warning", text, command, one.vendor)
 
 
 def _next_of_waiting(one: Waiting) -> str:

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
+from ordertrail.delta.columns import Columns
 from ordertrail.delta.log import DeltaLog
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import OrdertrailError
-from ordertrail.look.delivered import Columns, columns_in
+from ordertrail.look.delivered import columns_in
 from ordertrail.look.heartbeat import Heard, heard
 from ordertrail.look.open_items import Waiting
 from ordertrail.look.space import free_bytes, nearest

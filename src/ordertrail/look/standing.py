@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ordertrail.config import Config
+from ordertrail.delta.columns import unreadable
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
@@ -22,7 +23,7 @@ from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
-from ordertrail.look.delivered import NEEDED, SetAside, columns_in, delivered, unreadable
+from ordertrail.look.delivered import NEEDED, SetAside, columns_in, delivered
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import low_spaces

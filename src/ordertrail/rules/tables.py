@@ -1,4 +1,4 @@
-"""The columns of the five tables, in one place: the engines create them, and the reference documents them."""
+"""The columns of all tables, in one place: the engines create them, and the reference documents them."""
 
 from __future__ import annotations
 
@@ -144,6 +144,32 @@ DELIVERIES = (
     TableColumn("replayed_by", "string", "the delivery that took its place"),
     TableColumn("correction", "string", "of a correction, JSON of its kind and of the deliveries that it is about"),
     TableColumn("migrated", "string", "of a migration, JSON of what it may have changed in the target"),
+)
+
+INCIDENTS = (
+    TableColumn("incident_id", "string", "unique in the pipeline", required=True),
+    TableColumn(
+        "key", "string", "of the cause, as `health` lists it; at most one incident with it is open", required=True
+    ),
+    TableColumn("kind", "string", "of the cause: quarantined, held, waiting, failing and so on", required=True),
+    TableColumn("severity", "string", "warning or critical; the worst so far"),
+    TableColumn("vendor", "string", "the vendor concerned; NULL for none, or all"),
+    TableColumn("text", "string", "what was wrong when the row was written last, one line"),
+    TableColumn("next", "string", "the command to type next"),
+    TableColumn("rows_affected", "bigint", "rows that are not in the target because of it; NULL when not known"),
+    TableColumn("since", "timestamp", "since when the cause is there, if anything tells"),
+    TableColumn("opened_at", "timestamp", "when it was first seen", required=True),
+    TableColumn("seen_at", "timestamp", "when it was last seen, as of the last change of the table"),
+    TableColumn("count", "bigint", "how often it came: 1, and 1 more each time it came back within an hour"),
+    TableColumn("closed_at", "timestamp", "when it was seen to be gone; NULL while it is open"),
+    TableColumn("acknowledged_at", "timestamp", "when somebody said that they know; there are no reminders then"),
+    TableColumn("acknowledged_by", "string", "who"),
+    TableColumn("acknowledged_why", "string", "what they said"),
+    TableColumn("reminded", "bigint", "reminders since it came last"),
+    TableColumn("remind_at", "timestamp", "when the next reminder is due; NULL for none"),
+    TableColumn(
+        "outbox", "string", "JSON: by channel name what was told and waits, attempts, next attempt, last error"
+    ),
 )
 
 
