@@ -7,7 +7,8 @@ import io
 
 import pytest
 
-from ordertrail.cli.send_back import harmless, rejects_csv
+from ordertrail.cli.send_back import rejects_csv
+from ordertrail.look.csv_text import harmless
 from ordertrail.look.rows import Rows
 
 NAMES = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ordertrail.cli.render import cell
 from ordertrail.cli.screen import Column, Screen, shown
 from ordertrail.look.drift import Drift, Drifted
-from ordertrail.look.rows import Json, json_value
+from ordertrail.look.rows import Json, cell, json_value
 
 _WIDE = 0x10000
 _COLUMNS = (

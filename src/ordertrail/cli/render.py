@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ordertrail.cli.open_view import open_table
 from ordertrail.cli.screen import Column, Screen, Style
-from ordertrail.look.rows import Cell, Row, Rows
+from ordertrail.look.rows import Cell, Row, Rows, cell
 from ordertrail.model import CorrectionReport, DeliveryReport, Outcome, RowCounts, RunReport, Skipped, State
 
 if TYPE_CHECKING:
@@ -45,22 +43,6 @@ OUTCOME_STYLES: Mapping[str, Style] = {
     Outcome.DUPLICATE: "dim",
 }
 _HEALTH_STYLES: Mapping[str, Style] = {"ok": "green", "warn": "yellow", "fail": "red", "WRONG": "red"}
-
-
-def cell(value: Cell, null: str = "") -> str:
-    """A value of a table as text; times are UTC."""
-    match value:
-        case None:
-            return null
-        case datetime():
-            moment = value.astimezone(UTC)
-            return f"{moment:%Y-%m-%d %H:%M:%S}" + (f".{moment.microsecond:06d}" if moment.microsecond else "")
-        case bool():
-            return "true" if value else "false"
-        case list() | dict():
-            return json.dumps(value, ensure_ascii=False, default=str)
-        case _:
-            return str(value)
 
 
 def outcomes(rows: RowCounts) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.render import added_columns, attention, cell, deliveries_of, keys_of, outcomes, plural
+from ordertrail.cli.render import added_columns, attention, deliveries_of, keys_of, outcomes, plural
 from ordertrail.cli.screen import Column, Screen
+from ordertrail.look.rows import cell
 from ordertrail.model import RunReport
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.render import cell, plural
+from ordertrail.cli.render import plural
 from ordertrail.cli.screen import Column, Screen
+from ordertrail.look.rows import cell
 
 if TYPE_CHECKING:
     from ordertrail.mend.migration import MigrationReport

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ordertrail.cli.render import OUTCOME_STYLES, cell, reject_table
+from ordertrail.cli.render import OUTCOME_STYLES, reject_table
 from ordertrail.cli.screen import Column, Screen
-from ordertrail.look.rows import Row
+from ordertrail.look.rows import Row, cell
 from ordertrail.look.track import CASE, PART, Track
 from ordertrail.model import Contract
 

@@ -6,9 +6,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ordertrail.cli.render import STATE_STYLES, cell, outcomes, plural, reject_table
+from ordertrail.cli.render import STATE_STYLES, outcomes, plural, reject_table
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.cli.timeline import timeline
+from ordertrail.look.rows import cell
 from ordertrail.model import DeliveryReport
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """`ordertrail.toml` and the environment, parsed once into frozen values."""
 
-from ordertrail.config.load import LOG_LEVELS, load_config, log_level, parse_config
+from ordertrail.config.load import LOG_LEVELS, load_config, log_level, parse_config, serve_token
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
 from ordertrail.config.template import template
 from ordertrail.config.values import Config, Maintenance, SparkSettings, Tables, TablesBy
@@ -18,5 +18,6 @@ __all__ = [
     "load_config",
     "log_level",
     "parse_config",
+    "serve_token",
     "template",
 ]

@@ -147,6 +147,29 @@ def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info"
     return value.lower()
 
 
+def serve_token(given: str | None, file: Path | None, *, environ: Mapping[str, str] | None = None) -> str:
+    """The token that readers of the pages must have; "" for none.
+
+    Args:
+        given: On the command line; comes first.
+        file: Holds it, with or without a line end; comes second, then `ORDERTRAIL_SERVE_TOKEN`.
+        environ: The environment; None takes that of the process.
+
+    Raises:
+        ConfigError: The file cannot be read, or is empty.
+    """
+    if given is not None or file is None:
+        return given or (os.environ if environ is None else environ).get("ORDERTRAIL_SERVE_TOKEN", "").strip()
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{file}: cannot be read: {why}", hint="name a readable file with --token-file") from error
+    if not token:
+        raise ConfigError(f"{file}: is empty", hint="write the token into it")
+    return token
+
+
 # --- the environment ---------------------------------------------------------------------------------------------
 
 

@@ -143,3 +143,22 @@ def _set_aside(table: pa.Table, places: Sequence[int]) -> Iterator[SetAside]:
 def columns_in(snapshot: Snapshot) -> Columns:
     """The columns of the deliveries table in its folder; raises as `delta.columns.columns_in`."""
     return columns_of(snapshot, DELIVERIES)
+
+
+def kept_columns(columns: Columns) -> Columns:
+    """The same columns, each read once and kept.
+
+    Args:
+        columns: Reads them.
+    """
+    kept: dict[str, pa.ChunkedArray] = {}
+
+    def read(names: Sequence[str]) -> pa.Table:
+        import pyarrow as pa
+
+        if missing := [name for name in names if name not in kept]:
+            found = columns(missing)
+            kept.update(zip(missing, found.columns, strict=True))
+        return pa.table({name: kept[name] for name in names})
+
+    return read

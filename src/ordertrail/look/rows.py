@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,22 @@ class Rows:
     def dicts(self) -> list[Row]:
         """Each row as a dict by column name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def cell(value: Cell, null: str = "") -> str:
+    """A value of a table as text; times are UTC."""
+    match value:
+        case None:
+            return null
+        case datetime():
+            moment = value.astimezone(UTC)
+            return f"{moment:%Y-%m-%d %H:%M:%S}" + (f".{moment.microsecond:06d}" if moment.microsecond else "")
+        case bool():
+            return "true" if value else "false"
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
 
 
 def json_value(cell: Cell) -> JsonCell:

@@ -23,7 +23,7 @@ from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
-from ordertrail.look.delivered import NEEDED, SetAside, columns_in, delivered
+from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import low_spaces
@@ -124,12 +124,15 @@ class Status:
     open_items: tuple[OpenItem, ...] = ()
 
 
-def standing(config: Config, snapshots: Mapping[str, Snapshot], *, service_expected: bool = False) -> Status:
+def standing(
+    config: Config, snapshots: Mapping[str, Snapshot], came: Delivered | None = None, *, service_expected: bool = False
+) -> Status:
     """Where a pipeline stands.
 
     Args:
         config: Of the pipeline.
         snapshots: Of its five tables, by name.
+        came: What its deliveries say; None reads them.
         service_expected: Whether it needs a person when no service runs.
     """
     names = config.tables
@@ -137,8 +140,8 @@ def standing(config: Config, snapshots: Mapping[str, Snapshot], *, service_expec
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     tables = {role: snapshots[getattr(names, role)] for role in ROLES}
     stands = progress_of(tables, app_id)
-    came = delivered(columns_in(deliveries))
     now = datetime.now(UTC)
+    came = delivered(columns_in(deliveries)) if came is None else came
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
     facts = Facts(

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Self
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.choice import located, placed
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, moment
+from ordertrail.look.delivered import Delivered, columns_in, delivered, kept_columns
 from ordertrail.look.drift import Drift, drift
 from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
 from ordertrail.look.rejected import rejected_rows
@@ -44,6 +46,8 @@ from ordertrail.rules.tables import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ordertrail.engines.spark.session import SparkSession
     from ordertrail.look.query import ReadOnlyTables
 
@@ -110,6 +114,7 @@ class Reader:
 
     Args:
         config: Of the pipeline.
+        found: Its five tables by role, for who has read them already; None reads them.
 
     Attributes:
         config: With the contract that the tables carry; the rows are those of its columns.
@@ -119,9 +124,9 @@ class Reader:
         TableError: A table is not there (then no pass has run yet) or damaged.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, found: Mapping[str, Snapshot] | None = None) -> None:
         self._asked = placed(config)
-        found = read_whole(self._asked)
+        found = read_whole(self._asked) if found is None else found
         holds = held(self._asked, found)
         self.config, self.differs, self._holds = holds.config, holds.differs, holds
         names, contract = self.config.tables, self.config.contract
@@ -134,6 +139,8 @@ class Reader:
         }
         self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
         self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
+        self._delivery_columns = kept_columns(columns_in(self._snapshots[names.deliveries]))
+        self._came: Delivered | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +163,24 @@ class Reader:
         Args:
             service_expected: Whether it needs a person when no service runs.
         """
-        return standing(self._asked, self._snapshots, service_expected=service_expected)
+        if self._came is None:
+            self._came = delivered(self._delivery_columns)
+        return standing(self._asked, self._snapshots, self._came, service_expected=service_expected)
+
+    def delivery_columns(self, names: Sequence[str]) -> pa.Table:
+        """Columns of the deliveries, read once and kept.
+
+        Args:
+            names: Of the columns.
+
+        Returns:
+            One row a delivery, in the same order at each call.
+
+        Raises:
+            TableError: A data file or a deletion vector is damaged or gone.
+            StorageError: A data file cannot be read.
+        """
+        return self._delivery_columns(names)
 
     # -- rows -----------------------------------------------------------------------------------------------
 

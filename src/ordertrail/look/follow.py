@@ -1,0 +1,200 @@
+"""The read model for a process that looks again and again: what did not change since the last look is not read again.
+
+A look costs two questions to the file system for each table while nothing is committed. After a commit its entries are
+read, and what was kept of the tables before is closed once nobody uses it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ordertrail.config import Config
+from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.snapshot import Snapshot, follow_snapshot
+from ordertrail.engines.choice import located
+from ordertrail.engines.local.whole import places_of, read_whole
+from ordertrail.errors import PassRunningError
+from ordertrail.look.standing import Status, not_begun
+from ordertrail.look.status import Reader
+from ordertrail.markers import Belonging
+from ordertrail.rules.losses import ROLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUICK_MB = 64
+"""Memory of DuckDB for what a page reads, in MB: with it a process of pages stays below 150 MB."""
+
+STATUS_AGE_S = 1.0
+"""How old a status may be, in seconds: it lists the source folder, which no commit tells of."""
+
+WAIT_S = 5.0
+"""How long a page waits for another one that reads tables, in seconds."""
+
+
+class Moment:
+    """A pipeline as it was at one moment. Made by `Followed.now`; several threads may use it.
+
+    Attributes:
+        config: With the contract that the tables carry, and little memory.
+        begun: Whether there are tables: a pass has run.
+        snapshots: Of the five tables, by role; empty before the first pass.
+        versions: Of the logs of the five tables, by role; empty before the first pass.
+    """
+
+    def __init__(self, asked: Config, found: Mapping[str, Snapshot]) -> None:
+        self._asked = asked
+        self.snapshots = found
+        self.versions = {role: snapshot.version for role, snapshot in found.items()}
+        small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb))
+        self._reader = Reader(small, found=found) if found else None
+        self.config = self._reader.config if self._reader is not None else asked
+        self.begun = self._reader is not None
+        self.differs = self._reader.differs if self._reader is not None else ""
+        self._reading = threading.Lock()
+        self._looking = threading.Lock()
+        self._status: tuple[float, Status] | None = None
+        self._kept: dict[object, object] = {}
+
+    def status(self, age_s: float = STATUS_AGE_S) -> Status:
+        """The state of the pipeline.
+
+        Args:
+            age_s: How old it may be, in seconds.
+        """
+        with self._looking:
+            if self._status is None or time.monotonic() - self._status[0] >= age_s:
+                found = not_begun(self._asked) if self._reader is None else self._reader.status()
+                self._status = time.monotonic(), found
+            return self._status[1]
+
+    def deliveries(self, names: Sequence[str]) -> pa.Table:
+        """Columns of `orders_deliveries`, in the same order of rows at each call; they are kept in memory.
+
+        Args:
+            names: Of the columns.
+        """
+        assert self._reader is not None, "there are no tables yet"
+        with self._looking:
+            return self._reader.delivery_columns(names)
+
+    def kept(self, key: object, make: Callable[[], object]) -> object:
+        """What `make` returns, made once for this state of the tables. Of two threads one may make it in vain.
+
+        Args:
+            key: What it is kept by, such as a function.
+            make: Makes it.
+        """
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    @contextmanager
+    def reading(self, wait_s: float = WAIT_S) -> Iterator[Reader]:
+        """The reader of the tables, for one thread at a time: for calls that take milliseconds.
+
+        Args:
+            wait_s: How long to wait for other threads, in seconds.
+
+        Raises:
+            PassRunningError: They took longer.
+        """
+        assert self._reader is not None, "there are no tables yet"
+        with _turn(self._reading, wait_s):
+            yield self._reader
+
+    def close(self) -> None:
+        """Release all resources. Idempotent."""
+        if self._reader is not None:
+            self._reader.close()
+
+
+class Followed:
+    """The tables of a pipeline, each time as they are. Safe to use by several threads; call `close` at the end.
+
+    Args:
+        config: Of the pipeline.
+
+    Raises:
+        UsageError: Only Spark reaches the tables, and it cannot start.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = located(config)
+        self._logs = {role: DeltaLog(root) for role, root in places_of(self.config).items()}
+        self._lock = threading.Lock()
+        self._latest: Moment | None = None
+        self._users: Counter[Moment] = Counter()
+        self._written_s: dict[str, float] = {}
+
+    @contextmanager
+    def now(self) -> Iterator[Moment]:
+        """The pipeline as it is, for the block.
+
+        Raises:
+            TableError: A table is damaged, or missing though it was made.
+            SourceError: There are no tables, and a pass would not make any.
+        """
+        with self._lock:
+            moment = self._renewed()
+            self._users[moment] += 1
+        try:
+            yield moment
+        finally:
+            with self._lock:
+                self._users[moment] -= 1
+                self._close_unused(moment)
+
+    def close(self) -> None:
+        """Release all resources; those of moments in use once they are left. Idempotent."""
+        with self._lock:
+            latest, self._latest = self._latest, None
+            if latest is not None:
+                self._close_unused(latest)
+
+    def _close_unused(self, moment: Moment) -> None:
+        if moment is not self._latest and not self._users[moment]:
+            del self._users[moment]
+            moment.close()
+
+    def _renewed(self) -> Moment:
+        before = self._latest
+        found = self._found({} if before is None else before.snapshots)
+        if before is not None and found.keys() == before.snapshots.keys():
+            same = all(one is before.snapshots[role] for role, one in found.items())
+            if same:
+                return before
+        self._latest = Moment(self.config, found)
+        if before is not None:
+            self._close_unused(before)
+        return self._latest
+
+    def _found(self, known: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        """The tables by role, read from the last one that a batch writes to the first; empty before the first pass."""
+        if not known and not any(log.exists() for log in self._logs.values()):
+            Belonging(self.config).refuse_beginning()
+            return {}
+        # Tables that were made anew in the same folders may have got as far as the old ones.
+        same = known and all(self._logs[role].written_s(known[role].version) == self._written_s[role] for role in known)
+        if same:
+            found = {role: follow_snapshot(self._logs[role], known[role]) for role in reversed(ROLES)}
+        else:
+            found = read_whole(self.config)
+        self._written_s = {role: self._logs[role].written_s(snapshot.version) for role, snapshot in found.items()}
+        return found
+
+
+@contextmanager
+def _turn(lock: threading.Lock, wait_s: float) -> Iterator[None]:
+    if not lock.acquire(timeout=wait_s):
+        raise PassRunningError("others are reading the tables", hint="try again in a moment")
+    try:
+        yield
+    finally:
+        lock.release()

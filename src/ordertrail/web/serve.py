@@ -1,0 +1,170 @@
+"""`ordertrail serve`: the pages at an address, until a signal ends it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ordertrail.errors import UsageError
+from ordertrail.web.access import Access
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from ordertrail.config import Config
+
+PORT = 8765
+"""Taken when none is given and it is free."""
+
+LIMIT_S = 4.6
+"""The process ends at most this long after a signal, in seconds; 5 are promised."""
+
+_BACKLOG = 128
+_AT_A_TIME = 64
+_IDLE_S = 10
+_GRACE_S = 3
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the pages are.
+
+    Attributes:
+        pipeline: Whose.
+        url: What to open.
+        token: Whether a reader needs the token.
+    """
+
+    pipeline: str
+    url: str
+    token: bool
+
+
+def require_libraries() -> None:
+    """Raise an error when the extra `web` is not installed.
+
+    Raises:
+        UsageError: It is not.
+    """
+    try:
+        import jinja2  # noqa: F401 - an extra
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"{error.name}, which the pages need, is not installed", hint="pip install 'ordertrail[web]'"
+        ) from error
+
+
+def serve(config: Config, access: Access, port: int | None, tell: Callable[[Listening], None]) -> int:
+    """Show the pages until SIGTERM or Ctrl-C.
+
+    Args:
+        config: Of the pipeline.
+        access: Where to listen, and who may read.
+        port: 0 for any that is free; None for `PORT`, or any other when that is taken.
+        tell: Called with the address once readers are taken.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: The extra `web` is missing, or the address or the port cannot be taken.
+    """
+    require_libraries()
+    import uvicorn
+
+    from ordertrail.web.application import application
+
+    app = application(config, access)
+    with _bound(access.host, port) as listener:
+        options = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            lifespan="on",
+            limit_concurrency=_AT_A_TIME,
+            timeout_keep_alive=_IDLE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        tell(Listening(config.name, f"http://{host}:{listener.getsockname()[1]}/", bool(access.token)))
+        _run(uvicorn.Server(options), listener)
+    return 0
+
+
+@contextmanager
+def _bound(host: str, port: int | None) -> Iterator[socket.socket]:
+    try:
+        family, kind, _, _, _ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"there is no address {host!r}: {error.strerror}", hint="take --host 127.0.0.1") from error
+    with socket.socket(family, kind) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            _bind(listener, host, port)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen at {host}, port {port or PORT}: {error.strerror}", hint="take another one, or --port 0"
+            ) from error
+        yield listener
+
+
+def _bind(listener: socket.socket, host: str, port: int | None) -> None:
+    try:
+        listener.bind((host, PORT if port is None else port))
+    except OSError as error:
+        if port is not None or error.errno != errno.EADDRINUSE:
+            raise
+        listener.bind((host, 0))
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run a server until a signal, in a thread of its own: this one only waits, so that a signal is always heard."""
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            ended.set()
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python gives them
+        ended.set()
+
+    handlers = {number: signal.signal(number, stop) for number in _SIGNALS}
+    serving = threading.Thread(target=work, name="ordertrail-pages", daemon=True)
+    try:
+        serving.start()
+        ended.wait()
+        server.should_exit = True
+        deadline_s = time.monotonic() + LIMIT_S
+        serving.join(LIMIT_S)
+        for thread in _others():
+            if not thread.daemon:
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if serving.is_alive() or any(one.is_alive() and not one.daemon for one in _others()):
+        sys.stdout.flush()
+        os._exit(0)  # a query that does not end would hold the process
+
+
+def _others() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
