@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from ordertrail.delta.columns import _live
 from ordertrail.engines.local.consumers import Consumer, Lag
 from ordertrail.errors import StorageError
 from ordertrail.look import document
+from ordertrail.look.arrivals import Late
 from ordertrail.look.delivered import SetAside, delivered, open_places
 from ordertrail.look.heartbeat import SILENT_S, Heard, heard, heartbeat_path
 from ordertrail.look.open_items import FAILED_PASSES, KINDS, NEXT_PASS, Facts, OpenItem, Waiting, open_items
@@ -166,6 +168,19 @@ def test_a_file_that_waits_for_a_person_is_told_at_once(config: Config) -> None:
     assert item.next.startswith("ordertrail doctor")
 
 
+def test_a_vendor_that_is_late(config: Config) -> None:
+    expected, last = datetime(2026, 11, 23, 7, 30, tzinfo=ZoneInfo("America/Chicago")), NOW - timedelta(days=1)
+    item = only(config, late=(Late("ac me", expected, NOW, last, "orders_1.csv"),))
+    assert (item.kind, item.key, item.severity, item.since) == ("late", "vendor:ac me:late", "warning", NOW)
+    assert item.text == (
+        "ac me is late: a file was expected by Mon 2026-11-23 07:30 America/Chicago (2026-11-23 13:30 UTC); the last "
+        "one, orders_1.csv, came 2026-11-22 12:00 UTC"
+    )
+    assert item.next == "ordertrail deliveries --vendor 'ac me'"
+    item = only(config, late=(Late("acme", NOW, NOW),))
+    assert item.text == "acme is late: a file was expected by Mon 2026-11-23 12:00 UTC; none has ever come"
+
+
 def test_passes_that_fail_one_after_the_other(config: Config) -> None:
     failing = replace(BEAT, failures=FAILED_PASSES, failing_since=NOW, last_error="E_SOURCE: away")
     item = only(config, heartbeat=failing)
@@ -212,6 +227,7 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
     facts = Facts(
         deliveries=(BAD, replace(BAD, delivery_id="000001-00000-bb", state="held")),
         waiting=(Waiting("a.csv", None, NO_VENDOR, NOW - timedelta(days=1)),),
+        late=(Late("acme", NOW, NOW),),
         source_trouble="cannot read the source folder",
         debt=("orders_target: 9 small files",),
         contract="the tables carry another contract",
@@ -221,8 +237,8 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
         service_expected=True,
     )
     found = open_items(config, facts, NOW)
-    kinds = ["failing", "stalled", "contract", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "debt"]
-    kinds.append("consumer")
+    kinds = ["failing", "stalled", "contract", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "late"]
+    kinds += ["debt", "consumer"]
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)

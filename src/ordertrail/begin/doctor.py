@@ -157,7 +157,7 @@ def _vendor_files(config: Config) -> Iterator[Finding]:
         return
     notes = vendor_notes(config)
     for note in notes:
-        hint = "nothing to do if it is meant; else correct the glob, file_date, aliases or status_map of the vendor"
+        hint = "nothing to do if it is meant; else correct its glob, file_date, aliases, status_map or expect_…"
         yield Finding("vendors", "warn", note, hint)
     if not notes:
         yield Finding("vendors", "ok", "their globs part the files, and the dates of names fit")

@@ -1,4 +1,4 @@
-"""What `ordertrail doctor` says about vendors: globs that share files, dates that fit no name, what came last."""
+"""What `ordertrail doctor` says about vendors: globs that share files, dates that fit no name, times nobody keeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import islice
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.model import Manifest
+from ordertrail.rules.cadence_notes import JUDGED_DAYS, cadence_notes
 from ordertrail.rules.filekey import take
 from ordertrail.rules.manifests import from_json
 from ordertrail.rules.noticed import misdated, noticed, shared_globs
@@ -35,7 +36,29 @@ def vendor_notes(config: Config) -> tuple[str, ...]:
     asked = [vendor for vendor in config.vendors if vendor.file_date and names[vendor.name]]
     dated = [line for vendor in asked for line in misdated(vendor, names[vendor.name])]
     told = [line for line in noticed(last, config.vendors) if line not in dated]
-    return (*shared_globs(config.vendors, paths), *dated, *told)
+    return (*shared_globs(config.vendors, paths), *dated, *told, *_cadences(config))
+
+
+def _cadences(config: Config) -> tuple[str, ...]:
+    """What is expected of vendors and cannot hold, as the last weeks show."""
+    from ordertrail.look.status import Reader
+
+    if config.by_name or not config.expectations:
+        return ()
+    try:
+        with Reader(config) as reader:
+            found = reader.arrivals(days=JUDGED_DAYS)
+    except OrdertrailError:
+        return ()
+    expectations = dict(config.expectations)
+    return tuple(
+        line
+        for one in found
+        if (expectation := expectations.get(one.vendor)) is not None
+        for line in cadence_notes(
+            one.vendor, expectation, one.days, files=one.files, says=one.next_expected is not None
+        )
+    )
 
 
 def _waiting(config: Config) -> Iterator[str]:

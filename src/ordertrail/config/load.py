@@ -15,6 +15,7 @@ from typing import NoReturn, get_args
 
 from ordertrail.config.contract import Fail, build_contract, nearest
 from ordertrail.config.document import given_in, read_document
+from ordertrail.config.expectations import build_expectations
 from ordertrail.config.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS,
@@ -126,7 +127,8 @@ def parse_config(
     maintenance = _maintenance(document.maintenance, fail)
     spark = _spark(document.spark, fail)
     config = _config(document.pipeline, contract, vendors, base, file, fail)
-    return replace(config, maintenance=maintenance, spark=spark)
+    expectations = build_expectations(document.vendors, fail)
+    return replace(config, maintenance=maintenance, spark=spark, expectations=expectations)
 
 
 def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:

@@ -311,6 +311,34 @@ class VendorSection(Section, frozen=True, kw_only=True):
             "%d%m%Y",
         ),
     ] = None
+    expect_by: Annotated[
+        str | list[str],
+        said('By which time of the day a file came, or a list of times; "" expects none by a time.', "07:30"),
+    ] = ""
+    expect_every: Annotated[
+        str, said('How far apart files come at most: "15m", "4h", "1d", "1w"; "" expects none so often.')
+    ] = ""
+    expect: Annotated[
+        str, said('"learn" expects files as those of the last 8 weeks came, once there are 10; "" learns nothing.')
+    ] = ""
+    expect_days: Annotated[
+        list[str],
+        said(
+            "Days of the week on which files are expected; without any, all seven.",
+            ["mon", "tue", "wed", "thu", "fri"],
+        ),
+    ] = []
+    expect_holidays: Annotated[list[date], said("Days on which no file is expected.", [date(2026, 12, 25)])] = []
+    expect_timezone: Annotated[
+        str | None, said("IANA time zone of these times and days; without it, timezone.", "America/Chicago")
+    ] = None
+    expect_grace: Annotated[
+        str,
+        said(
+            'How long after its time a missing file is late, such as "10m"; "" is 10m after expect_by, a quarter of '
+            "expect_every, or 1h on top of what was learned."
+        ),
+    ] = ""
 
 
 class Document(Section, frozen=True, kw_only=True):
@@ -377,6 +405,7 @@ _TYPES: tuple[tuple[object, str], ...] = (
     (list[str], "a list of texts"),
     (object, BOUNDS[0]),
     (list[object], BOUNDS[1]),
+    (list[date], "a list of dates"),
     (dict[str, str], "a table of texts"),
     (dict[str, list[str]], "a table of lists of texts"),
 )

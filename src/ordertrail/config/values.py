@@ -8,6 +8,7 @@ from typing import Literal
 
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Limits, Vendor
+from ordertrail.rules.expectation import Expectation
 from ordertrail.rules.secrets import masked, masked_value
 
 EngineName = Literal["embedded", "spark"]
@@ -112,6 +113,7 @@ class Config:
         incidents: Name of the table of incidents, which is made when the first one opens.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
+        expectations: By a vendor's name, when its files are expected; nothing of it decides how a file is read.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Config:
     current: str = "orders_current"
     incidents: str = "orders_incidents"
     folders: tuple[tuple[str, Path], ...] = ()
+    expectations: tuple[tuple[str, Expectation], ...] = ()
 
     @property
     def limits(self) -> Limits:

@@ -62,7 +62,7 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         delimiter=section.delimiter,
         quote=section.quote,
         encoding=_encoding(f"{where}.encoding", section.encoding, fail),
-        timezone=_timezone(f"{where}.timezone", section.timezone, fail),
+        timezone=known_zone(f"{where}.timezone", section.timezone, fail),
         zones=_zones(f"{where}.zones", section.zones, fail),
         aliases=tuple((column, tuple(names)) for column, names in section.aliases.items()),
         status_map=tuple(section.status_map.items()),
@@ -92,7 +92,14 @@ def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
         fail(key, name, "there is no such text encoding", hint)
 
 
-def _timezone(key: str, name: str, fail: Fail) -> str:
+def known_zone(key: str, name: str, fail: Fail) -> str:
+    """The name of an IANA time zone; anything else is a mistake.
+
+    Args:
+        key: Of the setting.
+        name: Its value.
+        fail: Called with the mistake.
+    """
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ordertrail.look.rows import Json, Row, Rows, json_value
 
 if TYPE_CHECKING:
+    from ordertrail.look.arrivals import Arrivals
     from ordertrail.look.export import Exported
     from ordertrail.look.open_items import OpenItem
     from ordertrail.look.plan import PlannedFile, PlanReport
@@ -97,6 +98,21 @@ def health(items: Sequence[OpenItem]) -> Json:
 def open_item(one: OpenItem) -> Json:
     """An open item, wherever it is listed; `since` is null when nothing tells."""
     return {**asdict(one), "since": json_value(one.since)}
+
+
+def arrivals(found: Sequence[Arrivals]) -> Json:
+    """What came of each vendor; `day` is a date of the vendor's `timezone`, all times are UTC."""
+    return {"vendors": [_arrivals(one) for one in found]}
+
+
+def _arrivals(one: Arrivals) -> Json:
+    times = ("next_expected", "late_from", "late_since", "last_at")
+    days = [
+        {"day": day.day.isoformat(), "state": day.state, "files": day.files}
+        | {"first": json_value(day.first), "last": json_value(day.last)}
+        for day in one.days
+    ]
+    return {**asdict(one), **{name: json_value(getattr(one, name)) for name in times}, "days": days}
 
 
 def track(found: Track) -> Json:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from ordertrail.config import Config
 from ordertrail.engines.local.consumers import Lag
+from ordertrail.look.arrivals import Late, late_text
 from ordertrail.look.delivered import SetAside
 from ordertrail.look.heartbeat import Heard
 from ordertrail.look.space import NO_SPACE_BYTES, Space
@@ -25,7 +26,7 @@ from ordertrail.rules.waiting import waiting_text, waits_long
 from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
 
 Kind = Literal[
-    "quarantined", "held", "waiting", "failing", "stalled", "contract", "debt", "consumer", "disk", "not_fold"
+    "quarantined", "held", "waiting", "late", "failing", "stalled", "contract", "debt", "consumer", "disk", "not_fold"
 ]
 
 Severity = Literal["warning", "critical"]
@@ -35,7 +36,7 @@ KINDS: Mapping[Kind, str] = {
     "quarantined": "a delivery is quarantined, and its bytes were not loaded since",
     "held": "a delivery is held, and its bytes were not loaded since",
     "waiting": "a file waits for longer than `waiting_warn_h`, or for something that does not happen by itself",
-    # `late`, a vendor whose file did not come, belongs here.
+    "late": "no file of a vendor came by the time at which one is expected, and the grace after it is over",
     "failing": "the passes of the service fail one after the other, or the source folder cannot be read",
     "stalled": "the service has no heartbeat any more and did not end normally",
     "contract": "the tables carry another contract than the config, and no pass loads until that is settled",
@@ -50,6 +51,7 @@ KINDS: Mapping[Kind, str] = {
 NEXT: Mapping[Kind, str] = {
     "quarantined": "rejects --delivery {id}",
     "held": "release {id} --plan",
+    "late": "deliveries --vendor {vendor}",
     "failing": "doctor",
     "stalled": "watch",
     "contract": "migrate",
@@ -76,8 +78,8 @@ class OpenItem:
     Attributes:
         kind: What it is, see `KINDS`.
         key: What tells it from all other items, and stays the same while it is open: `delivery:ID`, `waiting:PATH`,
-            `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:contract`, `tables:debt`,
-            `consumer:NAME`, `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
+            `vendor:NAME:late`, `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:contract`,
+            `tables:debt`, `consumer:NAME`, `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
         since: Since when; aware UTC, None when nothing tells.
         severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
         text: What is wrong, on one line.
@@ -123,6 +125,7 @@ class Facts:
     Attributes:
         deliveries: Those that need a person.
         waiting: The files in the source folder.
+        late: The vendors of which a file is missing.
         source_trouble: Why the source folder cannot be read; None when it can.
         heartbeat: Of the service; None when there is none.
         service_expected: Whether a missing heartbeat is an item.
@@ -136,6 +139,7 @@ class Facts:
 
     deliveries: Sequence[SetAside] = ()
     waiting: Sequence[Waiting] = ()
+    late: Sequence[Late] = ()
     source_trouble: str | None = None
     heartbeat: Heard | None = None
     service_expected: bool = False
@@ -160,6 +164,7 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
     found = [
         *(_delivery(config, one) for one in facts.deliveries),
         *_waiting(config, facts.waiting, now),
+        *(_late(config, one) for one in facts.late),
         *_service(config, facts, now),
         *_contract(config, facts),
         *_debt(config, facts, now),
@@ -194,6 +199,11 @@ def _next_of_waiting(one: Waiting) -> str:
     if one.reason == NO_VENDOR:
         return "plan {path}"
     return "run" if one.reason in (NEXT_PASS, UNARCHIVED) else "status"
+
+
+def _late(config: Config, one: Late) -> OpenItem:
+    command = _command(config, NEXT["late"], vendor=one.vendor)
+    return OpenItem("late", f"vendor:{one.vendor}:late", one.since, "warning", late_text(one), command, one.vendor)
 
 
 def _service(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:

@@ -7,7 +7,7 @@ them: `ordertrail status` must answer at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ordertrail.config import Config
-from ordertrail.delta.columns import unreadable
+from ordertrail.delta.columns import Columns, unreadable
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
@@ -23,6 +23,7 @@ from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
+from ordertrail.look import arrivals
 from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
@@ -31,11 +32,13 @@ from ordertrail.model import FoundFile
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import APP_ID
-from ordertrail.sources.directory import source_of
+from ordertrail.sources.directory import UNARCHIVED, source_of
 from ordertrail.sources.names import claiming
 from ordertrail.sources.settling import NOT_SETTLED, STILL_OPEN
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ordertrail.engines.spark.session import SparkSession
 
 RECENT = 5
@@ -140,13 +143,15 @@ def standing(
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     tables = {role: snapshots[getattr(names, role)] for role in ROLES}
     stands = progress_of(tables, app_id)
+    columns = columns_in(deliveries)
     now = datetime.now(UTC)
-    came = delivered(columns_in(deliveries)) if came is None else came
+    came = delivered(columns) if came is None else came
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
     facts = Facts(
         deliveries=came.open,
         waiting=waiting,
+        late=() if warnings else _late(config, columns, waiting, now),
         source_trouble=next(iter(warnings), None),
         heartbeat=heard(config),
         service_expected=service_expected,
@@ -229,16 +234,52 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
     from ordertrail.engines.spark.reading import deliveries_of
 
     now = datetime.now(UTC)
-    rows = deliveries_of(config, session, NEEDED)
+    needed = {*NEEDED, *(arrivals.NEEDED if config.expectations else ())}
+    rows = deliveries_of(config, session, sorted(needed))
     waiting, trouble = waiting_in(config, now)
+
+    def columns(names: Sequence[str]) -> pa.Table:
+        return rows.select(list(names))
+
     facts = Facts(
-        deliveries=delivered(lambda names: rows.select(list(names))).open,
+        deliveries=delivered(columns).open,
         waiting=waiting,
+        late=() if trouble else _late(config, columns, waiting, now),
         source_trouble=next(iter(trouble), None),
         heartbeat=heard(config),
         service_expected=service_expected,
     )
     return open_items(config, facts, now)
+
+
+def _late(config: Config, columns: Columns, waiting: Sequence[Waiting], now: datetime) -> tuple[arrivals.Late, ...]:
+    """The vendors that are late. What came is read only where a vendor is expected to send anything."""
+    if not config.expectations:
+        return ()
+    return arrivals.late_vendors(config, _came(columns, waiting, now), now)
+
+
+def _came(columns: Columns, waiting: Sequence[Waiting], now: datetime) -> Mapping[str, arrivals.Came]:
+    # What could only not be archived is among the deliveries already.
+    new = [file for file in waiting if file.reason != UNARCHIVED]
+    return arrivals.came_by_vendor(columns, new, now=now)
+
+
+def arrivals_in(
+    config: Config, deliveries: Snapshot, *, days: int = arrivals.DAYS, now: datetime | None = None
+) -> tuple[arrivals.Arrivals, ...]:
+    """What came of each vendor, and what is expected.
+
+    Args:
+        config: Of the pipeline.
+        deliveries: The snapshot of that table.
+        days: How many days are told, today included; 1 or more.
+        now: Aware UTC; None reads the clock.
+    """
+    now = now or datetime.now(UTC)
+    waiting, trouble = waiting_in(config, now)
+    came = _came(columns_in(deliveries), waiting, now)
+    return arrivals.arrivals_of(config, came, now, days=days, judged=not trouble)
 
 
 def _takeable(waiting: Iterable[Waiting]) -> int:

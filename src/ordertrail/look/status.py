@@ -20,13 +20,14 @@ from ordertrail.engines.choice import located, placed
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import UsageError
+from ordertrail.look.arrivals import DAYS, Arrivals
 from ordertrail.look.as_of import AsOf, moment
 from ordertrail.look.delivered import Delivered, columns_in, delivered, kept_columns
 from ordertrail.look.drift import Drift, drift
 from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
-from ordertrail.look.standing import Quarantined, Status, TableDebt, in_catalog, not_begun, standing
+from ordertrail.look.standing import Quarantined, Status, TableDebt, arrivals_in, in_catalog, not_begun, standing
 from ordertrail.look.track import Found, Track, key_parts, search
 from ordertrail.markers import Belonging
 from ordertrail.model import State
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEXT_PASS",
+    "Arrivals",
     "Cell",
     "OpenItem",
     "Quarantined",
@@ -181,6 +183,16 @@ class Reader:
             StorageError: A data file cannot be read.
         """
         return self._delivery_columns(names)
+
+    def arrivals(self, *, days: int = DAYS, now: datetime | None = None) -> tuple[Arrivals, ...]:
+        """What came of each vendor, and what is expected; reads three columns of the deliveries.
+
+        Args:
+            days: How many days of each vendor are told, today included; 1 or more.
+            now: Aware UTC; None reads the clock.
+        """
+        deliveries = self._snapshots[self.config.tables.deliveries]
+        return arrivals_in(self._asked, deliveries, days=days, now=now)
 
     # -- rows -----------------------------------------------------------------------------------------------
 
