@@ -27,8 +27,9 @@ from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
 from ordertrail.config.settings import SECTIONS
 from ordertrail.config.template import toml_value
-from ordertrail.databricks.bundle import Bundle, BundleFile
+from ordertrail.databricks.bundle import Bundle
 from ordertrail.delta.vacuum import Sweep
+from ordertrail.deploy.files import WrittenFile
 from ordertrail.errors import OrdertrailError
 from ordertrail.keep.backup import BackupReport
 from ordertrail.keep.maintain import MaintenanceReport, StepDone
@@ -559,7 +560,7 @@ def _json() -> list[str]:
     config = replace(config, contract=replace(config.contract, columns=config.contract.columns[:2]))
     started = Started(config, Path("/srv/orders/ordertrail.toml"), None, ())
     nothing = Rows((), ())
-    files = (BundleFile("databricks.yml", "written"),)
+    files = (WrittenFile("databricks.yml", "written"),)
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
     written = Written(11, 13, 204, (), Path("changes.parquet"), 20_480)

@@ -42,21 +42,24 @@ def status(frame: Frame) -> int:
 
 
 @command(
-    click.Option(["--service"], is_flag=True, help="`ordertrail watch` should be running: it is an item if it is not.")
+    click.Option(["--service"], is_flag=True, help="`ordertrail watch` should be running: it is an item if it is not."),
+    click.Option(
+        ["--live"], is_flag=True, help="Only whether `ordertrail watch` lives and its passes succeed; reads no table."
+    ),
 )
-def health(frame: Frame, service: bool) -> int:
+def health(frame: Frame, service: bool, live: bool) -> int:
     """What needs a person now; exits with 3 when anything does.
 
     Quarantined and held deliveries whose bytes were not loaded since, files that wait for long, passes that fail, a
     service without heartbeat, debt, a disk that is nearly full, a target that may not be the fold of the history. One
-    line when nothing does, for the health check of a container.
+    line when nothing does. With --live for the health check of a container: what only a person can mend is left out.
     """
     from ordertrail.cli import open_view
     from ordertrail.look import document
-    from ordertrail.look.status import open_items_of
+    from ordertrail.look.status import live_items_of, open_items_of
 
     config = frame.config(log=None)
-    items = open_items_of(config, service_expected=service)
+    items = live_items_of(config) if live else open_items_of(config, service_expected=service)
     return frame.show(
         items,
         document.health,

@@ -7,25 +7,23 @@ against the classes of databricks-sdk.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
-from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 
 from ordertrail.config import DEFAULT_CONTRACT, Config, parse_config, template
 from ordertrail.databricks.bundle_config import databricks_toml
 from ordertrail.databricks.layouts import LAYOUTS, Layout
-from ordertrail.databricks.own_wheel import NAME, own_wheel
+from ordertrail.deploy.files import WrittenFile, filled, write_files
+from ordertrail.deploy.own_wheel import NAME, own_wheel
 from ordertrail.errors import StorageError, UsageError
 from ordertrail.model import Vendor
 
 _WILD = frozenset("*?[")
-_PLACE = re.compile(r"<<(\w+)>>")
 _EMAIL = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9.][^\s'\"\\]*|/[^\s'\"\\]+\.whl")
 _TEMPLATES = {
@@ -67,19 +65,6 @@ class BundleOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleFile:
-    """A file of the bundle.
-
-    Attributes:
-        path: Below the bundle's folder.
-        action: `written`, `replaced`, or `unchanged` when it existed with the same content.
-    """
-
-    path: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle that was written.
 
@@ -96,7 +81,7 @@ class Bundle:
     catalog: str
     schema: str
     config: Path | None
-    files: tuple[BundleFile, ...]
+    files: tuple[WrittenFile, ...]
     notes: tuple[str, ...]
 
 
@@ -166,7 +151,7 @@ def deploy(folder: Path, config_file: Path, options: BundleOptions, *, force: bo
     made = bundle_files(options)
     config = _config(options)
     content = {**{path: text.encode() for path, text in made.items()}, **wheels}
-    written = _write(folder, content, force=force)
+    written = write_files(folder, content, force=force)
     return Bundle(folder, config.catalog, config.schema, there, written, tuple(_notes(options, made)))
 
 
@@ -235,8 +220,7 @@ def _with_wheel(options: BundleOptions) -> tuple[BundleOptions, dict[str, bytes]
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
-    text = files("ordertrail.databricks").joinpath("templates", f"{name}.tmpl").read_text(encoding="utf-8")
-    return _PLACE.sub(lambda place: values[place[1]], text)
+    return filled(name, values, "ordertrail.databricks")
 
 
 def _notes(options: BundleOptions, made: Mapping[str, str]) -> list[str]:
@@ -248,39 +232,3 @@ def _notes(options: BundleOptions, made: Mapping[str, str]) -> list[str]:
     if options.ci_requirement is not None:
         notes.append("CI cannot reach that wheel and installs ordertrail from the package index: correct it if need be")
     return notes
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
-def _write(folder: Path, content: Mapping[str, bytes], *, force: bool) -> tuple[BundleFile, ...]:
-    try:
-        actions = {path: _action(folder / path, data) for path, data in content.items()}
-        taken = [path for path, action in actions.items() if action == "replaced"]
-        if taken and not force:
-            raise UsageError(
-                f"{folder} has these files with other content: {', '.join(taken)}",
-                hint="replace them with --force, or name another folder; nothing was written",
-            )
-        for path, action in actions.items():
-            if action != "unchanged":
-                _write_file(folder / path, content[path])
-    except OSError as error:
-        place = error.filename or folder
-        raise StorageError(
-            f"cannot write {place}: {error.strerror}", hint="see that the folder can be written to, then run again"
-        ) from error
-    return tuple(BundleFile(path, actions[path]) for path in sorted(actions))
-
-
-def _action(file: Path, data: bytes) -> str:
-    if not os.path.lexists(file):
-        return "written"
-    return "unchanged" if file.is_file() and file.read_bytes() == data else "replaced"
-
-
-def _write_file(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(data)
-    unfinished.replace(file)

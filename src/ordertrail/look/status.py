@@ -24,7 +24,8 @@ from ordertrail.look.arrivals import DAYS, Arrivals
 from ordertrail.look.as_of import AsOf, moment
 from ordertrail.look.delivered import Delivered, columns_in, delivered, kept_columns
 from ordertrail.look.drift import Drift, drift
-from ordertrail.look.open_items import NEXT_PASS, OpenItem, Waiting
+from ordertrail.look.heartbeat import heard
+from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.look.standing import Quarantined, Status, TableDebt, arrivals_in, in_catalog, not_begun, standing
@@ -66,6 +67,7 @@ __all__ = [
     "Track",
     "Waiting",
     "json_value",
+    "live_items_of",
     "open_items_of",
     "status_of",
 ]
@@ -109,6 +111,15 @@ def open_items_of(
     if not config.in_folders:
         return in_catalog(config, session, service_expected=service_expected)
     return status_of(config, service_expected=service_expected).open_items
+
+
+def live_items_of(config: Config) -> tuple[OpenItem, ...]:
+    """Those open items that say that the service is dead or its passes fail; reads nothing but its heartbeat.
+
+    Args:
+        config: Of the pipeline.
+    """
+    return open_items(config, Facts(heartbeat=heard(config), service_expected=True), datetime.now(UTC))
 
 
 class Reader:
