@@ -86,6 +86,7 @@ from ordertrail.rules.tables import (
 )
 
 DOCS = Path(__file__).resolve().parent
+FEEDS = Path(__file__).parents[1] / "tests" / "feeds"
 REFERENCE = DOCS / "reference"
 NOTICE = "<!-- Written by `python -m docs.generate` from the code. Do not edit. -->"
 
@@ -130,7 +131,8 @@ FILE_RULES = {
     "missing_column": "the file lacks a column of the contract that the vendor does not list as `absent`",
     "unknown_column": 'a column nobody knows, with `unknown_columns = "strict"`; or more of them than are sensible',
     "encoding": "the bytes are not of the declared encoding, or not UTF-8 where none is declared",
-    "binary": "the file holds NUL bytes: it is no text",
+    "archive": "a gzip file or zip archive that is damaged, cut off, encrypted, packed twice or made to fill the disk",
+    "binary": "the file is no text: it holds NUL bytes, or begins as a workbook, a picture or another such file does",
     "engine": "the memory does not suffice for the file even alone, or the engine fails on it: the delivery is `held`",
     "line_length": "a record is longer than a record of a text file can be, 4 MiB",
 }
@@ -156,6 +158,7 @@ def pages() -> dict[str, str]:
         "json.md": _json(),
         "metrics.md": _metrics(),
         "api.md": _api(),
+        "feeds.md": _feeds(),
     }
     return {name: "\n".join([NOTICE, "", *lines]).rstrip() + "\n" for name, lines in bodies.items()}
 
@@ -440,6 +443,27 @@ def _rejects() -> list[str]:
     lines += ["## A row", "", *_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in ROW_RULES.items()])]
     lines += ["## A whole file, which is quarantined or held", ""]
     return lines + list(_table(("rule", "meaning"), [(f"`{r}`", t) for r, t in FILE_RULES.items()]))
+
+
+# --- kinds of files ----------------------------------------------------------------------------------------------
+
+
+def _feeds() -> list[str]:
+    lines = ["# Kinds of files", ""]
+    lines += [
+        "What vendors send, and the lines of their `[[vendors]]` that read it. Each kind is a folder of `tests/feeds`,",
+        "a small file with what comes out of it, which the tests plan and run.",
+        "",
+    ]
+    for folder in sorted(path for path in FEEDS.iterdir() if path.is_dir()):
+        case = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+        lines += [f"## {case['kind'][:1].upper()}{case['kind'][1:]}", ""]
+        rejected = len({one["file_row"] for one in case["rejects"] if one["file_row"]})
+        fate = f"`{case['state']}`" + (f", {rejected} rejected" if rejected else "")
+        lines += [f"{case['about']} (`{folder.name}`: {fate})", ""]
+        if toml := (folder / "vendor.toml").read_text(encoding="utf-8").strip():
+            lines += _code(toml, "toml")
+    return lines
 
 
 # --- errors ------------------------------------------------------------------------------------------------------

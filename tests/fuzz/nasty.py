@@ -165,6 +165,13 @@ def _good(make: _Maker) -> Iterator[NastyFile]:
     yield NastyFile(one.path, one.content.decode().encode("cp1252"), one.fates, one.rows, one.keys)
     one = make.good(b"wide/it's.csv", address="it's")
     yield NastyFile(one.path, one.content.decode().replace(",", "|").encode("utf-16"), one.fates, one.rows, one.keys)
+    one = make.good(b"gzip.csv")
+    yield NastyFile(one.path, gzip.compress(one.content, mtime=0), one.fates, one.rows, one.keys)
+    one = make.good(b"zip.csv")
+    box = io.BytesIO()
+    with zipfile.ZipFile(box, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a.csv"), one.content)
+    yield NastyFile(one.path, box.getvalue(), one.fates, one.rows, one.keys)
     yield make.good(b"first of two.csv")
     lines, keys = make.rows(1)
     content = "\n".join([HEADER, *lines * 50]).encode()
@@ -193,7 +200,7 @@ def _bad(make: _Maker) -> Iterator[NastyFile]:
     with zipfile.ZipFile(archive, "w") as box:
         box.writestr(zipfile.ZipInfo("a.csv"), text)
     binary = {
-        b"zip": archive.getvalue(), b"gzip": gzip.compress(text.encode(), mtime=0),
+        b"cut zip": archive.getvalue()[:-1], b"cut gzip": gzip.compress(text.encode(), mtime=0)[:-1],
         b"parquet": b"PAR1" + bytes(range(256)) + b"PAR1",
         b"xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), b"pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
         b"elf": b"\x7fELF" + bytes(60), b"png": b"\x89PNG\r\n\x1a\n" + bytes(30), b"nuls": bytes(10_000), b"nul": b"\0",

@@ -415,6 +415,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor(r'delimiter = "\n"'), r"vendors[acme].delimiter = '\n'", "one ASCII character", "such as , or ;"),
     (vendor("quote = ''"), "vendors[acme].quote = ''", "one ASCII character", "such as"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
+    (vendor("compression = 'gzip'"), "vendors[acme].compression = 'gzip'", "no such choice", '"auto"'),
+    (vendor("max_unpacked_mb = 0"), "vendors[acme].max_unpacked_mb = 0", "no size", "1 at least"),
     (vendor("encoding = 'utf8x'"), "vendors[acme].encoding = 'utf8x'", "no such text encoding", "mean utf-8?"),
     (vendor("encoding = 'base64'"), "vendors[acme].encoding = 'base64'", "no such text encoding", "use such as"),
     (vendor("timezone = 'America/Chicgo'"), "vendors[acme].timezone", "no such time zone", "America/Chicago?"),
@@ -576,6 +578,8 @@ status_map = { "Delivered - Front Door" = "DELIVERED" }
 absent = ["address"]
 formats = { pck_recieved_date = ["%d/%m/%Y", "%-d.%-m.%y"], last_update_timestamp = ["%d %b %Y %I:%M %p"] }
 file_date = "%d-%b-%y"
+compression = "none"
+max_unpacked_mb = 100
 """
     )
     assert parse(text).vendors == (
@@ -594,6 +598,8 @@ file_date = "%d-%b-%y"
                 ("last_update_timestamp", ("%d %b %Y %I:%M %p",)),
             ),
             file_date="%d-%b-%y",
+            compression="none",
+            max_unpacked_mb=100,
         ),
     )
 

@@ -144,7 +144,7 @@ def test_headers_become_names_and_a_stranger_gets_an_alias(tmp_path: Path) -> No
         ("tracking_num,status\nA,x\n", "last updated"),
         ("a b,A_B,scan_time\n1,2,2024-11-20 10:00\n", "two columns"),
         (b"tracking_num,last_update_timestamp\nM\xfcller,2024-11-20\n", "not utf-8"),
-        (b"PK\x03\x04\x00\x00", "NUL"),
+        (b"PK\x03\x04\x00\x00", "cut off"),
     ],
 )
 def test_what_is_no_sample_is_said(tmp_path: Path, text: str | bytes, words: str) -> None:

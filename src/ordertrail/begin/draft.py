@@ -20,6 +20,7 @@ from ordertrail.config.template import toml_value
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.encoding import utf8_chunks, utf8_text
+from ordertrail.parse.unpacking import members
 from ordertrail.rules.bounds import MAX_COLUMNS
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of
 from ordertrail.rules.headers import folded
@@ -109,7 +110,8 @@ def _read(sample: Path, encoding: str | None) -> tuple[str, bool]:
             codecs.lookup(encoding)
         data = b""
         with sample.open("rb") as file:
-            for chunk in utf8_chunks(file, encoding, 1 << 20):
+            first = next(members(file, Vendor("sample")), None)
+            for chunk in utf8_chunks(io.BytesIO() if first is None else first.stream, encoding, 1 << 20):
                 data += chunk
                 if len(data) > SAMPLE_BYTES:
                     return utf8_text(data[: data.rindex(b"\n") + 1], 1), True
@@ -119,7 +121,8 @@ def _read(sample: Path, encoding: str | None) -> tuple[str, bool]:
     except OSError as error:
         raise UsageError(f"{sample}: cannot be read: {error.strerror}", hint="name a readable file") from error
     except QuarantineError as error:
-        hint = "say what it is with --encoding, for example --encoding cp1252"
+        encoded = error.rule == "encoding"
+        hint = "say what it is with --encoding, for example --encoding cp1252" if encoded else error.hint
         raise UsageError(f"{sample}: {error.message}", hint=hint) from error
     except ValueError:
         raise UsageError(f"{sample}: a line is longer than a sample may be", hint="is it a CSV file?") from None

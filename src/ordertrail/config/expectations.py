@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 
 from ordertrail.config.contract import Fail, nearest
-from ordertrail.config.settings import VendorSection
+from ordertrail.config.vendor_section import VendorSection
 from ordertrail.config.vendors import known_zone
 from ordertrail.rules.expectation import BY_GRACE, DAYS, Expectation, Kind, duration, duration_text
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, get_args
 
-from msgspec import NODEFAULT, Meta, Struct, field
+from msgspec import NODEFAULT, field
 from msgspec.structs import FieldInfo, fields
 
+from ordertrail.config.section import Section, said
 from ordertrail.config.values import Maintenance, SparkSettings
+from ordertrail.config.vendor_section import VendorSection
 from ordertrail.model import Column, Contract
 
 ENVIRONMENT_PREFIX = "ORDERTRAIL_PIPELINE_"
@@ -53,15 +55,6 @@ _HOUR_S = 3600
 Bound = str | int | float | date | datetime
 """How `min`, `max` and the values of `allowed` may stand in the file. msgspec has no union of text and dates, so these
 settings are objects, which `document` checks."""
-
-
-class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of `ordertrail.toml`."""
-
-
-def said(description: str, *examples: object) -> Meta:
-    """What the documentation says of a setting, with a value to show where the default does not show much."""
-    return Meta(description=description, examples=list(examples) or None)
 
 
 class PipelineSection(Section, frozen=True, kw_only=True):
@@ -265,80 +258,6 @@ class ContractSection(Section, frozen=True, kw_only=True):
         float, said("A row whose time is more than this beyond its file's date is rejected, in hours.")
     ] = 48.0
     columns: Annotated[list[ColumnSection], said("The columns, in table order; without any, the order feed's.")] = []
-
-
-class VendorSection(Section, frozen=True, kw_only=True):
-    """`[[vendors]]`: who sends files, and how they look."""
-
-    name: Annotated[str, said("The vendor's name, unique.", "acme")]
-    files: Annotated[str, said("Glob below the source folder; ** also goes into folders.")] = "*.csv"
-    delimiter: Annotated[str, said("Between cells; one ASCII character.")] = ","
-    quote: Annotated[str, said("Around cells that hold delimiters or line ends; one ASCII character.")] = '"'
-    encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
-        None
-    )
-    timezone: Annotated[str, said("IANA time zone of timestamps without an offset.", "America/Chicago")] = "UTC"
-    zones: Annotated[
-        dict[str, str],
-        said(
-            "For the name of a zone that %Z in a pattern reads, its offset; only UTC, GMT and Z need none.",
-            {"EST": "-05:00", "EDT": "-04:00"},
-        ),
-    ] = {}
-    aliases: Annotated[
-        dict[str, list[str]],
-        said(
-            "For a contract column, other header names this vendor uses.", {"tracking_num": ["TrackingNo", "waybill"]}
-        ),
-    ] = {}
-    status_map: Annotated[
-        dict[str, str], said("For a status as sent, the status to store.", {"Delivered - Front Door": "DELIVERED"})
-    ] = {}
-    absent: Annotated[
-        list[str], said("Contract columns this vendor never sends: the target keeps its values.", ["address"])
-    ] = []
-    formats: Annotated[
-        dict[str, list[str]],
-        said(
-            "For a date or timestamp column, strptime patterns in place of the contract's.",
-            {"pck_recieved_date": ["%d/%m/%Y"]},
-        ),
-    ] = {}
-    file_date: Annotated[
-        str | None,
-        said(
-            "strptime pattern of the date inside the file's name; without it yyyy_mm_dd, yyyy-mm-dd, yyyymmdd.",
-            "%d%m%Y",
-        ),
-    ] = None
-    expect_by: Annotated[
-        str | list[str],
-        said('By which time of the day a file came, or a list of times; "" expects none by a time.', "07:30"),
-    ] = ""
-    expect_every: Annotated[
-        str, said('How far apart files come at most: "15m", "4h", "1d", "1w"; "" expects none so often.')
-    ] = ""
-    expect: Annotated[
-        str, said('"learn" expects files as those of the last 8 weeks came, once there are 10; "" learns nothing.')
-    ] = ""
-    expect_days: Annotated[
-        list[str],
-        said(
-            "Days of the week on which files are expected; without any, all seven.",
-            ["mon", "tue", "wed", "thu", "fri"],
-        ),
-    ] = []
-    expect_holidays: Annotated[list[date], said("Days on which no file is expected.", [date(2026, 12, 25)])] = []
-    expect_timezone: Annotated[
-        str | None, said("IANA time zone of these times and days; without it, timezone.", "America/Chicago")
-    ] = None
-    expect_grace: Annotated[
-        str,
-        said(
-            'How long after its time a missing file is late, such as "10m"; "" is 10m after expect_by, a quarter of '
-            "expect_every, or 1h on top of what was learned."
-        ),
-    ] = ""
 
 
 class Document(Section, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
-from ordertrail.config.settings import VendorSection
-from ordertrail.model import Contract, Vendor
+from ordertrail.config.vendor_section import VendorSection
+from ordertrail.model import Compression, Contract, Vendor
 from ordertrail.rules.headers import folded
 from ordertrail.rules.times import OFFSET
 
@@ -54,6 +54,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
     if section.status_map and contract.status is None:
         problem = "the contract has no status column"
         fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
+    if section.max_unpacked_mb < 1:
+        fail(f"{where}.max_unpacked_mb", section.max_unpacked_mb, "is no size", "write a number of MB, 1 at least")
     if section.file_date is not None:
         _check_file_date(f"{where}.file_date", section.file_date, fail)
     return Vendor(
@@ -69,6 +71,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         absent=tuple(section.absent),
         formats=tuple((column, tuple(patterns)) for column, patterns in section.formats.items()),
         file_date=section.file_date,
+        compression=_compression(f"{where}.compression", section.compression, fail),
+        max_unpacked_mb=section.max_unpacked_mb,
     )
 
 
@@ -90,6 +94,15 @@ def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
     except (LookupError, ValueError):
         hint = nearest(name.lower(), ("utf-8", "cp1252", "latin-1", "utf-16", "cp437"), otherwise="use such as cp1252")
         fail(key, name, "there is no such text encoding", hint)
+
+
+def _compression(key: str, value: str, fail: Fail) -> Compression:
+    match value:
+        case "auto" | "none":
+            return value
+        case _:
+            hint = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
+            return fail(key, value, "there is no such choice", hint)
 
 
 def known_zone(key: str, name: str, fail: Fail) -> str:

@@ -103,12 +103,12 @@ def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:
     """The places of the key's columns in an archived file; None when the file is missing or has changed."""
-    from ordertrail.parse.records import reader_of
+    from ordertrail.parse.reader import DeliveryReader
 
     contract = config.contract
     try:
         with (config.archive / archived_to).open("rb") as stream:
-            header = reader_of(stream, vendor, contract).header()
+            header = DeliveryReader(stream, vendor, contract).header()
         if header is None:
             return None
         found = dict(zip(contract.names, map_header(header, contract, vendor).cells, strict=True))

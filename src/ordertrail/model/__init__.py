@@ -20,13 +20,14 @@ from ordertrail.model.batch import (
     State,
     no_probe,
 )
-from ordertrail.model.contract import Column, Contract, Limits, UnknownColumns, Vendor
+from ordertrail.model.contract import Column, Compression, Contract, Limits, UnknownColumns, Vendor
 
 __all__ = [
     "ROW_OUTCOMES",
     "SET_ASIDE",
     "Batch",
     "Column",
+    "Compression",
     "Contract",
     "Correction",
     "CorrectionKind",

@@ -8,6 +8,9 @@ from typing import Literal
 UnknownColumns = Literal["strict", "rescue", "add"]
 """What happens to columns of a file that the contract does not know."""
 
+Compression = Literal["auto", "none"]
+"""Whether packed files are unpacked, by their first bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -87,6 +90,8 @@ class Vendor:
         absent: Contract columns that this vendor never sends.
         formats: For a contract column, strptime patterns in place of the contract's.
         file_date: strptime pattern of the date in a file's name; None takes `yyyy_mm_dd`, `yyyy-mm-dd`, `yyyymmdd`.
+        compression: `auto` unpacks gzip files and zip archives, `none` quarantines them.
+        max_unpacked_mb: What an archive may unpack to, in MB.
     """
 
     name: str
@@ -101,6 +106,8 @@ class Vendor:
     formats: tuple[tuple[str, tuple[str, ...]], ...] = ()
     file_date: str | None = None
     zones: tuple[tuple[str, str], ...] = ()
+    compression: Compression = "auto"
+    max_unpacked_mb: int = 4096
 
 
 @dataclass(frozen=True, slots=True)

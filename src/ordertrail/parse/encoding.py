@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
+from ordertrail.parse.unpacking import Readable
 
 # Longest marks first: the UTF-32 LE mark begins with the UTF-16 LE one.
 _MARKS = (
@@ -33,7 +33,7 @@ _HINT = (
 )
 
 
-def utf8_chunks(stream: BinaryIO, encoding: str | None, chunk_bytes: int) -> Iterator[bytes]:
+def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Iterator[bytes]:
     """Read a file as UTF-8 without a byte order mark.
 
     Args:
@@ -106,7 +106,7 @@ def utf8_text(data: bytes | memoryview, line: int) -> str:
         raise _undecodable("utf-8", at, bytes(data)[error.start]) from None
 
 
-def _chunks(first: bytes, stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
+def _chunks(first: bytes, stream: Readable, chunk_bytes: int) -> Iterator[bytes]:
     if first:  # empty when the chunk was only a byte order mark
         yield first
     while chunk := stream.read(chunk_bytes):

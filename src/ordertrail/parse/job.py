@@ -21,7 +21,7 @@ from ordertrail.model import Contract, Limits, Reject, State
 from ordertrail.parse.database import Database
 from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, why_held
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts, KernelFile
-from ordertrail.parse.records import reader_of
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, map_header
@@ -196,7 +196,7 @@ class ParseJob:
         header: tuple[str, ...] | None = None
         try:
             with self._open(candidate) as stream:
-                header = reader_of(stream, candidate.vendor, self._contract).header()
+                header = DeliveryReader(stream, candidate.vendor, self._contract).header()
             if header is not None:
                 return map_header(header, self._contract, candidate.vendor)
         except (FileChangedError, OSError):
@@ -219,7 +219,7 @@ class ParseJob:
         rows = 0
         try:
             with self._open(candidate) as stream:
-                reader = reader_of(stream, candidate.vendor, self._contract)
+                reader = DeliveryReader(stream, candidate.vendor, self._contract)
                 if header and reader.header() is not None:
                     for block in reader.blocks(len(header)):
                         rows += block.records

@@ -23,7 +23,7 @@ from ordertrail.arrow import is_printable_ascii, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.cutter import Broken
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
 from ordertrail.rules.cells import RowSql, reject_json, row_sql
 from ordertrail.rules.headers import Layout
@@ -98,6 +98,7 @@ class Kernel:
     ) -> None:
         self._con = con
         self._parquet = parquet
+        self._contract = contract
         self._vendor = vendor
         self._layout = layout
         self._pool = pool
@@ -251,16 +252,8 @@ class Kernel:
             file.failed[file.number] = FileChangedError(f"the file cannot be read: {error.strerror or error}")
 
     def _file_batches(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
-        vendor = self._vendor
         with file.open() as stream:
-            reader = RecordReader(
-                stream,
-                delimiter=vendor.delimiter,
-                quote=vendor.quote,
-                encoding=vendor.encoding,
-                pool=self._pool,
-                raw=explain,
-            )
+            reader = DeliveryReader(stream, self._vendor, self._contract, pool=self._pool, raw=explain)
             if reader.header() != self._layout.header:
                 raise FileChangedError("the file changed while it was read")
             for block in reader.blocks(len(self._layout.header)):

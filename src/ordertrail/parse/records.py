@@ -10,18 +10,17 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Contract, Reject, Vendor
+from ordertrail.model import Reject
 from ordertrail.parse.cutter import Block, Broken, Cut, Cutter
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
-from ordertrail.rules.headers import max_columns
+from ordertrail.parse.unpacking import Readable
 
 CHUNK_BYTES = 1 << 20
 """Read size. Blocks are about this long: short enough that even a small file is cut and checked in parallel."""
@@ -59,21 +58,22 @@ class RecordBlock:
 
 
 class RecordReader:
-    """The records of one file, in blocks, in order.
+    """The records of one text, in blocks, in order.
 
     Args:
-        stream: Positioned at the file's first byte; read once, to its end.
+        stream: Positioned at the text's first byte; read once, to its end.
         delimiter: One ASCII character.
         quote: One ASCII character.
         encoding: As in `utf8_chunks`.
         pool: Cuts blocks in parallel; None cuts in the caller's thread.
         raw: Whether to return the text of every record, and the broken records.
         max_columns: A header with more cells quarantines the file.
+        line: Number of the text's first line.
     """
 
     def __init__(
         self,
-        stream: BinaryIO,
+        stream: Readable,
         *,
         delimiter: str = ",",
         quote: str = '"',
@@ -81,6 +81,7 @@ class RecordReader:
         pool: Executor | None = None,
         raw: bool = False,
         max_columns: int = MAX_COLUMNS,
+        line: int = 1,
     ) -> None:
         self._chunks = utf8_chunks(stream, encoding, CHUNK_BYTES)
         self._grammar = Grammar(delimiter, quote)
@@ -89,7 +90,8 @@ class RecordReader:
         self._max_columns = max_columns
         self._buffer = b""
         self._ended = False
-        self._line = 1
+        self._line = line
+        self._in_line = False
 
     def header(self) -> tuple[str, ...] | None:
         """Read the first record that is not blank, once, before `blocks`.
@@ -117,6 +119,11 @@ class RecordReader:
             )
         return tuple(utf8_text(cell or b"", line).strip() for cell in record.cells)
 
+    @property
+    def next_line(self) -> int:
+        """The number of the line after the last one, once all was read."""
+        return self._line + self._in_line
+
     def _first_record(self) -> tuple[Record | None, int]:
         """The first record that is not blank, and the number of its first line."""
         while True:
@@ -130,17 +137,17 @@ class RecordReader:
                 return None, self._line
             self._fill()
 
-    def blocks(self, width: int) -> Iterator[RecordBlock]:
+    def blocks(self, width: int, base: int = 0) -> Iterator[RecordBlock]:
         """All records after the header.
 
         Args:
             width: Number of header cells.
+            base: How many records there are before them, in other texts of the file.
 
         Raises:
             QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES.
         """
         cutter = Cutter(self._grammar, width, raw=self._raw)
-        base = 0
         waiting: deque[Future[Cut] | Cut] = deque()
         for block in self._split(cutter):
             waiting.append(self._pool.submit(cutter.cut, block) if self._pool else cutter.cut(block))
@@ -165,8 +172,10 @@ class RecordReader:
                 return
 
     def _drop(self, end: int) -> None:
-        self._line += count_lines(self._buffer[:end])
-        self._buffer = self._buffer[end:]
+        if end:
+            self._line += count_lines(self._buffer[:end])
+            self._in_line = self._buffer[end - 1] not in b"\r\n"
+            self._buffer = self._buffer[end:]
 
     def _fill(self) -> None:
         """Read at least a chunk, and at least as much as is buffered, so that each rescan covers twice the bytes."""
@@ -178,23 +187,6 @@ class RecordReader:
             parts.append(chunk)
             wanted -= len(chunk)
         self._buffer = b"".join(parts)
-
-
-def reader_of(stream: BinaryIO, vendor: Vendor, contract: Contract) -> RecordReader:
-    """The records of a vendor's file, whose header may have as many cells as the contract allows.
-
-    Args:
-        stream: As of `RecordReader`.
-        vendor: Who sent the file.
-        contract: What it is read for.
-    """
-    return RecordReader(
-        stream,
-        delimiter=vendor.delimiter,
-        quote=vendor.quote,
-        encoding=vendor.encoding,
-        max_columns=max_columns(contract),
-    )
 
 
 def _numbered(job: Future[Cut] | Cut, base: int) -> RecordBlock:

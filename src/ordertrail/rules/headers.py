@@ -116,7 +116,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
     missing = [name for name in wanted if name not in places and name not in vendor.absent]
     if missing:
         raise QuarantineError(
-            f"the file has no column {_listed(missing)}; its header is {_listed(header)}",
+            f"the file has no column {listed(missing)}; its header is {listed(header)}",
             rule="missing_column",
             column=missing[0],
             hint=_missing_hint(missing, contract),
@@ -131,7 +131,7 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
     named = [name for name, place in unknown.items() if header[place]]
     if named and contract.unknown_columns == "strict":
         raise QuarantineError(
-            f"the file has columns that the contract does not know: {_listed(named)}",
+            f"the file has columns that the contract does not know: {listed(named)}",
             rule="unknown_column",
             hint="add them to the contract, or set unknown_columns = 'rescue'",
         )
@@ -229,6 +229,7 @@ def _missing_hint(missing: list[str], contract: Contract) -> str:
     return f"add an alias for the vendor, or list the column as absent, {again}"
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a message: each of them cut, and the first twenty of many."""
     shown = ", ".join(repr(cut(name, MAX_SHOWN_CHARS)) for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -8,7 +8,7 @@ from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
 from ordertrail.errors import FileChangedError, QuarantineError
 from ordertrail.model import Contract, Vendor
-from ordertrail.parse.records import reader_of
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.added import NOBODY, Newcomers, newcomers
 from ordertrail.rules.filekey import too_far_ahead
 from ordertrail.rules.headers import Layout, map_header
@@ -43,7 +43,7 @@ def _layout(candidate: Candidate, contract: Contract, request: StageRequest) -> 
     vendor = candidate.vendor
     try:
         with request.open_file(candidate) as stream:
-            header = reader_of(stream, vendor, contract).header()
+            header = DeliveryReader(stream, vendor, contract).header()
         return None if header is None else map_header(header, contract, vendor)
     except (QuarantineError, FileChangedError, OSError):
         return None

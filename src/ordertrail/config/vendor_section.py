@@ -1,0 +1,89 @@
+"""`[[vendors]]` of `ordertrail.toml`: every setting of a vendor, with type, default and help."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from ordertrail.config.section import Section, said
+
+
+class VendorSection(Section, frozen=True, kw_only=True):
+    """`[[vendors]]`: who sends files, and how they look."""
+
+    name: Annotated[str, said("The vendor's name, unique.", "acme")]
+    files: Annotated[str, said("Glob below the source folder; ** also goes into folders.")] = "*.csv"
+    delimiter: Annotated[str, said("Between cells; one ASCII character.")] = ","
+    quote: Annotated[str, said("Around cells that hold delimiters or line ends; one ASCII character.")] = '"'
+    encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
+        None
+    )
+    compression: Annotated[
+        str,
+        said('"auto" unpacks gzip files and zip archives, by their first bytes; "none" quarantines them.'),
+    ] = "auto"
+    max_unpacked_mb: Annotated[
+        int, said("An archive that unpacks to more is quarantined, in MB. The ratio to its size is bounded, too.")
+    ] = 4096
+    timezone: Annotated[str, said("IANA time zone of timestamps without an offset.", "America/Chicago")] = "UTC"
+    zones: Annotated[
+        dict[str, str],
+        said(
+            "For the name of a zone that %Z in a pattern reads, its offset; only UTC, GMT and Z need none.",
+            {"EST": "-05:00", "EDT": "-04:00"},
+        ),
+    ] = {}
+    aliases: Annotated[
+        dict[str, list[str]],
+        said(
+            "For a contract column, other header names this vendor uses.", {"tracking_num": ["TrackingNo", "waybill"]}
+        ),
+    ] = {}
+    status_map: Annotated[
+        dict[str, str], said("For a status as sent, the status to store.", {"Delivered - Front Door": "DELIVERED"})
+    ] = {}
+    absent: Annotated[
+        list[str], said("Contract columns this vendor never sends: the target keeps its values.", ["address"])
+    ] = []
+    formats: Annotated[
+        dict[str, list[str]],
+        said(
+            "For a date or timestamp column, strptime patterns in place of the contract's.",
+            {"pck_recieved_date": ["%d/%m/%Y"]},
+        ),
+    ] = {}
+    file_date: Annotated[
+        str | None,
+        said(
+            "strptime pattern of the date inside the file's name; without it yyyy_mm_dd, yyyy-mm-dd, yyyymmdd.",
+            "%d%m%Y",
+        ),
+    ] = None
+    expect_by: Annotated[
+        str | list[str],
+        said('By which time of the day a file came, or a list of times; "" expects none by a time.', "07:30"),
+    ] = ""
+    expect_every: Annotated[
+        str, said('How far apart files come at most: "15m", "4h", "1d", "1w"; "" expects none so often.')
+    ] = ""
+    expect: Annotated[
+        str, said('"learn" expects files as those of the last 8 weeks came, once there are 10; "" learns nothing.')
+    ] = ""
+    expect_days: Annotated[
+        list[str],
+        said(
+            "Days of the week on which files are expected; without any, all seven.",
+            ["mon", "tue", "wed", "thu", "fri"],
+        ),
+    ] = []
+    expect_holidays: Annotated[list[date], said("Days on which no file is expected.", [date(2026, 12, 25)])] = []
+    expect_timezone: Annotated[
+        str | None, said("IANA time zone of these times and days; without it, timezone.", "America/Chicago")
+    ] = None
+    expect_grace: Annotated[
+        str,
+        said(
+            'How long after its time a missing file is late, such as "10m"; "" is 10m after expect_by, a quarter of '
+            "expect_every, or 1h on top of what was learned."
+        ),
+    ] = ""

@@ -1,0 +1,55 @@
+"""Every case of `tests/feeds`, planned, run, and parsed as a worker of Spark does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.feed_cases import FeedCase, Ran, feed_cases, run_cases, run_in_worker
+from tests.harness import without_fsync
+
+CASES = feed_cases()
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """The cases by name; those with one contract ran in one pipeline."""
+    groups: dict[str, list[FeedCase]] = {}
+    for case in CASES:
+        groups.setdefault(case.contract_toml, []).append(case)
+    found: dict[str, Ran] = {}
+    with without_fsync():
+        for cases in groups.values():
+            run = run_cases(cases, tmp_path_factory.mktemp("feeds"))
+            found |= {case.name: run for case in cases}
+    return found
+
+
+@each_case
+def test_a_pass(case: FeedCase, ran: dict[str, Ran]) -> None:
+    ran[case.name].got(case).check(case.expected)
+
+
+@each_case
+def test_the_plan_says_the_same(case: FeedCase, ran: dict[str, Ran]) -> None:
+    planned, expected = ran[case.name].planned[case.name], case.expected
+    assert planned.state == expected["state"]
+    shown = [one for one in planned.rejects if one.file_row is not None]
+    assert [(one.file_row, one.file_line, one.column, one.rule) for one in shown] == [
+        tuple(one.values()) for one in expected["rejects"] if one["file_row"] is not None
+    ]
+
+
+@each_case
+def test_a_worker_of_spark(case: FeedCase, tmp_path: Path) -> None:
+    expected = case.expected
+    got = run_in_worker(case, tmp_path)
+    assert (got.state, got.rows, got.rejects) == (expected["state"], expected["rows"], expected["rejects"])
+
+
+def test_every_case_is_told_apart() -> None:
+    kinds = [case.expected["kind"] for case in CASES]
+    assert all(case.expected["about"].endswith(".") for case in CASES)
+    assert len(kinds) == len(set(kinds))
