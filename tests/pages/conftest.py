@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,10 +90,11 @@ def site(demo: Config, open_site: Open) -> Site:
     return open_site(demo)
 
 
-@pytest.fixture
-def hostile(tmp_path: Path) -> House:
-    """A pipeline whose file names and cells are an enemy's; one row of each is loaded, and one is rejected."""
-    house = open_house(tmp_path, 'max_reject_share = 1.0\n[[vendors]]\nname = "evil"\nfiles = "**/*.csv"\n')
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A pipeline whose file names and cells are an enemy's, loaded and rejected ones. Nobody may change it."""
+    toml = 'max_reject_share = 1.0\n[[vendors]]\nname = "evil"\nfiles = "**/*.csv"\n'
+    house = open_house(tmp_path_factory.mktemp("hostile"), toml)
     quoted = [cell.replace('"', '""') for cell in HOSTILE]
     good = "".join(
         f'"{cell}",1Z{n},2024-11-20,,PICKED_UP,"{cell}",2024-11-20 10:00:00\n' for n, cell in enumerate(quoted)

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot, follow_snapshot
-from ordertrail.engines.choice import located
+from ordertrail.engines.base import IncidentTable
+from ordertrail.engines.choice import incident_table, located
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import PassRunningError
 from ordertrail.look.standing import Status, not_begun
 from ordertrail.look.status import Reader
 from ordertrail.markers import Belonging
+from ordertrail.rules.incidents import Incident, listed
 from ordertrail.rules.losses import ROLES
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 QUICK_MB = 64
 """Memory of DuckDB for what a page reads, in MB: with it a process of pages stays below 150 MB."""
+
+SLOW_MB = 256
+"""Memory of DuckDB for a query of the reader's, in MB; it is given back when the query has ended."""
 
 STATUS_AGE_S = 1.0
 """How old a status may be, in seconds: it lists the source folder, which no commit tells of."""
@@ -48,8 +53,9 @@ class Moment:
         versions: Of the logs of the five tables, by role; empty before the first pass.
     """
 
-    def __init__(self, asked: Config, found: Mapping[str, Snapshot]) -> None:
+    def __init__(self, asked: Config, found: Mapping[str, Snapshot], incidents: IncidentTable | None) -> None:
         self._asked = asked
+        self._incidents = incidents
         self.snapshots = found
         self.versions = {role: snapshot.version for role, snapshot in found.items()}
         small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb))
@@ -58,6 +64,7 @@ class Moment:
         self.begun = self._reader is not None
         self.differs = self._reader.differs if self._reader is not None else ""
         self._reading = threading.Lock()
+        self._querying = threading.Lock()
         self._looking = threading.Lock()
         self._status: tuple[float, Status] | None = None
         self._kept: dict[object, object] = {}
@@ -109,6 +116,27 @@ class Moment:
         with _turn(self._reading, wait_s):
             yield self._reader
 
+    @contextmanager
+    def querying(self, wait_s: float = WAIT_S) -> Iterator[Reader]:
+        """A reader with more memory, for one thread at a time: for calls that may take seconds. One core is its own.
+
+        Args:
+            wait_s: How long to wait for another thread, in seconds.
+
+        Raises:
+            PassRunningError: It took longer.
+        """
+        assert self._reader is not None, "there are no tables yet"
+        with _turn(self._querying, wait_s):
+            larger = replace(self._asked, memory_limit_mb=min(SLOW_MB, self._asked.memory_limit_mb), threads=1)
+            with Reader(larger, found=self.snapshots) as reader:
+                yield reader
+
+    def incidents(self) -> tuple[Incident, ...]:
+        """The incidents: open ones first, newest first. They are those of now, not of the moment."""
+        with self._looking:
+            return () if self._incidents is None else listed(self._incidents.read().incidents)
+
     def close(self) -> None:
         """Release all resources. Idempotent."""
         if self._reader is not None:
@@ -128,6 +156,8 @@ class Followed:
     def __init__(self, config: Config) -> None:
         self.config = located(config)
         self._logs = {role: DeltaLog(root) for role, root in places_of(self.config).items()}
+        # Those that only a catalog knows would be a job of Spark's for each look.
+        self._incidents = None if config.by_name else incident_table(self.config)
         self._lock = threading.Lock()
         self._latest: Moment | None = None
         self._users: Counter[Moment] = Counter()
@@ -170,7 +200,7 @@ class Followed:
             same = all(one is before.snapshots[role] for role, one in found.items())
             if same:
                 return before
-        self._latest = Moment(self.config, found)
+        self._latest = Moment(self.config, found, self._incidents)
         if before is not None:
             self._close_unused(before)
         return self._latest

@@ -275,8 +275,17 @@ def _damage(config: Config, lines: Sequence[str]) -> Iterator[OpenItem]:
 
 
 def _command(config: Config, words: str, **values: str) -> str:
-    """A command that works when typed in the folder in which this one was."""
-    told = words.format(**{name: shlex.quote(value) for name, value in values.items()})
+    return command_of(config, words.format(**{name: shlex.quote(value) for name, value in values.items()}))
+
+
+def command_of(config: Config, words: str) -> str:
+    """A command that works when typed in the folder in which this one was.
+
+    Args:
+        config: Of the pipeline.
+        words: The command without the program, quoted for a shell.
+    """
+    told = words
     if config.file is not None and config.file != Path(_DEFAULT_CONFIG).absolute():
         told += f" --config {shlex.quote(str(config.file))}"
     return f"ordertrail {told}"

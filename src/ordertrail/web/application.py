@@ -36,6 +36,9 @@ from ordertrail.web.twins import csv_bytes, json_bytes
 THREADS = 4
 """How many pages are made at a time; the others wait."""
 
+MOST_WAITING = 4
+"""How many slow pages wait for each other; further ones are refused."""
+
 LOGIN_BYTES = 4_096
 """Largest form that is read."""
 
@@ -74,6 +77,7 @@ class _Site:
         self._clock = clock
         self._followed = Followed(config)
         self._threads = anyio.CapacityLimiter(THREADS)
+        self._slow = anyio.CapacityLimiter(1)
         routes = [Route("/healthz", self._healthz), Route("/login", self._login, methods=["GET", "POST"])]
         routes += [Route(path, partial(_static, word=word)) for word, (path, _, _) in static().items()]
         for page in PAGES:
@@ -88,7 +92,10 @@ class _Site:
     # -- pages ------------------------------------------------------------------------------------------------
 
     async def _page(self, request: Request, *, page: Page, twin: Twin) -> Response:
-        return await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=self._threads)
+        limiter = self._slow if page.slow and request.url.query else self._threads
+        if limiter is self._slow and limiter.statistics().tasks_waiting >= MOST_WAITING:
+            return self._error(request, 503, "Others are being answered.", "Try again in a moment.", twin)
+        return await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=limiter)
 
     def _made(self, request: Request, page: Page, twin: Twin) -> Response:
         """One page, in a thread."""
@@ -105,7 +112,7 @@ class _Site:
         else:
             answer, template = page.make(moment, ask), page.name
         if ask.twin == "json":
-            return Response(json_bytes(answer.document), media_type="application/json")
+            return Response(json_bytes(answer.document), media_type="application/json", status_code=answer.status)
         if ask.twin == "csv":
             name = f'attachment; filename="{page.name}.csv"'
             rows = answer.rows or Rows((), ())
@@ -122,7 +129,7 @@ class _Site:
             "ago": ago(ask.now),
             "attention": len(moment.status().open_items),
         }
-        response = self._html(template, shown)
+        response = self._html(template, shown, answer.status)
         if "tz" in request.query_params:
             response.set_cookie(_TZ_COOKIE, ask.zone.key, max_age=_TZ_S, samesite="strict", httponly=True)
         return response
@@ -130,7 +137,9 @@ class _Site:
     def _ask(self, request: Request, page: Page, twin: Twin) -> Ask:
         pairs = parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=100, errors="replace")
         query = dict(pairs)
-        return Ask(page.path, query, twin, self._clock(), self._zone(query, request.cookies.get(_TZ_COOKIE, "")))
+        zone = self._zone(query, request.cookies.get(_TZ_COOKIE, ""))
+        elsewhere = request.headers.get("sec-fetch-site", "") == "cross-site"
+        return Ask(page.path, query, twin, self._clock(), zone, elsewhere)
 
     def _zone(self, query: Mapping[str, str], cookie: str) -> ZoneInfo:
         """The zone of the query, of the cookie, or UTC.

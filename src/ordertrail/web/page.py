@@ -31,6 +31,7 @@ class Ask:
         twin: How the answer is wanted.
         now: Aware UTC.
         zone: In which times are shown.
+        from_elsewhere: Whether the reader followed a link on a page of another site.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Ask:
     twin: Twin
     now: datetime
     zone: ZoneInfo
+    from_elsewhere: bool = False
 
     @property
     def rows_most(self) -> int:
@@ -108,11 +110,13 @@ class Answer:
         document: The JSON twin; the template has it as `doc`.
         rows: The CSV twin; None where a page is no list.
         more: What else the template needs.
+        status: Of the answer.
     """
 
     document: Mapping[str, Json]
     rows: Rows | None = None
     more: Mapping[str, object] = field(default_factory=dict)
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Page:
         under: The name of the page in the navigation that it belongs to; "" means itself.
         begins: Whether it is made before the first pass, too.
         listed: Whether it has a CSV twin.
+        slow: Whether it may take seconds: such pages wait for each other, and no other page waits for them.
     """
 
     name: str
@@ -136,3 +141,4 @@ class Page:
     under: str = ""
     begins: bool = False
     listed: bool = False
+    slow: bool = False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ordertrail.look.follow import Moment
+from ordertrail.web.incidents import incidents
 from ordertrail.web.page import Answer, Ask, Page
+from ordertrail.web.query import query
+from ordertrail.web.tables import tables
 from ordertrail.web.today import today
 
 
@@ -18,9 +21,9 @@ PAGES = (
     Page("soon", "/shipment", "Shipment", _soon, under="shipment"),
     Page("soon", "/rejects", "Rejects", _soon, under="rejects"),
     Page("soon", "/vendors", "Vendors", _soon, under="vendors"),
-    Page("soon", "/tables", "Tables", _soon, under="tables"),
-    Page("soon", "/query", "Query", _soon, under="query"),
-    Page("soon", "/incidents", "Incidents", _soon, under="incidents"),
+    Page("tables", "/tables", "Tables", tables, listed=True),
+    Page("query", "/query", "Query", query, listed=True, slow=True),
+    Page("incidents", "/incidents", "Incidents", incidents, listed=True),
 )
 """Every page, once."""
 

@@ -44,6 +44,17 @@ def short(value: object, most: int = MOST_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
+def sentence(text: str) -> str:
+    """A text such as an error's hint, with a capital letter and a full stop."""
+    told = text.strip()
+    return told[:1].upper() + told[1:] + ("" if told[-1:] in ("", ".", "!", "?", ":") else ".")
+
+
+def lines(text: str) -> Markup:
+    """Text of several lines as it is, all other invisible characters as escapes: for `pre` and `textarea`."""
+    return escape("\n".join(shown(line) for line in text.splitlines()))
+
+
 def count(value: int | float | None) -> str:
     """A number with groups of three digits; `–` for none."""
     return "–" if value is None else f"{value:,}"
@@ -106,7 +117,10 @@ def when(zone: ZoneInfo) -> Callable[[datetime | None], str]:
         if at is None:
             return Markup('<span class="none">–</span>')
         utc = at.astimezone(UTC)
-        told = f"{at.astimezone(zone):{form}}"
+        try:
+            told = f"{at.astimezone(zone):{form}}"
+        except OverflowError:  # at the ends of the calendar
+            told = f"{utc:{form}}"
         return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
             f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S}", told
         )
@@ -164,6 +178,8 @@ def templates() -> Environment:
         "share": share,
         "size": size,
         "lasting": lasting,
+        "lines": lines,
+        "sentence": sentence,
         "cell": cell,
         "short": short,
         "shown": shown,
@@ -184,7 +200,9 @@ __all__ = [
     "escape",
     "is_number",
     "lasting",
+    "lines",
     "plain",
+    "sentence",
     "share",
     "short",
     "size",
