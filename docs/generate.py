@@ -573,7 +573,7 @@ def _json() -> list[str]:
         "0045001",
         row,  # type: ignore[arg-type]
         ({**row, "_outcome": "updated"},),  # type: ignore[dict-item]
-        matches=(Match("0045001", "part", "acme", "DELIVERED", _CLOCK),),
+        matches=(Match("0045001", "end", "acme", "DELIVERED", _CLOCK),),
         as_of=AsOf(12, _CLOCK),
     )
     reject = Reject(5, "pck_recieved_date", "2026-02-30", "date", "not a date: …", "1005,0045005,2026-02-30,…")

@@ -62,16 +62,18 @@ def test_order_numbers_in_any_case(house: House) -> None:
     assert (it.key, it.matches[0].found_by, len(it.history)) == ("alone", "order_num", 1)
 
 
-def test_parts_from_three_characters_on_beginnings_first(house: House) -> None:
+def test_parts_from_three_characters_on_ends_first_then_beginnings(house: House) -> None:
     assert found(house, "bC-") == ("AbC-1", ["AbC-1"], "part")
     assert found(house, "bC") == ("", [], None)
-    assert found(house, "%_a") == ("100%_a", ["100%_a"], "part")
+    assert found(house, "%_a") == ("100%_a", ["100%_a"], "end")
     assert found(house, "___") == ("", [], None)
     shown, keys, by = found(house, "art")
-    assert (shown, len(keys), by) == ("", MOST_MATCHES, "part")
+    assert (shown, len(keys), by) == ("", MOST_MATCHES, "end")
     assert track(house, "art").more == 3
-    assert found(house, "PART2") == ("", ["part20-PART", "part21-PART", "part22-PART"], "part")
-    assert found(house, "xab") == ("xabx", ["xabx"], "part")
+    assert found(house, "PART2") == ("", ["part20-PART", "part21-PART", "part22-PART"], "start")
+    assert found(house, "xab") == ("xabx", ["xabx"], "start")
+    assert found(house, "1-pArT") == ("", ["part01-PART", "part11-PART", "part21-PART"], "end")
+    assert found(house, "art1") == ("", [f"part1{i}-PART" for i in range(10)], "part")
 
 
 def test_a_match_says_who_what_and_when(house: House) -> None:
@@ -132,7 +134,7 @@ def command(house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_command_lists_matches(command: Callable[..., tuple[int, str]]) -> None:
     code, text = command("art")
     assert code == 0
-    assert "with that in the number" in text
+    assert "these are with that at the end" in text
     assert text.count("-PART  ") == MOST_MATCHES
     assert "and 3 more" in text
     code, text = command("aBc-1")
@@ -151,7 +153,7 @@ def test_the_commands_document(command: Callable[..., tuple[int, str]]) -> None:
     assert (document["current"], document["history"], document["more"], document["as_of"]) == (None, [], 3, None)
     assert document["matches"][0] == {
         "tracking_num": "part00-PART",
-        "found_by": "part",
+        "found_by": "end",
         "vendor": "default",
         "status": "IN_TRANSIT",
         "time": "2026-11-20T08:00:00Z",

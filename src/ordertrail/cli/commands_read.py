@@ -147,8 +147,9 @@ def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     as their raw record still has the number.
 
     NUM is the key; the parts of a key of several columns are joined by `/`. When no shipment has exactly this key, it
-    is looked for in any case, then as an order number (order_num, and text columns with identifier = true), then as a
-    part of the key, of at least 3 characters. One match is shown, several are listed, at most 20.
+    is looked for in any case, then as an order number (order_num, and text columns with identifier = true), then as the
+    end of the key (its last digits), its beginning, or another part of it, of at least 3 characters. One match is
+    shown, several are listed, at most 20.
 
     With --as-of all is as it was then, made from the history.
     """

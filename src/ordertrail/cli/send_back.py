@@ -6,10 +6,9 @@ import csv
 import io
 
 from ordertrail.cli.screen import shown
-from ordertrail.look.csv_text import MARK, harmless
+from ordertrail.look.csv_text import csv_text, harmless
+from ordertrail.look.rejects import send_back
 from ordertrail.look.rows import Rows, cell
-
-_COLUMNS = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 
 
 def rejects_csv(found: Rows, *, terminal: bool) -> str:
@@ -19,10 +18,12 @@ def rejects_csv(found: Rows, *, terminal: bool) -> str:
         found: The rejects.
         terminal: Whether a terminal shows it: then control characters are escaped, and no byte order mark is written.
     """
+    sent = send_back(found)
+    if not terminal:
+        return csv_text(sent)
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n" if terminal else "\r\n")
-    writer.writerow(_COLUMNS)
-    for row in found.dicts():
-        cells = [harmless(cell(row[name])) for name in _COLUMNS]
-        writer.writerow(map(shown, cells) if terminal else cells)
-    return out.getvalue() if terminal else MARK + out.getvalue()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(sent.columns)
+    for row in sent.rows:
+        writer.writerow(shown(harmless(cell(value))) for value in row)
+    return out.getvalue()

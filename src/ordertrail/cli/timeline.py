@@ -8,7 +8,7 @@ from itertools import pairwise
 from ordertrail.cli.render import OUTCOME_STYLES, reject_table
 from ordertrail.cli.screen import Column, Screen
 from ordertrail.look.rows import Row, cell
-from ordertrail.look.track import CASE, PART, Track
+from ordertrail.look.track import CASE, ENDS, PART, STARTS, Track
 from ordertrail.model import Contract
 
 
@@ -50,7 +50,12 @@ def _matches(screen: Screen, found: Track, contract: Contract) -> None:
     if not found.matches:
         return
     by = found.matches[0].found_by
-    ways = {CASE: "written otherwise", PART: "with that in the number"}
+    ways = {
+        CASE: "written otherwise",
+        ENDS: "with that at the end of the number",
+        STARTS: "with that at the beginning of the number",
+        PART: "with that in the number",
+    }
     how = ways.get(by, f"with that {by}")
     if len(found.matches) == 1:
         screen.line(f"No shipment has exactly this number; this is the one {how}.", "dim")

@@ -44,7 +44,7 @@ def moment(read: Callable[[str], pa.Table], deliveries: str, wanted: int | datet
 
     Args:
         read: Runs SQL over the tables.
-        deliveries: The name of that table.
+        deliveries: A relation with the rows of that table.
         wanted: A batch number, or an aware time: then the last batch whose clock (`staged_at`) is not later.
 
     Raises:
@@ -52,7 +52,7 @@ def moment(read: Callable[[str], pa.Table], deliveries: str, wanted: int | datet
     """
     if isinstance(wanted, datetime) and wanted.tzinfo is None:
         raise UsageError(f"the time {wanted} has no time zone", hint="give an aware time, such as one in UTC")
-    sql = f"SELECT batch, max(staged_at) AS at FROM {name_sql(deliveries)} GROUP BY batch ORDER BY batch"
+    sql = f"SELECT batch, max(staged_at) AS at FROM {deliveries} GROUP BY batch ORDER BY batch"
     rows = read(sql).to_pylist()
     batches = [AsOf(int(row["batch"]), row["at"].replace(tzinfo=UTC)) for row in rows if row["at"] is not None]
     if not batches:

@@ -168,7 +168,7 @@ def _batch(config: Config, tables: _Tables, as_of: int | datetime) -> int:
     """The last batch of a moment."""
     name = config.tables.deliveries
     with closing(ReadOnlyTables(config, {name: tables[name]})) as opened:
-        return moment(opened.read, name, as_of).batch
+        return moment(opened.read, name_sql(name), as_of).batch
 
 
 def require_free(config: Config, path: Path, formats: Sequence[str], *, force: bool) -> None:

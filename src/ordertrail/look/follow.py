@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -29,6 +29,10 @@ from ordertrail.rules.losses import ROLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ordertrail.look.finder import Finder
+    from ordertrail.look.quick import QuickLook, QuickTables
+    from ordertrail.look.search_cache import SearchCache
 
 QUICK_MB = 64
 """Memory of DuckDB for what a page reads, in MB: with it a process of pages stays below 150 MB."""
@@ -53,9 +57,12 @@ class Moment:
         versions: Of the logs of the five tables, by role; empty before the first pass.
     """
 
-    def __init__(self, asked: Config, found: Mapping[str, Snapshot], incidents: IncidentTable | None) -> None:
+    def __init__(
+        self, asked: Config, found: Mapping[str, Snapshot], incidents: IncidentTable | None, shared: _Shared
+    ) -> None:
         self._asked = asked
         self._incidents = incidents
+        self._shared = shared
         self.snapshots = found
         self.versions = {role: snapshot.version for role, snapshot in found.items()}
         small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb))
@@ -102,6 +109,17 @@ class Moment:
             self._kept[key] = make()
         return self._kept[key]
 
+    @property
+    def look(self) -> QuickLook:
+        """A look at the tables that costs no opening of them: for the SQL of read models. Threads may share it."""
+        assert self._reader is not None, "there are no tables yet"
+        return cast("QuickLook", self.kept("look", lambda: self._shared.tables().look(self.config, self.snapshots)))
+
+    @property
+    def finder(self) -> Finder:
+        """Finds shipments in this state of the tables."""
+        return cast("Finder", self.kept("finder", lambda: self._shared.finder(self.look)))
+
     @contextmanager
     def reading(self, wait_s: float = WAIT_S) -> Iterator[Reader]:
         """The reader of the tables, for one thread at a time: for calls that take milliseconds.
@@ -143,6 +161,35 @@ class Moment:
             self._reader.close()
 
 
+class _Shared:
+    """What all moments of a process share. Its libraries are imported by the first page that needs them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tables: QuickTables | None = None
+        self._cache: SearchCache | None = None
+
+    def tables(self) -> QuickTables:
+        from ordertrail.look.quick import QuickTables
+
+        with self._lock:
+            self._tables = self._tables or QuickTables()
+            return self._tables
+
+    def finder(self, look: QuickLook) -> Finder:
+        from ordertrail.look.finder import Finder
+        from ordertrail.look.search_cache import SearchCache
+
+        with self._lock:
+            self._cache = self._cache or SearchCache(look.config)
+        return Finder(look, self._cache)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._tables is not None:
+                self._tables.close()
+
+
 class Followed:
     """The tables of a pipeline, each time as they are. Safe to use by several threads; call `close` at the end.
 
@@ -158,6 +205,7 @@ class Followed:
         self._logs = {role: DeltaLog(root) for role, root in places_of(self.config).items()}
         # Those that only a catalog knows would be a job of Spark's for each look.
         self._incidents = None if config.by_name else incident_table(self.config)
+        self._shared = _Shared()
         self._lock = threading.Lock()
         self._latest: Moment | None = None
         self._users: Counter[Moment] = Counter()
@@ -187,6 +235,7 @@ class Followed:
             latest, self._latest = self._latest, None
             if latest is not None:
                 self._close_unused(latest)
+        self._shared.close()
 
     def _close_unused(self, moment: Moment) -> None:
         if moment is not self._latest and not self._users[moment]:
@@ -200,7 +249,7 @@ class Followed:
             same = all(one is before.snapshots[role] for role, one in found.items())
             if same:
                 return before
-        self._latest = Moment(self.config, found, self._incidents)
+        self._latest = Moment(self.config, found, self._incidents, self._shared)
         if before is not None:
             self._close_unused(before)
         return self._latest

@@ -9,35 +9,34 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
+from ordertrail.look.as_of import AsOf
+from ordertrail.look.quick import Look
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
 from ordertrail.rules.headers import map_header
 from ordertrail.rules.sql import name_sql, quoted
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from ordertrail.rules.tables import REJECTS
 
 _INVISIBLE = ("Cc", "Cf")
 _NUMBERS = ("int", "bigint")
 _ARCHIVED = "archived_to of the delivery"  # no column of ours has a blank
 
 
-def rejected_rows(config: Config, parts: Sequence[str], read: Callable[[str], pa.Table]) -> tuple[Row, ...]:
+def rejected_rows(look: Look, parts: Sequence[str], as_of: AsOf | None = None) -> tuple[Row, ...]:
     """The rejects of a key, as `orders_rejects` has them, oldest batch first, then in file order.
 
     This includes rows whose key itself was rejected for invisible characters.
 
     Args:
-        config: Of the pipeline.
+        look: The tables.
         parts: The parts of the key, one for each key column, trimmed.
-        read: Runs SQL over the tables.
+        as_of: As they were then; None means now.
     """
-    names = config.tables
+    config = look.config
     types = {column.name: column.type for column in config.contract.columns}
     wanted = [_Part(part, types[name] in _NUMBERS) for name, part in zip(config.contract.key, parts, strict=True)]
     # A coarse sieve in SQL, on the record and on the rejected cell: most rejects are other rows.
@@ -45,11 +44,16 @@ def rejected_rows(config: Config, parts: Sequence[str], read: Callable[[str], pa
     keys = ", ".join(map(quoted, config.contract.key))
     visible = r"regexp_replace(value, '[\p{Cc}\p{Cf}]', '', 'g')"
     itself = " OR ".join(f"contains({visible}, {quoted(part.text)})" for part in wanted)
+    columns = ", ".join(name_sql(column.name) for column in REJECTS)
+    then = "" if as_of is None else f" AND batch <= {as_of.batch}"
     found = rows_of(
-        read(
-            f"SELECT r.*, d.archived_to AS {name_sql(_ARCHIVED)} FROM {name_sql(names.rejects)} r "
-            f"LEFT JOIN {name_sql(names.deliveries)} d ON r.delivery_id = d.delivery_id WHERE file_row IS NOT NULL "
-            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))) ORDER BY r.batch, r.delivery_id, file_row'
+        look.read(
+            f"WITH said AS MATERIALIZED (SELECT {columns} FROM {look.relation('rejects')} WHERE file_row IS NOT NULL "
+            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))){then}) '
+            f"SELECT r.*, d.archived_to AS {name_sql(_ARCHIVED)} FROM said r LEFT JOIN "
+            f"(SELECT delivery_id, archived_to FROM {look.relation('deliveries')} "
+            "WHERE delivery_id IN (SELECT delivery_id FROM said)) d "
+            "ON r.delivery_id = d.delivery_id ORDER BY r.batch, r.delivery_id, file_row"
         )
     ).dicts()
     vendors = {vendor.name: vendor for vendor in config.vendors}

@@ -8,6 +8,7 @@ DuckDB, because it must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -26,17 +27,11 @@ from ordertrail.look.delivered import Delivered, columns_in, delivered, kept_col
 from ordertrail.look.drift import Drift, drift
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
-from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Cell, Row, Rows, json_value, rows_of
 from ordertrail.look.standing import Quarantined, Status, TableDebt, arrivals_in, in_catalog, not_begun, standing
-from ordertrail.look.track import Found, Track, key_parts, search
+from ordertrail.look.track import Track
 from ordertrail.markers import Belonging
 from ordertrail.model import State
-from ordertrail.rules.accepted import TAKEN_BACK
-from ordertrail.rules.cell_sql import sql_type
-from ordertrail.rules.cells import rank_sql
-from ordertrail.rules.corrections import taken_back_words
-from ordertrail.rules.placing import contract_key_sql
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
@@ -52,6 +47,7 @@ if TYPE_CHECKING:
 
     from ordertrail.engines.spark.session import SparkSession
     from ordertrail.look.query import ReadOnlyTables
+    from ordertrail.look.quick import QuickLook
 
 __all__ = [
     "NEXT_PASS",
@@ -151,6 +147,9 @@ class Reader:
             names.stage: stage_columns(contract),
         }
         self._snapshots = {getattr(names, role): snapshot for role, snapshot in found.items()}
+        self._by_role = found
+        self._quick: QuickLook | None = None
+        self._closing = ExitStack()
         self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
         self._delivery_columns = kept_columns(columns_in(self._snapshots[names.deliveries]))
         self._came: Delivered | None = None
@@ -167,6 +166,8 @@ class Reader:
         """Release all resources. Idempotent."""
         while self._tables:
             self._tables.popitem()[1].close()
+        self._quick = None
+        self._closing.close()
 
     # -- the whole ------------------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class Reader:
     def track(self, number: str | Sequence[str], *, as_of: int | datetime | None = None) -> Track:
         """The target's row of a key, all its history, and its rejected rows.
 
-        When there is no row of exactly this key, the key is looked for as `look.track.search` says.
+        When there is no row of exactly this key, the key is searched for as `look.tracking.track` says.
 
         Args:
             number: The key, trimmed before it is compared. A key of several columns: its parts joined by `/`, or
@@ -281,68 +282,22 @@ class Reader:
                 by then.
             TableError: A migration is not finished.
         """
+        from ordertrail.look.finder import Finder
+        from ordertrail.look.tracking import track
+
         self._holds.require_finished()
-        then = None if as_of is None else self._moment(as_of)
-        contract = self.config.contract
-        try:
-            parts = key_parts(contract, number)
-            exact = self._track(parts, then)
-        except UsageError:
-            found = self._search(number)
-            if not found.matches:
-                raise
-            exact = Track(str(number), None, (), as_of=then)
-        else:
-            if exact.current is not None or exact.history:
-                return exact
-            found = self._search(number)
-        if found.parts is not None:
-            exact = self._track(found.parts, then)
-        return replace(exact, matches=found.matches, more=found.more)
+        quick = self.quick()
+        then = None if as_of is None else moment(quick.read, quick.relation("deliveries"), as_of)
+        return track(quick, Finder(quick), number, then)
 
-    def _search(self, number: str | Sequence[str]) -> Found:
-        if not isinstance(number, str):
-            return Found()
-        tables, contract, target = self._opened(), self.config.contract, name_sql(self.config.tables.target)
-        then, key = tables.then, contract_key_sql(contract)
+    def quick(self) -> QuickLook:
+        """The same tables, for the read models that pages and commands share."""
+        if self._quick is None:
+            from ordertrail.look.quick import QuickTables
 
-        def latest(where: str) -> str:
-            if then is None:
-                return target
-            # Only the keys that are found in the target are folded.
-            return f"({then.target_sql(f'{key} IN (SELECT {key} FROM {target} WHERE {where})')})"
-
-        return search(contract, latest, number, tables.read)
-
-    def _track(self, parts: Sequence[str], then: AsOf | None) -> Track:
-        """What is known about a key, given by a part for each key column."""
-        types = {column.name: column.type for column in self.config.contract.columns}
-        where = " AND ".join(
-            f"{name_sql(name)} = TRY_CAST({quoted(part)} AS {sql_type(types[name])})"
-            for name, part in zip(self.config.contract.key, parts, strict=True)
-        )
-        names = self.config.tables
-        tables = self._opened(then)
-        target = name_sql(names.target) if tables.then is None else f"({tables.then.target_sql(where)})"
-        current = self._ordered(tables, target, names.target, where, "DESC").dicts()
-        history = self._ordered(tables, name_sql(names.history), names.history, where, "ASC").dicts()
-        self._tell_corrections(tables, history)
-        rejected = rejected_rows(self.config, parts, tables.read)
-        return Track("/".join(parts), current[0] if current else None, tuple(history), rejected, as_of=then)
-
-    def _tell_corrections(self, tables: ReadOnlyTables, history: Sequence[Row]) -> None:
-        """Add to rows of the history, as `_taken_back`, why they do not count any more; None for those that do."""
-        ids = ", ".join(quoted(str(one)) for one in {row["_delivery_id"] for row in history}) or "''"
-        found = tables.read(
-            "SELECT delivery_id, state, changed_at, changed_by, changed_why "
-            f"FROM {name_sql(self.config.tables.deliveries)} WHERE {TAKEN_BACK} AND delivery_id IN ({ids})"
-        )
-        told = {
-            one["delivery_id"]: taken_back_words(one["state"], one["changed_at"], one["changed_by"], one["changed_why"])
-            for one in found.to_pylist()
-        }
-        for row in history:
-            row["_taken_back"] = told.get(row["_delivery_id"])
+            tables = self._closing.enter_context(closing(QuickTables(self.config.memory_limit_mb)))
+            self._quick = tables.look(self.config, self._by_role)
+        return self._quick
 
     def query(
         self,
@@ -381,7 +336,7 @@ class Reader:
         return replace(rows_of(found), cut=cut)
 
     def _moment(self, wanted: int | datetime) -> AsOf:
-        return moment(self._opened().read, self.config.tables.deliveries, wanted)
+        return moment(self._opened().read, name_sql(self.config.tables.deliveries), wanted)
 
     def _opened(self, then: AsOf | None = None, also_at: tuple[int, ...] = ()) -> ReadOnlyTables:
         key = None if then is None else then.batch, also_at
@@ -412,20 +367,3 @@ class Reader:
             return rows_of(self._opened().read(sql))
         found = self._opened().read(f"{sql} LIMIT {limit + 1}")
         return replace(rows_of(found.slice(0, limit)), cut=len(found) > limit)
-
-    def _ordered(self, tables: ReadOnlyTables, relation: str, table: str, where: str, direction: str) -> Rows:
-        """The rows of a key in the total order (design, section 6), from a relation with the columns of a table."""
-        contract = self.config.contract
-        columns = [name_sql(column.name) for column in self._columns[table]]
-        inner = ", ".join(f"{column} AS c{i}" for i, column in enumerate(columns))
-        outer = ", ".join(f"c{i} AS {column}" for i, column in enumerate(columns))
-        rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
-        order = ("ev", "d.file_key", "rk", "d.vendor", "d.path", "d.modified_at", "d.sha256", "fr")
-        by = ", ".join(f"{column} {direction} NULLS {'FIRST' if direction == 'ASC' else 'LAST'}" for column in order)
-        return rows_of(
-            tables.read(
-                f"SELECT {outer} FROM (SELECT {inner}, {name_sql(contract.order_by)} AS ev, {rank} AS rk, "
-                f"_file_row AS fr, _delivery_id AS id FROM {relation} WHERE {where}) "
-                f"LEFT JOIN {name_sql(self.config.tables.deliveries)} d ON id = d.delivery_id ORDER BY {by}"
-            )
-        )

@@ -49,11 +49,8 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
         QuarantineError: Rule `encoding`: the bytes are not valid in that encoding. Rule `binary`: they contain NULs.
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
-    marked = next(((mark, name) for mark, name in _MARKS if first.startswith(mark)), None)
-    codec = codecs.lookup(encoding).name if encoding else "utf-8"
-    if marked:
-        first = first[len(marked[0]) :]
-        codec = marked[1]
+    codec, mark_bytes = codec_of(first, encoding)
+    first = first[mark_bytes:]
     if codec in ("utf-8", "utf-8-sig", "ascii"):
         chunks = _chunks(first, stream, chunk_bytes)
     else:
@@ -69,6 +66,19 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
             )
         line += count_lines(chunk)
         yield chunk
+
+
+def codec_of(first: bytes, encoding: str | None) -> tuple[str, int]:
+    """The codec of a file, and the length of its byte order mark.
+
+    Args:
+        first: Its first bytes, at least four where it has them.
+        encoding: The declared codec of a file without a byte order mark; None means UTF-8.
+    """
+    for mark, name in _MARKS:
+        if first.startswith(mark):
+            return name, len(mark)
+    return codecs.lookup(encoding).name if encoding else "utf-8", 0
 
 
 def count_lines(data: bytes) -> int:

@@ -1,0 +1,146 @@
+"""Some lines of an archived file, for people: where a rejected record came from.
+
+Only the file that the ledger names, below the archive folder, is ever opened, and no more of it is kept than is shown.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+from ordertrail.config import Config
+from ordertrail.look.rows import Row
+from ordertrail.model import Vendor
+from ordertrail.parse.encoding import codec_of
+from ordertrail.rules.filekey import clean_name
+
+AROUND = 2
+"""Lines shown before and after the one that is asked for."""
+
+MOST_CHARACTERS = 4_000
+"""Of a longer line the beginning is shown."""
+
+READ_BYTES = 256 << 20
+"""A line further down in a file than this is not looked for."""
+
+CHECKED_BYTES = 32 << 20
+"""The SHA-256 of a larger file is not computed for a look."""
+
+_CHUNK_BYTES = 1 << 20
+_END = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    r"""A line of a file.
+
+    Attributes:
+        number: 1 = first.
+        text: Without its end; bytes that the encoding does not have as `\xNN`.
+        cut: Whether it is longer.
+    """
+
+    number: int
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of an archived file.
+
+    Attributes:
+        lines: In order; empty when they are not there or cannot be read.
+        trouble: Why there are none; "" when there are.
+        checked: Whether the file has the SHA-256 that the ledger has; None when it is too large to find out.
+        codec: In which it was read; "" when it was not.
+    """
+
+    lines: tuple[Line, ...]
+    trouble: str = ""
+    checked: bool | None = None
+    codec: str = ""
+
+
+def archived_lines(config: Config, row: Row, line: int, around: int = AROUND) -> Lines:
+    """A line of a delivery's archived file, with some around it.
+
+    Args:
+        config: Of the pipeline.
+        row: The delivery's row in the ledger.
+        line: The number of the line, 1 = first.
+        around: How many lines before and after it.
+    """
+    if not row["archived_to"]:
+        return Lines((), "its file is not in the archive")
+    place = str(row["archived_to"])
+    path = _inside(config.archive, place)
+    if path is None:
+        return Lines((), f"{clean_name(place)} is not below the archive folder")
+    vendors = {vendor.name: vendor for vendor in config.vendors}
+    vendor = vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
+    try:
+        # Neither a symbolic link that came there meanwhile, nor a pipe that would wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return Lines((), f"{clean_name(place)} is no regular file")
+            checked = _checked(file, status.st_size, str(row["sha256"] or ""))
+            return _read(file, vendor, (max(line - around, 1), line + around), checked)
+    except OSError as error:
+        return Lines((), f"{clean_name(place)} cannot be read: {error.strerror or error}")
+
+
+def _inside(archive: Path, place: str) -> Path | None:
+    """The path of an archived file, if it is really below the archive."""
+    try:
+        root, path = archive.resolve(), (archive / place).resolve()
+    except (OSError, ValueError):
+        return None
+    return path if path != root and path.is_relative_to(root) else None
+
+
+def _checked(file: BufferedReader, size_bytes: int, sha256: str) -> bool | None:
+    if size_bytes > CHECKED_BYTES or not sha256:
+        return None
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return found == sha256
+
+
+def _read(file: BufferedReader, vendor: Vendor, wanted: tuple[int, int], checked: bool | None) -> Lines:
+    first, last = wanted
+    chunk = file.read(_CHUNK_BYTES)
+    codec, mark_bytes = codec_of(chunk, vendor.encoding)
+    decoder = codecs.getincrementaldecoder(codec)("backslashreplace")
+    chunk, number, read, rest, found = chunk[mark_bytes:], 1, 0, "", list[Line]()
+    while True:
+        read += len(chunk)
+        text = rest + decoder.decode(chunk, final=not chunk)
+        parts = _END.split(text)
+        # A line may go on in the next chunk, and so may its end: of \r\n only the first half may be here yet.
+        rest = parts.pop() if chunk else ""
+        if chunk and text.endswith("\r") and parts:
+            rest = parts.pop() + "\r"
+        if not chunk and parts and not parts[-1]:
+            parts.pop()
+        for part in parts:
+            if first <= number <= last:
+                found.append(Line(number, part[:MOST_CHARACTERS], len(part) > MOST_CHARACTERS))
+            number += 1
+        if not chunk or number > last:
+            break
+        if read > READ_BYTES:
+            return Lines((), f"line {first} is more than {READ_BYTES >> 20} MB into the file", checked, codec)
+        if len(rest) > 2 * MOST_CHARACTERS:
+            rest = rest[: MOST_CHARACTERS + 1] + rest[-1]  # it may be half of an end
+        chunk = file.read(_CHUNK_BYTES)
+    trouble = "" if found else f"the file has {number - 1:,} lines"
+    return Lines(tuple(found), trouble, checked, codec)

@@ -1,0 +1,135 @@
+"""The deliveries, a part at a time: filtered, newest first, never counted as a whole."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ordertrail.errors import UsageError
+from ordertrail.look.quick import Look
+from ordertrail.look.rows import Row, Rows, rows_of
+from ordertrail.model import State
+from ordertrail.rules.sql import name_sql, quoted
+
+COLUMNS = (
+    "delivery_id",
+    "vendor",
+    "file_name",
+    "state",
+    "reason",
+    "batch",
+    "discovered_at",
+    "loaded_at",
+    "size_bytes",
+    "rows_parsed",
+    "rows_inserted",
+    "rows_updated",
+    "rows_unchanged",
+    "rows_stale",
+    "rows_superseded",
+    "rows_duplicate",
+    "rows_rejected",
+    "first_error",
+)
+"""What a list of deliveries shows of each."""
+
+_CURSOR = re.compile(r"(\d{1,18})\.(.{1,200})", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which deliveries are wanted; all that is left empty does not matter.
+
+    Attributes:
+        vendor: Only of this vendor.
+        state: Only with this state.
+        since: Only those found then or later; aware.
+        until: Only those found before; aware.
+        name: Only those with this in the file's name, in any case.
+        rejects: Only those with rejected rows.
+        after: Only those after this one in the list: `Listed.after` of the part before.
+    """
+
+    vendor: str = ""
+    state: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    name: str = ""
+    rejects: bool = False
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A part of a list.
+
+    Attributes:
+        rows: Newest first.
+        after: Where the list goes on; None at its end.
+    """
+
+    rows: Rows
+    after: str | None
+
+
+def deliveries(look: Look, wanted: Wanted, most: int) -> Listed:
+    """The deliveries, those of the newest batch first; in a batch the one that was listed last first.
+
+    Args:
+        look: The tables.
+        wanted: Which of them.
+        most: At most so many.
+
+    Raises:
+        UsageError: There is no such state, or `after` is no place in a list.
+    """
+    where = list(_conditions(wanted))
+    if wanted.after:
+        batch, one = _place(wanted.after)
+        where.append(f"(batch < {batch} OR (batch = {batch} AND delivery_id < {quoted(one)}))")
+    columns = ", ".join(map(name_sql, COLUMNS))
+    sql = f"SELECT {columns} FROM {look.relation('deliveries')} WHERE {' AND '.join(where) or 'true'}"
+    found = rows_of(look.read(f"{sql} ORDER BY batch DESC, delivery_id DESC LIMIT {most + 1}"))
+    if len(found) <= most:
+        return Listed(found, None)
+    rows = Rows(found.columns, found.rows[:most], cut=True)
+    last = rows.dicts()[-1]
+    return Listed(rows, f"{last['batch']}.{last['delivery_id']}")
+
+
+def delivery_row(look: Look, delivery_id: str) -> Row | None:
+    """All that the ledger says of one delivery; None when there is none with this id."""
+    sql = f"FROM {look.relation('deliveries')} WHERE delivery_id = {quoted(delivery_id)} LIMIT 1"
+    found = rows_of(look.read(f"SELECT * EXCLUDE (_pos) {sql}")).dicts()
+    return found[0] if found else None
+
+
+def _conditions(wanted: Wanted) -> list[str]:
+    if wanted.state and wanted.state not in tuple(State):
+        raise UsageError(f"there is no state {wanted.state!r}", hint=f"the states are: {', '.join(State)}")
+    found = []
+    if wanted.vendor:
+        found.append(f"vendor = {quoted(wanted.vendor)}")
+    if wanted.state:
+        found.append(f"state = {quoted(wanted.state)}")
+    if wanted.since is not None:
+        found.append(f"discovered_at >= {_at(wanted.since)}")
+    if wanted.until is not None:
+        found.append(f"discovered_at < {_at(wanted.until)}")
+    if wanted.name:
+        found.append(f"contains(lower(file_name), lower({quoted(wanted.name)}))")
+    if wanted.rejects:
+        found.append("rows_rejected > 0")
+    return found
+
+
+def _at(time: datetime) -> str:
+    return f"TIMESTAMPTZ {quoted(time.astimezone(UTC).isoformat())}"
+
+
+def _place(after: str) -> tuple[int, str]:
+    found = _CURSOR.fullmatch(after)
+    if found is None:
+        raise UsageError(f"{after[:60]!r} is no place in the list", hint="begin again without after")
+    return int(found[1]), found[2]

@@ -1,0 +1,108 @@
+"""The terms by which shipments are found, in any case: their numbers, the ends of their numbers, their order numbers.
+
+A term is a text of one row of a table. Terms of one kind are compared byte by byte, so that an exact search and one by
+a beginning both read one range of sorted terms; a number turned round makes a search by its last digits one as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import duckdb
+
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.look.track import order_numbers
+from ordertrail.model import Contract
+from ordertrail.rules.sql import name_sql, quoted
+
+NUMBER, ENDING, SAID, ORDER = "number", "ending", "said", "order"
+
+_LAST = "\U0010ffff"  # the greatest character: no text that begins with a term comes after the term and it
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of terms.
+
+    Attributes:
+        name: `number`: the key of a row of the target; `ending`: that turned round; `order_0`, `order_1` ...: its order
+            numbers; `said`: the key of a row of the history. In a file name.
+        role: The table that the rows are of.
+        columns: The columns of it that the term is made from.
+        sql: SQL of the term of a row.
+        column: The order number's column; "" of the others.
+    """
+
+    name: str
+    role: str
+    columns: tuple[str, ...]
+    sql: str
+    column: str = ""
+
+
+def kinds_of(contract: Contract) -> tuple[Kind, ...]:
+    """All kinds of terms of a contract, those by which most people search first."""
+    number = lower_sql(joined_sql(contract))
+    orders = (
+        Kind(f"{ORDER}_{place}", "target", (name,), lower_sql(f"CAST({name_sql(name)} AS VARCHAR)"), name)
+        for place, name in enumerate(order_numbers(contract))
+    )
+    return (
+        Kind(NUMBER, "target", contract.key, number),
+        Kind(SAID, "history", contract.key, number),
+        Kind(ENDING, "target", contract.key, turned_sql(number)),
+        *orders,
+    )
+
+
+def joined_sql(contract: Contract) -> str:
+    """SQL of the key of a row as people write it: its columns, joined by `/`."""
+    return f"concat_ws('/', {', '.join(f'CAST({name_sql(name)} AS VARCHAR)' for name in contract.key)})"
+
+
+def lower_sql(sql: str) -> str:
+    """SQL of a text as terms have it."""
+    return f"lower({sql})"
+
+
+def turned_sql(sql: str) -> str:
+    """SQL of a text as the terms of the kind `ending` have it."""
+    return f"reverse({sql})"
+
+
+def is_sql(term: str) -> str:
+    """SQL that is true of one term.
+
+    Args:
+        term: In the form of its kind.
+    """
+    return f"term = {quoted(term)}"
+
+
+def begins_sql(term: str) -> str:
+    """SQL that is true of the terms that begin with a text.
+
+    Args:
+        term: In the form of its kind.
+    """
+    return f"term >= {quoted(term)} AND term < {quoted(term + _LAST)}"
+
+
+def fingerprint(kind: Kind, snapshot: Snapshot, contract: Contract) -> str:
+    """Everything that sorted terms depend on besides the data files, hashed.
+
+    Args:
+        kind: Of the terms.
+        snapshot: Of its table, any version.
+        contract: Of the pipeline.
+    """
+    types = {column.name: column.type for column in contract.columns}
+    depends = [
+        snapshot.metadata.table_id,
+        kind.sql,
+        [types[name] for name in kind.columns],
+        duckdb.__version__,  # whose `lower` and `reverse` made them
+    ]
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]

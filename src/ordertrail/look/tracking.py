@@ -1,0 +1,231 @@
+"""Finds a shipment: by its key, by the key in another case, by an order number, or by a part of the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ordertrail.engines.local.bearers import taken_back
+from ordertrail.errors import UsageError
+from ordertrail.look.as_of import AsOf, Then, place_sql
+from ordertrail.look.finder import MOST_HITS, Finder, Hits
+from ordertrail.look.quick import Look
+from ordertrail.look.rejected import rejected_rows
+from ordertrail.look.rows import Row, rows_of
+from ordertrail.look.terms import ENDING, NUMBER, ORDER, SAID, begins_sql, is_sql, joined_sql, lower_sql, turned_sql
+from ordertrail.look.track import (
+    CASE,
+    ENDS,
+    MIN_PART_CHARS,
+    MOST_MATCHES,
+    PART,
+    STARTS,
+    Match,
+    Track,
+    key_parts,
+    order_numbers,
+)
+from ordertrail.rules.accepted import RECORDED, TAKEN_BACK, lacking_sql
+from ordertrail.rules.cell_sql import BLANKS, sql_type
+from ordertrail.rules.cells import rank_sql
+from ordertrail.rules.corrections import taken_back_words
+from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.tables import history_columns, target_columns
+
+_EVER = 1 << 62  # no batch comes after it
+
+
+def track(look: Look, finder: Finder, number: str | Sequence[str], as_of: AsOf | None = None) -> Track:
+    """What is known about a key. When no row has exactly this key, it is searched for.
+
+    By the first of these that finds any: the key in another case; a column that holds order numbers, in any case; the
+    end of the key, its beginning, a part of it, in any case.
+
+    Args:
+        look: The tables.
+        finder: Finds their rows.
+        number: The key, trimmed before it is compared. A key of several columns: its parts joined by `/`, or as a list
+            where a part may hold a `/` itself; a list is not searched for otherwise.
+        as_of: Everything as it was then; None means now.
+
+    Raises:
+        UsageError: It does not have a part for each key column, and nothing else is found.
+    """
+    return _Tracking(look, finder, as_of).of(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The result of a search; `parts` are those of the only match."""
+
+    matches: tuple[Match, ...] = ()
+    more: int = 0
+    parts: tuple[str, ...] | None = None
+
+
+class _Tracking:
+    """One question."""
+
+    def __init__(self, look: Look, finder: Finder, as_of: AsOf | None) -> None:
+        self._look, self._finder, self._as_of = look, finder, as_of
+        self._contract = look.config.contract
+        self._types = {column.name: sql_type(column.type) for column in self._contract.columns}
+        self._folds = as_of is not None or look.config.appends
+
+    def of(self, number: str | Sequence[str]) -> Track:
+        try:
+            parts = key_parts(self._contract, number)
+            exact = self._exact(parts)
+        except UsageError:
+            found = self._search(number)
+            if not found.matches:
+                raise
+            exact = Track(str(number), None, (), as_of=self._as_of)
+        else:
+            if exact.current is not None or exact.history:
+                return exact
+            found = self._search(number)
+        if found.parts is not None:
+            exact = self._exact(found.parts)
+        return replace(exact, matches=found.matches, more=found.more)
+
+    # -- one key ----------------------------------------------------------------------------------------------
+
+    def _exact(self, parts: Sequence[str]) -> Track:
+        """What is known about a key, given by a part for each key column."""
+        cells = [
+            f"TRY_CAST({quoted(part)} AS {self._types[name]})"
+            for name, part in zip(self._contract.key, parts, strict=True)
+        ]
+        where = " AND ".join(f"{name_sql(k)} = {cell}" for k, cell in zip(self._contract.key, cells, strict=True))
+        joined = f"concat_ws('/', {', '.join(f'CAST({cell} AS VARCHAR)' for cell in cells)})"
+        term = self._text(lower_sql(joined))
+        said = self._finder.find(SAID, is_sql(term))
+        history = self._ordered(said, self._recorded(self._finder.rows_sql(said)), where, "ASC")
+        current = self._current(term, said, where)
+        self._tell_corrections(history)
+        rejected = rejected_rows(self._look, parts, self._as_of)
+        key = "/".join(parts)
+        return Track(key, current[0] if current else None, tuple(history), rejected, as_of=self._as_of)
+
+    def _current(self, term: str, said: Hits, where: str) -> list[Row]:
+        if self._folds:
+            return self._ordered(None, f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where, "DESC")
+        hits = self._finder.find(NUMBER, is_sql(term))
+        return self._ordered(hits, self._finder.rows_sql(hits), where, "DESC")
+
+    def _recorded(self, history: str) -> str:
+        """The rows of the history up to the moment that is asked for."""
+        return history if self._as_of is None else f"(FROM {history} WHERE coalesce(_batch, 0) <= {self._as_of.batch})"
+
+    def _deliveries(self) -> str:
+        deliveries = self._look.relation("deliveries")
+        return deliveries if self._as_of is None else f"(FROM {deliveries} WHERE batch <= {self._as_of.batch})"
+
+    def _then(self, history: str) -> Then:
+        """Makes the latest state of keys from their rows in the history."""
+        batch = _EVER if self._as_of is None else self._as_of.batch
+        deliveries = self._deliveries()
+        uncounted = taken_back(self._run, deliveries, batch)
+        lacking = [str(name) for (name,) in self._run(lacking_sql(deliveries, RECORDED))]
+        return Then(
+            self._contract,
+            batch,
+            history,
+            f"({place_sql(deliveries, uncounted)})",
+            tuple(name for name in lacking if name in self._contract.names),
+            self._look.config.appends,
+        )
+
+    def _run(self, sql: str) -> list[tuple[object, ...]]:
+        return list(rows_of(self._look.read(sql)).rows)
+
+    def _text(self, sql: str) -> str:
+        return str(self._run(f"SELECT coalesce({sql}, '')")[0][0])
+
+    def _ordered(self, hits: Hits | None, relation: str, where: str, direction: str) -> list[Row]:
+        """The rows of a key in the total order (design, section 6).
+
+        Args:
+            hits: Where they are, if that is known.
+            relation: Their table, or what stands for it.
+            where: SQL that is true of them.
+            direction: `ASC` or `DESC`.
+        """
+        if hits is not None and not hits.rows:
+            return []
+        contract = self._contract
+        of_history = hits is not None and hits.role == "history"
+        listed = history_columns(contract) if of_history else target_columns(contract)
+        columns = [name_sql(column.name) for column in listed]
+        inner = ", ".join(f"{column} AS c{i}" for i, column in enumerate(columns))
+        outer = ", ".join(f"c{i} AS {column}" for i, column in enumerate(columns))
+        rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
+        order = ("ev", "d.file_key", "rk", "d.vendor", "d.path", "d.modified_at", "d.sha256", "fr")
+        by = ", ".join(f"{column} {direction} NULLS {'FIRST' if direction == 'ASC' else 'LAST'}" for column in order)
+        return rows_of(
+            self._look.read(
+                f"WITH said AS MATERIALIZED (SELECT {inner}, {name_sql(contract.order_by)} AS ev, {rank} AS rk, "
+                f"_file_row AS fr, _delivery_id AS id FROM {relation} WHERE {where}) SELECT {outer} FROM said "
+                f"LEFT JOIN (SELECT * FROM {self._deliveries()} WHERE delivery_id IN (SELECT id FROM said)) d "
+                f"ON id = d.delivery_id ORDER BY {by}"
+            )
+        ).dicts()
+
+    def _tell_corrections(self, history: Sequence[Row]) -> None:
+        """Add to rows of the history, as `_taken_back`, why they do not count any more; None for those that do."""
+        ids = ", ".join(quoted(str(one)) for one in {row["_delivery_id"] for row in history}) or "''"
+        found = self._look.read(
+            "SELECT delivery_id, state, changed_at, changed_by, changed_why "
+            f"FROM {self._deliveries()} WHERE {TAKEN_BACK} AND delivery_id IN ({ids})"
+        )
+        told = {
+            one["delivery_id"]: taken_back_words(one["state"], one["changed_at"], one["changed_by"], one["changed_why"])
+            for one in found.to_pylist()
+        }
+        for row in history:
+            row["_taken_back"] = told.get(row["_delivery_id"])
+
+    # -- search -----------------------------------------------------------------------------------------------
+
+    def _search(self, number: str | Sequence[str]) -> _Found:
+        given = number.strip(BLANKS) if isinstance(number, str) else ""
+        if not given:
+            return _Found()
+        for found_by, find in self._ways(given):
+            hits = find()
+            found = self._matches(found_by, hits) if hits.rows else _Found()
+            if found.matches:
+                return found
+        return _Found()
+
+    def _ways(self, given: str) -> Iterator[tuple[str, Callable[[], Hits]]]:
+        """Each way to search, with what finds the rows of the target."""
+        find, lower = self._finder.find, self._text(lower_sql(quoted(given)))
+        yield CASE, lambda: find(NUMBER, is_sql(lower), MOST_HITS)
+        for place, name in enumerate(order_numbers(self._contract)):
+            yield name, lambda kind=f"{ORDER}_{place}": find(kind, is_sql(lower), MOST_HITS)  # type: ignore[misc]
+        if len(given) >= MIN_PART_CHARS:
+            turned = self._text(turned_sql(quoted(lower)))
+            yield ENDS, lambda: find(ENDING, begins_sql(turned), MOST_HITS)
+            yield STARTS, lambda: find(NUMBER, begins_sql(lower), MOST_HITS)
+            yield PART, lambda: find(NUMBER, f"contains(term, {quoted(lower)})", MOST_HITS)
+
+    def _matches(self, found_by: str, hits: Hits) -> _Found:
+        """The shipments of some rows of the target, as they are or were; a target that keeps all rows has more rows."""
+        first = self._finder.rows_sql(replace(hits, rows=hits.rows[: MOST_MATCHES if not self._folds else None]))
+        more = 0 if self._folds else max(0, len(hits.rows) - MOST_MATCHES)
+        joined, contract = joined_sql(self._contract), self._contract
+        if self._folds:
+            terms = self._run(f"SELECT DISTINCT {lower_sql(joined)} FROM {first}")
+            wanted = ", ".join(quoted(str(term)) for (term,) in terms)
+            said = self._finder.rows_sql(self._finder.find(SAID, f"term IN ({wanted})"))
+            first = f"({self._then(said).target_sql(f'{joined} IN (SELECT {joined} FROM {first})')})"
+        keys = [f"CAST({name_sql(name)} AS VARCHAR)" for name in contract.key]
+        shown = [joined, *keys, "_vendor", name_sql(contract.status) if contract.status else "NULL"]
+        columns = ", ".join(f"{sql} AS c{i}" for i, sql in enumerate((*shown, name_sql(contract.order_by))))
+        rows = self._run(f"SELECT {columns} FROM {first} ORDER BY c0")
+        more += max(0, len(rows) - MOST_MATCHES)
+        matches = tuple(Match(str(row[0]), found_by, *row[-3:]) for row in rows[:MOST_MATCHES])  # type: ignore[arg-type]
+        only = tuple(map(str, rows[0][1 : 1 + len(keys)])) if len(rows) == 1 and not more else None
+        return _Found(matches, more, only)
