@@ -11,8 +11,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ordertrail.rules.column_types import decimal_of, plain_type
+from ordertrail.rules.identifiers import MAX_WORD_CHARS, WORD_BEGINS, WORD_ENDS
+from ordertrail.rules.texts import BLANKS
 
-_FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
+_BLANK, _LAST_ASCII = 0x20, 0x7F
+_CACHED = 1 << 16
+
+
+def _table(octets: Iterable[int]) -> NDArray[np.bool_]:
+    table = np.zeros(256, np.bool_)
+    table[list(octets)] = True
+    return table
+
+
+_WIDE_BLANKS = [blank.encode() for blank in BLANKS if not blank.isascii()]
+_WORD_BEGINS, _WORD_ENDS = _table(WORD_BEGINS.encode()), _table(WORD_ENDS.encode())
+_LEADS, _BEFORE_LAST = _table(blank[0] for blank in _WIDE_BLANKS), _table(blank[-2] for blank in _WIDE_BLANKS)
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
@@ -72,14 +86,58 @@ def epochs_us(times: pa.ChunkedArray) -> list[int | None]:
     return [us for chunk in column.chunks for us in chunk.view(pa.int64()).to_pylist()]
 
 
-def is_printable_ascii(texts: pa.StringArray) -> bool:
-    """Whether all texts consist of printable ASCII characters only; vectorised over their bytes."""
+def is_plain(texts: pa.StringArray) -> bool:
+    """Whether all texts consist of ASCII letters, digits, `_` and `-`, and none is a word or zeros for no number.
+
+    True only where that is certain; vectorised over their bytes.
+    """
+    ends, found = _bytes_of(texts)
+    if not len(found):
+        return True
+    low, high = found.min(), found.max()
+    if low < ord("-") or high > ord("z"):
+        return False
+    if (low < ord("0") or high > ord("9")) and not _are_letters_or_digits(found):
+        return False
+    lengths = ends[1:] - ends[:-1]
+    short = np.flatnonzero(lengths <= MAX_WORD_CHARS)
+    short = short[lengths[short] > 0]
+    return not (_WORD_BEGINS[found[ends[short]]] & _WORD_ENDS[found[ends[short + 1] - 1]]).any()
+
+
+def has_plain_ends(texts: pa.StringArray) -> bool:
+    """Whether no text begins or ends with a blank; vectorised, and true only of what certainly has none."""
+    ends, found = _bytes_of(texts)
+    if not len(found):
+        return True
+    # Of an empty text these are bytes of its neighbours, which are looked at anyway.
+    first, last = found.take(ends[:-1], mode="clip"), found.take(ends[1:] - 1, mode="clip")
+    if first.min() <= _BLANK or last.min() <= _BLANK:
+        return False
+    if first.max() <= _LAST_ASCII and last.max() <= _LAST_ASCII:
+        return True
+    before = found.take(ends[1:] - 2, mode="clip")
+    return not (_LEADS[first].any() or _BEFORE_LAST[before[last > _LAST_ASCII]].any())
+
+
+def _are_letters_or_digits(octets: NDArray[np.uint8]) -> bool:
+    """Whether all are of `A-Z`, `a-z`, `0-9`, `_` and `-`; unsigned numbers that are too small become large."""
+    for at in range(0, len(octets), _CACHED):
+        some = octets[at : at + _CACHED]
+        plain = (some | np.uint8(0x20)) - np.uint8(ord("a")) < 26
+        plain |= some - np.uint8(ord("0")) < 10
+        if not plain.all() and not (plain | (some == ord("-")) | (some == ord("_"))).all():
+            return False
+    return True
+
+
+def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Where the texts begin and end in their bytes, shape (n + 1,), and the bytes."""
     _, offsets, data = texts.buffers()
     if data is None or not len(texts):
-        return True
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    found = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
-    return not len(found) or bool(found.min() >= _FIRST_PRINTABLE and found.max() <= _LAST_PRINTABLE)
+    return ends - ends[0], np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:

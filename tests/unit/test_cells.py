@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -56,7 +57,7 @@ def check(
 def test_strings_are_left_alone(read: Cells) -> None:
     texts = [
         "007",
-        " padded ",
+        "inside  the text",
         "NULL",
         "nan",
         "1.23E+11",
@@ -374,25 +375,109 @@ def test_a_number_that_a_double_would_change_is_a_reject(read: Cells) -> None:
     assert "decimal(p,s), bigint or string" in error["reason"]
 
 
+BLANK_CELLS = ["   ", "\t", "\u00a0", "\u2003\u3000", "\u2028", "\r\n"]
+
+
+def test_blanks_around_a_text_are_no_part_of_it(read: Cells) -> None:
+    around: list[tuple[str, object]] = [
+        (f"{before}Züri ch{after}", "Züri ch") for before in ("", *BLANK_CELLS) for after in ("", *BLANK_CELLS)
+    ]
+    around += [(text, None) for text in BLANK_CELLS] + [
+        ("é\u0085", "é"),
+        ("\u2029é", "é"),
+        ("©", "©"),
+        ("x\u0380", "x\u0380"),
+    ]
+    check(read, Column("x", "string"), around, "")
+    check(read, Column("x", "string", trim=False), [(text, text) for text, _ in around], "")
+
+
+def test_blanks_count_in_no_rule(read: Cells) -> None:
+    vendor = Vendor("acme", status_map=(("done ", "DELIVERED"),))
+    column = Column("x", "string", required=True, allowed=("DELIVERED", " open"), pattern="[A-Za-z]+")
+    parsed = read(["DELIVERED ", " done", "open\u00a0", *BLANK_CELLS], column, vendor, status="x")
+    assert [row["x"] for row in parsed.rows.values()] == ["DELIVERED", "DELIVERED", "open"]
+    assert {(e["rule"], e["value"]) for [e] in parsed.errors.values()} == {("required", t) for t in BLANK_CELLS}
+
+
+SAME = [
+    "K\u00fc1", "Ku\u03081", "\u200bK\u00fc1", "K\u00fc\u200b1\ufeff", "\u00a0K\u00fc1\u2003", '="K\u00fc1"',
+    "'K\u00fc1", "'K\u00fc1'", '= "Ku\u03081 "', "K\u00ad\u00fc1", " K\u00fc\u20601",
+]  # fmt: skip
+
+
+def test_what_nobody_sees_makes_no_other_identifier(read: Cells) -> None:
+    check(read, Column("x", "string", identifier=True), [(text, "K\u00fc1") for text in SAME], "")
+    check(read, Column("x", "string", identifier=True), [('="0045001"', "0045001"), ("'0045001", "0045001")], "")
+    check(read, Column("x", "string"), [(text, text) for text in SAME if text == text.strip()], "")
+
+
+LOST = [
+    "1.23E+11", "1E+5", "1.2e+07", "-1.5E+3", "+1E+1", "9,40011E+21", "9.4E21", "########", "##", "#REF!", "#N/A",
+    "#NV", "#NAME?", "#DIV/0!", "#BEZUG!", "=A1+B2", "=A1", '=HYPERLINK("x","00123")', "45001.0", "45001,00",
+    "1.23E+11 ",
+]  # fmt: skip
+FINE = [
+    "1.23E-11", "E+5", "12E+5", "1.23E+11x", "ABC+E+1", "007", "9E21", "1Z999AA10123456784", "12.5", "#12", "A=B",
+    "45001.01", "1Z 999 AA1 01 2345 6784", "2026/000123", "AB-12/34", "O'Neil-1", "K1", "Ω/1", "顧客1", "K 1", "📦",
+    "N/A", "-", "0", "nan", "123456, 12",
+]  # fmt: skip
+SEVERAL = [
+    "123456789, 123456780", "1Z999AA10123456784 1Z999AA10123456785", "123456789/123456780", "12345678\n12345679",
+    "12345678 & 12345679",
+]  # fmt: skip
 HIDDEN = [
-    "K\u200b1", "K1\u200b", "\u202eK1", "K\u20661", "K1\ufeff", "K\ufffd1", "K\x1b[0m", "K\t1", "K\n1", "K\x7f1",
-    "K\u00ad1", "K\u20281", "K\U000e00311", "K\x851",
+    "\u202eK1", "K\u20661", "K\ufffd1", "K\x1b[0m", "K\t1", "K\n1", "K\x7f1", "K\u20281", "K\U000e00311", "K\x851",
+    "K\u200e1",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("others", [[], ["KÜ1", "K1"]])
-def test_characters_that_nobody_sees_are_no_part_of_an_identifier(read: Cells, others: list[str]) -> None:
-    seen = ["K1", "Ku\u0308-1", "Ω/1", "顧客1", "K 1", "📦", *others]
-    parsed = read([*HIDDEN, *seen], Column("x", "string", identifier=True))
-    assert [parsed.rows[n]["x"] for n in sorted(parsed.rows)] == seen
-    assert {error["rule"] for errors in parsed.errors.values() for error in errors} == {"invisible"}
-    assert len(read(HIDDEN, Column("x", "string")).rows) == len(HIDDEN), "other texts are left alone"
+def test_damage_is_found_in_identifiers_only(read: Cells, others: list[str]) -> None:
+    fine = [*FINE, *others]
+    bad = [
+        (text, rule)
+        for rule, texts in (("spreadsheet", LOST), ("several", SEVERAL), ("invisible", HIDDEN))
+        for text in texts
+    ]
+    parsed = read([*(text for text, _ in bad), *fine], Column("x", "string", identifier=True))
+    assert [parsed.rows[n]["x"] for n in sorted(parsed.rows)] == fine
+    assert [(e["value"], e["rule"]) for [e] in parsed.errors.values()] == bad
+    assert len({e["reason"].partition(";")[0] for [e] in parsed.errors.values()}) == 7
+    assert len(read([text for text, _ in bad], Column("x", "string")).rows) == len(bad), "other texts are left alone"
+
+
+def test_a_reason_names_what_nobody_sees(read: Cells) -> None:
+    [error] = read(["K\u202e1\u200b"], Column("x", "string", identifier=True)).errors[1]
+    assert error["reason"].endswith("; not to be seen in it: U+200B, U+202E")
+
+
+NOBODY = [
+    "N/A", "n/a", "nan", "NaN", "None", "NULL", "TBD", "tba", "-", "--", "0", "000", "?", ".", "unknown", "NA",
+    " None ", "\\N", "(null)", "xxx", "<NA>",
+]  # fmt: skip
+
+
+def test_a_word_for_no_number_is_never_a_shipment(con: Any, tmp_path: Path) -> None:
+    for text in [*NOBODY, "00", "_"]:  # each alone in its batch, too
+        [error] = parse(con, tmp_path, csv_of(("k", "e"), (text, EVENT)), contract_of()).errors[1]
+        assert (error["column"], error["rule"], error["value"]) == ("k", "placeholder", text)
+    fine = ["K1", "000000010", "10", "NAN1", "0000000000000", "TBD-1", "A", "x", "7", "-1", "0-0", "TRK0", "N0"]
+    parsed = parse(con, tmp_path, csv_of(("k", "e"), *((text, EVENT) for text in (*fine, *NOBODY))), contract_of())
+    assert [row["k"] for row in parsed.rows.values()] == fine
+
+
+def test_a_part_of_a_key_may_be_zero(con: Any, tmp_path: Path) -> None:
+    contract = replace(contract_of(Column("x", "string")), key=("k", "x"))
+    rows = [("K1", EVENT, text) for text in ("0", "NA", "-", "None", "n/a")]
+    parsed = parse(con, tmp_path, csv_of(("k", "e", "x"), *rows), contract)
+    assert [row["x"] for row in parsed.rows.values()] == ["0", "NA", "-"]
 
 
 @pytest.mark.parametrize(
     ("column", "good", "bad"),
     [
-        (Column("x", "string", pattern=r"[A-Z]{2}\d+"), ["AB1"], ["ab1", "AB", "AB1 ", "xAB1", "AB1\n"]),
+        (Column("x", "string", pattern=r"[A-Z]{2}\d+"), ["AB1"], ["ab1", "AB", "A B1", "xAB1", "AB1\nx"]),
         (Column("x", "int", min="0", max="10"), ["0", "10"], ["-1", "11"]),
         (Column("x", "bigint", min="-5"), ["-5", "9223372036854775807"], ["-6"]),
         (Column("x", "decimal(5,2)", max="1.50"), ["1.5", "-9"], ["1.51"]),
@@ -403,7 +488,7 @@ def test_characters_that_nobody_sees_are_no_part_of_an_identifier(read: Cells, o
             ["2025-12-31", "2027-01-01"],
         ),
         (Column("x", "timestamp", min="2026-01-01T00:00:00Z"), ["2026-01-01 00:00:00"], ["2025-12-31 23:59:59"]),
-        (Column("x", "string", allowed=("a", "it's")), ["a", "it's"], ["A", "b", " a"]),
+        (Column("x", "string", allowed=("a", "it's")), ["a", "it's"], ["A", "b", "a a"]),
         (Column("x", "int", allowed=("1", "2")), ["1", "02"], ["3"]),
     ],
 )
@@ -433,17 +518,6 @@ def test_required(read: Cells, text: str | None) -> None:
 def test_blank_is_no_value_for_a_required_number(read: Cells) -> None:
     [error] = read(["  "], Column("x", "int", required=True)).errors[1]
     assert (error["rule"], error["value"]) == ("required", "  ")
-
-
-def test_spreadsheet_damage_is_found_in_identifiers_only(read: Cells) -> None:
-    bad = ["1.23E+11", "1E+5", "1.2e+07", "-1.5E+3", "+1E+1"]
-    good = ["1.23E-11", "E+5", "12E+5", "1.23E+11x", "ABC+E+1", "007"]
-    parsed = read([*bad, *good], Column("x", "string", identifier=True))
-    assert [parsed.rows[n]["x"] for n in sorted(parsed.rows)] == good
-    for n in range(1, len(bad) + 1):
-        [error] = parsed.errors[n]
-        assert (error["rule"], error["value"]) == ("spreadsheet", bad[n - 1])
-        assert "export the column as text" in error["reason"]
 
 
 def test_status_map(read: Cells) -> None:

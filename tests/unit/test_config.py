@@ -337,6 +337,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (column("", "decimal(4,5)"), "contract.columns[extra].type = 'decimal(4,5)'", "5 decimals", "0 to 4"),
     (column("identifier = true", "int"), "contract.columns[extra].identifier", "not for int", 'type = "string"'),
     (column("formats = ['%d/%m/%Y']"), "contract.columns[extra].formats", "not for string", "date and timestamp"),
+    (column("trim = false", "int"), "contract.columns[extra].trim = False", "not for int", "take the line out"),
+    (column("trim = false\nidentifier = true"), "contract.columns[extra].trim", "identifier", "take the line out"),
     (column("formats = ['%d/%m']", "date"), "contract.columns[extra].formats = '%d/%m'", "year", "%d/%m/%Y"),
     (column("formats = ['%d/%m/%Y %Q']", "date"), "contract.columns[extra].formats", "%Q means nothing", "strptime"),
     (column("formats = ['%d/%m/%Y%']", "date"), "contract.columns[extra].formats", "% means nothing", "strptime"),

@@ -34,6 +34,17 @@ def test_case_spaces_and_underscores_do_not_matter(name: str) -> None:
     assert map_header(("at", "Order Num", name), contract(), PLAIN).cells == (1, 2, 0)
 
 
+@pytest.mark.parametrize(
+    "name", ["\ufefftracking_num", "tracking\u200b_num", "tracking\u00a0num", "\u2003Tracking num\u2028"]
+)
+def test_what_nobody_sees_does_not_matter(name: str) -> None:
+    assert map_header(("at", "Order Num", name), contract(), PLAIN).cells == (1, 2, 0)
+    vendor = Vendor("acme", aliases=(("tracking_num", ("Nu\u0308mmer",)),))
+    assert map_header(("at", "order num", "N\u00dcMMER"), contract(), vendor).cells == (1, 2, 0)
+    layout = map_header(("at", "order num", "tracking num", "z\u200b", "u\u0308"), contract(), PLAIN)
+    assert layout.unknown == (("z", 3), ("\u00fc", 4))
+
+
 @pytest.mark.parametrize("name", ["tracking-num", "tracking.num", "trackingnumber", "trackıng_num", "tracking_num2"])
 def test_other_names_do_not_match(name: str) -> None:
     with pytest.raises(QuarantineError) as caught:

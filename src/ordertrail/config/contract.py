@@ -149,7 +149,7 @@ def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tupl
         if one.identifier is False and one.name in key:
             problem = "the key is always guarded against spreadsheets"
             fail(f"contract.columns[{one.name}].identifier", one.identifier, problem, "take the line out")
-    return tuple(
+    settled = tuple(
         replace(
             column,
             required=column.required or column.name in needed,
@@ -157,6 +157,11 @@ def _columns(section: ContractSection, key: tuple[str, ...], fail: Fail) -> tupl
         )
         for column in columns
     )
+    for column in settled:
+        if column.identifier and not column.trim:
+            problem = "is an identifier, and those are trimmed"
+            fail(f"contract.columns[{column.name}].trim", column.trim, problem, "take the line out")
+    return settled
 
 
 def _column(section: ColumnSection, fail: Fail) -> Column:
@@ -164,6 +169,8 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
     kind = _type(f"{where}.type", section.type, fail)
     if section.identifier and kind != "string":
         fail(f"{where}.identifier", section.identifier, f"is for text, not for {kind}", 'use type = "string"')
+    if not section.trim and kind != "string":
+        fail(f"{where}.trim", section.trim, f"is for text, not for {kind}", "take the line out")
     if section.formats and kind not in TIMES:
         fail(f"{where}.formats", section.formats, f"is not for {kind}", "use it on date and timestamp columns only")
     for pattern in section.formats:
@@ -185,6 +192,7 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
         max=high,
         allowed=tuple(_value(f"{where}.allowed", one, kind, fail) for one in section.allowed),
         was=tuple(section.was),
+        trim=section.trim,
     )
 
 

@@ -218,8 +218,10 @@ class ColumnSection(Section, frozen=True, kw_only=True):
         None
     )
     identifier: Annotated[
-        bool | None, said("Text that a spreadsheet has damaged (1.23E+11) is rejected; always on for the key.")
+        bool | None,
+        said("A number: freed of what nobody sees; rejected when a spreadsheet damaged it. Always on for the key."),
     ] = None
+    trim: Annotated[bool, said("For string: blanks around the text are no part of it; false keeps them.")] = True
     formats: Annotated[
         list[str], said("For date and timestamp: strptime patterns beside ISO 8601, which always works.", ["%d/%m/%Y"])
     ] = []

@@ -266,7 +266,7 @@ def _fits(config: Config, read: Callable[[str], pa.Table], one: _Found, name: st
     """Whether the values of a rescued column meet the rules of a contract column, but for the share of misfits."""
     contract = replace(config.contract, columns=tuple(c for c in config.contract.columns if c.name == name))
     values = ", ".join(map(quoted, sorted(one.values)))
-    rows = "CAST(0 AS INTEGER) AS d, CAST(1 AS BIGINT) AS r, true AS odd"
+    rows = "CAST(0 AS INTEGER) AS d, CAST(1 AS BIGINT) AS r, true AS f0"
     relation = f"(SELECT unnest([{values}]) AS c0, {rows}, CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated)"
     for profile in config.vendors:
         if profile.name not in one.spellings:

@@ -9,7 +9,7 @@ from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf
 from ordertrail.look.rows import Cell, Row
 from ordertrail.model import Contract
-from ordertrail.rules.cell_sql import BLANKS
+from ordertrail.rules.texts import visible
 
 MOST_MATCHES = 20
 """So many matches are listed."""
@@ -78,7 +78,7 @@ def key_parts(contract: Contract, number: str | Sequence[str]) -> list[str]:
     parts = [str(number)] if whole else number.split("/") if isinstance(number, str) else list(number)
     if len(parts) != len(key):
         raise UsageError(f"the key {number!r} does not have {len(key)} parts", hint=f"give {' / '.join(key)}")
-    trimmed = [part.strip(BLANKS) for part in parts]
+    trimmed = [visible(part) for part in parts]
     if not all(trimmed):
         raise UsageError("the key is blank", hint=f"give {' / '.join(key)}")
     return trimmed

@@ -26,11 +26,12 @@ from ordertrail.look.track import (
     order_numbers,
 )
 from ordertrail.rules.accepted import RECORDED, TAKEN_BACK, lacking_sql
-from ordertrail.rules.cell_sql import BLANKS, sql_type
+from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.cells import rank_sql
 from ordertrail.rules.corrections import taken_back_words
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import history_columns, target_columns
+from ordertrail.rules.texts import visible
 
 _EVER = 1 << 62  # no batch comes after it
 
@@ -189,7 +190,7 @@ class _Tracking:
     # -- search -----------------------------------------------------------------------------------------------
 
     def _search(self, number: str | Sequence[str]) -> _Found:
-        given = number.strip(BLANKS) if isinstance(number, str) else ""
+        given = visible(number) if isinstance(number, str) else ""
         if not given:
             return _Found()
         for found_by, find in self._ways(given):

@@ -21,13 +21,15 @@ class Column:
         type: `string`, `bigint`, `int`, `double`, `decimal(p,s)`, `boolean`, `date` or `timestamp`.
         required: A row whose cell is empty is rejected.
         formats: strptime patterns tried in turn after ISO 8601; dates and timestamps only.
-        identifier: Whether text damaged by a spreadsheet (`1.23E+11`) is rejected; always on for the key.
+        identifier: Whether text is a number of something: what nobody sees is taken off, and text damaged by a
+            spreadsheet (`1.23E+11`) is rejected; always on for the key.
         pattern: A regular expression (RE2) that the whole text must match; strings only.
         min: Smallest value allowed, inclusive, written as it would be in a file.
         max: Largest value allowed, inclusive, written as it would be in a file.
         allowed: The values allowed; empty allows all.
         was: Earlier names of the column; headers may still use them.
         added: The header that first brought it, of a column that the tables got from files; "" for one of the config.
+        trim: Whether blanks around a text are taken off; identifiers are always trimmed.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Column:
     allowed: tuple[str, ...] = ()
     was: tuple[str, ...] = ()
     added: str = ""
+    trim: bool = True
 
 
 @dataclass(frozen=True, slots=True)

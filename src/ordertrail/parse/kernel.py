@@ -19,7 +19,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ordertrail.arrow import is_printable_ascii, numbers
+from ordertrail.arrow import has_plain_ends, is_plain, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.cutter import Broken
@@ -104,16 +104,18 @@ class Kernel:
         self._pool = pool
         self._sql: RowSql = row_sql(contract, vendor, layout)
         texts = [f"c{i}" for i in range(len(layout.cells))] + [f"u{i}" for i in range(len(layout.unknown))]
-        self._guarded = [
-            place
-            for column, place in zip(contract.columns, layout.cells, strict=True)
-            if place is not None and column.type == "string" and (column.identifier or column.name in contract.key)
+        self._looked_at = [
+            (f"c{i}", is_plain if column.identifier or column.name in contract.key else has_plain_ends)
+            for i, column in enumerate(contract.columns)
+            if column.type == "string" and column.trim
         ]
-        self._schema = pa.schema(
-            [("d", pa.int32()), ("r", pa.int64()), ("odd", pa.bool_()), ("line", pa.int64())]
+        self._cut = pa.schema(
+            [("d", pa.int32()), ("r", pa.int64()), ("line", pa.int64())]
             + [("raw", pa.string()), ("broken", pa.string())]
             + [(text, pa.string()) for text in texts]
         )
+        flags = [pa.field(f"f{name[1:]}", pa.bool_()) for name, _ in self._looked_at]
+        self._schema = pa.schema([*self._cut, *flags])
 
     def write_rows(
         self, files: Sequence[KernelFile], path: Path, extra: Sequence[tuple[str, str]], header: pa.Table
@@ -238,10 +240,15 @@ class Kernel:
                 waiting.append(batch)
                 rows += batch.num_rows
                 if rows >= BATCH_ROWS:
-                    yield _joined(waiting)
+                    yield self._flagged(_joined(waiting))
                     waiting, rows = [], 0
         if waiting:
-            yield _joined(waiting)
+            yield self._flagged(_joined(waiting))
+
+    def _flagged(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with whether the cells of a text column need a closer look, for all of its rows at once."""
+        flags = [pa.repeat(not looks_fine(batch.column(name)), len(batch)) for name, looks_fine in self._looked_at]
+        return pa.RecordBatch.from_arrays([*batch.columns, *flags], schema=self._schema)
 
     def _readable(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
         try:
@@ -278,23 +285,21 @@ class Kernel:
         nothing = pa.nulls(count, pa.string())
         columns = [nothing if p is None or cells is None else cells.column(p) for p in places]
         d = numbers(np.full(count, number, dtype=np.int32))
-        odd = cells is not None and any(not is_printable_ascii(cells.column(place)) for place in self._guarded)
         return pa.RecordBatch.from_arrays(
             [
                 d,
                 numbers(rows),
-                pa.repeat(odd, count),
                 pa.nulls(count, pa.int64()) if lines is None else numbers(lines),
                 nothing if raw is None else raw,
                 nothing if broken is None else broken,
                 *columns,
             ],
-            schema=self._schema,
+            schema=self._cut,
         )
 
     def _broken(self, number: int, broken: Broken) -> pa.RecordBatch:
         kinds = pa.array([reject_json(wrong.rule, wrong.reason) for wrong in broken.kinds], pa.string())
-        nothing = [None] * (len(self._schema) - 6)
+        nothing = [None] * (len(self._cut) - 5)
         errors = kinds.take(numbers(broken.kind))
         return self._batch(number, broken.numbers, broken.lines, broken.raw, errors, None, nothing)
 

@@ -9,21 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
+from ordertrail.rules.identifiers import PLAIN, shape_sql, shapes
 from ordertrail.rules.others import carried_type
 from ordertrail.rules.sql import quoted
+from ordertrail.rules.texts import BLANKS, telling_sql, trimmed_sql, visible_sql
 from ordertrail.rules.times import time_pattern
-
-BLANKS = "\t\n\v\f\r \u00a0"
-"""What is trimmed off a cell. As a literal: DuckDB would bind each `chr()` of every cell anew for every file."""
 
 # ISO 8601 in its extended form, with seconds, fraction and offset as they come.
 _ISO_TIMESTAMP = (
     r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
 )
 _HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
-_SPREADSHEET = r"[+-]?\d(\.\d+)?[eE]\+\d+"
-# Control and format characters (zero width, text direction), line separators, the replacement character.
-_INVISIBLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}]"
 _LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
@@ -39,6 +35,7 @@ class CellCheck:
         reason: In plain words, with what to do.
         value: SQL of the cell's text.
         more: SQL of a text to append to the reason, which may depend on the file; empty for none.
+        any_of: SQL that is true when any of several checks that exclude each other is; empty for one that stands alone.
     """
 
     column: str
@@ -47,6 +44,7 @@ class CellCheck:
     reason: str
     value: str
     more: str = ""
+    any_of: str = ""
 
     @property
     def reason_sql(self) -> str:
@@ -67,11 +65,14 @@ class Cell:
         self.column = column
         self.kind = column.type.partition("(")[0]
         self.cell, self.value = f"c{index}", f"v{index}"
+        self.clean, self.odd, self.shape = f"t{index}", f"f{index}", f"k{index}"
         self.part, self.local, self.offset = f"p{index}", f"l{index}", f"o{index}"
         self.quick, self.slow = f"q{index}", f"s{index}"
         self.is_key = column.name in contract.key
         self.is_event = column.name == contract.order_by
         self.is_status = column.name == contract.status
+        self.is_identifier = self.kind == "string" and (column.identifier or self.is_key)
+        self.shapes = shapes(self.text, key=self.is_key, alone=len(contract.key) == 1) if self.is_identifier else ()
         self.max_future_h = contract.max_future_s / 3600
         self.zone = vendor.timezone
         self.is_local = self.kind == "timestamp" and self.zone != "UTC"
@@ -108,22 +109,29 @@ class Cell:
     @property
     def text(self) -> str:
         """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
-        if self.kind == "string" and not self.is_key:
-            return self.cell
-        # Every blank sorts below `!` or not below the no-break space; comparing as text is nearly free.
-        ends = (self.cell, self.part if self.is_key and self.kind == "string" else f"right({self.cell}, 1)")
-        blank = " OR ".join(f"{end} < '!' OR {end} >= {quoted(max(BLANKS))}" for end in ends)
-        trimmed = f"nullif(trim({self.cell}, {quoted(BLANKS)}), '')"
-        return f"(CASE WHEN {blank} THEN {trimmed} ELSE {self.cell} END)"
+        if self.kind == "string":
+            return self.clean if self.column.trim else self.cell
+        return trimmed_sql(self.cell)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """(name, SQL) of what a text column's cell says; only batches with a blank at an end or an odd sign pay."""
+        if self.kind != "string" or not self.column.trim:
+            return
+        said = trimmed_sql(self.cell)
+        if self.is_identifier:
+            plain = f"regexp_full_match({self.cell}, {quoted(PLAIN)})"
+            said = f"CASE WHEN {plain} THEN {self.cell} ELSE {visible_sql(self.cell)} END"
+        yield self.clean, f"CASE WHEN {self.odd} THEN {said} ELSE {self.cell} END"
 
     def rounds(self) -> Iterator[tuple[int, str, str]]:
         """(round, name, SQL) of what is needed more than once: DuckDB shares nothing between the arms of a CASE.
 
-        For a key this is its last character. For a time it is, round by round: the time as DuckDB reads it, the time in
-        the usual notation, the text of all others, and the wall clock by each pattern that has a zone.
+        For an identifier this is the shape that it must not have. For a time it is, round by round: the time as DuckDB
+        reads it, the time in the usual notation, the text of all others, and the wall clock by each pattern that has a
+        zone.
         """
-        if self.is_key and self.kind == "string":
-            yield 0, self.part, f"right({self.cell}, 1)"
+        if self.is_identifier:
+            yield 0, self.shape, shape_sql(self.text, self.odd, self.shapes)
         elif self.kind == "timestamp":
             yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
             yield 1, self.quick, self._quick_time()
@@ -193,19 +201,10 @@ class Cell:
     def _value_checks(self) -> Iterator[CellCheck]:
         value, column = self.value, self.column
         kind = sql_type(column.type)
-        if column.type == "string" and (column.identifier or self.is_key):
-            shape = f"regexp_full_match({value}, {quoted(_SPREADSHEET)})"
-            wrong = f"CASE WHEN contains({value}, '+') THEN {shape} END"
-            reason = (
-                "a spreadsheet turned this identifier into a number; its digits are lost: export the column as text"
-            )
-            yield self._check("spreadsheet", wrong, reason)
-            hidden = f"CASE WHEN odd THEN regexp_matches({value}, {quoted(_INVISIBLE)}) END"
-            reason = (
-                "this identifier has an invisible character (control, zero width, text direction) or one "
-                "that stands for a byte of another encoding: have it sent without it, or declare the encoding"
-            )
-            yield self._check("invisible", hidden, reason)
+        for place, one in enumerate(self.shapes):
+            wrong = f"coalesce({self.shape} = {place}, false)"
+            more = telling_sql(self.cell) if one.rule == "invisible" else ""
+            yield CellCheck(column.name, one.rule, wrong, one.reason, self.cell, more, f"{self.shape} IS NOT NULL")
         if self.kind == "double":
             reason = (
                 f"a double keeps only 15 digits reliably and would change this number: give {column.name} the type "
@@ -222,7 +221,7 @@ class Cell:
             wrong = f"{value} > CAST({quoted(column.max)} AS {kind})"
             yield self._check("max", wrong, f"{column.name} is more than the largest value allowed, {column.max}")
         if column.allowed:
-            listed = ", ".join(f"CAST({quoted(a)} AS {kind})" for a in column.allowed)
+            listed = ", ".join(f"CAST({quoted(self._said(a))} AS {kind})" for a in column.allowed)
             reason = f"{column.name} must be one of {', '.join(column.allowed)}"
             yield self._check("allowed", f"{value} NOT IN ({listed})", reason)
         if self.is_event:
@@ -248,8 +247,12 @@ class Cell:
         return f"try_cast({self.text} AS {sql_type(self.column.type)})"
 
     def _mapped(self) -> str:
-        arms = " ".join(f"WHEN {quoted(sent)} THEN {quoted(stored)}" for sent, stored in self.status_map)
+        arms = " ".join(f"WHEN {quoted(self._said(sent))} THEN {quoted(stored)}" for sent, stored in self.status_map)
         return f"CASE {self.text} {arms} ELSE {self.text} END" if arms else self.text
+
+    def _said(self, text: str) -> str:
+        """A text of the config as a cell has it."""
+        return text.strip(BLANKS) if self.column.trim else text
 
     def _date(self) -> str:
         # DuckDB also reads `2026-11-2` followed by a blank.

@@ -7,7 +7,8 @@ The SQL is DuckDB's dialect, because the row kernel is DuckDB on every engine. I
 - `u0`, `u1` ...: the text of the file's other columns;
 - `limit_us` BIGINT: later event times are in the future; `dated` VARCHAR: the date of the file that this limit is based
   on, used only to explain rejects;
-- `odd` BOOLEAN: whether an identifier of the Arrow batch may have characters other than printable ASCII;
+- `f0`, `f1` ... BOOLEAN: whether any cell of that text column in the Arrow batch may have a blank at an end or, in an
+  identifier, characters other than letters, digits, `_` and `-`;
 - functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`.
 """
 
@@ -35,9 +36,10 @@ class RowSql:
 
     Attributes:
         steps: Rounds of (name, SQL); each reads the columns of earlier rounds: `unknown` JSON of the file's other
-            columns; `p0` ... parts of cells; `q0` ... times in the usual notation; `s0` ... the texts of all other
-            times; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ... dates, and times by the wall
-            clock; `o0` ... times by their own offset; `v0` ... typed values, and `rescued`.
+            columns; `t0` ... what texts say; `p0` ... parts of cells; `k0` ... shapes of damaged identifiers; `q0` ...
+            times in the usual notation; `s0` ... the texts of all other times; `w0_0` ... their wall clocks by patterns
+            that have a zone; `l0` ... dates, and times by the wall clock; `o0` ... times by their own offset; `v0` ...
+            typed values, and `rescued`.
         checks: All that can be wrong; they read the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -49,7 +51,8 @@ class RowSql:
     @property
     def good(self) -> str:
         """SQL that is true for a row with nothing wrong."""
-        return " AND ".join(f"NOT ({check.wrong})" for check in self.checks) or "true"
+        wrong = dict.fromkeys(check.any_of or check.wrong for check in self.checks)
+        return " AND ".join(f"NOT ({one})" for one in wrong) or "true"
 
     @property
     def errors(self) -> str:
@@ -77,6 +80,7 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
         # In a round of its own: in one projection with it, every `CASE` would hold buffers for hundreds of unknown
         # columns.
         (("unknown", _unknown(layout)),),
+        tuple(step for cell in cells for step in cell.texts()),
         *(tuple((name, sql) for at, name, sql in parts if at == number) for number in range(4)),
         tuple(step for cell in cells for step in cell.first()),
         (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+from ordertrail.rules.texts import visible
 
 RESERVED = frozenset({"file_index", "file_row_number"})
 """Names that no column may have: DuckDB's Parquet reader uses them for columns of its own."""
@@ -45,8 +46,8 @@ class Layout:
 
 
 def folded(name: str) -> str:
-    """A header name in lower case, without spaces and underscores, so that names can be compared."""
-    return "".join(name.casefold().split()).replace("_", "")
+    """A header name in lower case, without spaces, underscores and what nobody sees, so that names can be compared."""
+    return "".join(visible(visible(name).casefold()).split()).replace("_", "")
 
 
 def cleaned(name: str) -> str:
@@ -148,11 +149,12 @@ def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tup
     places: dict[str, int] = {}
     unknown: dict[str, int] = {}
     counts: dict[str, int] = {}
-    for place, (cell, name) in enumerate(zip(header, _meant(header, contract, vendor), strict=True)):
+    seen = [visible(cell) for cell in header]
+    for place, (cell, name) in enumerate(zip(seen, _meant(header, contract, vendor), strict=True)):
         if name is None:
             unknown[_free_name(cell or f"column {place + 1}", unknown, counts)] = place
         elif name in places:
-            first, second = header[places[name]], cell
+            first, second = header[places[name]], header[place]
             raise QuarantineError(
                 f"two columns of the file are {name}: {cut(first, MAX_SHOWN_CHARS)!r} and "
                 f"{cut(second, MAX_SHOWN_CHARS)!r}",

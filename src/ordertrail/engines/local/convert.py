@@ -264,7 +264,8 @@ class Conversion:
             for i, reading in enumerate(branch.readings)
             for text in self._texts(i, reading, branch.profile.timezone)
         ]
-        rows = f"CAST(0 AS INTEGER) AS d, coalesce({self._places['_file_row']}, 0) AS r, true AS odd"
+        rows = f"CAST(0 AS INTEGER) AS d, coalesce({self._places['_file_row']}, 0) AS r"
+        rows += "".join(f", true AS f{i}" for i in range(len(branch.readings)))
         rows += f", CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated"
         relation = f"(SELECT *, {', '.join(texts)}, {rows} FROM {relation})"
         for step in rules.steps:
