@@ -29,7 +29,7 @@ from ordertrail.config.settings import SECTIONS
 from ordertrail.config.template import toml_value
 from ordertrail.databricks.bundle import Bundle
 from ordertrail.delta.vacuum import Sweep
-from ordertrail.deploy.files import WrittenFile
+from ordertrail.deploy.files import Deployed, WrittenFile
 from ordertrail.errors import OrdertrailError
 from ordertrail.keep.backup import BackupReport
 from ordertrail.keep.maintain import MaintenanceReport, StepDone
@@ -586,6 +586,8 @@ def _json() -> list[str]:
     nothing = Rows((), ())
     files = (WrittenFile("databricks.yml", "written"),)
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
+    units = (WrittenFile("ordertrail-watch.service", "written"),)
+    deployed = Deployed(Path("units"), Path("ordertrail.toml"), units, ())
     demo = Demo(Path("ordertrail-demo"), config, (), nothing, nothing, Track("0045001", None, ()))
     written = Written(11, 13, 204, (), Path("changes.parquet"), 20_480)
     consuming = (Consuming("warehouse", 12, 1, _CLOCK),)
@@ -636,6 +638,8 @@ def _json() -> list[str]:
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: command_document.demo(demo)),
         ("deploy databricks", "`action` of a file is `written`, `replaced` or `unchanged`.", Bundle,
          lambda: deploy_view.document(bundle)),
+        ("deploy systemd`, `deploy docker", "`config` is null where there was none.", Deployed,
+         lambda: deploy_view.machine_document(deployed)),
         ("completion", "", None, lambda: {"shell": "bash", "script": "…"}),
         ("an error", "", None, lambda: {"error": {"code": "E_CONFIG", "message": "…", "hint": "…"}}),
     )  # fmt: skip

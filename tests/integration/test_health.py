@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 
 from ordertrail.cli import cli
+from ordertrail.look.heartbeat import SILENT_S
+from ordertrail.look.open_items import FAILED_PASSES
 from tests.harness import NOON_NS, without_fsync
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -84,6 +87,40 @@ def test_a_healthy_pipeline_is_one_line(call: Call) -> None:
     assert call("run").exit_code == 0
     assert items_of(call) == []
     assert call("health").output == "orders: healthy, nothing needs a person\n"
+
+
+def beat(beat_at: datetime, failures: int = 0) -> None:
+    """The heartbeat that a service would have left."""
+    error = {"code": "E_STORAGE", "message": "the disk is full"} if failures else None
+    body = {"pid": 1, "beat_at": beat_at.isoformat(), "last_error": error, "failures": failures, "failing_since": None}
+    file = Path("data/warehouse/.ordertrail-orders.heartbeat")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(body))
+
+
+def test_the_health_of_a_container_is_whether_the_service_lives_and_its_passes_succeed(call: Call) -> None:
+    def live() -> list[str]:
+        result = call("health", "--live", "--json")
+        items = json.loads(result.stdout)["items"]
+        assert result.exit_code == (3 if items else 0)
+        return [one["kind"] for one in items]
+
+    assert live() == ["stalled"], "no service began"
+    drop("bad.csv", HALF)
+    assert call("run").exit_code == 3
+    beat(datetime.now(UTC))
+    assert live() == [], "a quarantined file needs a person, and no restart"
+    assert [one["kind"] for one in items_of(call)] == ["quarantined"]
+    beat(datetime.now(UTC), failures=FAILED_PASSES - 1)
+    assert live() == []
+    beat(datetime.now(UTC), failures=FAILED_PASSES)
+    assert live() == ["failing"]
+    beat(datetime.now(UTC) - timedelta(seconds=SILENT_S + 1))
+    assert live() == ["stalled"]
+    # Damaged tables are what a pass tells: this reads none.
+    beat(datetime.now(UTC))
+    shutil.rmtree("data/warehouse/incremental_load")
+    assert live() == []
 
 
 def test_a_quarantined_delivery_is_healed_when_its_bytes_are_loaded(
