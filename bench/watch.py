@@ -25,9 +25,9 @@ import duckdb
 from bench.feed import COLUMNS, big_file
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
+from ordertrail.look.heartbeat import heartbeat_path
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.tables import target_columns
-from ordertrail.watch.heartbeat import heartbeat_path
 
 RESULT = Path(__file__).parent / "results" / "watch.json"
 ROWS_A_FILE = 10

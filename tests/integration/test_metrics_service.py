@@ -85,7 +85,8 @@ def watching(house: House) -> Iterator[tuple[int, queue.SimpleQueue[RunReport]]]
             yield port
 
     given = {"interval_s": 0.05, "stop": stop, "metrics": Listening(0), "on_report": reports.put}
-    with mock.patch.object(service, "answering", noting), mock.patch.object(look_metrics, "FRESH_S", 0.0):
+    read_always = dict.fromkeys(("FRESH_S", "PAUSE_FACTOR", "STALE_S"), 0.0)
+    with mock.patch.object(service, "answering", noting), mock.patch.multiple(look_metrics, **read_always):
         thread = threading.Thread(target=service.watch, args=(house.config,), kwargs=given)
         thread.start()
         try:
@@ -97,7 +98,7 @@ def watching(house: House) -> Iterator[tuple[int, queue.SimpleQueue[RunReport]]]
 
 
 def test_a_service_tells_what_it_did_and_ends_with_it(house: House) -> None:
-    with mock.patch.object(look_metrics, "PAUSE_FACTOR", 0.0), watching(house) as (port, reports):
+    with watching(house) as (port, reports):
         assert of(values(port), "ordertrail_tables_readable") == 1
         house.drop("acme/a.csv", csv_bytes([cells("1", "2026-11-20 08:00:00"), cells("2", "2026-11-20 08:00:00")]))
         loaded(reports)

@@ -18,7 +18,7 @@ from docs.generate import LABELS
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import PassRunningError, SourceError
 from ordertrail.look.heartbeat import SILENT_S, Heard
-from ordertrail.look.metrics import FRESH_S, METRICS, PAUSE_FACTOR, PROCESS_METRICS, Metrics
+from ordertrail.look.metrics import FRESH_S, METRICS, PAUSE_FACTOR, PROCESS_METRICS, STALE_S, Metrics
 from ordertrail.look.open_items import KINDS, OpenItem, Waiting
 from ordertrail.look.readings import MOST_VENDORS, OTHERS, Readings, counted
 from ordertrail.look.standing import Status, TableDebt
@@ -69,9 +69,16 @@ class Scene:
         self.reading_takes_s = 0.0
         self.left = list(readings)
         self.times = 0
+        self.busy = False
         self.counts = PassCounts(lambda: NOON)
         self.metrics = Metrics(
-            config, "1.2.3", self.counts.passes, clock=lambda: self.now_s, now=lambda: NOON, find=self.find
+            config,
+            "1.2.3",
+            self.counts.passes,
+            busy=lambda: self.busy,
+            clock=lambda: self.now_s,
+            now=lambda: NOON,
+            find=self.find,
         )
 
     def find(self, _: Config, now: datetime) -> Readings:
@@ -247,6 +254,23 @@ def test_the_tables_are_not_read_for_each_that_asks(config: Config) -> None:
     assert scene.times == 3
 
 
+def test_while_a_pass_runs_the_last_reading_is_told(config: Config) -> None:
+    scene = Scene(config, READ)
+    scene.busy = True
+    scene.families()
+    assert scene.times == 1, "there is nothing to tell without a first reading"
+    scene.now_s += STALE_S - 0.1
+    scene.families()
+    assert scene.times == 1
+    scene.now_s += 0.2
+    scene.families()
+    assert scene.times == 2, "a pass that takes long hides nothing"
+    scene.busy = False
+    scene.now_s += FRESH_S + 0.1
+    scene.families()
+    assert scene.times == 3
+
+
 # --- what the service counts -------------------------------------------------------------------------------------
 
 
@@ -261,13 +285,17 @@ def a_pass(*deliveries: DeliveryReport, batch: int | None = 1) -> RunReport:
 
 def run_of(counts: PassCounts, result: RunReport | Exception, *, commits: bool = True) -> None:
     def run(_: object, __: object) -> RunReport:
+        assert counts.running
         if commits:
             counts.probe(COMMITTED)
         if isinstance(result, Exception):
             raise result
         return result
 
-    counts.counting(run)(frozenset(), frozenset)
+    try:
+        counts.counting(run)(frozenset(), frozenset)
+    finally:
+        assert not counts.running
 
 
 def test_passes_are_counted_by_result(config: Config) -> None:

@@ -32,6 +32,9 @@ FRESH_S = 5.0
 PAUSE_FACTOR = 20.0
 """... and at least this many times the duration of the last one: bounds what being asked often can cost."""
 
+STALE_S = 60.0
+"""While a pass of this process runs, which comes first, the last reading is told for at most this long, in seconds."""
+
 SERVED_STATES = tuple(state for state in State if state not in (State.CORRECTION, State.MIGRATION))
 """The states of a delivery with a file."""
 
@@ -200,6 +203,7 @@ class Metrics:
         config: Of the pipeline.
         version: Of ordertrail.
         passes: What the service of this process counted; None when it is no service.
+        busy: Whether a pass of this process runs.
         clock: Monotonic, in seconds.
         now: The wall clock, aware UTC.
         find: Reads the tables and folders.
@@ -214,6 +218,7 @@ class Metrics:
         version: str,
         passes: Callable[[], Passes] | None = None,
         *,
+        busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         find: Callable[[Config, datetime], Readings] = read,
@@ -227,11 +232,12 @@ class Metrics:
         self._config = config
         self._version = version
         self._passes = passes
+        self._busy = busy
         self._clock = clock
         self._now = now
         self._find = find
         self._lock = threading.Lock()
-        self._next_s = clock()
+        self._next_s = self._stale_s = clock()
         self._last: Readings | None = None
         self._trouble: str | None = None
 
@@ -274,7 +280,7 @@ class Metrics:
     def _readings(self) -> Readings:
         with self._lock:
             began_s = self._clock()
-            if self._last is not None and began_s < self._next_s:
+            if self._last is not None and (began_s < self._next_s or (self._busy() and began_s < self._stale_s)):
                 return self._last
             found = self._find(self._config, self._now())
             if found.trouble is not None and found.trouble != self._trouble:
@@ -282,6 +288,7 @@ class Metrics:
             self._trouble = found.trouble
             ended_s = self._clock()
             self._next_s = ended_s + max(FRESH_S, PAUSE_FACTOR * (ended_s - began_s))
+            self._stale_s = ended_s + STALE_S
             self._last = found
             return found
 

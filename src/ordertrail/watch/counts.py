@@ -72,11 +72,17 @@ class PassCounts:
         self._lag = Histogram(LAG_BOUNDS_S)
         self._succeeded_at: datetime | None = None
         self._readable_at: datetime | None = None
+        self._running = False
 
     def probe(self, effect: str) -> None:
         """Note when the rows of a batch became readable; the probe of the service's passes."""
         if effect == COMMITTED:
             self._readable_at = self._now()
+
+    @property
+    def running(self) -> bool:
+        """Whether a pass runs."""
+        return self._running
 
     def counting(self, run: Run) -> Run:
         """A function that runs a pass as `run` does, and counts it."""
@@ -84,6 +90,7 @@ class PassCounts:
         def counted(complete: frozenset[str], still_open: Callable[[], frozenset[str]]) -> RunReport:
             self._readable_at = None
             ended = "failed"
+            self._running = True
             try:
                 report = run(complete, still_open)
                 ended = "idle" if report.batch is None else "loaded"
@@ -91,6 +98,7 @@ class PassCounts:
                 ended = "blocked"
                 raise
             finally:
+                self._running = False
                 with self._lock:
                     self._results[ended] += 1
             self._succeeded(report)

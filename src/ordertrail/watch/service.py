@@ -396,7 +396,7 @@ def watch(
 def _counted(config: Config, metrics: Listening) -> Iterator[Run]:
     """Answer `/metrics` within the block; yields the function that runs a pass."""
     counts = PassCounts()
-    with answering(Metrics(config, __version__, counts.passes).exposition, metrics):
+    with answering(Metrics(config, __version__, counts.passes, busy=lambda: counts.running).exposition, metrics):
         yield counts.counting(_passes(config, counts.probe))
 
 
