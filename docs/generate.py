@@ -18,15 +18,18 @@ from typing import Any, TypeAlias, cast
 import click
 
 import ordertrail
+from ordertrail.alerts.after import Checked
+from ordertrail.alerts.outbox import Sent
 from ordertrail.begin.demo import Demo
 from ordertrail.begin.doctor import DoctorReport, Finding
 from ordertrail.begin.init import Started
-from ordertrail.cli import COMMANDS, PROGRAM, changes_view, cli, deploy_view, drift_view
+from ordertrail.cli import COMMANDS, PROGRAM, alerts_view, changes_view, cli, deploy_view, drift_view
 from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
 from ordertrail.config.settings import SECTIONS
 from ordertrail.config.template import toml_value
+from ordertrail.config.values import Address, Alert, Config
 from ordertrail.databricks.bundle import Bundle
 from ordertrail.delta.vacuum import Sweep
 from ordertrail.deploy.files import Deployed, WrittenFile
@@ -72,7 +75,10 @@ from ordertrail.model import (
 from ordertrail.rules.bounds import MAX_RAW_CHARS, MAX_REASON_CHARS, MAX_VALUE_CHARS
 from ordertrail.rules.cells import row_sql
 from ordertrail.rules.headers import map_header
+from ordertrail.rules.incidents import Incident
 from ordertrail.rules.migration import Step, Unfit
+from ordertrail.rules.outbox import Channel, Post
+from ordertrail.rules.secrets import SecretUrl
 from ordertrail.rules.tables import (
     AUDIT,
     DELIVERIES,
@@ -212,7 +218,7 @@ def _settings() -> list[str]:
         "",
     ]
     for section, model in SECTIONS.items():
-        header = f"[[{section}]]" if section in ("contract.columns", "vendors") else f"[{section}]"
+        header = f"[[{section}]]" if section in ("contract.columns", "vendors", "alerts") else f"[{section}]"
         lines += [f"## `{header}`", "", _first(model.__doc__).partition(": ")[2].capitalize(), ""]
         rows = []
         for one in SETTINGS:
@@ -548,6 +554,17 @@ _CHANGED = Changed({"tracking_num": "0045001"}, "restored", {"status": "RETURNED
 _ROW: dict[str, object] = {"tracking_num": "0045001", "status": "DELIVERED", "_file_row": 1, "_batch": 12}
 
 
+def _told(config: Config) -> alerts_view.Listed:
+    """A channel, and an incident of which it was told."""
+    incident = Incident(
+        "20261123T083000-5d1f0c2a", "delivery:000012-00001-51c7a1e0", "quarantined", "warning", "acme", "…",
+        "ordertrail rejects --delivery 000012-00001-51c7a1e0", 240, _CLOCK, _CLOCK, _CLOCK,
+        posts=(Post("desk", "open", _CLOCK),),
+    )  # fmt: skip
+    desk = Alert(Channel("desk", quiet=(22 * 60, 6 * 60), timezone="Europe/Berlin"), Address(SecretUrl("mailtos://…")))
+    return alerts_view.Listed(config.name, (desk,), (incident,))
+
+
 def _json() -> list[str]:
     lines = ["# JSON documents", ""]
     lines += [
@@ -602,6 +619,13 @@ def _json() -> list[str]:
         ("status", "`open_items` are those of `health`.", Status, lambda: look_document.status(status)),
         ("health", "`healthy` is whether `items` is empty; the exit code is 3 when it is not.", OpenItem,
          lambda: look_document.health(items)),
+        ("alerts list", "`address` has the scheme alone; closed incidents are there with `--all`.", Incident,
+         lambda: alerts_view.listed_document(_told(config))),
+        ("alerts check", "`open` holds incidents as `alerts list` has them, `error` is null when it was sent.", None,
+         lambda: alerts_view.checked_document(Checked((), (Sent("desk", "orders: …", 1),)))),
+        ("alerts test", "", None, lambda: alerts_view.tried_document([alerts_view.Tried("desk")])),
+        ("alerts ack", "The incident, as `alerts list` has it.", None,
+         lambda: {"incident_id": "20261123T083000-5d1f0c2a", "key": "delivery:000012-00001-51c7a1e0", "…": "…"}),
         ("deliveries`, `rejects`, `query",
          "`rows` holds the table's columns, or those of the query; `cut` says that there are more.", None,
          lambda: look_document.rows(table)),
@@ -652,6 +676,7 @@ def _json() -> list[str]:
             *made,
             *(made["checks"][0] if "checks" in made else ()),
             *(made["items"][0] if "items" in made else ()),
+            *(made["incidents"][0] if "incidents" in made else ()),
         }
         members |= {*made.get("correction", {}).get("keys", {}), *(("correction",) if "correction" in made else ())}
         told = {name: help_ for name, help_ in _attributes(kind).items() if name in members} if kind else {}

@@ -24,6 +24,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "Look": {
         "commands_read": ("status", "health", "deliveries", "rejects", "drift", "track", "query", "export", "verify"),
         "commands_changes": ("changes",),
+        "commands_alerts": ("alerts",),
         "commands_web": ("serve",),
     },
     "Mend": {"commands_mend": ("undo", "redo", "replay", "correct", "release", "refuse", "dismiss", "migrate")},

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ordertrail.cli.frame import Frame, command
+from ordertrail.cli.telling import telling
 
 
 @command()
@@ -21,10 +22,10 @@ def run(frame: Frame) -> int:
     from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
-    pipeline = Pipeline(frame.config())
-    with frame.busy("loading"):
-        report = pipeline.run()
-    return frame.show(report, document.run_report, render.run_report, attention=report.needs_person)
+    config = frame.config()
+    with telling(config) as tell, frame.busy("loading"):
+        report = Pipeline(config).run()
+    return tell(report, frame.show(report, document.run_report, render.run_report, attention=report.needs_person))
 
 
 @command()
@@ -37,10 +38,10 @@ def stage(frame: Frame) -> int:
     from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
-    pipeline = Pipeline(frame.config())
-    with frame.busy("staging"):
-        report = pipeline.stage()
-    return frame.show(report, document.run_report, render.stage_report, attention=report.needs_person)
+    config = frame.config()
+    with telling(config, whole_pass=False) as tell, frame.busy("staging"):
+        report = Pipeline(config).stage()
+    return tell(report, frame.show(report, document.run_report, render.stage_report, attention=report.needs_person))
 
 
 @command()
@@ -50,10 +51,10 @@ def load(frame: Frame) -> int:
     from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
-    pipeline = Pipeline(frame.config())
-    with frame.busy("loading"):
-        report = pipeline.load()
-    return frame.show(report, document.run_report, render.load_report, attention=report.needs_person)
+    config = frame.config()
+    with telling(config) as tell, frame.busy("loading"):
+        report = Pipeline(config).load()
+    return tell(report, frame.show(report, document.run_report, render.load_report, attention=report.needs_person))
 
 
 @command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ordertrail.cli.frame import Frame, command
+from ordertrail.cli.frame import Frame, command, user
 from ordertrail.cli.screen import Screen, on_terminal
 from ordertrail.errors import UsageError
 
@@ -135,7 +135,7 @@ def migrate(frame: Frame, apply: bool, replay: bool, by: str | None) -> int:
 
     config = frame.config()
     with frame.busy("comparing") as progress:
-        report = bring(config, apply=apply, replay=replay, by=(by or _user()).strip(), progress=progress)
+        report = bring(config, apply=apply, replay=replay, by=(by or user()).strip(), progress=progress)
     return frame.show(report, document.migration, render_migration.report, attention=bool(report.problems))
 
 
@@ -152,20 +152,10 @@ def _wanted(
     from ordertrail.mend.corrections import Wanted
     from ordertrail.model import Correction, CorrectionKind
 
-    correction = Correction(CorrectionKind(kind), tuple(ids), why.strip(), (by or _user()).strip())
+    correction = Correction(CorrectionKind(kind), tuple(ids), why.strip(), (by or user()).strip())
     if kind in ("undo", "redo", "correct", "dismiss") and not correction.why:
         raise UsageError("--why is blank", hint="say why in a few words: they stay with the delivery")
     return Wanted(correction, file, all_quarantined, vendor)
-
-
-def _user() -> str:
-    """The user of the system who runs this."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return "unknown"
 
 
 def _carry_out(frame: Frame, wanted: Wanted, *, only_plan: bool, yes: bool) -> int:

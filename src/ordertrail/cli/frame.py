@@ -158,6 +158,16 @@ def _common() -> list[click.Parameter]:
     ]
 
 
+def user() -> str:
+    """The user of the system who runs this."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
+
 def point_in_time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
     """A date, an ISO 8601 time (UTC without an offset), or how long ago: `90m`, `12h`, `7d`, `2w`; aware UTC."""
     if value is None:

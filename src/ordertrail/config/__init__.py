@@ -3,12 +3,14 @@
 from ordertrail.config.load import LOG_LEVELS, load_config, log_level, parse_config, serve_token
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
 from ordertrail.config.template import template
-from ordertrail.config.values import Config, Maintenance, SparkSettings, Tables, TablesBy
+from ordertrail.config.values import Address, Alert, Config, Maintenance, SparkSettings, Tables, TablesBy
 
 __all__ = [
     "DEFAULT_CONTRACT",
     "LOG_LEVELS",
     "SETTINGS",
+    "Address",
+    "Alert",
     "Config",
     "Maintenance",
     "Setting",

@@ -21,7 +21,7 @@ from ordertrail.rules.secrets import MASK, masked_value
 
 _MAX_SHOWN = 60
 _TAKE_OUT = "take it out; what there is: "
-_LISTS = ("vendors", "contract.columns")
+_LISTS = ("vendors", "contract.columns", "alerts")
 _TOP = tuple(field.encode_name for field in fields(Document))
 # What msgspec says: "Expected `int`, got `str` - at `$.vendors[0].delimiter`".
 _AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
@@ -169,7 +169,7 @@ class _Shown:
     """
 
     def __init__(self, name: str, value: object, *, like_none: bool) -> None:
-        hidden = like_none and not isinstance(value, bool | int | float)
+        hidden = (like_none and not isinstance(value, bool | int | float)) or "://" in repr(value)
         self._text = MASK if hidden else masked_value(name, repr(value))
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from ordertrail.config.alerts import SECRET_URLS, Place, build_alerts, build_ping
 from ordertrail.config.contract import Fail, build_contract, nearest
 from ordertrail.config.document import given_in, read_document
 from ordertrail.config.expectations import build_expectations
@@ -118,7 +119,8 @@ def parse_config(
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{label}: not valid TOML: {error}", hint="correct the file at that place") from error
-    overrides = _environment(os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    overrides = _environment(environ)
     fail = _failure(label, overrides)
     data = _override(data, overrides)
     document = read_document(data, fail)
@@ -128,7 +130,10 @@ def parse_config(
     spark = _spark(document.spark, fail)
     config = _config(document.pipeline, contract, vendors, base, file, fail)
     expectations = build_expectations(document.vendors, fail)
-    return replace(config, maintenance=maintenance, spark=spark, expectations=expectations)
+    alerts = build_alerts(document.alerts, [one.name for one in vendors], Place(base, environ), fail)
+    ping = build_ping(document.pipeline.ping_url, Place(base, environ), fail)
+    config = replace(config, maintenance=maintenance, spark=spark, expectations=expectations)
+    return replace(config, alerts=alerts, ping=ping)
 
 
 def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:
@@ -211,7 +216,8 @@ def _failure(label: str, overrides: Mapping[str, object]) -> Fail:
     def fail(key: str, value: object, problem: str, hint: str) -> NoReturn:
         place = f"environment: {variables[key]}" if key in overrides else f"{label}: {key}"
         # In `[spark.conf]` a value is wrong, but which one is not known here.
-        hidden = MASK if key == "spark.conf" else masked_value(key, repr(value))
+        secret = key == "spark.conf" or key.rpartition(".")[2] in SECRET_URLS
+        hidden = MASK if secret else masked_value(key, repr(value))
         shown = "" if value is None else f" = {hidden}"
         raise ConfigError(f"{place}{shown}: {problem}", hint=hint)
 

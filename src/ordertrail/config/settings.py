@@ -16,6 +16,7 @@ from typing import Annotated, get_args
 from msgspec import NODEFAULT, field
 from msgspec.structs import FieldInfo, fields
 
+from ordertrail.config.alert_section import AlertSection
 from ordertrail.config.section import Section, said
 from ordertrail.config.values import Maintenance, SparkSettings
 from ordertrail.config.vendor_section import VendorSection
@@ -136,6 +137,13 @@ class PipelineSection(Section, frozen=True, kw_only=True):
             "with both)."
         ),
     ] = "off"
+    ping_url: Annotated[
+        str,
+        said(
+            "A dead man's switch: this address is asked after every successful pass, and with /fail after a failed "
+            'one; ${NAME} stands for an environment variable, "" for none.'
+        ),
+    ] = ""
     threads: Annotated[int, said("Threads that read and compare rows; 0 means one a core.")] = 0
     memory_limit_mb: Annotated[
         int, said("Memory for reading and comparing rows, in MB; beyond it work spills to disk.")
@@ -274,6 +282,7 @@ class Document(Section, frozen=True, kw_only=True):
     )
     contract: Annotated[ContractSection, said("What a row must meet.")] = field(default_factory=ContractSection)
     vendors: Annotated[list[VendorSection], said('Who sends files; without any, one "default" takes *.csv.')] = []
+    alerts: Annotated[list[AlertSection], said("Channels on which somebody is told; without any, nobody is.")] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +307,7 @@ class Setting:
 
     @property
     def section(self) -> str:
-        """`pipeline`, `maintenance`, `spark`, `contract`, `contract.columns` or `vendors`."""
+        """`pipeline`, `maintenance`, `spark`, `contract`, `contract.columns`, `vendors` or `alerts`."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -361,6 +370,7 @@ SECTIONS: dict[str, type[Section]] = {
     "contract": ContractSection,
     "contract.columns": ColumnSection,
     "vendors": VendorSection,
+    "alerts": AlertSection,
 }
 """The model of each section, by dotted name."""
 

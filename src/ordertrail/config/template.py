@@ -34,7 +34,8 @@ def template(contract: Contract = DEFAULT_CONTRACT) -> str:
             *_plain_lines("spark"),
             *_contract_lines(contract),
             *_column_lines(contract),
-            *_vendor_lines(),
+            *_list_lines("vendors", _VENDORS),
+            *_list_lines("alerts", _ALERTS),
         ]
     )
 
@@ -83,12 +84,21 @@ def _column_lines(contract: Contract) -> Iterator[str]:
         yield ""
 
 
-def _vendor_lines() -> Iterator[str]:
-    yield '# Who sends files. Without any, one vendor "default" takes every *.csv in the source folder itself.'
-    yield "#[[vendors]]"
-    for setting in _of("vendors"):
+_VENDORS = '# Who sends files. Without any, one vendor "default" takes every *.csv in the source folder itself.'
+_ALERTS = "# Channels on which somebody is told that they are needed; pip install 'ordertrail[alerts]' sends on them."
+
+
+_IN_PLACE_OF = frozenset({"url_file"})
+"""Settings that stand in the place of another one, so that the two cannot be taken up together."""
+
+
+def _list_lines(section: str, about: str) -> Iterator[str]:
+    yield about
+    yield f"#[[{section}]]"
+    for setting in _of(section):
         yield f"# {setting.help}"
-        yield f"#{setting.name} = {toml_value(setting.example)}"
+        off = "# " if setting.name in _IN_PLACE_OF else "#"
+        yield f"{off}{setting.name} = {toml_value(setting.example)}"
     yield ""
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Limits, Vendor
 from ordertrail.rules.expectation import Expectation
-from ordertrail.rules.secrets import masked, masked_value
+from ordertrail.rules.outbox import Channel
+from ordertrail.rules.secrets import SecretUrl, masked, masked_value
 
 EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
@@ -80,6 +81,37 @@ class SparkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """A secret address from the config.
+
+    Attributes:
+        url: The address; None when it cannot be known here.
+        problem: Why it cannot, with what to do; "" when it can.
+    """
+
+    url: SecretUrl | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A channel of alerts, and how it is reached.
+
+    Attributes:
+        channel: What it takes, and when.
+        address: As apprise takes it.
+    """
+
+    channel: Channel
+    address: Address
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self.channel.name
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One pipeline, fully checked. All paths are absolute.
 
@@ -111,6 +143,8 @@ class Config:
         mode: How rows reach the target: `upsert` keeps one row a key, `append` every accepted row that is no duplicate.
         current: Name of the view with the latest state of every key, in mode `append`.
         incidents: Name of the table of incidents, which is made when the first one opens.
+        alerts: The channels on which somebody is told, in the order of the file.
+        ping: The address that is asked after each pass; None for none.
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
         expectations: By a vendor's name, when its files are expected; nothing of it decides how a file is read.
@@ -143,6 +177,8 @@ class Config:
     mode: Mode = "upsert"
     current: str = "orders_current"
     incidents: str = "orders_incidents"
+    alerts: tuple[Alert, ...] = ()
+    ping: Address | None = None
     folders: tuple[tuple[str, Path], ...] = ()
     expectations: tuple[tuple[str, Expectation], ...] = ()
 

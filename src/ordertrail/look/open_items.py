@@ -285,7 +285,11 @@ def command_of(config: Config, words: str) -> str:
         config: Of the pipeline.
         words: The command without the program, quoted for a shell.
     """
-    told = words
-    if config.file is not None and config.file != Path(_DEFAULT_CONFIG).absolute():
-        told += f" --config {shlex.quote(str(config.file))}"
-    return f"ordertrail {told}"
+    return f"ordertrail {words}{config_option(config)}"
+
+
+def config_option(config: Config) -> str:
+    """What a command needs besides its words to find this config from the folder in which this command was typed."""
+    if config.file is None or config.file == Path(_DEFAULT_CONFIG).absolute():
+        return ""
+    return f" --config {shlex.quote(str(config.file))}"

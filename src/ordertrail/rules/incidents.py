@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ordertrail.rules.outbox import Channel, Event, Post, Severity, queued
+from ordertrail.rules.outbox import Channel, Event, Post, Severity, claimed, failed, queued, sent, too_many
 
 REMIND_AFTER = (timedelta(hours=1), timedelta(hours=4), timedelta(days=1))
 """Time from one message of an incident that goes on to the next; the last one holds from then on."""
@@ -364,3 +364,55 @@ def _unreminded(post: Post) -> Post:
 def listed(found: Iterable[Incident]) -> tuple[Incident, ...]:
     """Incidents in the order in which people read them: open ones first, newest first."""
     return tuple(sorted(found, key=lambda one: (one.open, one.opened_at, one.incident_id), reverse=True))
+
+
+def claim(
+    known: Sequence[Incident], channel: Channel, now: datetime
+) -> tuple[tuple[Incident, ...], tuple[tuple[Incident, Event], ...]] | None:
+    """Claim what a channel is to tell now, all of it in one message.
+
+    Args:
+        known: All incidents.
+        channel: The channel.
+        now: Aware UTC.
+
+    Returns:
+        All incidents with the posts claimed, and what to tell; None when there is nothing to send now.
+    """
+    due = {id(one): post for one in known for post in one.posts if post.channel == channel.name and post.due(now)}
+    if not due:
+        return None
+    told = tuple((one, due[id(one)].waiting) for one in known if id(one) in due)
+    worst: Severity = "critical" if any(one.severity == "critical" for one, _ in told) else "warning"
+    sent_at = (post.told_at for one in known for post in one.posts if post.channel == channel.name)
+    if too_many((at for at in sent_at if at is not None), worst, now):
+        return None
+    after = tuple(_with_post(one, claimed(due[id(one)], now)) if id(one) in due else one for one in known)
+    return after, tuple((one, event) for one, event in told if event is not None)
+
+
+def after_sending(
+    known: Sequence[Incident], channel: str, told: Sequence[tuple[Incident, Event]], error: str, now: datetime
+) -> tuple[Incident, ...]:
+    """The incidents after an attempt to send what was claimed.
+
+    Args:
+        known: All incidents, as they are now.
+        channel: The channel's name.
+        told: What was claimed.
+        error: Why it could not be sent; "" when it was.
+        now: Aware UTC.
+    """
+    events = {one.incident_id: event for one, event in told}
+    return tuple(_after_sending(one, channel, events.get(one.incident_id), error, now) for one in known)
+
+
+def _after_sending(one: Incident, channel: str, event: Event | None, error: str, now: datetime) -> Incident:
+    post = next((post for post in one.posts if post.channel == channel), None)
+    if post is None or event is None:
+        return one
+    return _with_post(one, failed(post, error, one.closed_at, now) if error else sent(post, event, now))
+
+
+def _with_post(one: Incident, post: Post) -> Incident:
+    return replace(one, posts=tuple(post if before.channel == post.channel else before for before in one.posts))

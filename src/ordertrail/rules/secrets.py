@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 MASK = "***"
 """The text shown instead of a secret."""
@@ -24,3 +27,44 @@ def masked(text: str) -> str:
 def masked_value(name: str, value: str) -> str:
     """The value of a setting: the mask when its name says that it is a secret, else the text with secrets masked."""
     return MASK if re.fullmatch(rf"(?i){_NAME}", name) else masked(value)
+
+
+_HOSTS_SHOWN = frozenset({"mailto", "mailtos", "json", "jsons", "form", "forms", "xml", "xmls", "http", "https"})
+"""Schemes of addresses whose host is a host and not a token."""
+
+_SHORT = 3
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretUrl:
+    """An address that is a secret, or holds one: it is shown nowhere.
+
+    Attributes:
+        text: The address.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        """The scheme alone."""
+        return f"SecretUrl({self.shown!r})"
+
+    __str__ = __repr__
+
+    @property
+    def shown(self) -> str:
+        """The address as people may see it: its scheme, and the mask."""
+        scheme, found, _ = self.text.partition("://")
+        return f"{scheme}://{MASK}" if found and scheme.isalnum() else MASK
+
+    def hidden_in(self, text: str) -> str:
+        """A text of others with every part of this address masked, but for a host that is no token."""
+        for part in sorted(self._parts(), key=len, reverse=True):
+            text = re.sub(re.escape(part), MASK, text, flags=re.IGNORECASE)
+        return masked(text)
+
+    def _parts(self) -> Iterable[str]:
+        scheme, _, rest = self.text.partition("://")
+        host = urlsplit(f"//{rest}").hostname if scheme.lower() in _HOSTS_SHOWN else None
+        parts = {part for raw in re.split(r"[/:@?&=#;,\s]+", rest) for part in (raw, unquote(raw))}
+        return {rest, unquote(rest), *(part for part in parts if len(part) > _SHORT and part.lower() != host)} - {""}

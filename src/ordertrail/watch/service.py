@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol, assert_never
 
 from ordertrail import __version__
+from ordertrail.alerts.channels import require_apprise
+from ordertrail.alerts.service import Teller
 from ordertrail.config import Config
 from ordertrail.config.rights import umask_of
 from ordertrail.errors import ConfigError, OrdertrailError, PassRunningError, UsageError
@@ -30,7 +32,6 @@ from ordertrail.lock import service_lock
 from ordertrail.log import Log, drain
 from ordertrail.look.heartbeat import heartbeat_path
 from ordertrail.look.metrics import Metrics
-from ordertrail.look.status import open_items_of
 from ordertrail.model import Probe, RunReport, State, no_probe
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
@@ -106,6 +107,7 @@ class Parts:
         start: Starts a pass in another thread.
         upkeep: Maintains the tables when asked after each successful pass; None leaves that to people.
         open_list: Lists what needs a person when asked after each pass; None lists nothing.
+        teller: Keeps incidents and sends alerts; None does neither.
     """
 
     run: Run
@@ -119,6 +121,7 @@ class Parts:
     ).start()
     upkeep: Upkeep | None = None
     open_list: OpenList | None = None
+    teller: Teller | None = None
 
 
 class Service:
@@ -264,6 +267,7 @@ class Service:
             self._parts.heartbeat.state("backing_off" if self._schedule.backing_off else "idle")
 
     def _succeeded(self, report: RunReport) -> None:
+        self._tell(ok=True)
         recovered = self._trouble is not None
         if self._trouble is not None:
             _log.info("passes succeed again", after=self._trouble[0])
@@ -301,7 +305,12 @@ class Service:
         if self._parts.open_list is not None and self._stop_by_s is None:
             self._parts.open_list.refresh(news=news)
 
+    def _tell(self, *, ok: bool) -> None:
+        if self._parts.teller is not None and self._stop_by_s is None:
+            self._parts.teller.passed(ok=ok)
+
     def _failed(self, error: Exception, wait_s: float) -> None:
+        self._tell(ok=False)
         ours = isinstance(error, OrdertrailError)
         code = error.code if isinstance(error, OrdertrailError) else OrdertrailError.code
         message = str(error) if ours else f"{type(error).__name__}: {error}"
@@ -351,10 +360,12 @@ def watch(
     Raises:
         ConfigError: Something in the config makes every pass impossible.
         PassRunningError: Another service watches for this pipeline.
-        UsageError: `interval_s` is not above 0, or metrics cannot be answered.
+        UsageError: `interval_s` is not above 0, metrics cannot be answered, or alerts need apprise.
     """
     if not interval_s > 0:
         raise UsageError(f"an interval of {interval_s:g} s makes no sense", hint="give seconds above 0")
+    if config.alerts:
+        require_apprise()
     mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     with ExitStack() as held:
         held.enter_context(umask_of(config))
@@ -368,14 +379,17 @@ def watch(
         heartbeat = Heartbeat(heartbeat_path(config), lambda: datetime.now(UTC), alone)
         listener = _listener(config, mailbox)
         upkeep = Upkeep(config, tell=heartbeat.maintenance) if config.maintenance.auto else None
-        open_list = OpenList(lambda: open_items_of(config), heartbeat.open_items)
+        teller = Teller(config)
+        open_list = OpenList(teller.listed, heartbeat.open_items)
         run = _passes(config) if metrics is None else held.enter_context(_counted(config, metrics))
-        parts = Parts(run, listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list)
+        parts = Parts(run, listener, heartbeat, mailbox, upkeep=upkeep, open_list=open_list, teller=teller)
         _log.info("watching", source=str(config.source), interval_s=interval_s, events=listener is not None)
         heartbeat.start()
+        teller.start()
         try:
             ended = Service(config, parts, interval_s=interval_s, on_report=on_report).serve()
         finally:
+            teller.stop()
             heartbeat.stop()
         if not ended:
             _log.warning("the pass was abandoned; the next one finishes it")
@@ -383,7 +397,7 @@ def watch(
         if cut_short:
             _log.info("maintenance was cut short; it begins anew next time")
         # A thread at work in a library must not outlive the interpreter.
-        if stop is None and (cut_short or open_list.running or not ended):
+        if stop is None and (cut_short or open_list.running or teller.running or not ended):
             _leave()
         if listener is not None:
             listener.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
@@ -15,7 +16,7 @@ from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.base import KeptIncidents
 from ordertrail.engines.ledger import app_id_in
-from ordertrail.errors import CommitConflictError, ForeignChangeError
+from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Probe, no_probe
 from ordertrail.rules.incident_rows import incident_of, row_of
 from ordertrail.rules.incidents import Incident
@@ -36,13 +37,13 @@ class FolderIncidents:
     def __init__(self, config: Config, store: LogStore | None = None, probe: Probe = no_probe) -> None:
         self._config = config
         self._table = Table(config.table_path(config.incidents), INCIDENTS, store)
-        self._deliveries = DeltaLog(config.table_path(config.tables.deliveries))
+        self._logs = [DeltaLog(config.table_path(name)) for name in reversed(astuple(config.tables))]
         self._probe = probe
         self._kept = KeptIncidents(None)
 
     def possible(self) -> bool:
         """See `IncidentTable.possible`."""
-        return self._deliveries.exists()
+        return any(log.exists() for log in self._logs)
 
     def read(self) -> KeptIncidents:
         """See `IncidentTable.read`."""
@@ -93,8 +94,7 @@ class FolderIncidents:
         Raises:
             ForeignChangeError: The incidents are another pipeline's.
         """
-        deliveries = read_snapshot(self._deliveries)
-        app_id = app_id_in(deliveries.metadata.properties, self._config.tables.deliveries)
+        app_id = self._pipeline_id()
         if self._table.log.exists():
             theirs = app_id_in(self._table.newest().metadata.properties, self._config.incidents)
             if theirs != app_id:
@@ -103,6 +103,16 @@ class FolderIncidents:
                     hint="move that folder away, or give pipeline.incidents another name",
                 )
         return app_id
+
+    def _pipeline_id(self) -> str:
+        """The application id, of the first table that can be read: another may be what an incident is about."""
+        trouble: TableError | None = None
+        for log in self._logs:
+            try:
+                return app_id_in(read_snapshot(log).metadata.properties, log.root.name)
+            except TableError as error:
+                trouble = trouble or error
+        raise trouble or TableError("there are no tables", hint="run a pass first: ordertrail run")
 
 
 def incidents_in(snapshot: Snapshot) -> tuple[Incident, ...]:
