@@ -22,6 +22,7 @@ from ordertrail.config import parse_config, template
 from ordertrail.deploy.docker import PYTHON, UID, constraints, image_files
 from ordertrail.deploy.own_wheel import NAME
 from ordertrail.errors import ConfigError, UsageError
+from ordertrail.look.search_cache import FOLDER
 
 # Of the Dockerfile reference and of the compose specification: names are facts.
 INSTRUCTIONS = {"ARG", "FROM", "LABEL", "RUN", "COPY", "ENV", "WORKDIR", "USER", "STOPSIGNAL", "HEALTHCHECK"}
@@ -124,7 +125,9 @@ def test_the_folders_are_those_of_the_mount(dockerfile: list[tuple[str, str]], c
     given = dict(one.split("=", 1) for one in shlex.split(variables))
     config = parse_config(template(), base=Path("/etc/ordertrail"), environ=given)
     for name, service in compose["services"].items():
-        data, toml = service["volumes"]
+        data, *caches, toml = service["volumes"]
+        # Below a mount that is read-only a folder must be there already: the README makes it.
+        assert [one["target"] for one in caches] == ([] if name == "watch" else [f"/data/warehouse/{FOLDER}"])
         assert (data["target"], toml["target"]) == ("/data", "/etc/ordertrail/ordertrail.toml")
         assert {folder.parent for folder in (config.source, config.archive, config.warehouse)} == {Path("/data")}
         assert (data.get("read_only", False), toml["read_only"]) == (name != "watch", True)
@@ -215,6 +218,7 @@ def test_every_variable_of_compose_is_in_the_example(files: dict[str, str]) -> N
     given = set(re.findall(r"(?m)^([A-Z_]+)=", files[".env.example"]))
     assert asked == given
     assert f"python:{PYTHON}-slim" in files["README.md"]
+    assert f"data/warehouse/{FOLDER}" in files["README.md"]
 
 
 # --- what is written ---------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ordertrail.cli import cli
 from ordertrail.config import Config, load_config
 from ordertrail.deploy.systemd import BESIDE_LIMIT_MB, SystemdOptions, deploy, options, unit_files, writable_folders
 from ordertrail.errors import UsageError
+from ordertrail.look.search_cache import FOLDER
 
 NASTY = 'a b%n "q" $HOME \\x é'
 RUNS = "a b%n é"
@@ -176,6 +177,8 @@ def test_the_service_is_as_it_must_be(tmp_path: Path) -> None:
     assert "--metrics-port 9000" in watch["Service.ExecStart"][0]
     assert "127.0.0.1:9000" in made["monitoring/prometheus.yml"]
     assert "Service.ReadWritePaths" not in settings(made["ordertrail-health.service"])
+    (cache,) = settings(made["ordertrail-serve.service"])["Service.ReadWritePaths"]
+    assert words_of(cache.removeprefix("-")) == [str(config.warehouse / FOLDER)]
     nowhere = unit_files(config, SystemdOptions(Path("/opt/bin/ordertrail"), metrics_port=None))
     assert "--metrics-port" not in nowhere["ordertrail-watch.service"]
 
@@ -188,7 +191,7 @@ def test_the_commands_of_the_readme_change_nothing_that_is_there(tmp_path: Path)
     readme = unit_files(config, SystemdOptions(Path("/opt/bin/ordertrail")))["README.md"]
     block = readme.partition("```sh\n")[2].partition("```")[0]
     lines = [line for line in block.splitlines() if line.startswith("[ ")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     secrets = tmp_path / "etc"
     script = "\n".join(lines).replace("/etc/ordertrail", str(secrets)).replace("-o ordertrail -g ordertrail ", "")
     secrets.mkdir()

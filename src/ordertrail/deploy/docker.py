@@ -14,6 +14,7 @@ from ordertrail.deploy.monitoring import METRICS_PORT, monitoring_files
 from ordertrail.deploy.own_wheel import NAME, own_wheel
 from ordertrail.deploy.systemd import BESIDE_LIMIT_MB
 from ordertrail.errors import StorageError, UsageError
+from ordertrail.look.search_cache import FOLDER
 
 UID = 10001
 """User and group in the containers; a number that no machine gives to people."""
@@ -51,6 +52,7 @@ def image_files(toml: str) -> dict[str, str]:
         "wheel": NAME,
         "uid": str(UID),
         "port": str(METRICS_PORT),
+        "cache": FOLDER,
         "memory_mb": str(config.memory_limit_mb + BESIDE_LIMIT_MB),
     }
     names = {

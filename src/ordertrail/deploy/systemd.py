@@ -19,6 +19,7 @@ from ordertrail.config import Config
 from ordertrail.deploy.files import Deployed, filled, write_files
 from ordertrail.deploy.monitoring import METRICS_PORT, monitoring_files
 from ordertrail.errors import UsageError
+from ordertrail.look.search_cache import FOLDER
 
 BESIDE_LIMIT_MB = 1024
 """What the service gets beside `memory_limit_mb`, in MB: Python, Arrow, the key index. 0.3 GB were measured."""
@@ -68,6 +69,7 @@ class _Unit:
         writes: Whether it writes to the pipeline's folders.
         lines: Settings of its own.
         when: Settings of its timer; "" when it runs all the time.
+        reads: What a unit that does not write may write to all the same.
     """
 
     word: str
@@ -76,6 +78,7 @@ class _Unit:
     writes: bool
     lines: tuple[str, ...]
     when: str = ""
+    reads: str = "# It only reads."
 
 
 def options(program: str | None, user: str, prefix: str, metrics_port: int | None) -> SystemdOptions:
@@ -157,6 +160,8 @@ def _units(config: Config, options: SystemdOptions) -> tuple[_Unit, ...]:
                 *_ANSWERS,
                 *_memory(config),
             ),
+            reads="# It only reads, but for its own cache, by which shipments are found.\n"
+            f"ReadWritePaths=-{_word(config.warehouse / FOLDER)}",
         ),
         _Unit(
             "maintain",
@@ -202,7 +207,7 @@ def _service(config: Config, options: SystemdOptions, unit: _Unit) -> str:
         "home_folder": _bare(home),
         "command": _command(options.program, (*unit.words, "--config", str(_file_of(config)))),
         "behaviour": "\n".join(unit.lines),
-        "folders": _writable_lines(config, options) if unit.writes else "# It only reads.",
+        "folders": _writable_lines(config, options) if unit.writes else unit.reads,
         "hardening": _hardening(config, options),
         "install": _AT_BOOT if always else "",
     }
@@ -348,7 +353,7 @@ def _readme(config: Config, options: SystemdOptions, units: Sequence[_Unit]) -> 
         # Not the rights of a folder that is there: they are somebody's decision.
         f"[ -d {shlex.quote(str(path))} ] || "
         f"install -d -o {options.user} -g {options.user} -m 0750 {shlex.quote(str(path))}"
-        for path in (*writable_folders(config, options.program), *_folders(config))
+        for path in (*writable_folders(config, options.program), *_folders(config), config.warehouse / FOLDER)
     ]
     example = (str(options.program), "status", "--config", str(_file_of(config)))
     values = {

@@ -25,6 +25,7 @@ from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.log import Log
 from ordertrail.look.follow import Followed, Moment
+from ordertrail.look.metrics import Metrics
 from ordertrail.look.rows import Rows
 from ordertrail.web.access import COOKIE, COOKIE_S, Access
 from ordertrail.web.guard import Guard
@@ -76,9 +77,11 @@ class _Site:
         self._access = access
         self._clock = clock
         self._followed = Followed(config)
+        self._numbers = Metrics(config, __version__)
         self._threads = anyio.CapacityLimiter(THREADS)
         self._slow = anyio.CapacityLimiter(1)
         routes = [Route("/healthz", self._healthz), Route("/login", self._login, methods=["GET", "POST"])]
+        routes.append(Route("/metrics", self._metrics))
         routes += [Route(path, partial(_static, word=word)) for word, (path, _, _) in static().items()]
         for page in PAGES:
             routes.append(Route(page.path, partial(self._page, page=page, twin="html")))
@@ -209,6 +212,12 @@ class _Site:
         except OrdertrailError as error:
             return JSONResponse({"ok": False, "code": error.code}, 503)
         return JSONResponse({"ok": True, "begun": begun})
+
+    async def _metrics(self, request: Request) -> Response:
+        """For Prometheus: what the tables tell; passes are the service's."""
+        accept = request.headers.get("accept")
+        body, kind = await anyio.to_thread.run_sync(self._numbers.exposition, accept, limiter=self._threads)
+        return Response(body, headers={"content-type": kind})
 
     async def _login(self, request: Request) -> Response:
         given = request.query_params.get("next", "/")
