@@ -26,7 +26,8 @@ from ordertrail.begin.init import Started
 from ordertrail.cli import COMMANDS, PROGRAM, alerts_view, changes_view, cli, deploy_view, drift_view
 from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
-from ordertrail.config import DEFAULT_CONTRACT, LOG_LEVELS, SETTINGS, parse_config, template
+from ordertrail.cli.log_events import OWN, json_line
+from ordertrail.config import DEFAULT_CONTRACT, LOG_FORMATS, LOG_LEVELS, SETTINGS, parse_config, template
 from ordertrail.config.settings import SECTIONS
 from ordertrail.config.template import toml_value
 from ordertrail.config.values import Address, Alert, Config
@@ -94,6 +95,7 @@ from ordertrail.rules.tables import (
 DOCS = Path(__file__).resolve().parent
 FEEDS = Path(__file__).parents[1] / "tests" / "feeds"
 REFERENCE = DOCS / "reference"
+PACKAGE = Path(ordertrail.__file__).parent
 NOTICE = "<!-- Written by `python -m docs.generate` from the code. Do not edit. -->"
 
 EXIT_CODES = (
@@ -163,6 +165,7 @@ def pages() -> dict[str, str]:
         "errors.md": _errors(),
         "json.md": _json(),
         "metrics.md": _metrics(),
+        "logs.md": _logs(),
         "api.md": _api(),
         "feeds.md": _feeds(),
     }
@@ -231,10 +234,62 @@ def _settings() -> list[str]:
     overrides = [(f"`{one.environment}`", f"`{one.key}`") for one in SETTINGS if one.environment]
     lines += _table(("variable", "overrides"), overrides)
     levels = ", ".join(f"`{level}`" for level in LOG_LEVELS)
-    lines += [f"`ORDERTRAIL_LOG` sets the level of the log on stderr: {levels}.", ""]
+    forms = ", ".join(f"`{form}`" for form in LOG_FORMATS)
+    lines += [
+        f"`ORDERTRAIL_LOG` sets the level of the log on stderr: {levels}. `ORDERTRAIL_LOG_FORMAT` sets",
+        f"its form: {forms}, see [logs](logs.md).",
+        "",
+    ]
     lines += ["## The default contract", "", "Without `[[contract.columns]]` the columns are:", ""]
     columns = [(f"`{c.name}`", c.type, "required" if c.required else "") for c in DEFAULT_CONTRACT.columns]
     return lines + list(_table(("column", "type", ""), columns))
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+def _logs() -> list[str]:
+    lines = ["# Logs", ""]
+    lines += [
+        "Logs go to stderr, one line an event. With `ORDERTRAIL_LOG_FORMAT=json` each line is one JSON object in",
+        "ASCII, of every command and of `watch`; errors of a command and tracebacks are lines of the same form. What a",
+        "command prints on stdout stays as it is. Members are a contract; new ones may be added.",
+        "",
+    ]
+    example = json_line({"level": "info", "event": "delivery", "file": "order_tracking_2026_11_24.csv", "batch": 3})
+    lines += ["```json", re.sub(r'"time": "[^"]*"', '"time": "2026-11-24T06:31:07.104211Z"', example), "```", ""]
+    own = {
+        "time": "when; ISO 8601 in UTC with microseconds",
+        "level": ", ".join(f"`{level}`" for level in LOG_LEVELS),
+        "event": "what happened: one of the texts below, or a warning in plain words",
+        "exception": "a traceback as text, where there is one",
+    }
+    lines += _table(("member", "what it is"), [(f"`{name}`", own[name]) for name in OWN])
+    lines += [
+        "The other members are the fields of the event. Lists stay lists, times are texts like `time`, and bytes of a",
+        "file name that are no UTF-8 stand as `\\udc80` and so on. A program that uses ordertrail as a library gets",
+        "the same events through its own structlog, or else through the standard logger `ordertrail`.",
+        "",
+    ]
+    rows = sorted(
+        {(f"`{event}`", level, ", ".join(f"`{one}`" for one in fields)) for event, level, fields in log_events()}
+    )
+    return lines + list(_table(("event", "level", "fields"), rows))
+
+
+def log_events() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Every event that the code logs: its text, its level, and its fields. Warnings in plain words are not here."""
+    yield "the command failed", "error", ("code", "reason", "hint")
+    yield "traceback", "debug", ("exception",)
+    yield "lines were lost: nobody read them", "warning", ("lines",)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="_log"), attr=level), args=[ast.Constant(value=str(event)), *_]
+                ):
+                    names = (one.arg for one in node.keywords if one.arg is not None)
+                    yield event, level, tuple("exception" if name == "exc_info" else name for name in names)
 
 
 # --- commands ----------------------------------------------------------------------------------------------------

@@ -79,7 +79,9 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, words: li
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
     )
-    assert done.stderr.splitlines()[-1] == "HEAVY []"
+    # Only the config reads the environment, and an error asks it for the form of its line.
+    needed = ["msgspec", "ordertrail.config"] if words == ["nonsense"] else []
+    assert done.stderr.splitlines()[-1] == f"HEAVY {needed}"
 
 
 def test_the_public_package_imports_nothing(tmp_path: Path) -> None:
@@ -100,6 +102,52 @@ def test_json_is_alone_on_stdout_and_logs_are_on_stderr(folder: Path) -> None:
     assert quiet.stderr == ""
     status = ordertrail(folder, "status", "--json", "--debug")
     assert json.loads(status.stdout)["target_rows"] == 1
+
+
+def test_every_line_on_stderr_is_json_where_that_is_asked_for(folder: Path) -> None:
+    """Names that try to break the line, a file that cannot be read, and a command that fails."""
+    source = folder / "data" / "source"
+    hostile = os.fsencode(source) + b'/new\nline "\xff\x1b[31m\xe2\x80\xae.csv'
+    Path(os.fsdecode(hostile)).write_text("no,such,header\n")
+    asked = {"ORDERTRAIL_LOG_FORMAT": "json", "ORDERTRAIL_LOG": "debug"}
+    done = ordertrail(folder, "run", **asked)
+    assert done.returncode == 3
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert "delivery" in {one["event"] for one in told}
+    assert any("new" in str(one.get("file")) for one in told)
+    assert all(one["time"].endswith("Z") and one["level"] in ("debug", "info", "warning", "error") for one in told)
+    for words in (["query", "SELECT nonsense"], ["run", "--nonsense"], ["run", "--config", "no.toml"]):
+        done = ordertrail(folder, *words, **asked)
+        assert done.returncode in (1, 2)
+        assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["the command failed"]
+    assert ordertrail(folder, "run", ORDERTRAIL_LOG_FORMAT="xml").returncode == 2
+
+
+def test_every_line_of_the_service_is_json_where_that_is_asked_for(folder: Path) -> None:
+    (folder / "data/source/broken.csv").write_text("no,such,header\n")
+    service = subprocess.Popen(
+        [sys.executable, "-m", "ordertrail", "watch", "--interval", "0.2"],
+        cwd=folder,
+        env=environment(ORDERTRAIL_LOG_FORMAT="json"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert service.stderr is not None
+    try:
+        told = []
+        while not told or told[-1]["event"] != "a delivery needs somebody":
+            told.append(json.loads(service.stderr.readline()))
+        service.send_signal(signal.SIGTERM)
+        told += [json.loads(line) for line in service.stderr]
+        assert service.wait(60) == 0
+    finally:
+        service.kill()
+        service.stderr.close()
+        service.wait()
+    assert told[0]["event"] == "watching"
+    assert "stopping" in {one["event"] for one in told}
+    (broken,) = [one for one in told if one["event"] == "a delivery needs somebody"]
+    assert (broken["level"], broken["file"], broken["state"]) == ("warning", "broken.csv", "quarantined")
 
 
 def test_a_bad_log_level_is_a_config_error(folder: Path) -> None:

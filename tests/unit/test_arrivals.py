@@ -59,7 +59,6 @@ def table(rows: Sequence[Delivery]) -> pa.Table:
     columns = {
         "vendor": [row[0] for row in rows],
         "discovered_at": [row[1] for row in rows],
-        "state": [row[2] for row in rows],
         "replayed_by": [row[3] for row in rows],
         "delivery_id": [f"id-{number}" for number in range(len(rows))],
         "file_name": [f"file_{number}.csv" for number in range(len(rows))],
@@ -75,7 +74,7 @@ def came(rows: Sequence[Delivery], waiting: Sequence[Waiting] = (), now: datetim
         asked.update(names)
         return found.select(list(names))
 
-    result = came_by_vendor(read, waiting, now=now)
+    result = came_by_vendor(read, waiting, now=now, back=timedelta(days=61))
     assert asked <= set(NEEDED)
     return result
 
@@ -85,7 +84,7 @@ def came(rows: Sequence[Delivery], waiting: Sequence[Waiting] = (), now: datetim
 
 @pytest.mark.parametrize("state", [state for state in State if state not in (State.CORRECTION, State.MIGRATION)])
 def test_a_file_came_whatever_became_of_it(state: State) -> None:
-    assert came([("acme", NOW, state, None)]) == {"acme": Came((NOW,), "file_0.csv")}
+    assert came([("acme", NOW, state, None)]) == {"acme": Came((NOW,), "file_0.csv", 1)}
 
 
 def test_what_no_vendor_sent_did_not_come() -> None:
@@ -97,8 +96,19 @@ def test_what_no_vendor_sent_did_not_come() -> None:
         ("", NOW, "migration", None),
         ("acme", NOW - timedelta(days=3), "loaded", None),
     ]
-    assert came(rows) == {"acme": Came((NOW - timedelta(days=3), NOW - timedelta(days=2)), "file_0.csv")}
+    assert came(rows) == {"acme": Came((NOW - timedelta(days=3), NOW - timedelta(days=2)), "file_0.csv", 2)}
     assert came([]) == {}
+
+
+def test_a_vendor_that_is_silent_for_long_is_known_by_all_its_files() -> None:
+    """Only what is too old for a verdict is left out, and only of vendors that sent anything since."""
+    old = [NOW - timedelta(days=number) for number in (400, 300)]
+    rows: list[Delivery] = [(vendor, at, "loaded", None) for at in old for vendor in ("acme", "blue")]
+    rows.append(("blue", NOW - timedelta(days=1), "loaded", None))
+    assert came(rows) == {
+        "acme": Came(tuple(old), "file_2.csv", 2),
+        "blue": Came((NOW - timedelta(days=1),), "file_4.csv", 3),
+    }
 
 
 def test_a_file_that_waits_came_when_it_was_complete() -> None:
@@ -113,8 +123,8 @@ def test_a_file_that_waits_came_when_it_was_complete() -> None:
             rows, [Waiting("acme/new.csv", "acme", "waits", since), Waiting("x.csv", None, "no vendor", since)]
         )
         last = "file_0.csv" if since == NOW - timedelta(hours=3) else "acme/new.csv"
-        assert found == {"acme": Came(times, last)}
-    assert came([], [Waiting("b.csv", "blue", "waits")]) == {"blue": Came((NOW,), "b.csv")}
+        assert found == {"acme": Came(times, last, 2)}
+    assert came([], [Waiting("b.csv", "blue", "waits")]) == {"blue": Came((NOW,), "b.csv", 1)}
 
 
 # --- eight weeks -------------------------------------------------------------------------------------------------
@@ -158,7 +168,7 @@ def test_eight_weeks_of_three_vendors(config: Config) -> None:
     while now < BEGAN + timedelta(days=56):
         while sent < len(feed) and feed[sent][1] <= now:
             vendor, at = feed[sent]
-            found[vendor] = Came((*(found[vendor].times if vendor in found else ()), at), "orders.csv")
+            found[vendor] = Came((*(found[vendor].times if vendor in found else ()), at), "orders.csv", 1)
             sent += 1
         items = open_items(config, Facts(late=late_vendors(config, found, now)), now)
         told = {item.key: item for item in items}
@@ -223,7 +233,7 @@ def test_a_vendor_of_whom_nothing_is_known(config: Config) -> None:
 
 
 def test_a_vendor_that_never_sent_is_late_when_others_sent_before(config: Config) -> None:
-    others = {"blue": Came((NOW - timedelta(days=1),), "b.csv")}
+    others = {"blue": Came((NOW - timedelta(days=1),), "b.csv", 1)}
     now = datetime(2026, 11, 23, 13, 40, tzinfo=UTC)
     found = late_vendors(config, others, now)
     assert [one.vendor for one in found] == ["acme", "blue"]
@@ -236,7 +246,7 @@ def test_an_item_is_the_same_while_it_is_open(config: Config) -> None:
     late: list[OpenItem] = []
     for day in (23, 24, 25, 27, 30):
         now = datetime(2026, 11, day, 18, tzinfo=UTC)
-        found = {"acme": Came((datetime(2026, 11, 20, 13, tzinfo=UTC),), "a.csv")}
+        found = {"acme": Came((datetime(2026, 11, 20, 13, tzinfo=UTC),), "a.csv", 1)}
         late += open_items(config, Facts(late=late_vendors(config, found, now)), now)
     assert len({(one.key, one.since, one.text) for one in late}) == 1
     assert len(late) == 5

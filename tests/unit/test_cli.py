@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from ordertrail.begin import doctor
 from ordertrail.cli import COMMANDS, cli, errors
-from ordertrail.cli.frame import Frame, _log_line, point_in_time
+from ordertrail.cli.frame import Frame, point_in_time
+from ordertrail.cli.log_events import text_line
 from ordertrail.cli.render import cell, outcomes, plural
 from ordertrail.cli.screen import Column, Screen, json_text, shown
 from ordertrail.errors import ForeignChangeError, OrdertrailError, PassRunningError, QueryError, StorageError
@@ -223,7 +224,7 @@ def test_one_very_long_cell_does_not_push_the_others_out_of_sight() -> None:
 
 
 def test_log_lines_are_one_safe_line() -> None:
-    line = _log_line(None, "info", {"level": "info", "event": "delivery", "file": ESC, "reason": "two words"})
+    line = text_line({"level": "info", "event": "delivery", "file": ESC, "reason": "two words"})
     assert "\x1b" not in line
     assert "info    delivery" in line
     assert "reason='two words'" in line
@@ -274,6 +275,33 @@ def test_debug_shows_where_a_bug_is(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setenv("ORDERTRAIL_LOG", "loud")
     errors.guarded(bug, ["run"])  # type: ignore[arg-type]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_errors_are_lines_of_the_log_where_it_is_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORDERTRAIL_LOG_FORMAT", "json")
+
+    def lines(error: BaseException, *words: str) -> list[dict[str, str]]:
+        errors.guarded(raising(error), words)  # type: ignore[arg-type]
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    (line,) = lines(OrdertrailError(f"file {ESC}\nnext line", hint=ESC), "run")
+    assert list(line) == ["time", "level", "event", "code", "reason", "hint"]
+    assert (line["level"], line["event"], line["code"]) == ("error", "the command failed", OrdertrailError.code)
+    assert (line["reason"], line["hint"]) == (f"file {ESC}\nnext line", ESC)
+    assert lines(OrdertrailError("x"), "run", "--json") == [], "the document on stdout says it"
+    (line,) = lines(click.UsageError("no such option"), "run")
+    assert line["code"] == "E_USAGE"
+    trace, line = lines(KeyError("x"), "run", "--debug")
+    assert (trace["level"], trace["event"], line["code"]) == ("debug", "traceback", "E_BUG")
+    assert trace["exception"].startswith("Traceback")
+    assert "KeyError: 'x'" in trace["exception"]
+    errors.note("only the first rows are here")
+    assert json.loads(capsys.readouterr().err)["event"] == "only the first rows are here"
+    monkeypatch.setenv("ORDERTRAIL_LOG_FORMAT", "xml")
+    errors.guarded(raising(OrdertrailError("x")), ["run"])  # type: ignore[arg-type]
+    assert capsys.readouterr().err.startswith("error E_")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])

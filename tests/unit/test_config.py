@@ -17,6 +17,7 @@ from ordertrail.config import (
     Maintenance,
     Tables,
     load_config,
+    log_format,
     log_level,
     parse_config,
     template,
@@ -696,6 +697,12 @@ def test_log_level_is_info_unless_set() -> None:
 def test_an_unknown_log_level_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"ORDERTRAIL_LOG = 'loud'.*use one of debug, info, warning, error"):
         log_level({"ORDERTRAIL_LOG": "loud"})
+
+
+def test_the_form_of_the_log_is_text_or_json() -> None:
+    assert [log_format(one) for one in ({}, {"ORDERTRAIL_LOG_FORMAT": "JSON"})] == ["text", "json"]
+    with pytest.raises(ConfigError, match=r"ORDERTRAIL_LOG_FORMAT = 'xml'.*use one of text, json"):
+        log_format({"ORDERTRAIL_LOG_FORMAT": "xml"})
 
 
 # --- what nobody knows is not printed whole -----------------------------------------------------------------------

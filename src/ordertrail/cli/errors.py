@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from ordertrail.cli.log_events import json_line
 from ordertrail.cli.screen import json_text, shown
 from ordertrail.errors import OrdertrailError, StorageError, UsageError
 from ordertrail.look.stoppable import any_stuck
@@ -94,11 +95,20 @@ def _told(error: Exception, as_json: bool, *, debug: bool) -> int:
     """Report an error, and return the exit code."""
     if isinstance(error, OrdertrailError):
         return _say(error.code, error.message, error.hint, as_json, error.exit_code)
-    if debug or _log_says_debug():
-        traceback.print_exception(error, file=sys.stderr)
+    if debug or _wants_debug():
+        _trace(error)
     what = f"this is a mistake in ordertrail: {type(error).__name__}: {error}".partition("\n")[0]
     hint = "nothing is lost; run it again with --debug and report what that prints"
     return _say(BUG, what, hint, as_json, EXIT_FAILED)
+
+
+def _trace(error: Exception) -> None:
+    """Write a traceback to stderr."""
+    text = "".join(traceback.format_exception(error))
+    with suppress(OSError):
+        if _wants_json():
+            text = json_line({"level": "debug", "event": "traceback", "exception": text}) + "\n"
+        click.echo(text, err=True, nl=False)
 
 
 def leave(code: int) -> NoReturn:
@@ -130,7 +140,7 @@ def put(text: str) -> None:
 def note(text: str) -> None:
     """Write a line to stderr."""
     with suppress(OSError):
-        click.echo(shown(text), err=True)
+        click.echo(json_line({"level": "info", "event": text}) if _wants_json() else shown(text), err=True)
 
 
 def hush() -> None:
@@ -146,6 +156,11 @@ def _say(code: str, message: str, hint: str, as_json: bool, exit_code: int) -> i
         with suppress(StorageError):
             put(json_text({"error": {"code": code, "message": message, "hint": hint}}))
         return exit_code
+    if _wants_json():
+        fields = {"code": code, "reason": message, "hint": hint}
+        with suppress(OSError):
+            click.echo(json_line({"level": "error", "event": "the command failed", **fields}), err=True)
+        return exit_code
     first, *more = [shown(line) for line in message.splitlines() if line.strip()] or [""]
     lines = [f"error {code}: {first}", *(f"  {line}" for line in more)]
     if hint:
@@ -155,7 +170,18 @@ def _say(code: str, message: str, hint: str, as_json: bool, exit_code: int) -> i
     return exit_code
 
 
-def _log_says_debug() -> bool:
+def _wants_json() -> bool:
+    """Whether lines on stderr are JSON; not if the environment asks for a form that there is not."""
+    from ordertrail.config import log_format
+
+    try:
+        return log_format() == "json"
+    except OrdertrailError:
+        return False
+
+
+def _wants_debug() -> bool:
+    """Whether the environment asks for everything; not if it asks for a level that there is not."""
     from ordertrail.config import log_level
 
     try:

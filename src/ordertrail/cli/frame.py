@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ordertrail.cli.errors import put
-from ordertrail.cli.log_lines import LogLines, write_line
+from ordertrail.cli.log_events import json_line, text_line
+from ordertrail.cli.log_lines import LineOf, LogLines, write_line
 from ordertrail.cli.screen import Screen, json_text, on_terminal, shown
 from ordertrail.look.rows import Json
 
@@ -62,14 +63,15 @@ class Frame:
         return load_config(self.config_file)
 
     def logs(self, level: str = "warning", *, service: bool = False) -> None:
-        """Send logs to stderr, from this level on unless `ORDERTRAIL_LOG` sets one."""
-        from ordertrail.config import log_level
+        """Send logs to stderr, from this level on unless `ORDERTRAIL_LOG` sets one, as `ORDERTRAIL_LOG_FORMAT` says."""
+        from ordertrail.config import log_format, log_level
         from ordertrail.log import configure_when_needed
 
         wanted = "debug" if self.debug else log_level(default=level)
-        lines = LogLines() if service else None
+        line_of = json_line if log_format() == "json" else text_line
+        lines = LogLines(line_of=line_of) if service else None
         configure_when_needed(
-            wanted, functools.partial(_log_to_stderr, wanted, lines), None if lines is None else lines.drain
+            wanted, functools.partial(_log_to_stderr, wanted, line_of, lines), None if lines is None else lines.drain
         )
 
     def tell(self, result: Result, document: Callable[[Result], Json]) -> None:
@@ -211,20 +213,14 @@ class _Stderr:
     debug = info = warning = error = critical = exception = msg
 
 
-def _log_to_stderr(level: str, lines: LogLines | None) -> None:
+def _log_to_stderr(level: str, line_of: LineOf, lines: LogLines | None) -> None:
     import structlog
 
+    def rendered(_: object, __: str, event: MutableMapping[str, object]) -> str:
+        return line_of(event)
+
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _log_line],
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Stderr(lines),
     )
-
-
-def _log_line(_: object, __: str, event: MutableMapping[str, object]) -> str:
-    """One log line: time, level, what happened, key=value."""
-    fields: Mapping[str, object] = {k: v for k, v in event.items() if k not in ("level", "event", "exception")}
-    words = [f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", f"{event.get('level', ''):<7}", str(event.get("event", ""))]
-    words += [f"{key}={value!r}" if " " in str(value) else f"{key}={value}" for key, value in fields.items()]
-    line = shown(" ".join(words))
-    return f"{line}\n{event['exception']}" if event.get("exception") else line

@@ -10,7 +10,10 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from typing import Literal
+
+from ordertrail.cli.log_events import Event, text_line
 
 ROOM = 1000
 """How many lines may wait to be written; later ones are lost."""
@@ -19,6 +22,9 @@ DRAIN_S = 0.4
 """How long the process waits at its end for lines that are not written yet, in seconds."""
 
 Stream = Literal["stdout", "stderr"]
+
+LineOf = Callable[[Event], str]
+"""Makes a line of an event."""
 
 
 def write_line(stream: Stream, line: str) -> bool:
@@ -42,10 +48,16 @@ def write_line(stream: Stream, line: str) -> bool:
 
 
 class LogLines:
-    """Takes lines from any thread, writes them in a separate thread, and never raises."""
+    """Takes lines from any thread, writes them in a separate thread, and never raises.
 
-    def __init__(self, stream: Stream = "stderr") -> None:
+    Args:
+        stream: Where to.
+        line_of: Makes the line that tells of those that were lost.
+    """
+
+    def __init__(self, stream: Stream = "stderr", line_of: LineOf = text_line) -> None:
         self._stream: Stream = stream
+        self._line_of = line_of
         self._lines: queue.Queue[str] = queue.Queue(ROOM)
         self._lost = 0
         self._thread: threading.Thread | None = None
@@ -70,6 +82,7 @@ class LogLines:
             line = self._lines.get()
             if self._lost:
                 lost, self._lost = self._lost, 0
-                line = f"{line}\n({lost} lines were lost: nobody read them)"
+                told = self._line_of({"level": "warning", "event": "lines were lost: nobody read them", "lines": lost})
+                line = f"{line}\n{told}"
             write_line(self._stream, line)
             self._lines.task_done()

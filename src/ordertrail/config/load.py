@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -17,6 +17,7 @@ from ordertrail.config.alerts import SECRET_URLS, Place, build_alerts, build_pin
 from ordertrail.config.contract import Fail, build_contract, nearest
 from ordertrail.config.document import given_in, read_document
 from ordertrail.config.expectations import build_expectations
+from ordertrail.config.places import folders_of, plain_name, table_names
 from ordertrail.config.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS,
@@ -32,7 +33,6 @@ from ordertrail.config.values import (
     Mode,
     SourceMarker,
     SparkSettings,
-    Tables,
     TablesBy,
 )
 from ordertrail.config.vendors import build_vendors
@@ -42,6 +42,9 @@ from ordertrail.rules.secrets import MASK, masked_value
 
 LOG_LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 """The values that `ORDERTRAIL_LOG` may have."""
+
+LOG_FORMATS: tuple[str, ...] = ("text", "json")
+"""The values that `ORDERTRAIL_LOG_FORMAT` may have."""
 
 _MIN_MEMORY_MB = 64
 
@@ -60,7 +63,6 @@ _CONVERT: dict[str, Callable[[str], object]] = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UMASK = re.compile(r"0{0,2}[0-7]{2}")
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def load_config(
@@ -177,6 +179,23 @@ def serve_token(given: str | None, file: Path | None, *, environ: Mapping[str, s
     return token
 
 
+def log_format(environ: Mapping[str, str] | None = None) -> str:
+    """The form of log lines, one of `LOG_FORMATS`: `ORDERTRAIL_LOG_FORMAT`, else text.
+
+    Args:
+        environ: The environment; None takes that of the process.
+
+    Raises:
+        ConfigError: The variable has another value.
+    """
+    value = (os.environ if environ is None else environ).get("ORDERTRAIL_LOG_FORMAT", LOG_FORMATS[0])
+    if value.lower() not in LOG_FORMATS:
+        raise ConfigError(
+            f"environment: ORDERTRAIL_LOG_FORMAT = {value!r}: no such form", hint="use one of " + ", ".join(LOG_FORMATS)
+        )
+    return value.lower()
+
+
 # --- the environment ---------------------------------------------------------------------------------------------
 
 
@@ -243,16 +262,16 @@ def _config(
         hint = "letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
         fail("pipeline.name", section.name, "is not usable as a name", f"use {hint}")
     _check_numbers(section, fail)
-    source, archive, warehouse = _folders(section, base, fail)
+    source, archive, warehouse = folders_of(section, base, fail)
     return Config(
         name=section.name,
         engine="spark" if section.engine == "spark" else "embedded",
         source=source,
         archive=archive,
         warehouse=warehouse,
-        catalog=_identifier("catalog", section.catalog, fail),
-        schema=_identifier("schema", section.schema_, fail),
-        tables=_tables(section, fail),
+        catalog=plain_name("catalog", section.catalog, fail),
+        schema=plain_name("schema", section.schema_, fail),
+        tables=table_names(section, fail),
         settle_s=section.settle_s,
         waiting_warn_h=section.waiting_warn_h,
         max_reject_share=section.max_reject_share,
@@ -282,7 +301,7 @@ def _mode(section: PipelineSection, fail: Fail) -> Mode:
 
 def _other(name: str, value: str, section: PipelineSection, fail: Fail) -> str:
     """The name of a view or table beside the five."""
-    _identifier(name, value, fail)
+    plain_name(name, value, fail)
     others = ("stage", "target", "history", "rejects", "deliveries", "current")
     for other in others[: None if name == "incidents" else -1]:
         if value.lower() == getattr(section, other).lower():
@@ -383,52 +402,3 @@ def _spark(section: SparkSection, fail: Fail) -> SparkSettings:
         driver_max_bytes=section.driver_max_mb << 20,
         conf=tuple(sorted(section.conf.items())),
     )
-
-
-def _identifier(name: str, value: str, fail: Fail) -> str:
-    if not _IDENTIFIER.fullmatch(value):
-        hint = "use letters, digits and underscores, beginning with a letter or underscore"
-        fail(f"pipeline.{name}", value, "is not a plain name", hint)
-    return value
-
-
-def _tables(section: PipelineSection, fail: Fail) -> Tables:
-    tables = Tables(section.stage, section.target, section.history, section.rejects, section.deliveries)
-    taken: dict[str, str] = {}
-    for field in fields(tables):
-        value = _identifier(field.name, getattr(tables, field.name), fail)
-        # Catalogs and some file systems do not tell capital from small letters.
-        other = taken.setdefault(value.lower(), field.name)
-        if other != field.name:
-            fail(f"pipeline.{field.name}", value, f"is also the {other} table", "give every table its own name")
-    return tables
-
-
-def _folders(section: PipelineSection, base: Path, fail: Fail) -> tuple[Path, Path, Path]:
-    names = ("source", "archive", "warehouse")
-    found = {name: _folder(name, getattr(section, name), base, fail) for name in names}
-    # Links are followed for the comparison only: what the user wrote stays what messages show.
-    real = {name: path.resolve() for name, path in found.items()}
-    for index, name in enumerate(names):
-        for other in names[:index]:
-            if real[name] == real[other]:
-                problem = f"is the same folder as {other}"
-                fail(f"pipeline.{name}", getattr(section, name), problem, "give each a folder of its own")
-    for name in ("archive", "warehouse"):
-        if real["source"] in real[name].parents:
-            problem = "lies inside source: its files would be taken for deliveries"
-            fail(f"pipeline.{name}", getattr(section, name), problem, "put the two folders side by side")
-        if real[name] in real["source"].parents:
-            problem = f"lies inside {name}: files in there must not move"
-            fail("pipeline.source", section.source, problem, "put the two folders side by side")
-    return found["source"], found["archive"], found["warehouse"]
-
-
-def _folder(name: str, value: str, base: Path, fail: Fail) -> Path:
-    key = f"pipeline.{name}"
-    if not value.strip() or "\0" in value:
-        fail(key, value, "is not a folder", f'name a folder, such as {name} = "data/{name}"')
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
-        fail(key, value, "object stores are not built yet", "name a local folder")
-    # abspath, not resolve: `..` goes, links stay.
-    return Path(os.path.abspath(base / Path(value).expanduser()))  # noqa: PTH100

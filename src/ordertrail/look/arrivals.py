@@ -3,33 +3,36 @@
 A file came when a pass first read it (`orders_deliveries.discovered_at`), whatever became of it: one that was
 quarantined or held came, too, and is an open item of its own. A file that waits in the source folder came when it was
 complete. A file that a correction read again is the same file, and one that a person put in its place is not the
-vendor's.
+vendor's. A correction and a migration are of no vendor.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
-from ordertrail.model import State
 from ordertrail.rules.cadence import Day, days_of, next_due, remembered
 from ordertrail.rules.expectation import Expectation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Arrivals", "Came", "Day", "Late", "arrivals_of", "came_by_vendor", "late_text", "late_vendors"]
 
 DAYS = 28
 """How many days of a vendor are told, where nobody asks for more or fewer."""
 
-NEEDED = ("vendor", "discovered_at", "state", "replayed_by", "delivery_id", "file_name")
+NEEDED = ("vendor", "discovered_at", "replayed_by", "delivery_id", "file_name")
 """All columns that `came_by_vendor` asks for."""
 
-_NO_FILE = frozenset({State.CORRECTION.value, State.MIGRATION.value})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class InSource(Protocol):
@@ -53,12 +56,14 @@ class Came:
     """The files of one vendor.
 
     Attributes:
-        times: When they came; aware UTC, ascending, at least one.
+        times: When they came; aware UTC, ascending, at least one. Those that are older than any verdict needs may lack.
         last_file: The name of the last one.
+        files: How many ever came.
     """
 
     times: tuple[datetime, ...]
     last_file: str
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,42 +115,62 @@ class Arrivals:
     days: tuple[Day, ...]
 
 
-def came_by_vendor(columns: Columns, waiting: Sequence[InSource] = (), *, now: datetime) -> dict[str, Came]:
+def came_by_vendor(
+    columns: Columns, waiting: Sequence[InSource] = (), *, now: datetime, back: timedelta
+) -> dict[str, Came]:
     """The files of every vendor that ever sent one.
 
     Args:
         columns: Reads the deliveries.
         waiting: The files in the source folder.
         now: Aware UTC; a file that waits since nobody knows when has just come.
+        back: How far back files matter of a vendor that sent any since.
     """
     from ordertrail.arrow import epochs_us
 
-    table = columns(NEEDED[:4])
-    again = {one for one in table["replayed_by"].to_pylist() if one is not None}
-    ids: list[str] = columns(("delivery_id",))["delivery_id"].to_pylist() if again else []
-    found: dict[str, list[tuple[int, int]]] = {}
-    rows = zip(table["vendor"].to_pylist(), epochs_us(table["discovered_at"]), table["state"].to_pylist(), strict=True)
-    for place, (vendor, at_us, state) in enumerate(rows):
-        if at_us is not None and state not in _NO_FILE and (not again or ids[place] not in again):
-            found.setdefault(vendor, []).append((at_us, place))
-    names = columns(("file_name",))["file_name"] if found else None
+    table = columns(NEEDED[:3])
+    vendors: list[str | None] = table["vendor"].to_pylist()
+    times = epochs_us(table["discovered_at"])
+    again = _read_again(columns, table)
+    counts = Counter(vendors)
+    counts.subtract(vendors[place] for place in again)
+    horizon_us = (now - back - _EPOCH) // _MICROSECOND
+    recent: dict[str, list[tuple[int, int]]] = {}
+    # Of 100,000 deliveries most are too old to matter: they are passed over before anything is made of them.
+    for place, at_us in enumerate(times):
+        if at_us is not None and at_us >= horizon_us and place not in again and (vendor := vendors[place]):
+            recent.setdefault(vendor, []).append((at_us, place))
+    silent = {vendor for vendor, files in counts.items() if files > 0} - recent.keys()
+    for place, vendor in enumerate(vendors if silent else ()):
+        if vendor and vendor in silent and (at_us := times[place]) is not None and place not in again:
+            recent.setdefault(vendor, []).append((at_us, place))
+    names = columns(("file_name",))["file_name"] if recent else None
     came = {}
-    for vendor, files in found.items():
+    for vendor, files in recent.items():
         files.sort()
         last = "" if names is None else names[files[-1][1]].as_py()
-        came[vendor] = Came(tuple(_EPOCH + timedelta(microseconds=at_us) for at_us, _ in files), last)
+        came[vendor] = Came(tuple(_EPOCH + timedelta(microseconds=at_us) for at_us, _ in files), last, counts[vendor])
     for file in waiting:
         if file.vendor is not None:
             came[file.vendor] = _with(came.get(file.vendor), min(file.since or now, now), file.file_name)
     return came
 
 
+def _read_again(columns: Columns, table: pa.Table) -> frozenset[int]:
+    """The places of deliveries that took the place of another one: of files that came before, or that a person gave."""
+    if table["replayed_by"].null_count == table.num_rows:
+        return frozenset()
+    successors = {one for one in table["replayed_by"].to_pylist() if one is not None}
+    ids = columns(("delivery_id",))["delivery_id"].to_pylist()
+    return frozenset(place for place, one in enumerate(ids) if one in successors)
+
+
 def _with(came: Came | None, at: datetime, path: str) -> Came:
     if came is None:
-        return Came((at,), path)
+        return Came((at,), path, 1)
     place = bisect_right(came.times, at)
     is_last = place == len(came.times)
-    return Came((*came.times[:place], at, *came.times[place:]), path if is_last else came.last_file)
+    return Came((*came.times[:place], at, *came.times[place:]), path if is_last else came.last_file, came.files + 1)
 
 
 def late_vendors(config: Config, came: Mapping[str, Came], now: datetime) -> tuple[Late, ...]:
@@ -220,7 +245,7 @@ def arrivals_of(
                 late_since=None if due is None or not judged or now < due.late_from else due.late_from,
                 last_at=times[-1] if times else None,
                 last_file="" if files is None else files.last_file,
-                files=len(times),
+                files=0 if files is None else files.files,
                 days=days_of(expectation, recent, now, days=days, timezone=zone),
             )
         )

@@ -29,6 +29,7 @@ from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import low_spaces
 from ordertrail.model import FoundFile
+from ordertrail.rules.cadence import needed_back
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.tables import APP_ID
@@ -256,13 +257,16 @@ def _late(config: Config, columns: Columns, waiting: Sequence[Waiting], now: dat
     """The vendors that are late. What came is read only where a vendor is expected to send anything."""
     if not config.expectations:
         return ()
-    return arrivals.late_vendors(config, _came(columns, waiting, now), now)
+    return arrivals.late_vendors(config, _came(config, columns, waiting, now, days=1), now)
 
 
-def _came(columns: Columns, waiting: Sequence[Waiting], now: datetime) -> Mapping[str, arrivals.Came]:
+def _came(
+    config: Config, columns: Columns, waiting: Sequence[Waiting], now: datetime, *, days: int
+) -> Mapping[str, arrivals.Came]:
+    back = needed_back((one for _, one in config.expectations), days)
     # What could only not be archived is among the deliveries already.
     new = [file for file in waiting if file.reason != UNARCHIVED]
-    return arrivals.came_by_vendor(columns, new, now=now)
+    return arrivals.came_by_vendor(columns, new, now=now, back=back)
 
 
 def arrivals_in(
@@ -278,7 +282,7 @@ def arrivals_in(
     """
     now = now or datetime.now(UTC)
     waiting, trouble = waiting_in(config, now)
-    came = _came(columns_in(deliveries), waiting, now)
+    came = _came(config, columns_in(deliveries), waiting, now, days=days)
     return arrivals.arrivals_of(config, came, now, days=days, judged=not trouble)
 
 

@@ -10,7 +10,7 @@ today, and what comes at 23:00 that of tomorrow.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -194,6 +194,12 @@ def _missed(
             yield day, "missing"
         day += timedelta(days=1)
     yield ends, "missing" if came is None else "late"
+
+
+def needed_back(expectations: Iterable[Expectation], days: int) -> timedelta:
+    """How far back arrivals are needed, to judge vendors that sent anything since, and to tell their last days."""
+    taught = TAUGHT if any(one.kind == "learned" for one in expectations) else timedelta(0)
+    return taught + timedelta(days=days + 4)
 
 
 def remembered(arrivals: Sequence[datetime], since: datetime) -> Sequence[datetime]:
