@@ -172,6 +172,14 @@ def _units(config: Config, options: SystemdOptions) -> tuple[_Unit, ...]:
             "OnCalendar=*-*-* 02:30\nRandomizedDelaySec=30min\nPersistent=yes",
         ),
         _Unit(
+            "alerts",
+            "tell who is to be told, even when the service is gone",
+            ("alerts", "check", "--service"),
+            True,
+            ("TimeoutStartSec=5min",),
+            "OnCalendar=*:0/5\nRandomizedDelaySec=30s",
+        ),
+        _Unit(
             "health",
             "fail while something needs a person",
             ("health", "--service"),
