@@ -358,6 +358,8 @@ ORIGINS = {
 }
 
 LABELS = {
+    "acknowledged": "`yes` once somebody said that they know of it, else `no`",
+    "channel": "a channel of `[[alerts]]`, by its name",
     "folder": "`source`, `archive` or `warehouse`",
     "kind": f"one of {', '.join(f'`{kind}`' for kind in KINDS)}",
     "outcome": f"one of {', '.join(f'`{one}`' for one in ROW_OUTCOMES)}",

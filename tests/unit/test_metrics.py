@@ -23,6 +23,8 @@ from ordertrail.look.open_items import KINDS, OpenItem, Waiting
 from ordertrail.look.readings import MOST_VENDORS, OTHERS, Readings, counted
 from ordertrail.look.standing import Status, TableDebt
 from ordertrail.model import ROW_OUTCOMES, DeliveryReport, RowCounts, RunReport, State
+from ordertrail.rules.incidents import Incident
+from ordertrail.rules.outbox import FAILED_SENDS, Post
 from ordertrail.watch.counts import COMMITTED, LAG_BOUNDS_S, RESULTS, STEPS, PassCounts
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -48,7 +50,15 @@ STATUS = Status(
     debt=TableDebt(True, ("many",), 3, 2, 5, 0.1, 4, 40),
     open_items=(ITEM, replace(ITEM, key="disk:warehouse")),
 )
+INCIDENT = Incident("i1", "disk:archive", "disk", "critical", None, "full", "doctor", None, None, NOON, NOON)
+WAITING = Post("desk", waiting="open")
+FAILED = replace(WAITING, channel="on-call", attempts=FAILED_SENDS, error="no route")
 READ = Readings(
+    incidents=(
+        replace(INCIDENT, posts=(WAITING, FAILED)),
+        replace(INCIDENT, incident_id="i2", severity="warning", acknowledged_at=NOON, posts=(Post("desk"),)),
+        replace(INCIDENT, incident_id="i3", closed_at=NOON, posts=(WAITING, replace(WAITING, channel="gone"))),
+    ),
     status=STATUS,
     rows={"acme": {"inserted": 5, "rejected": 1}, HOSTILE: {"updated": 2}},
     deliveries={"acme": {"loaded": 6, "undone": 1}, HOSTILE: {}},
@@ -96,6 +106,7 @@ class Scene:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     text = '[pipeline]\nname = "orders"\nsource = "in"\narchive = "archive"\nwarehouse = "tables"\n'
+    text += "".join(f'[[alerts]]\nname = "{name}"\nurl = "json://localhost/{name}"\n' for name in ("desk", "on-call"))
     return parse_config(text, base=tmp_path, environ={})
 
 
@@ -180,6 +191,13 @@ def test_the_values_are_those_that_were_read(config: Config, accept: str | None)
     assert value(found, "ordertrail_deliveries", vendor=HOSTILE, state="quarantined") == 0
     assert value(found, "ordertrail_open_items", kind="disk", severity="critical") == 2
     assert value(found, "ordertrail_open_items", kind="disk", severity="warning") == 0
+    assert value(found, "ordertrail_incidents_open", severity="critical", acknowledged="no") == 1
+    assert value(found, "ordertrail_incidents_open", severity="warning", acknowledged="yes") == 1
+    assert value(found, "ordertrail_incidents_open", severity="warning", acknowledged="no") == 0
+    # What is to be told of a closed incident counts, and a channel that was taken out does not.
+    assert value(found, "ordertrail_alert_messages_waiting", channel="desk") == 2
+    assert value(found, "ordertrail_alert_channel_failing", channel="desk") == 0
+    assert value(found, "ordertrail_alert_channel_failing", channel="on-call") == 1
     assert value(found, "ordertrail_last_batch") == 7
     assert value(found, "ordertrail_batch_unfinished") == 1
     assert value(found, "ordertrail_last_load_timestamp_seconds") == NOON.timestamp()

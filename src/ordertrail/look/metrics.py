@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -90,6 +90,21 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "What needs a person: `ordertrail health`.",
         ("kind", "severity"),
+        "tables",
+    ),
+    Metric(
+        "ordertrail_incidents_open",
+        "gauge",
+        "Open incidents, see `ordertrail alerts list`.",
+        ("severity", "acknowledged"),
+        "tables",
+    ),
+    Metric("ordertrail_alert_messages_waiting", "gauge", "Messages that are to be sent.", ("channel",), "tables"),
+    Metric(
+        "ordertrail_alert_channel_failing",
+        "gauge",
+        "1 when a channel has not taken a message several times in a row; else 0.",
+        ("channel",),
         "tables",
     ),
     Metric("ordertrail_last_batch", "gauge", "Number of the last batch with the done mark.", (), "tables"),
@@ -274,6 +289,7 @@ class Metrics:
         for folder, free in found.free_bytes.items():
             yield Sample("ordertrail_disk_free_bytes", free, (folder,))
         yield from _tables(found)
+        yield from _told(found, [one.name for one in self._config.alerts])
         if self._passes is not None:
             yield from _of_service(self._passes())
 
@@ -330,6 +346,24 @@ def _tables(found: Readings) -> Iterator[Sample]:
     yield Sample("ordertrail_rejects_rows", stands.rejects_rows)
     yield Sample("ordertrail_log_entries", stands.debt.log_entries)
     yield Sample("ordertrail_maintenance_due", stands.debt.due)
+
+
+def _told(found: Readings, channels: Sequence[str]) -> Iterator[Sample]:
+    """Incidents, and what the channels of the config have not taken yet."""
+    if found.incidents is None:
+        return
+    still_open = [one for one in found.incidents if one.open]
+    for severity in ("warning", "critical"):
+        for known in (False, True):
+            here = [one for one in still_open if one.severity == severity]
+            count = sum(1 for one in here if (one.acknowledged_at is not None) is known)
+            yield Sample("ordertrail_incidents_open", count, (severity, "yes" if known else "no"))
+    posts = [post for one in found.incidents for post in one.posts if post.waiting is not None]
+    for name in channels:
+        yield Sample("ordertrail_alert_messages_waiting", sum(1 for one in posts if one.channel == name), (name,))
+    for name in channels:
+        failing = any(one.failing for one in posts if one.channel == name)
+        yield Sample("ordertrail_alert_channel_failing", failing, (name,))
 
 
 def _of_service(passes: Passes) -> Iterator[Sample]:

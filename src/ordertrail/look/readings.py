@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
 from ordertrail.delta.log import DeltaLog
-from ordertrail.engines.choice import placed
+from ordertrail.engines.choice import incident_table, placed
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.delivered import columns_in
@@ -20,6 +20,7 @@ from ordertrail.look.space import free_bytes, nearest
 from ordertrail.look.standing import Status, not_begun, standing, waiting_in
 from ordertrail.markers import Belonging
 from ordertrail.model import ROW_OUTCOMES
+from ordertrail.rules.incidents import Incident
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +46,7 @@ class Readings:
         waiting: The files in the source folder.
         heartbeat: Of the service.
         free_bytes: Free space, by folder.
+        incidents: Open and closed; None when they cannot be read here.
         trouble: Why the tables cannot be read; None when they can, or are none of this process' business.
     """
 
@@ -54,6 +56,7 @@ class Readings:
     waiting: Sequence[Waiting] = ()
     heartbeat: Heard | None = None
     free_bytes: Mapping[str, int] = field(default_factory=dict)
+    incidents: Sequence[Incident] | None = None
     trouble: str | None = None
 
     @property
@@ -86,12 +89,20 @@ def _of_tables(config: Config, beat: Heard | None, free: Mapping[str, int]) -> R
     if not any(DeltaLog(root).exists() for root in places_of(config).values()):
         Belonging(config).refuse_beginning()
         status = not_begun(config)
-        return Readings(status, waiting=status.waiting, heartbeat=beat, free_bytes=free)
+        return Readings(status, waiting=status.waiting, heartbeat=beat, free_bytes=free, incidents=_incidents(config))
     config = placed(config)
     snapshots = {getattr(config.tables, role): one for role, one in read_whole(config).items()}
     status = standing(config, snapshots)
     rows, deliveries = counted(columns_in(snapshots[config.tables.deliveries]), [one.name for one in config.vendors])
-    return Readings(status, rows, deliveries, status.waiting, beat, free)
+    return Readings(status, rows, deliveries, status.waiting, beat, free, _incidents(config))
+
+
+def _incidents(config: Config) -> Sequence[Incident] | None:
+    """None when they cannot be read: that takes nothing else along."""
+    try:
+        return incident_table(config).read().incidents
+    except OrdertrailError:
+        return None
 
 
 def counted(columns: Columns, known: Sequence[str]) -> tuple[Counts, Counts]:
