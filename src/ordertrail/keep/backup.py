@@ -24,7 +24,8 @@ from ordertrail.durable import fsync_folder
 from ordertrail.engines.ledger import app_id_in
 from ordertrail.engines.local.consumers import FOLDER as CONSUMERS
 from ordertrail.engines.local.consumers import consumers_path
-from ordertrail.engines.local.whole import cure_of_files, progress_of, read_whole
+from ordertrail.engines.local.incidents import incident_snapshot
+from ordertrail.engines.local.whole import INCIDENTS_ROLE, cure_of_files, progress_of, read_whole
 from ordertrail.errors import TableError, UsageError
 from ordertrail.keep.backed_up import (
     ARCHIVE,
@@ -120,6 +121,8 @@ def backup(
         with maintenance_lock(config), pipeline_lock(config, wait_s=WAIT_S):
             progress("taking the tables and what is beside them")
             tables = read_whole(config)
+            if (incidents := incident_snapshot(config)) is not None:
+                tables[INCIDENTS_ROLE] = incidents
             for role, snapshot in tables.items():
                 _take(transfer, role, snapshot, work / TABLES / role)
             _take_beside(transfer, config, config_file, work)

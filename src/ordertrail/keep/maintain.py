@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import Compaction, commits_behind, compactions
@@ -27,6 +27,7 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.local.consumers import Lag, lags
 from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.held import held
+from ordertrail.engines.local.incidents import incident_snapshot, incidents_id
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.engines.local.whole import read_whole
 from ordertrail.errors import TableError, UnsupportedTableError
@@ -36,7 +37,7 @@ from ordertrail.log import Log
 from ordertrail.markers import require_tables
 from ordertrail.model import Probe, no_probe
 from ordertrail.parse.database import connected
-from ordertrail.rules.tables import APP_ID
+from ordertrail.rules.tables import APP_ID, INCIDENTS
 from ordertrail.scratch import SweepScratch, plan_scratch, scratch_folder, sweep_scratch
 
 WAIT_S = 60.0
@@ -76,6 +77,8 @@ class TidyIndex:
 
 Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex | SweepScratch
 """One step, on one table except for the last kind."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,27 @@ def plan_maintenance(config: Config) -> MaintenancePlan:
             steps += _some(plan_sweep(table.log, _retention_s(config, unread, now_s), now_s))
         if table is tables.target and is_indexed(config, snapshot):
             steps.append(TidyIndex(table.root.name))
+    steps += _of_incidents(config, app_id, now_s)
     steps += _some(plan_scratch(config))
     return MaintenancePlan(tuple(steps), tuple(warnings))
+
+
+def _of_incidents(config: Config, app_id: str, now_s: float) -> list[Step]:
+    """The steps on the table of incidents: each change of it replaces its one file, so there is nothing to compact."""
+    table = _incidents(config)
+    if table is None:
+        return []
+    limits, behind = config.maintenance, commits_behind(table.log)
+    steps: list[Step] = [Checkpoint(table.root.name, behind)] if behind >= CHECKPOINT_COMMITS else []
+    keep_from = _keep_from(table, incidents_id(app_id))
+    steps += _some(plan_clean_up(table.log, keep_from, limits.log_retention_h * _HOUR_S, now_s))
+    return steps + _some(plan_sweep(table.log, limits.retention_h * _HOUR_S, now_s))
+
+
+def _incidents(config: Config) -> Table | None:
+    if incident_snapshot(config) is None:
+        return None
+    return Table(config.table_path(config.incidents), INCIDENTS)
 
 
 def maintain(
@@ -276,7 +298,8 @@ class _Run:
                 gone = sweep_scratch(step)
             self.session.probe("maintain.scratch")
             return None if gone == len(step.paths) else f"{len(step.paths) - gone} are in use, or cannot be deleted"
-        table = next(one for one in self.session.tables.all if one.root.name == step.table)
+        tables = (*self.session.tables.all, *_some(_incidents(self.session.config)))
+        table = next(one for one in tables if one.root.name == step.table)
         match step:
             case Compaction():
                 return compact(self.session, table, step, self.locked)
@@ -383,8 +406,8 @@ def _unfinished(session: Session) -> bool:
     return staged > done
 
 
-def _some(step: Step | None) -> list[Step]:
-    return [] if step is None else [step]
+def _some(one: Found | None) -> list[Found]:
+    return [] if one is None else [one]
 
 
 def _count(count: int, word: str) -> str:

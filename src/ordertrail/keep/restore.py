@@ -30,6 +30,7 @@ from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.durable import fsync_folder, put_if_absent
 from ordertrail.engines.local.consumers import FOLDER as CONSUMERS
 from ordertrail.engines.local.consumers import consumers_path
+from ordertrail.engines.local.whole import INCIDENTS_ROLE
 from ordertrail.errors import OrdertrailError, SourceError, StorageError, UsageError
 from ordertrail.keep.backed_up import (
     ARCHIVE,
@@ -51,7 +52,7 @@ from ordertrail.markers import is_archived_name, read_marker, write_marker
 from ordertrail.model import Probe, no_probe
 from ordertrail.rules.belonging import Marker, Owner, entered
 from ordertrail.rules.losses import ROLES
-from ordertrail.rules.tables import DELIVERIES
+from ordertrail.rules.tables import APP_ID, DELIVERIES
 from ordertrail.sources.notes import notes_path
 
 _LOG_ENTRY = ".json"
@@ -177,6 +178,7 @@ class _Restore:
         self._probe = probe
         names = astuple(config.tables)
         self._places = {role: config.table_path(name) for role, name in zip(ROLES, names, strict=True)}
+        self._incidents = config.table_path(config.incidents)
         place = config.table_path(config.tables.target).parent
         self._staged = place / f".ordertrail-restore-{config.tables.target}"
         self._note = restore_note(config)
@@ -234,7 +236,7 @@ class _Restore:
 
     def _stage(self) -> None:
         transfer = Transfer()
-        for role in ROLES:
+        for role in (*ROLES, *([INCIDENTS_ROLE] if self._has_incidents else [])):
             source, target = self._folder / TABLES / role, self._staged / role
             target.mkdir(parents=True)
             for path in self._contents.below(f"{TABLES}/{role}"):
@@ -254,12 +256,32 @@ class _Restore:
                 (self._staged / role).rename(place)
                 fsync_folder(place.parent)
                 self._probe(f"restore.in {role}")
+        self._swap_incidents()
         # What passes remember of files is about the tables that were there.
         notes = notes_path(self._config)
         if notes.exists():
             self.aside.mkdir(exist_ok=True)
             shutil.move(notes, self.aside / notes.name)
             self._probe("restore.notes")
+
+    @property
+    def _has_incidents(self) -> bool:
+        return bool(self._contents.below(f"{TABLES}/{INCIDENTS_ROLE}"))
+
+    def _swap_incidents(self) -> None:
+        """Move the restored incidents in. A table of these tables that is there stays: it knows what was told since."""
+        staged, place = self._staged / INCIDENTS_ROLE, self._incidents
+        if os.path.lexists(place) and not self._are_ours(place):
+            self._put_aside(place)
+        if staged.exists() and not os.path.lexists(place):
+            staged.rename(place)
+            fsync_folder(place.parent)
+            self._probe("restore.in incidents")
+
+    def _are_ours(self, place: Path) -> bool:
+        with suppress(OrdertrailError):
+            return read_snapshot(DeltaLog(place)).metadata.properties.get(APP_ID) == self._contents.app_id
+        return False
 
     def _put_aside(self, path: Path) -> None:
         self.aside.mkdir(exist_ok=True)
@@ -361,6 +383,7 @@ class _Restore:
 
     def end(self) -> None:
         """Allow passes again."""
+        shutil.rmtree(self._staged / INCIDENTS_ROLE, ignore_errors=True)
         with suppress(OSError):  # empty; the next restore sweeps it
             self._staged.rmdir()
         self._probe("restore.swept")

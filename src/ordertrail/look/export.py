@@ -22,7 +22,8 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.durable import move_durably
 from ordertrail.engines.choice import placed
 from ordertrail.engines.local.held import held
-from ordertrail.engines.local.whole import places_of, read_whole
+from ordertrail.engines.local.incidents import incident_snapshot
+from ordertrail.engines.local.whole import INCIDENTS_ROLE, places_of, read_whole
 from ordertrail.errors import QueryError, StorageError, UsageError
 from ordertrail.look.as_of import moment
 from ordertrail.look.query import ReadOnlyTables
@@ -31,7 +32,7 @@ from ordertrail.look.spreadsheet import require_library, write_spreadsheet
 from ordertrail.model import Contract, Probe, no_probe
 from ordertrail.rules.losses import ROLES
 from ordertrail.rules.sql import name_sql, quoted
-from ordertrail.rules.tables import TableColumn, columns_by_role
+from ordertrail.rules.tables import INCIDENTS, TableColumn, columns_by_role
 from ordertrail.scratch import scratch_folder, sweep_left
 
 FORMATS = (".csv", ".parquet", ".xlsx")
@@ -107,6 +108,9 @@ def export(
     columns = columns_by_role(config.contract)
     names = dict(zip(ROLES, astuple(config.tables), strict=True))
     tables = {names[one]: (found[one], columns[one]) for one in ROLES}
+    if role == INCIDENTS_ROLE:
+        tables[name] = _incidents(config), INCIDENTS
+        columns[role] = INCIDENTS
     batch = None if as_of is None else _batch(config, tables, as_of)
     with (
         complete_file(path, "export", probe, force=force) as part,
@@ -157,11 +161,20 @@ def _relation(config: Config, table: str) -> tuple[str, str]:
     roles = dict(zip(astuple(config.tables), ROLES, strict=True))
     if table in ("current", config.current if config.appends else "current"):
         return config.current if config.appends else config.tables.target, "target"
+    if table in (INCIDENTS_ROLE, config.incidents):
+        return config.incidents, INCIDENTS_ROLE
     role: str = roles.get(table, table)
     if role not in ROLES:
-        known = ", ".join(("target", "current", "history", "deliveries", "rejects", "stage", *roles))
+        known = ", ".join(("target", "current", "history", "deliveries", "rejects", "stage", INCIDENTS_ROLE, *roles))
         raise UsageError(f"there is no table {table!r}", hint=f"give one of: {known}")
     return getattr(config.tables, role), role
+
+
+def _incidents(config: Config) -> Snapshot:
+    found = incident_snapshot(config)
+    if found is None:
+        raise UsageError("there are no incidents yet", hint="their table is made when the first one opens")
+    return found
 
 
 def _batch(config: Config, tables: _Tables, as_of: int | datetime) -> int:

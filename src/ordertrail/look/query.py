@@ -21,7 +21,7 @@ from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.local.bearers import taken_back
-from ordertrail.engines.local.whole import cure_of_files
+from ordertrail.engines.local.whole import INCIDENTS_ROLE, cure_of_files
 from ordertrail.errors import OrdertrailError, QueryError, StorageError, TableError, UnsupportedTableError
 from ordertrail.look.as_of import Then, place_sql
 from ordertrail.look.at_batch import view_at
@@ -80,7 +80,7 @@ class ReadOnlyTables:
         latest = config.appends and {config.tables.history, config.tables.deliveries} <= tables.keys()
         self._names = (*tables, config.current) if latest else tuple(tables)
         self._example = config.tables.target
-        self._roles = dict(zip(astuple(config.tables), ROLES, strict=True))
+        self._roles = dict(zip(astuple(config.tables), ROLES, strict=True)) | {config.incidents: INCIDENTS_ROLE}
         self._owners = {str(path): name for name, (snapshot, _) in tables.items() for path in snapshot.paths}
         self._bad: dict[str, OrdertrailError] = {}
         self.then: Then | None = None
@@ -253,10 +253,12 @@ class ReadOnlyTables:
             self._run(f"CREATE OR REPLACE VIEW {name_sql(view(name))} AS {past}")
         self._run(f"DROP VIEW IF EXISTS {name_sql(view(names.stage))}")
         self._run(f"DROP VIEW IF EXISTS {name_sql(view(names.target))}")
-        self._bad[view(names.stage)] = QueryError(
-            f"{names.stage} holds only the batch that was staged last: it cannot be shown as of batch {batch}",
-            hint="ask it as it is now, or ask another table",
-        )
+        self._run(f"DROP VIEW IF EXISTS {name_sql(view(config.incidents))}")
+        for name, what in ((names.stage, "the batch that was staged last"), (config.incidents, "what no batch wrote")):
+            self._bad[view(name)] = QueryError(
+                f"{name} holds only {what}: it cannot be shown as of batch {batch}",
+                hint="ask it as it is now, or ask another table",
+            )
         if config.appends and names.target not in self._bad:
             kept = f"SELECT * EXCLUDE (_pos) FROM {_PAST}.target WHERE {recorded_sql(batch)}"
             self._run(f"CREATE OR REPLACE VIEW {name_sql(view(names.target))} AS {kept}")

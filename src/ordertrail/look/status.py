@@ -8,7 +8,7 @@ DuckDB, because it must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -19,8 +19,9 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.choice import located, placed
 from ordertrail.engines.local.held import held
+from ordertrail.engines.local.incidents import incident_snapshot
 from ordertrail.engines.local.whole import places_of, read_whole
-from ordertrail.errors import UsageError
+from ordertrail.errors import StorageError, TableError, UsageError
 from ordertrail.look.arrivals import DAYS, Arrivals
 from ordertrail.look.as_of import AsOf, moment
 from ordertrail.look.delivered import Delivered, columns_in, delivered, kept_columns
@@ -35,6 +36,7 @@ from ordertrail.model import State
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
+    INCIDENTS,
     REJECTS,
     TableColumn,
     history_columns,
@@ -345,6 +347,9 @@ class Reader:
 
             snapshots = self._snapshots
             tables = {name: (snapshots[name], columns) for name, columns in reversed(self._columns.items())}
+            with suppress(TableError, StorageError):  # `verify` says what is wrong; the five can be read
+                if (incidents := incident_snapshot(self._asked)) is not None:
+                    tables[self.config.incidents] = incidents, INCIDENTS
             self._tables[key] = ReadOnlyTables(self.config, tables, *key)
         return self._tables[key]
 

@@ -27,6 +27,7 @@ from ordertrail.look.standing import waiting_in
 from ordertrail.look.verify_append import rows_once, rows_whole
 from ordertrail.look.verify_archive import ArchivedFile, look_at_archive, under_way
 from ordertrail.look.verify_files import LOST_CHANGES, change_faults, file_faults, reader_faults, vector_faults
+from ordertrail.look.verify_incidents import NAME, has_incidents, prove_incidents
 from ordertrail.markers import no_tables_yet, read_marker
 from ordertrail.model import Outcome, no_probe
 from ordertrail.parse.database import connected
@@ -389,4 +390,5 @@ _APPENDED: tuple[tuple[str, _Prove], ...] = (
 
 def _checks(config: Config) -> tuple[tuple[str, _Prove], ...]:
     """The checks of a pipeline, in their order: those of the target follow from its mode."""
-    return (*_CHECKS, *(_APPENDED if config.appends else _UPSERTED), _ARCHIVE)
+    incidents = ((NAME, prove_incidents),) if has_incidents(config) else ()
+    return (*_CHECKS, *(_APPENDED if config.appends else _UPSERTED), _ARCHIVE, *incidents)

@@ -16,6 +16,7 @@ from ordertrail.delta.snapshot import Snapshot, read_snapshot
 from ordertrail.delta.table import Change, Table
 from ordertrail.engines.base import KeptIncidents
 from ordertrail.engines.ledger import app_id_in
+from ordertrail.engines.local.whole import INCIDENTS_ROLE, log_errors
 from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Probe, no_probe
 from ordertrail.rules.incident_rows import incident_of, row_of
@@ -74,7 +75,7 @@ class FolderIncidents:
 
         table = self._table
         schema = arrow_schema((column.name, column.type) for column in INCIDENTS)
-        txn = Txn(_txn_id(app_id), base.last_txn(_txn_id(app_id)) + 1, time.time_ns() // 1_000_000)
+        txn = Txn(incidents_id(app_id), base.last_txn(incidents_id(app_id)) + 1, time.time_ns() // 1_000_000)
         path = table.new_path("incidents")
         try:
             pq.write_table(pa.Table.from_pylist([row_of(one) for one in incidents], schema), path, compression="zstd")
@@ -115,6 +116,22 @@ class FolderIncidents:
         raise trouble or TableError("there are no tables", hint="run a pass first: ordertrail run")
 
 
+def incident_snapshot(config: Config) -> Snapshot | None:
+    """The table of incidents in its folder; None when there is none yet, or when a catalog keeps it.
+
+    Raises:
+        TableError: Its log is damaged.
+        StorageError: It cannot be read.
+    """
+    if config.by_name:
+        return None
+    log = DeltaLog(config.table_path(config.incidents))
+    if not log.exists():
+        return None
+    with log_errors(INCIDENTS_ROLE, log.root):
+        return read_snapshot(log)
+
+
 def incidents_in(snapshot: Snapshot) -> tuple[Incident, ...]:
     """The incidents of a table in a folder.
 
@@ -128,5 +145,10 @@ def incidents_in(snapshot: Snapshot) -> tuple[Incident, ...]:
     return tuple(incident_of(row) for row in found.to_pylist())
 
 
-def _txn_id(app_id: str) -> str:
+def incidents_id(app_id: str) -> str:
+    """The application id of the commits of incidents.
+
+    Args:
+        app_id: The pipeline's.
+    """
     return f"{app_id}.incidents"

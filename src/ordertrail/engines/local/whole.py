@@ -19,6 +19,11 @@ from ordertrail.markers import no_tables_yet
 from ordertrail.rules.losses import ROLES, Loss, Progress, Standing, loss
 from ordertrail.rules.tables import APP_ID
 
+INCIDENTS_ROLE = "incidents"
+"""The role of the table of incidents, which is no part of any batch, and need not be there."""
+
+_NEW_INCIDENTS = "or move the folder {root} away: the next incident makes the table anew"
+
 REBUILD = "ordertrail rebuild"
 FROM_ARCHIVE = "ordertrail rebuild --history-from-archive"
 
@@ -54,6 +59,8 @@ def cure_of_log(role: str, root: Path) -> str:
             return f"move the folder {root} away, then run {REBUILD}: it makes the table anew"
         case "history" | "rejects":
             return f"{restore}; or move the folder {root} away, then run {FROM_ARCHIVE}: it makes the table anew"
+        case "incidents":
+            return f"{restore}, {_NEW_INCIDENTS.format(root=root)}"
         case _:
             return f"{restore}; the deliveries are the ledger, and nothing can take their place"
 
@@ -70,6 +77,8 @@ def cure_of_files(role: str) -> str:
                 "restore the file from a backup; or move the table's folder away, then run "
                 f"{REBUILD}: the next pass takes the batch from the source again"
             )
+        case "incidents":
+            return f"restore the file from a backup, {_NEW_INCIDENTS.format(root='of the table')}"
         case _:
             return "restore the file from a backup"
 
