@@ -54,7 +54,7 @@ if "stuck" in switches:
             (base / "stuck").touch()
             threading.Event().wait()
     def init(self, config, **more):
-        original(self, config, probe=probe, **more)
+        original(self, config, **{**more, "probe": probe})
     pipeline.Pipeline.__init__ = init
 sys.exit(watch.watch(config, interval_s=interval_s))
 """

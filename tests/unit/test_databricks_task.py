@@ -15,6 +15,7 @@ from ordertrail.databricks import task
 from ordertrail.databricks.bundle import BundleOptions, bundle_files
 from ordertrail.errors import AttentionError, ConfigError, StorageError, TableError
 from ordertrail.look import document
+from ordertrail.look.incidents import incidents_of
 from ordertrail.model import DeliveryReport, RowCounts, RunReport, State
 from ordertrail.pipeline import Pipeline
 from tests.feeds import cells, csv_bytes
@@ -102,7 +103,12 @@ def test_a_quarantined_delivery_fails_the_last_task_only_when_all_is_loaded(work
         workspace.run(run, task.ATTENTION_TASK)
     bad = workspace.house.delivery("order_tracking_2026_11_21.csv")
     assert told.value.message.startswith("the batch is loaded and nothing is lost, but somebody must look:")
-    assert told.value.message.count(str(bad["delivery_id"])) == 1, "stage and load both tell of it"
+    listed, _, alert = told.value.message.partition("\n\n")
+    assert listed.count(str(bad["delivery_id"])) == 1, "stage and load both tell of it"
+    assert alert.startswith("orders: order_tracking_2026_11_21.csv of default is quarantined: ")
+    assert f"type next  ordertrail rejects --delivery {bad['delivery_id']}" in alert
+    (incident,) = incidents_of(workspace.house.config)
+    assert (incident.key, incident.open) == (f"delivery:{bad['delivery_id']}", True)
     assert "order_tracking_2026_11_21.csv" in told.value.message
     assert str(bad["reason"]) in told.value.message
     assert told.value.exit_code == 3
@@ -131,7 +137,10 @@ def test_a_new_item_is_told_with_those_that_are_open_since_earlier_runs(workspac
         workspace.run(run, task.LOAD_TASK)
     with pytest.raises(AttentionError) as told:
         workspace.run(run, task.ATTENTION_TASK)
-    new, earlier = told.value.message.split("\nopen since earlier runs:\n")
+    new, rest = told.value.message.split("\nopen since earlier runs:\n")
+    earlier, _, alert = rest.partition("\n\n")
+    assert alert.startswith("orders: order_tracking_2026_11_22.csv of default is quarantined: ")
+    assert "order_tracking_2026_11_21.csv" not in alert
     assert "order_tracking_2026_11_22.csv" in new
     assert "order_tracking_2026_11_21.csv" not in new
     assert "order_tracking_2026_11_21.csv of default is quarantined" in earlier

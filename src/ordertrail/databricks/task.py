@@ -10,7 +10,8 @@ again, which is always safe, and the job's failure notifications go out when the
 that is quarantined, or a warning, is no failure: everything is committed, and a second attempt would find nothing to do
 and end well, so that nobody would be told. That is why a third task tells it. It runs after all else, is never run
 again by itself, and fails when the task values of the other two name something to look at that is still open. What has
-been open since earlier runs is listed, and fails no run again.
+been open since earlier runs is listed, and fails no run again. The incidents are kept by `orders_target_load`; what
+they tell is at the end of the message, as a channel of alerts would have it, so that the job's notifications carry it.
 
 All parameters are the job's. Those that are settings too (`catalog`, `schema`, `source`, `archive`) override the config
 file where they are not empty; environment variables play no part.
@@ -19,19 +20,27 @@ file where they are not empty; environment variables play no part.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ordertrail.alerts.channels import installed
+from ordertrail.alerts.evaluate import causes_of, evaluate, now_utc
+from ordertrail.alerts.outbox import Outbox
 from ordertrail.config import Config, load_config
 from ordertrail.config.settings import ENVIRONMENT_PREFIX
-from ordertrail.engines.choice import engine_of
+from ordertrail.engines.choice import engine_of, incident_table
 from ordertrail.engines.spark.session import spark_errors
 from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
 from ordertrail.look.document import run_report
+from ordertrail.look.open_items import OpenItem
 from ordertrail.look.status import open_items_of
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
+from ordertrail.rules.alert_text import message
+from ordertrail.rules.incidents import Incident, Seen
+from ordertrail.rules.outbox import Event
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -57,6 +66,7 @@ MAX_VALUE_BYTES = 40_000
 _SETTINGS = ("catalog", "schema", "source", "archive")
 _MAX_REASON = 300
 _MAX_LINES = 20
+_MAX_MESSAGE = 8_000
 
 Item = TypeVar("Item", str, dict[str, str])
 
@@ -138,7 +148,11 @@ def load(spark: SparkSession, dbutils: Dbutils) -> str:
     pipeline = _pipeline(spark, dbutils)
     report = pipeline.load()
     problems = [] if report.batch is None else [_grant(spark, dbutils)]
-    problems.append(_hand_on_open(spark, dbutils, pipeline.config))
+    items, problem = _open_items(spark, pipeline.config)
+    if items is not None:
+        _hand_on_open(dbutils, items)
+        problems.append(_hand_on_message(spark, dbutils, pipeline.config, items))
+    problems.append(problem)
     report = replace(report, warnings=(*report.warnings, *filter(None, problems)))
     _hand_on(dbutils, report)
     dbutils.jobs.taskValues.set(key="finished", value=True)
@@ -174,6 +188,8 @@ def attention(dbutils: Dbutils) -> str:
         told = _message("the batch is loaded and nothing is lost, but somebody must look", lines)
         if earlier:
             told = f"{told}\n{_message('open since earlier runs', earlier)}"
+        if message := values.get(taskKey=LOAD_TASK, key="message", default="", debugValue=""):
+            told = f"{told}\n\n{message}"
         raise AttentionError(
             told,
             hint="quarantined files are below quarantine/ in the archive, their rejects in the rejects table; once the "
@@ -268,16 +284,45 @@ def _hand_on(dbutils: Dbutils, report: RunReport) -> None:
         dbutils.jobs.taskValues.set(key=key, value=value)
 
 
-def _hand_on_open(spark: SparkSession, dbutils: Dbutils, config: Config) -> str | None:
-    """Set the task values of the open items; why they could not be listed."""
+def _open_items(spark: SparkSession, config: Config) -> tuple[Sequence[OpenItem] | None, str | None]:
+    """What needs a person; or None, and why it could not be listed."""
     try:
-        items = open_items_of(config, session=spark)
+        return open_items_of(config, session=spark), None
     except OrdertrailError as error:
-        return f"what needs a person cannot be listed: {error.message}"
+        return None, f"what needs a person cannot be listed: {error.message}"
+
+
+def _hand_on_message(spark: SparkSession, dbutils: Dbutils, config: Config, items: Sequence[OpenItem]) -> str | None:
+    """Keep the incidents, and set the task value with what they tell now; why that could not be done.
+
+    Where apprise is installed and the config has `[[alerts]]`, they are told there, too.
+    """
+    channels = config.alerts if installed() else ()
+    try:
+        table = incident_table(config, spark)
+        before = {(one.incident_id, one.count, one.open) for one in table.read().incidents}
+        kept = evaluate(table, Seen(causes_of(items)), [one.channel for one in channels])
+        for sent in Outbox(config.name, table, channels).send():
+            print(f"alerts on {sent.channel}: {sent.error or 'sent'}")  # noqa: T201 - a notebook's output
+    except OrdertrailError as error:
+        return f"incidents cannot be kept: {error.message}"
+    told: list[tuple[Incident, Event]] = [
+        (one, "open" if one.open else "close")
+        for one in kept.incidents
+        if (one.incident_id, one.count, one.open) not in before
+    ]
+    if told:
+        text = message(config.name, told, now_utc()).text
+        print(text)  # noqa: T201
+        dbutils.jobs.taskValues.set(key="message", value=text[:_MAX_MESSAGE])
+    return None
+
+
+def _hand_on_open(dbutils: Dbutils, items: Sequence[OpenItem]) -> None:
+    """Set the task values of the open items."""
     listed = [{"key": one.key, "kind": one.kind, "text": one.text[:_MAX_REASON]} for one in items]
     dbutils.jobs.taskValues.set(key="open_items", value=_fitting(listed))
     dbutils.jobs.taskValues.set(key="open_items_count", value=len(listed))
-    return None
 
 
 def _fitting(items: list[Item]) -> list[Item]:

@@ -23,9 +23,6 @@ from ordertrail.rules.outbox import Event, Severity
 FIRST_LINE = 160
 """Characters of the first line: those of one text message."""
 
-_ALWAYS_WHOLE = 100
-"""A text up to this length stands in the first line whole, with all that comes before it."""
-
 MOST_TOLD = 20
 """Incidents that one message tells of; it counts the others."""
 
@@ -68,12 +65,14 @@ def message(pipeline: str, told: Sequence[tuple[Incident, Event]], now: datetime
     severity: Severity = "critical" if any(one.severity == "critical" for one, _ in told) else "warning"
     over = all(event == "close" for _, event in told)
     if len(told) == 1:
-        return Message(_title(pipeline, first, event), "\n".join(_details(first, event, now, option)), severity, over)
+        title = _title(pipeline, first, event)
+        whole = () if title.endswith(first.text) else (f"{first.text}\n",)
+        return Message(title, "\n".join((*whole, *_details(first, event, now, option))), severity, over)
     begun = sum(1 for _, event in told if event != "close")
     parts = [f"{count} {words}" for count, words in ((begun, "open"), (len(told) - begun, "over")) if count]
     title = _cut(f"{_who(pipeline, severity, over=over)}: {', '.join(parts)}; {_MARKS[event]}{first.text}")
     blocks = [
-        "\n".join((_title("", one, event), *_details(one, event, now, option))) for one, event in ordered[:MOST_TOLD]
+        "\n".join((_words("", one, event), *_details(one, event, now, option))) for one, event in ordered[:MOST_TOLD]
     ]
     if len(told) > MOST_TOLD:
         blocks.append(f"and {len(told) - MOST_TOLD} more: ordertrail alerts list{option}")
@@ -95,8 +94,12 @@ def trial(pipeline: str, channel: str, now: datetime) -> Message:
 
 
 def _title(pipeline: str, one: Incident, event: Event) -> str:
+    return _cut(_words(pipeline, one, event))
+
+
+def _words(pipeline: str, one: Incident, event: Event) -> str:
     who = _who(pipeline, one.severity, over=event == "close")
-    return _cut(f"{who}: {_MARKS[event]}{one.text}" if who else f"{_MARKS[event]}{one.text}")
+    return f"{who}: {_MARKS[event]}{one.text}" if who else f"{_MARKS[event]}{one.text}"
 
 
 def _who(pipeline: str, severity: Severity, *, over: bool) -> str:
@@ -105,8 +108,6 @@ def _who(pipeline: str, severity: Severity, *, over: bool) -> str:
 
 
 def _details(one: Incident, event: Event, now: datetime, option: str) -> Iterator[str]:
-    if _cut(f"{_MARKS[event]}{one.text}") != f"{_MARKS[event]}{one.text}" or len(one.text) > _ALWAYS_WHOLE:
-        yield f"{one.text}\n"
     since = one.since or one.opened_at
     end = one.closed_at if event == "close" and one.closed_at is not None else now
     until = f" to {_at(end)}" if event == "close" else ""
