@@ -284,6 +284,8 @@ def test_without_an_address_a_channel_waits_and_says_what_is_missing(call: Call)
     assert "NO_SUCH_TOKEN" in json.loads(found.stdout)["channels"][0]["error"]
     assert call("status").exit_code == 0
     assert call("run").exit_code == 0
+    doctor = {one["name"]: one for one in json.loads(call("doctor", "--json").stdout)["checks"]}
+    assert (doctor["alerts chat"]["health"], "NO_SUCH_TOKEN" in doctor["alerts chat"]["detail"]) == ("warn", True)
 
 
 def test_the_dead_mans_switch_is_asked_after_each_pass(call: Call, web: Web) -> None:

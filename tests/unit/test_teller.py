@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -219,6 +221,30 @@ def test_the_dead_mans_switch_is_asked_at_most_once_a_minute_but_at_once_when_it
     desk.passed(ok=False)
     desk.passed(ok=True)
     assert desk.pinged == [True, True, True, False, True]
+
+
+def test_a_channel_that_hangs_holds_up_nobody(desk: Desk) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: Alert, __: Message) -> str:
+        hangs.set()
+        goes_on.wait(60)
+        return ""
+
+    means = Means(hang, table=lambda _: desk.table)
+    teller = Teller(replace(desk.config, ping=None), means)
+    desk.items = (BAD,)
+    teller.start()
+    teller.listed()
+    assert hangs.wait(60)
+    began_s = time.perf_counter()
+    for _ in range(1000):
+        teller.passed(ok=True)
+        teller.listed()
+    assert (time.perf_counter() - began_s) / 1000 < 0.005
+    assert teller.running
+    teller.stop()
+    goes_on.set()
 
 
 def test_what_goes_on_writes_nothing(desk: Desk) -> None:

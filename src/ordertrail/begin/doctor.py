@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ordertrail.begin.doctor_alerts import channel_findings
 from ordertrail.config import Config, load_config
 from ordertrail.durable import fsync_folder
 from ordertrail.errors import ConfigError, OrdertrailError, SourceError, StorageError
@@ -85,7 +86,8 @@ def examine(config_file: Path) -> DoctorReport:
         return DoctorReport((*findings, Finding("config", "fail", error.message, error.hint)))
     findings.append(_rules(config))
     findings += _vendor_files(config)
-    return DoctorReport((*findings, *_folders(config), *_tables(config), _agreement(config)))
+    told = (Finding(name, "ok" if well else "warn", *rest) for name, well, *rest in channel_findings(config))
+    return DoctorReport((*findings, *_folders(config), *_tables(config), _agreement(config), *told))
 
 
 # --- the environment ---------------------------------------------------------------------------------------------
