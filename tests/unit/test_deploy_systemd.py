@@ -178,7 +178,7 @@ def test_the_service_is_as_it_must_be(tmp_path: Path) -> None:
     assert "127.0.0.1:9000" in made["monitoring/prometheus.yml"]
     assert "Service.ReadWritePaths" not in settings(made["ordertrail-health.service"])
     (cache,) = settings(made["ordertrail-serve.service"])["Service.ReadWritePaths"]
-    assert words_of(cache.removeprefix("-")) == [str(config.warehouse / FOLDER)]
+    assert words_of(cache) == [f"-{config.warehouse / FOLDER}"]
     nowhere = unit_files(config, SystemdOptions(Path("/opt/bin/ordertrail"), metrics_port=None))
     assert "--metrics-port" not in nowhere["ordertrail-watch.service"]
 

@@ -161,7 +161,8 @@ def _units(config: Config, options: SystemdOptions) -> tuple[_Unit, ...]:
                 *_memory(config),
             ),
             reads="# It only reads, but for its own cache, by which shipments are found.\n"
-            f"ReadWritePaths=-{_word(config.warehouse / FOLDER)}",
+            # The hyphen: it need not be there.
+            f'ReadWritePaths="-{_word(config.warehouse / FOLDER)[1:]}',
         ),
         _Unit(
             "maintain",
