@@ -20,6 +20,7 @@ PARTS = (
     "bench.many_batches",
     "bench.day_files",
     "bench.watch",
+    "bench.pages",
     "bench.nasty_files",
 )
 

@@ -88,10 +88,11 @@ def archived_lines(config: Config, row: Row, line: int, around: int = AROUND) ->
     try:
         # Neither a symbolic link that came there meanwhile, nor a pipe that would wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return Lines((), f"{clean_name(place)} is no regular file")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return Lines((), f"{clean_name(place)} is no regular file")
             checked = _checked(file, status.st_size, str(row["sha256"] or ""))
             return _read(file, vendor, (max(line - around, 1), line + around), checked)
     except OSError as error:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import duckdb
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -23,7 +25,6 @@ from ordertrail.rules.tables import columns_by_role
 from ordertrail.scratch import scratch_folder, sweep_left
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 MEMORY_MB = 64
@@ -78,26 +79,33 @@ class QuickLook:
         snapshots: Of the five tables, by role.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, config: Config, snapshots: Mapping[str, Snapshot]) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, lock: threading.Lock, config: Config, snapshots: Mapping[str, Snapshot]
+    ) -> None:
         self.config = config
         self.snapshots = snapshots
         self._con = con
+        self._lock = lock
         self._columns = columns_by_role(config.contract)
         self._relations: dict[str, str] = {}
 
     def relation(self, role: str) -> str:
         """See `Look.relation`."""
         if role not in self._relations:
-            with cured(self.config), duckdb_errors("cannot read the tables"), self._con.cursor() as cursor:
+            with cured(self.config), duckdb_errors("cannot read the tables"), self._cursor() as cursor:
                 self._relations[role] = scan_sql(cursor, self.snapshots[role], self._columns[role])
         return self._relations[role]
 
     def read(self, sql: str) -> pa.Table:
         """See `Look.read`."""
-        with cured(self.config), duckdb_errors("cannot read the tables"), self._con.cursor() as cursor:
+        with cured(self.config), duckdb_errors("cannot read the tables"), self._cursor() as cursor:
             # Settings of a connection: a cursor does not have those of the one that it comes from.
             cursor.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
             return cursor.sql(sql).to_arrow_table()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:  # a connection refuses what another thread asks of it meanwhile
+            return self._con.cursor()
 
 
 class QuickTables:
@@ -127,14 +135,15 @@ class QuickTables:
             if self._con is None or self._looks % RENEW_AFTER == 0:
                 # The one before is not closed: a look may be at work with it. It goes with the last of these.
                 self._con = connect(THREADS, min(self._memory_mb, config.memory_limit_mb), self._folder())
-            return QuickLook(self._con, config, snapshots)
+            return QuickLook(self._con, self._lock, config, snapshots)
 
     def close(self) -> None:
         """Release all resources. Idempotent."""
         with self._lock:
             con, self._con, self._spill = self._con, None, None
             if con is not None:
-                release(con)
+                with suppress(duckdb.Error):  # a look that nobody waits for any more is still at work
+                    release(con)
             self._closing.close()
 
     def _folder(self) -> Path:

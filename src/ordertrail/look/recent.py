@@ -163,11 +163,11 @@ def hour_edges(now: datetime, zone: ZoneInfo) -> list[datetime]:
     return [end - timedelta(hours=HOURS - i) for i in range(HOURS + 1)]
 
 
-def day_edges(now: datetime, zone: ZoneInfo) -> list[datetime]:
-    """The last `DAYS` days of a zone, today included."""
+def day_edges(now: datetime, zone: ZoneInfo, days: int = DAYS) -> list[datetime]:
+    """The last days of a zone, today included."""
     today = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     # The clock of the zone may change in between: a day is not always 24 hours.
-    return [(today - timedelta(days=DAYS - 1 - i)).replace(tzinfo=zone) for i in range(DAYS + 1)]
+    return [(today - timedelta(days=days - 1 - i)).replace(tzinfo=zone) for i in range(days + 1)]
 
 
 def _vendors(columns: Columns, inside: Numbers, asked: Sequence[str]) -> list[VendorLately]:

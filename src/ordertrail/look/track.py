@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf
@@ -56,6 +56,7 @@ class Track:
         matches: What was found when no row has exactly this key; one match is shown whole, as if it was asked for.
         more: How many matches there are beside those; of parts that a great many have, at least so many.
         as_of: The earlier moment that was asked for; None means now.
+        lacks: By the id of each delivery that spoke of it, the contract columns that its file does not carry.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Track:
     matches: tuple[Match, ...] = ()
     more: int = 0
     as_of: AsOf | None = None
+    lacks: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def key_parts(contract: Contract, number: str | Sequence[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ordertrail.engines.local.bearers import taken_back
 from ordertrail.errors import UsageError
@@ -25,15 +27,28 @@ from ordertrail.look.track import (
     key_parts,
     order_numbers,
 )
-from ordertrail.rules.accepted import RECORDED, TAKEN_BACK, lacking_sql
+from ordertrail.model import State
+from ordertrail.rules.accepted import RECORDED, lacking_sql
 from ordertrail.rules.cell_sql import sql_type
-from ordertrail.rules.cells import rank_sql
 from ordertrail.rules.corrections import taken_back_words
 from ordertrail.rules.sql import name_sql, quoted
-from ordertrail.rules.tables import history_columns, target_columns
 from ordertrail.rules.texts import visible
 
 _EVER = 1 << 62  # no batch comes after it
+_TAKEN_BACK = frozenset({State.UNDONE.value, State.REPLAYED.value})
+_OF_DELIVERY = (
+    "delivery_id",
+    "vendor",
+    "path",
+    "modified_at",
+    "sha256",
+    "file_key",
+    "absent",
+    "state",
+    "changed_at",
+    "changed_by",
+    "changed_why",
+)
 
 
 def track(look: Look, finder: Finder, number: str | Sequence[str], as_of: AsOf | None = None) -> Track:
@@ -71,6 +86,7 @@ class _Tracking:
         self._look, self._finder, self._as_of = look, finder, as_of
         self._contract = look.config.contract
         self._types = {column.name: sql_type(column.type) for column in self._contract.columns}
+        self._ranks = {name: rank for rank, name in enumerate(self._contract.status_rank)}
         self._folds = as_of is not None or look.config.appends
 
     def of(self, number: str | Sequence[str]) -> Track:
@@ -102,18 +118,52 @@ class _Tracking:
         joined = f"concat_ws('/', {', '.join(f'CAST({cell} AS VARCHAR)' for cell in cells)})"
         term = self._text(lower_sql(joined))
         said = self._finder.find(SAID, is_sql(term))
-        history = self._ordered(said, self._recorded(self._finder.rows_sql(said)), where, "ASC")
+        history = self._rows(self._recorded(self._finder.rows_sql(said)), where) if said.rows else []
         current = self._current(term, said, where)
-        self._tell_corrections(history)
+        ledger = self._ledger({str(row["_delivery_id"]) for row in (*history, *current)})
+        history.sort(key=lambda row: self._place(row, ledger))
+        current.sort(key=lambda row: self._place(row, ledger), reverse=True)
+        for row in history:
+            row["_taken_back"] = _taken_back(ledger.get(str(row["_delivery_id"])))
         rejected = rejected_rows(self._look, parts, self._as_of)
-        key = "/".join(parts)
-        return Track(key, current[0] if current else None, tuple(history), rejected, as_of=self._as_of)
+        lacks = {one: frozenset(json.loads(str(found["absent"] or "[]"))) for one, found in ledger.items()}
+        return Track(
+            "/".join(parts),
+            current[0] if current else None,
+            tuple(history),
+            rejected,
+            as_of=self._as_of,
+            lacks=lacks,
+        )
 
     def _current(self, term: str, said: Hits, where: str) -> list[Row]:
         if self._folds:
-            return self._ordered(None, f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where, "DESC")
+            return self._rows(f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where)
         hits = self._finder.find(NUMBER, is_sql(term))
-        return self._ordered(hits, self._finder.rows_sql(hits), where, "DESC")
+        return self._rows(self._finder.rows_sql(hits), where) if hits.rows else []
+
+    def _rows(self, relation: str, where: str) -> list[Row]:
+        return rows_of(
+            self._look.read(f"SELECT * EXCLUDE (_pos) FROM (SELECT *, 0 AS _pos FROM {relation}) WHERE {where}")
+        ).dicts()
+
+    def _ledger(self, ids: set[str]) -> dict[str, Row]:
+        """What the deliveries say of some of them."""
+        listed = ", ".join(map(quoted, sorted(ids)))
+        if not listed:
+            return {}
+        columns = ", ".join(_OF_DELIVERY)
+        sql = f"SELECT {columns} FROM {self._deliveries()} WHERE delivery_id IN ({listed})"
+        return {str(row["delivery_id"]): row for row in rows_of(self._look.read(sql)).dicts()}
+
+    def _place(self, row: Row, ledger: Mapping[str, Row]) -> tuple[tuple[bool, Any], ...]:
+        """The place of a row in the total order (design, section 6); what is NULL comes first."""
+        contract, came = self._contract, ledger.get(str(row["_delivery_id"]), {})
+        status = None if contract.status is None else row[contract.status]
+        rank = -2 if status is None else self._ranks.get(str(status), -1)
+        of_delivery = [came.get(name) for name in ("vendor", "path", "modified_at", "sha256")]
+        place = (row[contract.order_by], came.get("file_key"), rank, *of_delivery, row["_file_row"])
+        return tuple((value is not None, value) for value in place)
 
     def _recorded(self, history: str) -> str:
         """The rows of the history up to the moment that is asked for."""
@@ -143,49 +193,6 @@ class _Tracking:
 
     def _text(self, sql: str) -> str:
         return str(self._run(f"SELECT coalesce({sql}, '')")[0][0])
-
-    def _ordered(self, hits: Hits | None, relation: str, where: str, direction: str) -> list[Row]:
-        """The rows of a key in the total order (design, section 6).
-
-        Args:
-            hits: Where they are, if that is known.
-            relation: Their table, or what stands for it.
-            where: SQL that is true of them.
-            direction: `ASC` or `DESC`.
-        """
-        if hits is not None and not hits.rows:
-            return []
-        contract = self._contract
-        of_history = hits is not None and hits.role == "history"
-        listed = history_columns(contract) if of_history else target_columns(contract)
-        columns = [name_sql(column.name) for column in listed]
-        inner = ", ".join(f"{column} AS c{i}" for i, column in enumerate(columns))
-        outer = ", ".join(f"c{i} AS {column}" for i, column in enumerate(columns))
-        rank = rank_sql(contract, name_sql(contract.status)) if contract.status else "-2"
-        order = ("ev", "d.file_key", "rk", "d.vendor", "d.path", "d.modified_at", "d.sha256", "fr")
-        by = ", ".join(f"{column} {direction} NULLS {'FIRST' if direction == 'ASC' else 'LAST'}" for column in order)
-        return rows_of(
-            self._look.read(
-                f"WITH said AS MATERIALIZED (SELECT {inner}, {name_sql(contract.order_by)} AS ev, {rank} AS rk, "
-                f"_file_row AS fr, _delivery_id AS id FROM {relation} WHERE {where}) SELECT {outer} FROM said "
-                f"LEFT JOIN (SELECT * FROM {self._deliveries()} WHERE delivery_id IN (SELECT id FROM said)) d "
-                f"ON id = d.delivery_id ORDER BY {by}"
-            )
-        ).dicts()
-
-    def _tell_corrections(self, history: Sequence[Row]) -> None:
-        """Add to rows of the history, as `_taken_back`, why they do not count any more; None for those that do."""
-        ids = ", ".join(quoted(str(one)) for one in {row["_delivery_id"] for row in history}) or "''"
-        found = self._look.read(
-            "SELECT delivery_id, state, changed_at, changed_by, changed_why "
-            f"FROM {self._deliveries()} WHERE {TAKEN_BACK} AND delivery_id IN ({ids})"
-        )
-        told = {
-            one["delivery_id"]: taken_back_words(one["state"], one["changed_at"], one["changed_by"], one["changed_why"])
-            for one in found.to_pylist()
-        }
-        for row in history:
-            row["_taken_back"] = told.get(row["_delivery_id"])
 
     # -- search -----------------------------------------------------------------------------------------------
 
@@ -230,3 +237,10 @@ class _Tracking:
         matches = tuple(Match(str(row[0]), found_by, *row[-3:]) for row in rows[:MOST_MATCHES])  # type: ignore[arg-type]
         only = tuple(map(str, rows[0][1 : 1 + len(keys)])) if len(rows) == 1 and not more else None
         return _Found(matches, more, only)
+
+
+def _taken_back(came: Row | None) -> str | None:
+    """Why the rows of a delivery do not count any more; None when they do."""
+    if came is None or came["state"] not in _TAKEN_BACK:
+        return None
+    return taken_back_words(came["state"], came["changed_at"], came["changed_by"], came["changed_why"])  # type: ignore[arg-type]

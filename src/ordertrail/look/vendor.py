@@ -1,33 +1,13 @@
-"""What a vendor sends: how much on which day, the statuses that the contract does not know."""
+"""What a vendor sends: its deliveries, and the statuses that its shipments have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from ordertrail.look.quick import Look
+from ordertrail.look.recent import Columns
 from ordertrail.look.rows import rows_of
 from ordertrail.rules.sql import name_sql, quoted
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """What came on a day.
-
-    Attributes:
-        start: Aware UTC, inclusive.
-        files: How many.
-        rows: How many rows they have.
-        rejected: How many of these were rejected.
-        set_aside: How many files were quarantined or held.
-    """
-
-    start: datetime
-    files: int
-    rows: int
-    rejected: int
-    set_aside: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +25,26 @@ class StatusCount:
     ranked: bool
 
 
-def days_of(look: Look, vendor: str, edges: Sequence[datetime]) -> tuple[Day, ...]:
-    """What a vendor sent on each day, oldest first.
+def columns_of_vendor(columns: Columns, vendor: str) -> Columns:
+    """Those of one vendor's deliveries.
 
     Args:
-        look: The tables.
+        columns: Of all deliveries.
         vendor: Its name.
-        edges: Ascending and aware; a day lies between two of them.
     """
-    starts = [edge.astimezone(UTC) for edge in edges]
-    bounds = [f"TIMESTAMPTZ {quoted(start.isoformat())}" for start in starts]
-    found = rows_of(
-        look.read(
-            f"WITH edges AS (SELECT unnest([{', '.join(bounds)}]) AS edge) "
-            "SELECT edge, count(*), sum(coalesce(rows_parsed, 0)), sum(coalesce(rows_rejected, 0)), "
-            "count(*) FILTER (state IN ('quarantined', 'held', 'dismissed', 'refused')) "
-            f"FROM (SELECT * FROM {look.relation('deliveries')} WHERE vendor = {quoted(vendor)} "
-            "AND state NOT IN ('correction', 'migration') "
-            f"AND discovered_at >= {bounds[0]} AND discovered_at < {bounds[-1]}) d "
-            "ASOF JOIN edges ON d.discovered_at >= edges.edge GROUP BY edge"
-        )
+    import numpy as np
+
+    wanted = columns.vendors.index(vendor) if vendor in columns.vendors else -1
+    mask = np.asarray(columns.vendor) == wanted
+    return Columns(
+        vendor=np.zeros(int(mask.sum()), dtype=np.int64),
+        vendors=(vendor,),
+        found_us=columns.found_us[mask],
+        modified_us=columns.modified_us[mask],
+        loaded_us=columns.loaded_us[mask],
+        set_aside=columns.set_aside[mask],
+        rows=columns.rows[mask],
     )
-    came = {row[0]: [int(str(value or 0)) for value in row[1:]] for row in found.rows}
-    return tuple(Day(start, *came.get(start, [0, 0, 0, 0])) for start in starts[:-1])
 
 
 def statuses_of(look: Look, vendor: str) -> tuple[StatusCount, ...]:

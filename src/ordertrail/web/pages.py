@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from ordertrail.look.follow import Moment
+from ordertrail.web.deliveries import deliveries, delivery
 from ordertrail.web.incidents import incidents
-from ordertrail.web.page import Answer, Ask, Page
+from ordertrail.web.page import Page
 from ordertrail.web.query import query
+from ordertrail.web.rejects import rejects
+from ordertrail.web.shipment import shipment
 from ordertrail.web.tables import tables
 from ordertrail.web.today import today
-
-
-def _soon(moment: Moment, ask: Ask) -> Answer:
-    """Stands for a page of the navigation that is not there yet."""
-    return Answer({"pipeline": moment.config.name, "page": ask.path})
-
+from ordertrail.web.vendors import vendor, vendors
 
 PAGES = (
     Page("today", "/", "Today", today, begins=True),
-    Page("soon", "/deliveries", "Deliveries", _soon, under="deliveries"),
-    Page("soon", "/shipment", "Shipment", _soon, under="shipment"),
-    Page("soon", "/rejects", "Rejects", _soon, under="rejects"),
-    Page("soon", "/vendors", "Vendors", _soon, under="vendors"),
+    Page("deliveries", "/deliveries", "Deliveries", deliveries, listed=True),
+    Page("delivery", "/delivery", "Delivery", delivery, under="deliveries"),
+    Page("shipment", "/shipment", "Shipment", shipment, listed=True),
+    Page("rejects", "/rejects", "Rejects", rejects, listed=True),
+    Page("vendors", "/vendors", "Vendors", vendors, listed=True),
+    Page("vendor", "/vendor", "Vendor", vendor, under="vendors"),
     Page("tables", "/tables", "Tables", tables, listed=True),
     Page("query", "/query", "Query", query, listed=True, slow=True),
     Page("incidents", "/incidents", "Incidents", incidents, listed=True),
