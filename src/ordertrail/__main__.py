@@ -32,6 +32,8 @@ def start() -> NoReturn:
     try:
         main()
     except SystemExit as end:
+        if "ordertrail.log" in sys.modules:
+            sys.modules["ordertrail.log"].drain()
         # Nothing is left to write: `guarded` has flushed all output, and whoever opened a file or table has closed it.
         with suppress(OSError, ValueError):
             sys.stderr.flush()

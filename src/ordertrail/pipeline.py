@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,6 +46,7 @@ from ordertrail.sources.archiving import Archiving
 from ordertrail.sources.base import Discovery, Source
 from ordertrail.sources.directory import source_of
 from ordertrail.sources.notes import Notes, notes_path
+from ordertrail.trace import note, timed, traced_pass
 
 if TYPE_CHECKING:
     from ordertrail.engines.local.change_rows import Changes
@@ -187,7 +189,8 @@ class Pipeline:
     def _open(self, wait_s: float | None = 0.0) -> Iterator[_Pass]:
         refuse_lost_tables(self.config)
         make_warehouse(self.config)
-        with nullcontext() if wait_s is None else pipeline_lock(self.config, wait_s=wait_s):
+        lock = nullcontext() if wait_s is None else pipeline_lock(self.config, wait_s=wait_s)
+        with lock, traced_pass(pipeline=self.config.name, engine=self.config.engine):
             engine = self._new_engine(self.config, self.probe)
             hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ordertrail-hash")
             self.notes.load()
@@ -236,12 +239,12 @@ class _Pass:
             self._recovered = recovery
             self.finish(batch)
         elif self._ledger.staged > self._ledger.archived:
-            with self._timed("archive"):
+            with timed(self._seconds, "archive"):
                 self._archive(self._engine.staged())
 
     def finish_archiving(self) -> None:
         """Archive what earlier passes could not, and check again files whose writers may not have finished."""
-        with self._timed("archive"):
+        with timed(self._seconds, "archive"):
             moved = self._archiving.again(datetime.now(UTC))
             try:
                 if moved:
@@ -253,7 +256,7 @@ class _Pass:
 
     def stage_next(self, complete: frozenset[str]) -> Batch | None:
         """Discover, plan and stage the next batch; None when nothing is waiting."""
-        with self._timed("discover"):
+        with timed(self._seconds, "discover"):
             clock, discovery = self._discover(complete)
             self._skipped += discovery.skipped
             self._warnings += waiting_warnings(discovery.skipped, clock, self._config.waiting_warn_h)
@@ -261,7 +264,7 @@ class _Pass:
             candidates = self._candidates(discovery.files, number)
         if not candidates:
             return None
-        with self._timed("stage"):
+        with timed(self._seconds, "stage"):
             batch = Batch(number, uuid.uuid4().hex, clock, ())
             known = self._engine.loaded_files([c.identity.size_bytes for c in candidates])
             duplicates, held = repeats(candidates, known)
@@ -274,7 +277,7 @@ class _Pass:
 
     def stage_correction(self, ask: Ask) -> Batch:
         """Stage a correction: what `ask` says of the deliveries that are there."""
-        with self._timed("stage"):
+        with timed(self._seconds, "stage"):
             batch = Batch(1 + max(self._ledger.highest, self._batch or 0), uuid.uuid4().hex, datetime.now(UTC), ())
             request = ask(batch, self._engine)
             self._probe("plan.decided")
@@ -282,12 +285,12 @@ class _Pass:
 
     def finish(self, batch: Batch) -> None:
         """Load, record and archive a staged batch."""
-        with self._timed("load"):
+        with timed(self._seconds, "load"):
             counts = self._load(batch)
             self._engine.record(batch, counts)
         self._batch = batch.number
         self._noticed += noticed(batch.manifests, self._config.vendors)
-        with self._timed("archive"):
+        with timed(self._seconds, "archive"):
             archived = self._archive(batch)
         if (corrects := batch.corrects) is not None:
             self._corrected = correction_report(corrects, counts[corrects.delivery_id], appends=self._config.appends)
@@ -315,12 +318,16 @@ class _Pass:
                 )
                 self._deliveries.append(delivery_report(manifest, rows, None))
         total = time.perf_counter() - self._started
+        rows = sum((d.rows for d in self._deliveries), RowCounts())
+        vendors = len({one.vendor for one in self._deliveries})
+        note(batch=self._batch, deliveries=len(self._deliveries), vendors=vendors, recovered=self._recovered)
+        note(**{f"rows.{outcome}": count for outcome, count in asdict(rows).items()})
         return RunReport(
             pipeline=self._config.name,
             engine=self._config.engine,
             batch=self._batch,
             recovered=self._recovered,
-            rows=sum((d.rows for d in self._deliveries), RowCounts()),
+            rows=rows,
             deliveries=tuple(self._deliveries),
             skipped=(*self._archiving.skipped, *self._skipped),
             warnings=(*self._warnings, *self._archiving.warnings),
@@ -440,11 +447,3 @@ class _Pass:
         planned = {manifest.delivery_id: manifest.archive_path or None for manifest in batch.manifests}
         self._engine.archived(batch, {one: place for one, place in archived.items() if place != planned[one]})
         return archived
-
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[step] += time.perf_counter() - began

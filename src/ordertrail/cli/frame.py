@@ -56,10 +56,14 @@ class Frame:
                 logs nothing, and it must answer at once.
             service: Whether log lines must never block; see `log_lines`.
         """
-        from ordertrail.config import load_config
+        from ordertrail.config import load_config, trace_exporters
 
         if log is not None:
             self.logs(log, service=service)
+            if trace_exporters():
+                from ordertrail.cli.traces import start_traces
+
+                start_traces()
         return load_config(self.config_file)
 
     def logs(self, level: str = "warning", *, service: bool = False) -> None:

@@ -8,6 +8,7 @@ from ordertrail.config.load import (
     log_level,
     parse_config,
     serve_token,
+    trace_exporters,
 )
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
 from ordertrail.config.template import template
@@ -32,4 +33,5 @@ __all__ = [
     "parse_config",
     "serve_token",
     "template",
+    "trace_exporters",
 ]

@@ -196,6 +196,21 @@ def log_format(environ: Mapping[str, str] | None = None) -> str:
     return value.lower()
 
 
+def trace_exporters(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The names of the exporters that OpenTelemetry's own variables ask for; empty when they ask for no traces.
+
+    Args:
+        environ: The environment; None takes that of the process.
+    """
+    found = os.environ if environ is None else environ
+    if found.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ()
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    default = "otlp" if any(found.get(name) for name in endpoints) else ""
+    names = (name.strip() for name in (found.get("OTEL_TRACES_EXPORTER") or default).split(","))
+    return tuple(name for name in names if name not in ("", "none"))
+
+
 # --- the environment ---------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from ordertrail.engines.base import Applier, Recorder, Weighing
 from ordertrail.engines.batch_rows import check_balance
 from ordertrail.errors import ForeignChangeError, TableError
 from ordertrail.model import Batch, RowCounts
+from ordertrail.trace import step
 
 
 class Load:
@@ -43,16 +44,19 @@ class Load:
             return {**self._weighed_again(), **(recorded or {})}
         counts = self._applier.share(version)
         if counts is None:
-            counts = self._weighing.weigh(version)
-            check_balance(counts)
-            self._applier.apply(version)
+            with step("weigh"):
+                counts = self._weighing.weigh(version)
+                check_balance(counts)
+            with step("apply"):
+                self._applier.apply(version)
         return {**counts, **(recorded or {})}
 
     def record(self, counts: Mapping[str, RowCounts]) -> None:
         """See `Engine.record`."""
-        self._recorder.history()
-        self._recorder.rejects()
-        self._recorder.deliveries(counts)
+        with step("record"):
+            self._recorder.history()
+            self._recorder.rejects()
+            self._recorder.deliveries(counts)
 
     def close(self) -> None:
         """Release all resources. Idempotent."""
