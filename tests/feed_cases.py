@@ -7,7 +7,8 @@ A case is a folder:
   columns than the order feed's, `[contract]`;
 - `expected.json`: `kind` (for the docs, a few words), `about` (what is odd about the file, and what is made of it),
   `state`, `rows` (by record number, the columns that are not NULL, as text), `rejects` (`file_row`, `file_line`,
-  `column`, `rule`), and `says` (texts that the reason, the rejects or the notes of the pass must contain).
+  `column`, `rule`), and `says` (texts that the reason, the rejects or the notes of the pass must contain). With `next`,
+  the lines of config that the message says to write, the case is `loaded`.
 
 `python -m tests.feed_cases NAME...` runs cases and prints what comes out in the form of `expected.json`: look at it
 before you keep it.
@@ -73,6 +74,15 @@ class FeedCase:
         return self._toml[0]
 
     @property
+    def mended_toml(self) -> str:
+        """The lines of its `[[vendors]]` once somebody did what the message says."""
+        lines: list[str] = self.expected["next"]
+        written = {line.partition(" = ")[0] for line in lines}
+        return "\n".join(
+            [one for one in self.vendor_toml.splitlines() if one.partition(" = ")[0] not in written] + lines
+        )
+
+    @property
     def contract_toml(self) -> str:
         """The lines of its contract; "" for the order feed's."""
         return self._toml[1]
@@ -94,9 +104,16 @@ def feed_cases() -> list[FeedCase]:
     return [FeedCase(path.name) for path in sorted(FEEDS.iterdir()) if path.is_dir()]
 
 
-def config_of(cases: Sequence[FeedCase], root: Path) -> Config:
-    """One pipeline for cases with the same contract: each is a vendor with a folder of its own."""
-    vendors = [f'[[vendors]]\nname = "{case.name}"\nfiles = "{case.name}/*"\n{case.vendor_toml}\n' for case in cases]
+def config_of(cases: Sequence[FeedCase], root: Path, *, mended: bool = False) -> Config:
+    """One pipeline for cases with the same contract: each is a vendor with a folder of its own.
+
+    Args:
+        cases: With one contract.
+        root: Holds the pipeline.
+        mended: Whether to do what the messages of the cases say.
+    """
+    lines = {case.name: case.mended_toml if mended else case.vendor_toml for case in cases}
+    vendors = [f'[[vendors]]\nname = "{name}"\nfiles = "{name}/*"\n{text}\n' for name, text in lines.items()]
     head = '[pipeline]\nsource = "source"\narchive = "archive"\nwarehouse = "warehouse"\nsettle_s = 0\nthreads = 1\n'
     return parse_config("\n".join([head, cases[0].contract_toml, *vendors]), base=root, environ={})
 
@@ -155,9 +172,15 @@ def run_cases(cases: Sequence[FeedCase], root: Path) -> Ran:
     return Ran(config, planned, report, *(house.rows(name) for name in ("deliveries", "history", "rejects")))
 
 
-def run_in_worker(case: FeedCase, root: Path) -> Got:
-    """What a Python worker of Spark makes of the bytes of a case."""
-    config = config_of([case], root)
+def run_in_worker(case: FeedCase, root: Path, *, mended: bool = False) -> Got:
+    """What a Python worker of Spark makes of the bytes of a case.
+
+    Args:
+        case: The case.
+        root: Holds its pipeline.
+        mended: Whether to do what its message says.
+    """
+    config = config_of([case], root, mended=mended)
     path = root / case.feed.name
     path.write_bytes(case.feed.read_bytes())
     os.utime(path, ns=(NOON_NS, NOON_NS))
@@ -216,7 +239,7 @@ def main(names: Sequence[str]) -> None:
         if (case.folder / "expected.json").exists():
             kept = case.expected
         found = {"kind": kept["kind"], "about": kept["about"], "state": got.state, "rows": got.rows}
-        found |= {"rejects": got.rejects, "says": kept["says"]}
+        found |= {"rejects": got.rejects, **{name: kept[name] for name in ("says", "next") if name in kept}}
         out = io.StringIO()
         json.dump(found, out, indent=1, ensure_ascii=False)
         print(out.getvalue(), got.said, sep="\n")

@@ -49,6 +49,13 @@ def test_a_worker_of_spark(case: FeedCase, tmp_path: Path) -> None:
     assert (got.state, got.rows, got.rejects) == (expected["state"], expected["rows"], expected["rejects"])
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "next" in case.expected], ids=lambda case: case.name)
+def test_what_a_message_says_to_write_works(case: FeedCase, ran: dict[str, Ran], tmp_path: Path) -> None:
+    said = ran[case.name].got(case).said
+    assert [line for line in case.expected["next"] if line.partition('["')[0].rstrip("[") not in said] == []
+    assert run_in_worker(case, tmp_path, mended=True).state == "loaded"
+
+
 def test_every_case_is_told_apart() -> None:
     kinds = [case.expected["kind"] for case in CASES]
     assert all(case.expected["about"].endswith(".") for case in CASES)

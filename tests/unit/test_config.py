@@ -418,6 +418,21 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor(r'delimiter = "\n"'), r"vendors[acme].delimiter = '\n'", "one ASCII character", "such as , or ;"),
     (vendor("quote = ''"), "vendors[acme].quote = ''", "one ASCII character", "such as"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
+    (vendor("skip_lines = -1"), "vendors[acme].skip_lines = -1", "negative", "how many lines"),
+    (vendor("columns = ['a']"), "vendors[acme].columns = ['a']", "without a header line", "header = false"),
+    (vendor("header = false"), "vendors[acme].header = False", "what the files hold", "columns = ["),
+    (
+        vendor("header = false\ncolumns = ['tracking_num', 'status']"),
+        "vendors[acme].columns",
+        "has no column 'order_num'",
+        "add an alias",
+    ),
+    (
+        vendor("header = false\ncolumns = ['tracking_num', 'Tracking Num']"),
+        "vendors[acme].columns",
+        "two columns of the file are tracking_num",
+        "send one of them",
+    ),
     (vendor("compression = 'gzip'"), "vendors[acme].compression = 'gzip'", "no such choice", '"auto"'),
     (vendor("max_unpacked_mb = 0"), "vendors[acme].max_unpacked_mb = 0", "no size", "1 at least"),
     (vendor("encoding = 'utf8x'"), "vendors[acme].encoding = 'utf8x'", "no such text encoding", "mean utf-8?"),
@@ -583,6 +598,7 @@ formats = { pck_recieved_date = ["%d/%m/%Y", "%-d.%-m.%y"], last_update_timestam
 file_date = "%d-%b-%y"
 compression = "none"
 max_unpacked_mb = 100
+skip_lines = 3
 """
     )
     assert parse(text).vendors == (
@@ -603,6 +619,7 @@ max_unpacked_mb = 100
             file_date="%d-%b-%y",
             compression="none",
             max_unpacked_mb=100,
+            skip_lines=3,
         ),
     )
 

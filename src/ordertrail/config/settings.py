@@ -328,6 +328,7 @@ _TYPES: tuple[tuple[object, str], ...] = (
     (str, "text"),
     (str | None, "text"),
     (int, "a whole number"),
+    (int | None, "a whole number"),
     (float, "a number"),
     (bool, "true or false"),
     (bool | None, "true or false"),

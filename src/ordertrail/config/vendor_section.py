@@ -18,6 +18,22 @@ class VendorSection(Section, frozen=True, kw_only=True):
     encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
         None
     )
+    skip_lines: Annotated[
+        int | None,
+        said(
+            "How many lines are above the header, or above the first row. Without it the header is the one of the "
+            "first 50 lines that names the key and order_by.",
+            2,
+        ),
+    ] = None
+    header: Annotated[bool, said("Whether files have a header line; without one, columns says what they hold.")] = True
+    columns: Annotated[
+        list[str],
+        said(
+            "For files without a header line: the name of each column, in their order; header = false goes with it.",
+            ["tracking_num", "status", "last_update_timestamp"],
+        ),
+    ] = []
     compression: Annotated[
         str,
         said('"auto" unpacks gzip files and zip archives, by their first bytes; "none" quarantines them.'),

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
 from ordertrail.config.vendor_section import VendorSection
+from ordertrail.errors import QuarantineError
 from ordertrail.model import Compression, Contract, Vendor
-from ordertrail.rules.headers import folded
+from ordertrail.rules.headers import folded, map_header
 from ordertrail.rules.times import OFFSET
 
 
@@ -58,7 +59,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         fail(f"{where}.max_unpacked_mb", section.max_unpacked_mb, "is no size", "write a number of MB, 1 at least")
     if section.file_date is not None:
         _check_file_date(f"{where}.file_date", section.file_date, fail)
-    return Vendor(
+    _check_columns(where, section, fail)
+    vendor = Vendor(
         name=section.name,
         files=section.files,
         delimiter=section.delimiter,
@@ -71,9 +73,31 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         absent=tuple(section.absent),
         formats=tuple((column, tuple(patterns)) for column, patterns in section.formats.items()),
         file_date=section.file_date,
+        skip_lines=section.skip_lines,
+        header=section.header,
+        columns=tuple(name.strip() for name in section.columns),
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
+    if not vendor.header:
+        try:
+            map_header(vendor.columns, contract, vendor)
+        except QuarantineError as error:
+            problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
+            fail(f"{where}.columns", section.columns, problem, error.hint.partition(", then run")[0])
+    return vendor
+
+
+def _check_columns(where: str, section: VendorSection, fail: Fail) -> None:
+    if section.skip_lines is not None and section.skip_lines < 0:
+        fail(f"{where}.skip_lines", section.skip_lines, "must not be negative", "write how many lines to skip")
+    if section.header and section.columns:
+        problem = "are for files without a header line"
+        fail(f"{where}.columns", section.columns, problem, "write header = false, or take them out")
+    if not section.header and not section.columns:
+        problem = "leaves open what the files hold"
+        hint = 'name each column, such as columns = ["tracking_num", "status"]'
+        fail(f"{where}.header", section.header, problem, hint)
 
 
 def _check_glob(key: str, glob: str, fail: Fail) -> None:

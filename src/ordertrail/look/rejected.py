@@ -17,7 +17,6 @@ from ordertrail.look.as_of import AsOf
 from ordertrail.look.quick import Look
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
-from ordertrail.rules.headers import map_header
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import REJECTS
 
@@ -112,10 +111,10 @@ def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, 
     contract = config.contract
     try:
         with (config.archive / archived_to).open("rb") as stream:
-            header = DeliveryReader(stream, vendor, contract).header()
-        if header is None:
+            layout = DeliveryReader(stream, vendor, contract).layout()
+        if layout is None:
             return None
-        found = dict(zip(contract.names, map_header(header, contract, vendor).cells, strict=True))
+        found = dict(zip(contract.names, layout.cells, strict=True))
     except (OSError, OrdertrailError):
         return None
     places = tuple(place for name in contract.key if (place := found[name]) is not None)

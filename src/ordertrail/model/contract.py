@@ -93,6 +93,9 @@ class Vendor:
         absent: Contract columns that this vendor never sends.
         formats: For a contract column, strptime patterns in place of the contract's.
         file_date: strptime pattern of the date in a file's name; None takes `yyyy_mm_dd`, `yyyy-mm-dd`, `yyyymmdd`.
+        skip_lines: How many lines are above the header, or above the first row; None looks for the header.
+        header: Whether files have one.
+        columns: What stands in for the header of files without one.
         compression: `auto` unpacks gzip files and zip archives, `none` quarantines them.
         max_unpacked_mb: What an archive may unpack to, in MB.
     """
@@ -109,6 +112,9 @@ class Vendor:
     formats: tuple[tuple[str, tuple[str, ...]], ...] = ()
     file_date: str | None = None
     zones: tuple[tuple[str, str], ...] = ()
+    skip_lines: int | None = None
+    header: bool = True
+    columns: tuple[str, ...] = ()
     compression: Compression = "auto"
     max_unpacked_mb: int = 4096
 

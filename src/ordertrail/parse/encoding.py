@@ -26,6 +26,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+_MOSTLY = 0.9
+_BY_NULS = {
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+}
+
 _HINT = (
     "declare the vendor's encoding in the config, for example encoding = 'cp1252', then run "
     "ordertrail replay --all-quarantined; "
@@ -50,6 +58,12 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
     codec, mark_bytes = codec_of(first, encoding)
+    if not mark_bytes and codec in ("utf-8", "utf-8-sig", "ascii") and (wide := _wide(first)):
+        raise QuarantineError(
+            f"the file is {wide.upper()} without a byte order mark",
+            rule="encoding",
+            hint=f'write encoding = "{wide}" for the vendor, then run ordertrail replay --all-quarantined',
+        )
     first = first[mark_bytes:]
     if codec in ("utf-8", "utf-8-sig", "ascii"):
         chunks = _chunks(first, stream, chunk_bytes)
@@ -79,6 +93,15 @@ def codec_of(first: bytes, encoding: str | None) -> tuple[str, int]:
         if first.startswith(mark):
             return name, len(mark)
     return codecs.lookup(encoding).name if encoding else "utf-8", 0
+
+
+def _wide(head: bytes) -> str:
+    """The codec of text with two or four bytes a character, by where its NULs are; "" for anything else."""
+    octets = np.frombuffer(head[: len(head[:4096]) // 4 * 4], dtype=np.uint8).reshape(-1, 4)
+    if len(octets) < 2:
+        return ""
+    empty = tuple(((octets == 0).mean(axis=0) > _MOSTLY).tolist())
+    return _BY_NULS.get(empty, "")
 
 
 def count_lines(data: bytes) -> int:

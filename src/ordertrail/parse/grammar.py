@@ -249,6 +249,18 @@ class Grammar:
         match = self._line_end.match(data, stop)
         return match.end() if match else stop
 
+    def end_of_first_line(self, data: bytes, *, ended: bool) -> int | None:
+        """The offset just after the first line end, whatever is quoted; None while there is none.
+
+        Args:
+            data: Some bytes.
+            ended: Whether the file ends with them.
+        """
+        match = self._line_end.search(data)
+        if match is None or self._may_go_on(data, match.end(), ended=ended):
+            return None
+        return match.end()
+
     def _end_of_line(self, data: bytes, at: int) -> int:
         match = self._line_end.search(data, at)
         return match.end() if match else len(data)

@@ -24,7 +24,7 @@ from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.filekey import dated, too_far_ahead
-from ordertrail.rules.headers import Layout, map_header
+from ordertrail.rules.headers import Layout
 from ordertrail.rules.planning import Candidate, rounds, state_of
 from ordertrail.rules.sql import name_sql, quoted
 
@@ -193,16 +193,17 @@ class ParseJob:
             if self._still(candidate):
                 self._done[candidate.number] = ParsedFile(candidate, State.HELD, held)
             return None
-        header: tuple[str, ...] | None = None
+        reader: DeliveryReader | None = None
         try:
             with self._open(candidate) as stream:
-                header = DeliveryReader(stream, candidate.vendor, self._contract).header()
-            if header is not None:
-                return map_header(header, self._contract, candidate.vendor)
+                reader = DeliveryReader(stream, candidate.vendor, self._contract)
+                layout = reader.layout()
+            if layout is not None:
+                return layout
         except (FileChangedError, OSError):
             self._changed.append(candidate)
         except QuarantineError as error:
-            self._set_aside(candidate, error, () if header is None else header)
+            self._set_aside(candidate, error, () if reader is None else reader.found)
         else:
             if self._still(candidate):
                 self._done[candidate.number] = ParsedFile(candidate, State.EMPTY, "the file is empty")

@@ -13,7 +13,8 @@ from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.records import RecordBlock, RecordReader
 from ordertrail.parse.unpacking import Member, members
-from ordertrail.rules.headers import listed, max_columns
+from ordertrail.rules.header_lines import explained, header_rule
+from ordertrail.rules.headers import Layout, listed, map_header, max_columns
 
 
 class DeliveryReader:
@@ -36,10 +37,16 @@ class DeliveryReader:
         self._contract = contract
         self._pool = pool
         self._raw = raw
+        self._rule = header_rule(contract, vendor)
         self._members = members(stream, vendor)
         self._name = ""
         self._header: tuple[str, ...] | None = None
         self._reader: RecordReader | None = None
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The header, once it was read; empty before."""
+        return self._header or ()
 
     def header(self) -> tuple[str, ...] | None:
         """Read the header, once, before `blocks`.
@@ -59,6 +66,24 @@ class DeliveryReader:
                 return header
             line = reader.next_line
         return None
+
+    def layout(self) -> Layout | None:
+        """Read the header, once, before `blocks`, and map it to the contract.
+
+        Returns:
+            Where the contract's columns stand; None when there is no record at all.
+
+        Raises:
+            QuarantineError: As of `header`; or the header does not fit the contract: the error names the cause and the
+                setting to write, where the file's first lines tell.
+        """
+        header = self.header()
+        if header is None or self._reader is None:
+            return None
+        try:
+            return map_header(header, self._contract, self._vendor)
+        except QuarantineError as error:
+            raise explained(error, self._reader.head, self._contract, self._vendor) from None
 
     def blocks(self, width: int) -> Iterator[RecordBlock]:
         """All records after the header, of all members.
@@ -102,4 +127,5 @@ class DeliveryReader:
             raw=self._raw,
             max_columns=max_columns(self._contract),
             line=line,
+            rule=self._rule,
         )

@@ -6,6 +6,7 @@ and of a record, whatever the file contains.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
@@ -20,10 +21,18 @@ from ordertrail.model import Reject
 from ordertrail.parse.cutter import Block, Broken, Cut, Cutter
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
+from ordertrail.parse.preamble import header_at
 from ordertrail.parse.unpacking import Readable
+from ordertrail.rules.header_lines import HeaderRule
 
 CHUNK_BYTES = 1 << 20
 """Read size. Blocks are about this long: short enough that even a small file is cut and checked in parallel."""
+
+HEAD_BYTES = 1 << 16
+"""How many of a text's first bytes are searched for its header."""
+
+_SEPARATOR = re.compile(rb'"?[sS][eE][pP]=([!-~\t])"?[\t ,;]*(?:\r\n|\n|\r|\Z)')
+"""The line in which Excel says what separates cells."""
 
 MAX_COLUMNS = 10_000
 """Most cells of a header, unless the contract sets another bound."""
@@ -69,6 +78,7 @@ class RecordReader:
         raw: Whether to return the text of every record, and the broken records.
         max_columns: A header with more cells quarantines the file.
         line: Number of the text's first line.
+        rule: Tells the header from other lines; None takes the first record.
     """
 
     def __init__(
@@ -82,6 +92,7 @@ class RecordReader:
         raw: bool = False,
         max_columns: int = MAX_COLUMNS,
         line: int = 1,
+        rule: HeaderRule | None = None,
     ) -> None:
         self._chunks = utf8_chunks(stream, encoding, CHUNK_BYTES)
         self._grammar = Grammar(delimiter, quote)
@@ -92,9 +103,16 @@ class RecordReader:
         self._ended = False
         self._line = line
         self._in_line = False
+        self._rule = rule
+        self._head = b""
+
+    @property
+    def head(self) -> str:
+        """The first lines of the text, once the header was read; for messages."""
+        return self._head.decode("utf-8", "replace")
 
     def header(self) -> tuple[str, ...] | None:
-        """Read the first record that is not blank, once, before `blocks`.
+        """Read the header, once, before `blocks`: the one that the rule finds, else the first record.
 
         Returns:
             The header's cells, stripped of white space, or None when the file has no record at all.
@@ -102,6 +120,11 @@ class RecordReader:
         Raises:
             QuarantineError: The header cannot be read, or has too many cells.
         """
+        rule = self._rule
+        if rule is not None:
+            self._begin(rule)
+            if rule.columns:
+                return rule.columns if self._buffer.strip() or not self._ended else None
         record, line = self._first_record()
         if record is None:
             return None
@@ -123,6 +146,28 @@ class RecordReader:
     def next_line(self) -> int:
         """The number of the line after the last one, once all was read."""
         return self._line + self._in_line
+
+    def _begin(self, rule: HeaderRule) -> None:
+        """Go to the line of the header."""
+        top = self._line
+        while len(self._buffer) < HEAD_BYTES and not self._ended:
+            self._fill()
+        self._head = self._buffer[:HEAD_BYTES]
+        if separator := _SEPARATOR.match(self._buffer):
+            self._grammar = Grammar(separator[1].decode("ascii"), self._grammar.quote)
+            if not rule.skip_lines:
+                self._drop(separator.end())
+        for _ in range(rule.skip_lines or 0):
+            self._skip_line()
+        if rule.skip_lines is None and not rule.columns:
+            whole = self._ended and len(self._buffer) <= HEAD_BYTES
+            self._drop(header_at(self._grammar, self._buffer[:HEAD_BYTES], rule, ended=whole, line=self._line, top=top))
+
+    def _skip_line(self) -> None:
+        while (end := self._grammar.end_of_first_line(self._buffer, ended=self._ended)) is None and not self._ended:
+            self._grammar.require_short(self._buffer, 0, len(self._buffer), self._line)
+            self._fill()
+        self._drop(len(self._buffer) if end is None else end)
 
     def _first_record(self) -> tuple[Record | None, int]:
         """The first record that is not blank, and the number of its first line."""

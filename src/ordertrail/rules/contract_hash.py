@@ -46,7 +46,7 @@ def _said(value: Contract | Column | Vendor) -> dict[str, object]:
     for field in fields(value):
         given = getattr(value, field.name)
         if given != field.default:
-            columns = field.name == "columns"
+            columns = isinstance(value, Contract) and field.name == "columns"
             found[field.name] = [_said(one) for one in given if not one.added] if columns else given
     return found
 

@@ -11,7 +11,7 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.added import NOBODY, Newcomers, newcomers
 from ordertrail.rules.filekey import too_far_ahead
-from ordertrail.rules.headers import Layout, map_header
+from ordertrail.rules.headers import Layout
 from ordertrail.rules.planning import Candidate
 from ordertrail.rules.schema import DeclaredTable
 
@@ -43,7 +43,6 @@ def _layout(candidate: Candidate, contract: Contract, request: StageRequest) -> 
     vendor = candidate.vendor
     try:
         with request.open_file(candidate) as stream:
-            header = DeliveryReader(stream, vendor, contract).header()
-        return None if header is None else map_header(header, contract, vendor)
+            return DeliveryReader(stream, vendor, contract).layout()
     except (QuarantineError, FileChangedError, OSError):
         return None
