@@ -294,7 +294,12 @@ def read_file(content: bytes, order: FileOrder, contract: Contract, vendor: Vend
         return reading.quarantine("undecodable")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=vendor.delimiter, quotechar=vendor.quote, strict=True)
     records = [record for record in lines if record and not (len(record) == 1 and not record[0].strip())]
-    reading.parsed = max(len(records) - 1, 0)
+    rows = [
+        (file_row, record)
+        for file_row, record in enumerate(records[1:], start=1)
+        if any(record) and record != records[0]  # neither delimiters alone, nor the header again
+    ]
+    reading.parsed = len(rows)
     if reading.parsed == 0:
         reading.state = "empty"
         return reading
@@ -306,7 +311,7 @@ def read_file(content: bytes, order: FileOrder, contract: Contract, vendor: Vend
         return reading.quarantine("missing column")
     if None in columns and contract.unknown_columns == "strict":
         return reading.quarantine("unknown column")
-    for file_row, record in enumerate(records[1:], start=1):
+    for file_row, record in rows:
         if len(record) != len(columns):
             reading.rejects.append((file_row, None, "ragged"))
             continue

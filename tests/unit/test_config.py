@@ -413,10 +413,17 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor("files = ''"), "vendors[acme].files = ''", "takes no file", "*.csv"),
     (vendor("files = '/x/*.csv'"), "vendors[acme].files = '/x/*.csv'", "leaves the source", "acme/*.csv"),
     (vendor("files = '../*.csv'"), "vendors[acme].files = '../*.csv'", "leaves the source", "acme/*.csv"),
-    (vendor("delimiter = '||'"), "vendors[acme].delimiter = '||'", "one ASCII character", "such as , or ;"),
-    (vendor("delimiter = '§'"), "vendors[acme].delimiter = '§'", "one ASCII character", "such as , or ;"),
-    (vendor(r'delimiter = "\n"'), r"vendors[acme].delimiter = '\n'", "one ASCII character", "such as , or ;"),
-    (vendor("quote = ''"), "vendors[acme].quote = ''", "one ASCII character", "such as"),
+    (vendor("delimiter = ''"), "vendors[acme].delimiter = ''", "1 to 8 characters", "such as , or ;"),
+    (vendor("delimiter = '123456789'"), "vendors[acme].delimiter = '123456789'", "1 to 8 characters", "such as"),
+    (vendor(r'delimiter = "\n"'), r"vendors[acme].delimiter = '\n'", "1 to 8 characters", "such as , or ;"),
+    (vendor(r'delimiter = "|\u001f"'), r"vendors[acme].delimiter = '|\x1f'", "1 to 8 characters", "such as , or ;"),
+    (vendor("quote = '§'"), "vendors[acme].quote = '§'", "one ASCII character, or none", 'quote = ""'),
+    (vendor("delimiter = '|\"|'"), "vendors[acme].quote = '\"'", "is the delimiter too", "two different"),
+    (vendor("escape = 'xy'"), "vendors[acme].escape = 'xy'", "one ASCII character, or none", 'escape = ""'),
+    (vendor("escape = '\"'"), "vendors[acme].escape = '\"'", "is the quote", "take it out"),
+    (vendor("escape = 'n'"), "vendors[acme].escape = 'n'", "or a letter", "that the vendor uses"),
+    (vendor("trailer = '(TRL'"), "vendors[acme].trailer = '(TRL'", "no regular expression", "trailer = "),
+    (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
     (vendor("skip_lines = -1"), "vendors[acme].skip_lines = -1", "negative", "how many lines"),
     (vendor("columns = ['a']"), "vendors[acme].columns = ['a']", "without a header line", "header = false"),
@@ -599,6 +606,8 @@ file_date = "%d-%b-%y"
 compression = "none"
 max_unpacked_mb = 100
 skip_lines = 3
+escape = "\\"
+trailer = "^TRL"
 """
     )
     assert parse(text).vendors == (
@@ -620,6 +629,8 @@ skip_lines = 3
             compression="none",
             max_unpacked_mb=100,
             skip_lines=3,
+            escape="\\",
+            trailer="^TRL",
         ),
     )
 

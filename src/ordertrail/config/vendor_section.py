@@ -13,8 +13,19 @@ class VendorSection(Section, frozen=True, kw_only=True):
 
     name: Annotated[str, said("The vendor's name, unique.", "acme")]
     files: Annotated[str, said("Glob below the source folder; ** also goes into folders.")] = "*.csv"
-    delimiter: Annotated[str, said("Between cells; one ASCII character.")] = ","
-    quote: Annotated[str, said("Around cells that hold delimiters or line ends; one ASCII character.")] = '"'
+    delimiter: Annotated[str, said('Between cells; one character or several, such as "||" or "¦".')] = ","
+    quote: Annotated[
+        str,
+        said('Around cells that hold delimiters or line ends; one ASCII character, or "" for files without quoting.'),
+    ] = '"'
+    escape: Annotated[
+        str,
+        said(
+            'In front of a quote, a delimiter or itself inside a cell; one ASCII character, or "" where quotes are '
+            "doubled instead.",
+            "\\",
+        ),
+    ] = ""
     encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
         None
     )
@@ -29,11 +40,16 @@ class VendorSection(Section, frozen=True, kw_only=True):
     header: Annotated[bool, said("Whether files have a header line; without one, columns says what they hold.")] = True
     columns: Annotated[
         list[str],
-        said(
-            "For files without a header line: the name of each column, in their order; header = false goes with it.",
-            ["tracking_num", "status", "last_update_timestamp"],
-        ),
+        said("For files without a header line: the name of each column, in their order; header = false goes with it."),
     ] = []
+    trailer: Annotated[
+        str | None,
+        said(
+            "A regular expression of the last lines that are no rows. Its group rows tells how many rows there are; a "
+            "file with another number, or without a trailer, is held.",
+            r"^TRL\|(?P<rows>\d+)",
+        ),
+    ] = None
     compression: Annotated[
         str,
         said('"auto" unpacks gzip files and zip archives, by their first bytes; "none" quarantines them.'),

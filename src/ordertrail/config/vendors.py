@@ -15,8 +15,11 @@ from ordertrail.config.contract import TIMES, Fail, check_format, known_column, 
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Compression, Contract, Vendor
+from ordertrail.rules.dialects import MARKS
 from ordertrail.rules.headers import folded, map_header
 from ordertrail.rules.times import OFFSET
+
+_LONGEST_DELIMITER = 8
 
 
 def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: Fail) -> tuple[Vendor, ...]:
@@ -43,18 +46,15 @@ def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: F
 def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
     where = f"vendors[{section.name}]"
     _check_glob(f"{where}.files", section.files, fail)
-    for name in ("delimiter", "quote"):
-        value = getattr(section, name)
-        if len(value) != 1 or not value.isascii() or value in "\r\n\0":
-            fail(f"{where}.{name}", value, "must be one ASCII character", "write it such as , or ; or \\t")
-    if section.delimiter == section.quote:
-        fail(f"{where}.quote", section.quote, "is the delimiter too", "use two different characters")
+    _check_characters(where, section, fail)
     _check_absent(f"{where}.absent", section.absent, contract, fail)
     _check_formats(f"{where}.formats", section.formats, contract, fail)
     _check_aliases(f"{where}.aliases", section.aliases, contract, fail)
     if section.status_map and contract.status is None:
         problem = "the contract has no status column"
         fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
+    if section.trailer is not None:
+        _check_trailer(f"{where}.trailer", section.trailer, fail)
     if section.max_unpacked_mb < 1:
         fail(f"{where}.max_unpacked_mb", section.max_unpacked_mb, "is no size", "write a number of MB, 1 at least")
     if section.file_date is not None:
@@ -65,6 +65,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         files=section.files,
         delimiter=section.delimiter,
         quote=section.quote,
+        escape=section.escape,
+        trailer=section.trailer,
         encoding=_encoding(f"{where}.encoding", section.encoding, fail),
         timezone=known_zone(f"{where}.timezone", section.timezone, fail),
         zones=_zones(f"{where}.zones", section.zones, fail),
@@ -86,6 +88,33 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
             problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
             fail(f"{where}.columns", section.columns, problem, error.hint.partition(", then run")[0])
     return vendor
+
+
+def _check_characters(where: str, section: VendorSection, fail: Fail) -> None:
+    delimiter, quote, escape = section.delimiter, section.quote, section.escape
+    unusable = MARKS.union("\r\n\0")
+    if not 1 <= len(delimiter) <= _LONGEST_DELIMITER or (unusable.intersection(delimiter) and delimiter not in MARKS):
+        problem = f"must be 1 to {_LONGEST_DELIMITER} characters of one line"
+        fail(f"{where}.delimiter", delimiter, problem, "write it such as , or ; or \\t or ||")
+    for name, value in (("quote", quote), ("escape", escape)):
+        if len(value) > 1 or not value.isascii() or unusable.intersection(value):
+            fail(f"{where}.{name}", value, "must be one ASCII character, or none", f'write {name} = "" for none')
+    if quote and quote in delimiter:
+        fail(f"{where}.quote", quote, "is the delimiter too", "use two different characters")
+    if escape and (escape == quote or escape in delimiter or escape.isalnum()):
+        hint = "take it out: doubled quotes need no escape" if escape == quote else "write the one that the vendor uses"
+        fail(f"{where}.escape", escape, "is the quote, in the delimiter, or a letter", hint)
+    if escape and delimiter in MARKS:
+        fail(f"{where}.escape", escape, "cannot be used with this delimiter", "take it out")
+
+
+def _check_trailer(key: str, pattern: str, fail: Fail) -> None:
+    try:
+        found = re.compile(pattern)
+    except re.error as error:
+        fail(key, pattern, f"is no regular expression: {error}", r'write it such as trailer = "^TRL\\|(?P<rows>\\d+)"')
+    if found.search("") is not None:
+        fail(key, pattern, "fits every line", "begin it with ^ and what the line begins with")
 
 
 def _check_columns(where: str, section: VendorSection, fail: Fail) -> None:

@@ -159,6 +159,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         discovered_at=batch.clock,
         rescued=file.rescued,
         unranked=file.unranked,
+        lines_skipped=file.lines_skipped,
         route=route,
         replaces=candidate.replaces,
         archived=candidate.archived_to is not None,
@@ -407,4 +408,5 @@ def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str
         "file_key": manifest.file_key,
         "contract_hash": manifest.contract_hash,
         "absent": json.dumps(list(manifest.absent)),
+        "lines_skipped": manifest.lines_skipped,
     }

@@ -26,7 +26,7 @@ from ordertrail.engines.local.accepted import ROWS_TAG
 from ordertrail.engines.local.find import open_index
 from ordertrail.engines.local.session import Session, tables_of
 from ordertrail.keep.past import Past
-from ordertrail.model import Batch, Limits, RowCounts, State, no_probe
+from ordertrail.model import Batch, Limits, Manifest, RowCounts, State, no_probe
 from ordertrail.parse.database import connect, release
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.rules.planning import Candidate, delivery_number
@@ -121,7 +121,7 @@ class Replay:
         job = ParseJob(
             session.database,
             contract,
-            limits=Limits(max_reject_share, max_file_ahead_d=float("inf")),
+            limits=Limits(max_reject_share, max_file_ahead_d=float("inf"), trailers=False),
             open_file=lambda candidate: by_number[candidate.number].open_file(),
             unchanged=lambda candidate: by_number[candidate.number].unchanged(),
             extra=staged_columns(batch),
@@ -136,9 +136,7 @@ class Replay:
             manifest, file = one.manifest, parsed.get(one.manifest.delivery_id)
             if file is None:
                 self.problems[manifest.delivery_id] = "its archived file changed while it was read"
-            elif manifest.state is State.LOADED and (file.state, file.parsed, file.rejected) != (
-                State.LOADED, manifest.rows_parsed, manifest.rows_rejected,
-            ):  # fmt: skip
+            elif manifest.state is State.LOADED and not _as_before(manifest, file):
                 reason = f" ({file.reason})" if file.reason else ""
                 self.problems[manifest.delivery_id] = (
                     f"by today's contract it is {file.state}{reason}: {file.parsed} rows, {file.rejected} rejected; by "
@@ -190,6 +188,17 @@ class Replay:
 def _of(past: Sequence[Past], files: Mapping[str, ReadAgain], state: State) -> list[ReadAgain]:
     wanted = (one.manifest.delivery_id for one in past if one.manifest.state is state)
     return [files[delivery_id] for delivery_id in wanted if delivery_id in files]
+
+
+def _as_before(manifest: Manifest, file: ParsedFile) -> bool:
+    """Whether a file yields the rows that it was loaded with.
+
+    Lines that are no rows counted as rejected rows in the releases that did not skip them.
+    """
+    good = manifest.rows_parsed - manifest.rows_rejected
+    lines = manifest.rows_parsed + manifest.lines_skipped
+    same = (file.parsed - file.rejected, file.parsed + file.lines_skipped) == (good, lines)
+    return file.state is State.LOADED and same
 
 
 class _LooseStore:

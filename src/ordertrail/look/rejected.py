@@ -6,8 +6,6 @@ that file is gone, a record counts if any of its cells is the key.
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +15,7 @@ from ordertrail.look.as_of import AsOf
 from ordertrail.look.quick import Look
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
+from ordertrail.rules.dialects import dialect_of
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import REJECTS
 
@@ -97,11 +96,7 @@ def _is_of(cells: Sequence[str], parts: Sequence[_Part], places: Sequence[int] |
 
 def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
     raw = str(row["raw"] or "")
-    try:
-        reader = csv.reader(io.StringIO(raw, newline=""), delimiter=vendor.delimiter, quotechar=vendor.quote)
-        return next(reader, [])
-    except csv.Error:
-        return [raw]
+    return dialect_of(vendor.delimiter, vendor.quote, vendor.escape).cells(raw) or [raw]
 
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:

@@ -236,10 +236,10 @@ class Asking:
         return file
 
     def _limits(self, kind: CorrectionKind) -> Limits | None:
-        """The limits of the files: a person who releases one has judged the date in its name."""
+        """The limits of the files: a person who releases one has judged its name and its trailer."""
         if kind is not CorrectionKind.RELEASE:
             return None
-        return replace(self.config.limits, max_file_ahead_d=float("inf"))
+        return replace(self.config.limits, max_file_ahead_d=float("inf"), trailers=False)
 
     # -- what came of reading them --------------------------------------------------------------------------
 

@@ -176,6 +176,8 @@ class Manifest:
         correction: What the batch does with other deliveries; only the manifest of the correction itself has it.
         replaces: The delivery whose place this one takes, in a correction; "" where it takes none.
         archived: Whether the file was in the archive, under `archive_path`, before the batch was staged.
+        lines_skipped: Lines of the file that are no rows, but neither the header nor blank: title lines, the header
+            again, a trailer, delimiters alone.
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
     """
 
@@ -203,6 +205,7 @@ class Manifest:
     replaces: str = ""
     archived: bool = False
     migration: str = ""
+    lines_skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +272,7 @@ class DeliveryReport:
     archived_to: str | None
     rows: RowCounts
     closed_at: datetime | None = None
+    lines_skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

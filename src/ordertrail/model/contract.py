@@ -83,8 +83,9 @@ class Vendor:
     Attributes:
         name: The vendor's name.
         files: A glob below the source folder; `*` stops at `/`, `**` does not.
-        delimiter: One ASCII character.
-        quote: One ASCII character.
+        delimiter: One character or several.
+        quote: One ASCII character; "" for files without quoting.
+        escape: One ASCII character that takes from a quote, a delimiter or itself what it means; "" for none.
         encoding: Python codec of files without a byte order mark; None means strict UTF-8.
         timezone: IANA zone of timestamps without an offset.
         zones: For the name of a zone that `%Z` in a pattern reads, in any case, its offset such as `-05:00`.
@@ -96,6 +97,8 @@ class Vendor:
         skip_lines: How many lines are above the header, or above the first row; None looks for the header.
         header: Whether files have one.
         columns: What stands in for the header of files without one.
+        trailer: What the last lines look like that are no rows, a regular expression; its group `rows` tells how many
+            rows there are. None for files without a trailer.
         compression: `auto` unpacks gzip files and zip archives, `none` quarantines them.
         max_unpacked_mb: What an archive may unpack to, in MB.
     """
@@ -115,6 +118,8 @@ class Vendor:
     skip_lines: int | None = None
     header: bool = True
     columns: tuple[str, ...] = ()
+    escape: str = ""
+    trailer: str | None = None
     compression: Compression = "auto"
     max_unpacked_mb: int = 4096
 
@@ -127,8 +132,10 @@ class Limits:
         max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
         min_rejects: With fewer rejected rows it is not quarantined, unless all rows are rejected or the share is 0.
         max_file_ahead_d: A file whose name says a day more than this after its modification time is held, in days.
+        trailers: Whether a file whose trailer is missing, or tells another number of rows, is held.
     """
 
     max_reject_share: float = 0.2
     min_rejects: int = 5
     max_file_ahead_d: float = 366.0
+    trailers: bool = True

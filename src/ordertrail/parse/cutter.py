@@ -7,93 +7,23 @@ that is not plain is cut record by record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from ordertrail.model import Reject
+from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
 from ordertrail.parse.encoding import physical_ends, utf8_text
 from ordertrail.parse.grammar import Grammar, Quotes, Scan, line_ends, outside, with_line_feeds
+from ordertrail.parse.tidying import all_empty, equal_rows, kept, merged, unmarked
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut
+from ordertrail.rules.dialects import NO_QUOTE, Dialect
 
 _BLANK = np.zeros(256, dtype=bool)
 _BLANK[list(b" \t\n\r\x0b\x0c")] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Whole records of a file.
-
-    Attributes:
-        data: Their bytes; a record begins at the first one.
-        quotes: Offsets of its quotes if it is plain; else None.
-        scan: What the careful cutter found in it if it is not plain; else None.
-        line: Number of its first line, for messages.
-    """
-
-    data: bytes
-    quotes: Quotes | None
-    scan: Scan | None
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """Why a record is not a row: the stable name of the rule, and the reason in plain words."""
-
-    rule: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Records that are not rows, in order.
-
-    Attributes:
-        numbers: The number of each among the records, int64.
-        raw: The text of each, line end included; long texts are cut.
-        lines: The number of the first line of each in the file, int64.
-        kinds: The different reasons.
-        kind: For each its index into `kinds`, int64.
-    """
-
-    numbers: NDArray[np.int64]
-    raw: pa.StringArray
-    lines: NDArray[np.int64]
-    kinds: tuple[Wrong, ...]
-    kind: NDArray[np.int64]
-
-    def rejects(self) -> Iterator[Reject]:
-        """These records as rejects."""
-        columns = self.numbers.tolist(), self.raw.to_pylist(), self.kind.tolist(), self.lines.tolist()
-        for number, raw, kind, line in zip(*columns, strict=True):
-            wrong = self.kinds[kind]
-            yield Reject(number, None, None, wrong.rule, wrong.reason, raw.rstrip("\r\n"), line)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The result of cutting one block.
-
-    Attributes:
-        cells: One text column a header cell, NULL for an empty cell.
-        index: The number of each row of `cells` among the block's records, 0 = first.
-        raw: The text of each row of `cells`, line end included; None unless it was asked for.
-        lines: The number of the first line of each row of `cells` in the file, int64; None when `raw` is None.
-        broken: The records that are not rows; None when there are none, or `raw` was not asked for.
-        records: Number of records, good and broken.
-    """
-
-    cells: pa.RecordBatch
-    index: NDArray[np.int64]
-    raw: pa.StringArray | None
-    lines: NDArray[np.int64] | None
-    broken: Broken | None
-    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +36,7 @@ class _Lines:
         ends: Offsets just after their line ends.
         counts: How many cells each has.
         blank: Which of them are blank, and so not records.
+        nothing: Which of them hold nothing but delimiters.
     """
 
     starts: NDArray[np.int64]
@@ -113,6 +44,7 @@ class _Lines:
     ends: NDArray[np.int64]
     counts: NDArray[np.int64]
     blank: NDArray[np.bool_]
+    nothing: NDArray[np.bool_]
 
     def only(self, data: bytes, wanted: NDArray[np.bool_]) -> bytes:
         """The text of the wanted lines only."""
@@ -124,15 +56,29 @@ class Cutter:
 
     Args:
         grammar: The file's grammar.
-        width: How many cells a record must have: as many as the header.
+        header: The cells of the header as they stand in the file: a record must have as many, and one that is equal
+            to it is no row.
         raw: Whether to return the text of the records too, and to say what is wrong with broken ones.
+        dialect: Whose marks are in the blocks.
+        trailing: Whether every record ends with a delimiter, and so has an empty cell more.
     """
 
-    def __init__(self, grammar: Grammar, width: int, *, raw: bool) -> None:
+    def __init__(
+        self,
+        grammar: Grammar,
+        header: Sequence[str],
+        *,
+        raw: bool,
+        dialect: Dialect | None = None,
+        trailing: bool = False,
+    ) -> None:
         self._grammar = grammar
-        self._width = width
+        self._header = tuple(header)
+        self._trailing = trailing
+        self._width = len(header) + trailing
         self._raw = raw
-        self._names = [f"c{i}" for i in range(width)]
+        self._dialect = dialect if dialect is not None and dialect.marks else None
+        self._names = [f"c{i}" for i in range(self._width)]
 
     def block(self, data: bytes, line: int, *, ended: bool) -> Block | None:
         """The complete records at the beginning of some bytes; None when there is none yet.
@@ -158,12 +104,50 @@ class Cutter:
         Raises:
             QuarantineError: Its bytes are not valid UTF-8.
         """
-        if block.quotes is not None:
-            found = self._cut_plain(block, block.quotes)
-            if found is not None:
-                return found
-        scan = block.scan or self._grammar.scan(block.data, ended=True, width=self._width, line=block.line)
-        return self._cut_carefully(block, scan)
+        found = self._cut_plain(block, block.quotes) if block.quotes is not None else None
+        if found is None:
+            found = self._cut_carefully(block)
+        found = self._with_rows_only(found)
+        return found if self._dialect is None else unmarked(found, block.data, self._dialect)
+
+    def _with_rows_only(self, found: Cut) -> Cut:
+        """Without the records that are no rows, and without the cell behind a trailing delimiter."""
+        cells = found.cells
+        if self._trailing:
+            found = self._without_last(found)
+            cells = found.cells
+        outs = [out for out in (all_empty(cells), equal_rows(cells, self._header)) if out is not None]
+        if not outs:
+            return found
+        out = np.logical_or.reduce(outs)
+        return kept(found, ~out, int(np.count_nonzero(out)))
+
+    def _without_last(self, found: Cut) -> Cut:
+        """The cells without the last one; a record in which that is not empty is ragged."""
+        last = found.cells.column(self._width - 1)
+        if last.null_count == len(last):
+            return replace(found, cells=found.cells.select(self._names[:-1]))
+        wrong = np.asarray(last.is_valid())
+        broken = found.broken
+        if found.raw is not None and found.lines is not None:
+            kind = Wrong("ragged", self._ragged(self._width))
+            places = np.flatnonzero(wrong)
+            texts = [cut(text.rstrip("\r\n"), MAX_RAW_CHARS) for text in found.raw.take(pa.array(places)).to_pylist()]
+            more = Broken(
+                found.index[places],
+                pa.array(texts, pa.string()),
+                found.lines[places],
+                (kind,),
+                np.zeros(len(places), dtype=np.int64),
+            )
+            broken = more if broken is None else merged(broken, more)
+        rest = kept(replace(found, broken=broken), ~wrong, 0)
+        return replace(rest, cells=rest.cells.select(self._names[:-1]))
+
+    def _ragged(self, count: int) -> str:
+        if self._trailing and count == len(self._header):
+            return "the row lacks a cell, or the delimiter at its end that the other rows have"
+        return f"the row has {count} cells, the header has {len(self._header)}"
 
     # -- plain blocks ---------------------------------------------------------------------------------------
 
@@ -185,8 +169,8 @@ class Cutter:
             return None
         numbers = np.cumsum(~lines.blank) - 1
         good = ~lines.blank & (lines.counts == self._width)
-        kept = lines.only(data, good)
-        cells = self._cut_fast(kept, block) if kept else self._nothing()
+        text_kept = lines.only(data, good)
+        cells = self._cut_fast(text_kept, block) if text_kept else self._nothing()
         if cells is None or cells.num_rows != np.count_nonzero(good):
             return None
         text: pa.StringArray | None = None
@@ -194,16 +178,17 @@ class Cutter:
         broken: Broken | None = None
         if self._raw:
             places = _lines_at(block, lines.starts[good])
-            text = _raw_records(kept, self._grammar.quotes(kept))
+            text = _raw_records(text_kept, self._grammar.quotes(text_kept))
             if len(text) != cells.num_rows:
                 return None
-            wrong = ~lines.blank & ~good
+            wrong = ~lines.blank & ~good & ~lines.nothing
             lengths = (lines.ends - lines.starts)[wrong]
             counts, kind = np.unique(lines.counts[wrong], return_inverse=True)
             kinds = tuple(self._wrong(count) for count in counts.tolist())
             texts = _cut_texts(lines.only(data, wrong), lengths)
             broken = Broken(numbers[wrong], texts, _lines_at(block, lines.starts[wrong]), kinds, kind)
-        return Cut(cells, numbers[good], text, places, broken, int(np.count_nonzero(~lines.blank)))
+        skipped = int(np.count_nonzero(lines.nothing & ~good))
+        return Cut(cells, numbers[good], text, places, broken, int(np.count_nonzero(~lines.blank)), skipped)
 
     def _lines(self, data: bytes, quotes: Quotes) -> _Lines | None:
         """The lines of a plain text; None when a quote makes it hard to tell whether one of them is blank."""
@@ -212,17 +197,21 @@ class Cutter:
         stops = np.concatenate((feeds, [len(data)]))
         delimiters = outside(self._grammar.delimiters(data), quotes)
         counts = np.searchsorted(delimiters, stops) - np.searchsorted(delimiters, starts) + 1
-        seen = np.concatenate(([0], np.cumsum(~_BLANK[np.frombuffer(data, dtype=np.uint8)])))
+        octets = np.frombuffer(data, dtype=np.uint8)
+        seen = np.concatenate(([0], np.cumsum(~_BLANK[octets])))
         blank = (counts == 1) & (seen[stops] == seen[starts])
         quoted = np.searchsorted(quotes, stops) > np.searchsorted(quotes, starts)
         if self._width == 1 or np.any(quoted & (counts == 1)):
             return None
-        return _Lines(starts, stops, np.minimum(stops + 1, len(data)), counts, blank)
+        of_cells = (octets != ord(self._grammar.delimiter)) & (octets != ord("\r"))
+        seen = np.concatenate(([0], np.cumsum(of_cells)))
+        nothing = (counts > 1) & (seen[stops] == seen[starts])
+        return _Lines(starts, stops, np.minimum(stops + 1, len(data)), counts, blank, nothing)
 
     def _cut_fast(self, data: bytes, block: Block) -> pa.RecordBatch | None:
         options = pacsv.ParseOptions(
             delimiter=self._grammar.delimiter,
-            quote_char=self._grammar.quote,
+            quote_char=False if self._grammar.quote == NO_QUOTE else self._grammar.quote,
             double_quote=True,
             newlines_in_values=True,
             ignore_empty_lines=True,
@@ -242,8 +231,9 @@ class Cutter:
 
     # -- all others -----------------------------------------------------------------------------------------
 
-    def _cut_carefully(self, block: Block, scan: Scan) -> Cut:
+    def _cut_carefully(self, block: Block) -> Cut:
         data = block.data
+        scan = block.scan or self._grammar.scan(data, ended=True, width=self._width, line=block.line)
         utf8_text(data, block.line)
         cells = [pa.array(column, pa.string()) for column in scan.columns]
         raw: pa.StringArray | None = None
@@ -260,6 +250,7 @@ class Cutter:
             lines,
             broken,
             scan.records,
+            scan.nothing,
         )
 
     def _broken(self, block: Block, scan: Scan) -> Broken:
@@ -283,7 +274,7 @@ class Cutter:
     def _wrong(self, what: str | int) -> Wrong:
         """The reason for an element of `Scan.broken`."""
         if isinstance(what, int):
-            return Wrong(rule="ragged", reason=f"the row has {what} cells, the header has {self._width}")
+            return Wrong(rule="ragged", reason=self._ragged(what))
         return Wrong(rule="quote", reason=f"{what}: close it or double it")
 
     def _nothing(self) -> pa.RecordBatch:

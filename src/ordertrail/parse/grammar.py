@@ -70,6 +70,7 @@ class Scan:
             just after its line end.
         broken: The same for the others, and what is wrong: with the quotes, or how many cells there are.
         records: Number of records, well-formed and broken.
+        nothing: How many of these hold nothing but delimiters, more or fewer than there should be.
         end: Offset just after the last complete record.
     """
 
@@ -77,6 +78,7 @@ class Scan:
     good: list[tuple[int, int, int]] = field(default_factory=list)
     broken: list[tuple[int, int, int, str | int]] = field(default_factory=list)
     records: int = 0
+    nothing: int = 0
     end: int = 0
 
 
@@ -170,6 +172,8 @@ class Grammar:
                 found.good.append((found.records, at, end))
                 for column, cell in zip(found.columns, record.cells, strict=True):
                     column.append(cell)
+            elif wrong is None and not data[at:end].strip(self._d + b"\r\n"):
+                found.nothing += 1
             else:
                 found.broken.append((found.records, at, end, record.count if wrong is None else wrong))
             found.records += 1

@@ -28,6 +28,9 @@ from ordertrail.rules.headers import Layout
 from ordertrail.rules.planning import Candidate, rounds, state_of
 from ordertrail.rules.sql import name_sql, quoted
 
+HELD_RULE = "trailer"
+"""The rule of a file that a person may still release: it can be read, and may not be whole."""
+
 MAX_NOTED_CHARS = 60
 """Longest name or status that a manifest keeps for people, in characters."""
 
@@ -53,6 +56,7 @@ class ParsedFile:
         first_error: Its first reject in one line.
         rescued: As in the manifest.
         unranked: As in the manifest.
+        lines_skipped: As in the manifest.
         reject: A reject of the whole file, when it is held, or quarantined for a reason other than its rows.
     """
 
@@ -67,6 +71,7 @@ class ParsedFile:
     reject: Reject | None = None
     rescued: tuple[str, ...] = ()
     unranked: tuple[str, ...] = ()
+    lines_skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +225,10 @@ class ParseJob:
         rows = 0
         try:
             with self._open(candidate) as stream:
-                reader = DeliveryReader(stream, candidate.vendor, self._contract)
+                reader = DeliveryReader(stream, candidate.vendor, self._contract, trailers=False)
                 if header and reader.header() is not None:
-                    for block in reader.blocks(len(header)):
-                        rows += block.records
+                    for block in reader.blocks():
+                        rows += block.parsed
         except (FileChangedError, OSError):
             self._changed.append(candidate)
             return
@@ -265,7 +270,15 @@ class ParseJob:
     def _parse_chunk(self, chunk: Sequence[Candidate], layout: Layout) -> None:
         small = sum(candidate.identity.size_bytes for candidate in chunk) < SMALL_BYTES
         parquet = SMALL_PARQUET if small else PARQUET
-        kernel = Kernel(self._con, self._contract, chunk[0].vendor, layout, self._pool, parquet)
+        kernel = Kernel(
+            self._con,
+            self._contract,
+            chunk[0].vendor,
+            layout,
+            self._pool,
+            parquet,
+            trailers=self._limits.trailers,
+        )
         header = _header_table(chunk, self._contract)
         failed: dict[int, OrdertrailError] = {}
         files = [KernelFile(c.number, _opener(self._open, c), failed) for c in chunk]
@@ -319,7 +332,7 @@ class ParseJob:
 
     def _give_up(self, candidate: Candidate, error: OrdertrailError, header: tuple[str, ...]) -> None:
         if isinstance(error, QuarantineError):
-            self._set_aside(candidate, error, header)
+            self._set_aside(candidate, error, header, State.HELD if error.rule == HELD_RULE else State.QUARANTINED)
         else:
             self._changed.append(candidate)
 
@@ -332,7 +345,16 @@ class ParseJob:
             reason = f"{reason}; the rejects are the first {FEW_REJECTS:,} of them"
         rescued = tuple(cut(name, MAX_NOTED_CHARS) for name, _ in layout.unknown[:MAX_NOTED])
         return ParsedFile(
-            candidate, state, reason, layout.absent, counts.parsed, rejected, 0, first_error, rescued=rescued
+            candidate,
+            state,
+            reason,
+            layout.absent,
+            counts.parsed,
+            rejected,
+            0,
+            first_error,
+            rescued=rescued,
+            lines_skipped=counts.lines_skipped,
         )
 
     def _unranked(self, path: Path, layout: Layout) -> dict[int, tuple[str, ...]]:

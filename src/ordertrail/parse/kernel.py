@@ -22,7 +22,7 @@ import pyarrow as pa
 from ordertrail.arrow import has_plain_ends, is_plain, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
-from ordertrail.parse.cutter import Broken
+from ordertrail.parse.blocks import Broken
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
 from ordertrail.rules.cells import RowSql, reject_json, row_sql
@@ -60,10 +60,11 @@ class KernelFile:
 
 @dataclass(frozen=True, slots=True)
 class KernelCounts:
-    """Rows of one file: parsed = good + rejected."""
+    """Rows of one file: parsed = good + rejected; and how many of its lines are no rows, headers or blank."""
 
     parsed: int
     good: int
+    lines_skipped: int = 0
 
     @property
     def rejected(self) -> int:
@@ -85,6 +86,7 @@ class Kernel:
         layout: Where the columns stand in them.
         pool: Cuts records while the rules run; None cuts in the caller's thread.
         parquet: How files are written: `PARQUET` or `SMALL_PARQUET`.
+        trailers: See `Limits`.
     """
 
     def __init__(
@@ -95,10 +97,14 @@ class Kernel:
         layout: Layout,
         pool: Executor | None = None,
         parquet: str = PARQUET,
+        *,
+        trailers: bool = True,
     ) -> None:
         self._con = con
         self._parquet = parquet
         self._contract = contract
+        self._trailers = trailers
+        self._lines_skipped: dict[int, int] = {}
         self._vendor = vendor
         self._layout = layout
         self._pool = pool
@@ -144,7 +150,10 @@ class Kernel:
         if len(files) > 1 and written:
             ids = f"SELECT _delivery_no, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY ALL"
             good = dict(self._con.execute(ids).fetchall())
-        return {f.number: KernelCounts(parsed[f.number], good.get(f.number, 0)) for f in files}
+        skipped = self._lines_skipped
+        return {
+            f.number: KernelCounts(parsed[f.number], good.get(f.number, 0), skipped.get(f.number, 0)) for f in files
+        }
 
     def write_rejects(
         self, files: Sequence[KernelFile], path: Path, header: pa.Table, first: int | None = None
@@ -260,16 +269,19 @@ class Kernel:
 
     def _file_batches(self, file: KernelFile, parsed: Counter[int], *, explain: bool) -> Iterator[pa.RecordBatch]:
         with file.open() as stream:
-            reader = DeliveryReader(stream, self._vendor, self._contract, pool=self._pool, raw=explain)
+            reader = DeliveryReader(
+                stream, self._vendor, self._contract, pool=self._pool, raw=explain, trailers=self._trailers
+            )
             if reader.header() != self._layout.header:
                 raise FileChangedError("the file changed while it was read")
-            for block in reader.blocks(len(self._layout.header)):
-                parsed[file.number] += block.records
+            for block in reader.blocks():
+                parsed[file.number] += block.parsed
                 if block.cells.num_rows:
                     places = [*self._layout.cells, *(place for _, place in self._layout.unknown)]
                     yield self._batch(file.number, block.rows, block.lines, block.raw, None, block.cells, places)
                 if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
+            self._lines_skipped[file.number] = reader.lines_skipped
 
     def _batch(
         self,

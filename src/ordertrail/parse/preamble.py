@@ -9,7 +9,7 @@ from ordertrail.errors import QuarantineError
 from ordertrail.parse.encoding import count_lines
 from ordertrail.parse.grammar import Grammar
 from ordertrail.rules.header_lines import SEARCHED_LINES, HeaderRule
-from ordertrail.rules.headers import listed
+from ordertrail.rules.headers import folded, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def header_at(grammar: Grammar, head: bytes, rule: HeaderRule, *, ended: bool, l
     if rule.fits(first.cells) and not rule.may_fit(_first_lines(head[first.start + 1 :])):
         return first.start
     lines = [first, *found]
-    fits = {one.cells: one for one in reversed(lines) if rule.fits(one.cells)}
+    fits = {tuple(map(folded, one.cells)): one for one in reversed(lines) if rule.fits(one.cells)}
     if len(fits) > 1:
         one, other = sorted(fits.values(), key=lambda each: each.start)[:2]
         raise QuarantineError(

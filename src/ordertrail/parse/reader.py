@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.records import RecordBlock, RecordReader
+from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import Member, members
 from ordertrail.rules.header_lines import explained, header_rule
 from ordertrail.rules.headers import Layout, listed, map_header, max_columns
@@ -28,15 +29,25 @@ class DeliveryReader:
         contract: What it is read for; bounds the width of its header.
         pool: Cuts blocks in parallel; None cuts in the caller's thread.
         raw: Whether to return the text of every record, and the broken records.
+        trailers: Whether a trailer that is missing, or tells another number of rows, is an error.
     """
 
     def __init__(
-        self, stream: BinaryIO, vendor: Vendor, contract: Contract, *, pool: Executor | None = None, raw: bool = False
+        self,
+        stream: BinaryIO,
+        vendor: Vendor,
+        contract: Contract,
+        *,
+        pool: Executor | None = None,
+        raw: bool = False,
+        trailers: bool = True,
     ) -> None:
         self._vendor = vendor
         self._contract = contract
         self._pool = pool
         self._raw = raw
+        self._trailers = trailers
+        self._lines_skipped = 0
         self._rule = header_rule(contract, vendor)
         self._members = members(stream, vendor)
         self._name = ""
@@ -65,7 +76,13 @@ class DeliveryReader:
                 self._name, self._header, self._reader = member.name, header, reader
                 return header
             line = reader.next_line
+            self._lines_skipped += reader.lines_skipped
         return None
+
+    @property
+    def lines_skipped(self) -> int:
+        """How many lines are no rows, but neither a header nor blank, once all was read."""
+        return self._lines_skipped + (0 if self._reader is None else self._reader.lines_skipped)
 
     def layout(self) -> Layout | None:
         """Read the header, once, before `blocks`, and map it to the contract.
@@ -85,25 +102,24 @@ class DeliveryReader:
         except QuarantineError as error:
             raise explained(error, self._reader.head, self._contract, self._vendor) from None
 
-    def blocks(self, width: int) -> Iterator[RecordBlock]:
+    def blocks(self) -> Iterator[RecordBlock]:
         """All records after the header, of all members.
-
-        Args:
-            width: Number of header cells.
 
         Raises:
             QuarantineError: A text cannot be unpacked or decoded, a record is too long, or a member has another header
                 than the first one.
         """
-        reader, base = self._reader, 0
-        if reader is None:
+        base = 0
+        if self._reader is None:
             return
-        for block in reader.blocks(width):
+        for block in self._reader.blocks():
             base += block.records
+            self._lines_skipped += block.skipped
             yield block
         for member in self._members:
-            reader = self._records(member, reader.next_line)
-            header = reader.header()
+            self._lines_skipped += self._reader.lines_skipped
+            self._reader = self._records(member, self._reader.next_line)
+            header = self._reader.header()
             if header is None:
                 continue
             if header != self._header:
@@ -112,8 +128,9 @@ class DeliveryReader:
                     rule="header",
                     hint="members of one archive are parts of one table: ask the vendor to pack others apart",
                 )
-            for block in reader.blocks(width, base):
+            for block in self._reader.blocks(base):
                 base += block.records
+                self._lines_skipped += block.skipped
                 yield block
 
     def _records(self, member: Member, line: int) -> RecordReader:
@@ -122,10 +139,12 @@ class DeliveryReader:
             member.stream,
             delimiter=vendor.delimiter,
             quote=vendor.quote,
+            escape=vendor.escape,
             encoding=vendor.encoding,
             pool=self._pool,
             raw=self._raw,
             max_columns=max_columns(self._contract),
             line=line,
             rule=self._rule,
+            trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=self._trailers),
         )

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Reject
-from ordertrail.parse.cutter import Block, Broken, Cut, Cutter
+from ordertrail.parse.blocks import Block, Broken, Cut
+from ordertrail.parse.cutter import Cutter
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
+from ordertrail.parse.marking import marked_chunks
 from ordertrail.parse.preamble import header_at
+from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import Readable
-from ordertrail.rules.header_lines import HeaderRule
+from ordertrail.rules.dialects import dialect_of
+from ordertrail.rules.header_lines import SEARCHED_LINES, HeaderRule
 
 CHUNK_BYTES = 1 << 20
 """Read size. Blocks are about this long: short enough that even a small file is cut and checked in parallel."""
@@ -51,7 +55,8 @@ class RecordBlock:
         raw: The text of each record of `cells`, line end included; None unless it was asked for.
         lines: The number of the first line of each record of `cells` in the file, int64; None when `raw` is None.
         broken: Records that are not rows, ragged or misquoted; None when there are none, or `raw` was not asked for.
-        records: Number of records, good and broken.
+        records: Number of records, good, broken and skipped.
+        skipped: Number of those that are no rows and no faults either.
     """
 
     cells: pa.RecordBatch
@@ -60,6 +65,12 @@ class RecordBlock:
     lines: NDArray[np.int64] | None
     broken: Broken | None
     records: int
+    skipped: int = 0
+
+    @property
+    def parsed(self) -> int:
+        """Number of rows, good and broken."""
+        return self.records - self.skipped
 
     def rejects(self) -> Iterator[Reject]:
         """The records that are not rows, as rejects."""
@@ -71,14 +82,16 @@ class RecordReader:
 
     Args:
         stream: Positioned at the text's first byte; read once, to its end.
-        delimiter: One ASCII character.
-        quote: One ASCII character.
+        delimiter: One character or several.
+        quote: One ASCII character; "" for texts without quoting.
+        escape: One ASCII character that takes from a quote, a delimiter or itself what it means; "" for none.
         encoding: As in `utf8_chunks`.
         pool: Cuts blocks in parallel; None cuts in the caller's thread.
         raw: Whether to return the text of every record, and the broken records.
         max_columns: A header with more cells quarantines the file.
         line: Number of the text's first line.
         rule: Tells the header from other lines; None takes the first record.
+        trailer: What the last lines look like that are no rows; None for texts without a trailer.
     """
 
     def __init__(
@@ -87,15 +100,22 @@ class RecordReader:
         *,
         delimiter: str = ",",
         quote: str = '"',
+        escape: str = "",
         encoding: str | None = None,
         pool: Executor | None = None,
         raw: bool = False,
         max_columns: int = MAX_COLUMNS,
         line: int = 1,
         rule: HeaderRule | None = None,
+        trailer: Trailer | None = None,
     ) -> None:
-        self._chunks = utf8_chunks(stream, encoding, CHUNK_BYTES)
-        self._grammar = Grammar(delimiter, quote)
+        self._dialect = dialect_of(delimiter, quote, escape)
+        self._chunks = marked_chunks(utf8_chunks(stream, encoding, CHUNK_BYTES), self._dialect)
+        self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote)
+        self._trailer = trailer
+        self._header: tuple[str, ...] = ()
+        self._trailing = False
+        self.lines_skipped = 0
         self._pool = pool
         self._raw = raw
         self._max_columns = max_columns
@@ -109,7 +129,10 @@ class RecordReader:
     @property
     def head(self) -> str:
         """The first lines of the text, once the header was read; for messages."""
-        return self._head.decode("utf-8", "replace")
+        text = self._head.decode("utf-8", "replace")
+        for mark in self._dialect.marks:
+            text = text.replace(mark.char, mark.raw)
+        return text
 
     def header(self) -> tuple[str, ...] | None:
         """Read the header, once, before `blocks`: the one that the rule finds, else the first record.
@@ -124,6 +147,8 @@ class RecordReader:
         if rule is not None:
             self._begin(rule)
             if rule.columns:
+                self._header = rule.columns
+                self._settle_width()
                 return rule.columns if self._buffer.strip() or not self._ended else None
         record, line = self._first_record()
         if record is None:
@@ -140,7 +165,38 @@ class RecordReader:
                 rule="unknown_column",
                 hint="see whether the delimiter is right; else ask the vendor to leave columns out",
             )
-        return tuple(utf8_text(cell or b"", line).strip() for cell in record.cells)
+        self._header = tuple(self._dialect.cell(utf8_text(cell or b"", line)) for cell in record.cells)
+        if rule is not None:
+            self._settle_width()
+        return tuple(cell.strip() for cell in self._header)
+
+    def _settle_width(self) -> None:
+        """See whether records end with a delimiter that the header lacks, or the other way round.
+
+        The first record decides, if more of those after it are like it than as wide as the header.
+        """
+        width = len(self._header)
+        records = list(self._peeked())
+        if not records or 2 * sum(one.count == records[0].count for one in records) <= len(records):
+            return
+        first = records[0]
+        if first.count == width + 1 and not first.cells[-1]:
+            self._trailing = True
+        elif width > 1 and not self._header[-1].strip() and first.count == width - 1:
+            self._header = self._header[:-1]
+
+    def _peeked(self) -> Iterator[Record]:
+        """The first records after the header; only one when it has as many cells as the header."""
+        data, at, width = self._buffer[:HEAD_BYTES], 0, len(self._header)
+        ended = self._ended and len(data) == len(self._buffer)
+        for _ in range(SEARCHED_LINES):
+            record = self._grammar.first(data[at:], ended=ended, most=width + 1, line=self._line)
+            if record is None or record.wrong is not None or record.blank:
+                return
+            yield record
+            if at == 0 and record.count == width:
+                return
+            at += record.end
 
     @property
     def next_line(self) -> int:
@@ -156,18 +212,24 @@ class RecordReader:
         if separator := _SEPARATOR.match(self._buffer):
             self._grammar = Grammar(separator[1].decode("ascii"), self._grammar.quote)
             if not rule.skip_lines:
-                self._drop(separator.end())
+                self._pass_over(separator.end())
         for _ in range(rule.skip_lines or 0):
             self._skip_line()
         if rule.skip_lines is None and not rule.columns:
             whole = self._ended and len(self._buffer) <= HEAD_BYTES
-            self._drop(header_at(self._grammar, self._buffer[:HEAD_BYTES], rule, ended=whole, line=self._line, top=top))
+            head = self._buffer[:HEAD_BYTES]
+            self._pass_over(header_at(self._grammar, head, rule, ended=whole, line=self._line, top=top))
+
+    def _pass_over(self, end: int) -> None:
+        """Drop lines that are no rows; all but the blank ones count as skipped."""
+        self.lines_skipped += sum(bool(line.strip()) for line in self._buffer[:end].splitlines())
+        self._drop(end)
 
     def _skip_line(self) -> None:
         while (end := self._grammar.end_of_first_line(self._buffer, ended=self._ended)) is None and not self._ended:
             self._grammar.require_short(self._buffer, 0, len(self._buffer), self._line)
             self._fill()
-        self._drop(len(self._buffer) if end is None else end)
+        self._pass_over(len(self._buffer) if end is None else end)
 
     def _first_record(self) -> tuple[Record | None, int]:
         """The first record that is not blank, and the number of its first line."""
@@ -182,38 +244,49 @@ class RecordReader:
                 return None, self._line
             self._fill()
 
-    def blocks(self, width: int, base: int = 0) -> Iterator[RecordBlock]:
+    def blocks(self, base: int = 0) -> Iterator[RecordBlock]:
         """All records after the header.
 
         Args:
-            width: Number of header cells.
             base: How many records there are before them, in other texts of the file.
 
         Raises:
-            QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES.
+            QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES. Rule
+                `trailer`: the trailer is missing, or tells another number of rows than there are.
         """
-        cutter = Cutter(self._grammar, width, raw=self._raw)
+        cutter = Cutter(self._grammar, self._header, raw=self._raw, dialect=self._dialect, trailing=self._trailing)
+        rows = 0
         waiting: deque[Future[Cut] | Cut] = deque()
         for block in self._split(cutter):
             waiting.append(self._pool.submit(cutter.cut, block) if self._pool else cutter.cut(block))
             if len(waiting) >= (_AHEAD if self._pool else 1):
                 done = _numbered(waiting.popleft(), base)
                 base += done.records
+                rows += done.parsed
                 yield done
         while waiting:
             done = _numbered(waiting.popleft(), base)
             base += done.records
+            rows += done.parsed
             yield done
+        if self._trailer is not None:
+            self._trailer.judge(rows)
 
     def _split(self, cutter: Cutter) -> Iterator[Block]:
         """Blocks that end where a record ends."""
         while True:
             self._fill()
+            trailer = b""
+            if self._trailer is not None:
+                end = self._trailer.begins_at(self._buffer, ended=self._ended)
+                self._buffer, trailer = self._buffer[:end], self._buffer[end:]
             block = cutter.block(self._buffer, self._line, ended=self._ended)
             if block is not None:
                 self._drop(len(block.data))
                 yield block
+            self._buffer += trailer
             if self._ended:
+                self._pass_over(len(self._buffer))
                 return
 
     def _drop(self, end: int) -> None:
@@ -237,4 +310,5 @@ class RecordReader:
 def _numbered(job: Future[Cut] | Cut, base: int) -> RecordBlock:
     found = job.result() if isinstance(job, Future) else job
     broken = found.broken and replace(found.broken, numbers=found.broken.numbers + (base + 1))
-    return RecordBlock(found.cells, found.index + (base + 1), found.raw, found.lines, broken, found.records)
+    rows = found.index + (base + 1)
+    return RecordBlock(found.cells, rows, found.raw, found.lines, broken, found.records, found.skipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+from ordertrail.rules.dialects import dialect_of
 from ordertrail.rules.headers import folded, owners
 
 SEARCHED_LINES = 50
@@ -68,7 +68,7 @@ def header_rule(contract: Contract, vendor: Vendor) -> HeaderRule:
 # --- why no line is the header ---------------------------------------------------------------------------------------
 
 _REPLAY = "then run ordertrail replay --all-quarantined"
-_DELIMITERS = (",", ";", "\t", "|", "~", "^", "\x1f")
+_DELIMITERS = ("~|~", "|~|", "||", "::", ";;", ",", ";", "\t", "|", "~", "^", "¦", "\x1f")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _QUOTES = ('"', "'")
 _VALUE = re.compile(r"\d{4}-\d\d-\d\d.*|\d\d?[./-]\d\d?[./-]\d{2,4}.*|[A-Z]*\d{4,}", re.ASCII)
@@ -120,8 +120,8 @@ def _causes(text: str, contract: Contract, vendor: Vendor) -> Iterator[tuple[str
         for quote in dict.fromkeys((vendor.quote, *_QUOTES)):
             if delimiter == quote or (delimiter, quote) == (vendor.delimiter, vendor.quote):
                 continue
-            place = next((n for n, line in enumerate(lines) if _fits(rule, line, delimiter, quote, vendor)), None)
-            if place is None or (vendor.skip_lines is not None and place != vendor.skip_lines):
+            found = next((n for n, line in enumerate(lines) if _fits(rule, line, delimiter, quote, vendor)), None)
+            if found is None or vendor.skip_lines not in (None, found):
                 continue
             settings = []
             if delimiter != vendor.delimiter:
@@ -145,10 +145,7 @@ def _fits(rule: HeaderRule, line: str, delimiter: str, quote: str, vendor: Vendo
 
 
 def _cells(line: str, delimiter: str, quote: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])]
-    except (csv.Error, TypeError):
-        return []
+    return [cell.strip() for cell in dialect_of(delimiter, quote).cells(line)]
 
 
 def _shown(cells: Sequence[str]) -> str:

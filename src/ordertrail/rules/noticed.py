@@ -34,6 +34,9 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
                 f"{name}: statuses neither mapped (status_map) nor ranked (status_rank), which rank below all others: "
                 f"{_listed(unranked)}"
             )
+        if skipped := sum(one.lines_skipped for one in loaded):
+            are = "line is no row" if skipped == 1 else "lines are no rows"
+            lines.append(f"{name}: {skipped} {are}: titles, the header again, a trailer, or delimiters alone")
         vendor = profiles.get(name)
         if vendor is not None and loaded and (vendor.file_date or undated):
             lines += misdated(vendor, [one.file_name for one in loaded])

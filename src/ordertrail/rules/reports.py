@@ -39,6 +39,7 @@ def delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None
         reason=manifest.reason,
         archived_to=archived_to,
         rows=rows,
+        lines_skipped=manifest.lines_skipped,
         closed_at=_closed_at(manifest.identity),
     )
 

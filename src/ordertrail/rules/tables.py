@@ -144,6 +144,9 @@ DELIVERIES = (
     TableColumn("replayed_by", "string", "the delivery that took its place"),
     TableColumn("correction", "string", "of a correction, JSON of its kind and of the deliveries that it is about"),
     TableColumn("migrated", "string", "of a migration, JSON of what it may have changed in the target"),
+    TableColumn(
+        "lines_skipped", "bigint", "lines that are no rows: titles, headers again, a trailer, delimiters alone"
+    ),
 )
 
 INCIDENTS = (

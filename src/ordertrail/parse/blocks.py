@@ -1,0 +1,87 @@
+"""Whole records of a file on their way to columns: before they are cut, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ordertrail.model import Reject
+from ordertrail.parse.grammar import Quotes, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole records of a file.
+
+    Attributes:
+        data: Their bytes; a record begins at the first one.
+        quotes: Offsets of its quotes if it is plain; else None.
+        scan: What the careful cutter found in it if it is not plain; else None.
+        line: Number of its first line, for messages.
+    """
+
+    data: bytes
+    quotes: Quotes | None
+    scan: Scan | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Why a record is not a row: the stable name of the rule, and the reason in plain words."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Records that are not rows, in order.
+
+    Attributes:
+        numbers: The number of each among the records, int64.
+        raw: The text of each, line end included; long texts are cut.
+        lines: The number of the first line of each in the file, int64.
+        kinds: The different reasons.
+        kind: For each its index into `kinds`, int64.
+    """
+
+    numbers: NDArray[np.int64]
+    raw: pa.StringArray
+    lines: NDArray[np.int64]
+    kinds: tuple[Wrong, ...]
+    kind: NDArray[np.int64]
+
+    def rejects(self) -> Iterator[Reject]:
+        """These records as rejects."""
+        columns = self.numbers.tolist(), self.raw.to_pylist(), self.kind.tolist(), self.lines.tolist()
+        for number, raw, kind, line in zip(*columns, strict=True):
+            wrong = self.kinds[kind]
+            yield Reject(number, None, None, wrong.rule, wrong.reason, raw.rstrip("\r\n"), line)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The result of cutting one block.
+
+    Attributes:
+        cells: One text column a header cell, NULL for an empty cell.
+        index: The number of each row of `cells` among the block's records, 0 = first.
+        raw: The text of each row of `cells`, line end included; None unless it was asked for.
+        lines: The number of the first line of each row of `cells` in the file, int64; None when `raw` is None.
+        broken: The records that are not rows; None when there are none, or `raw` was not asked for.
+        records: Number of records, good and broken.
+        skipped: Number of those that are no rows and no faults either: headers again, and nothing but delimiters.
+    """
+
+    cells: pa.RecordBatch
+    index: NDArray[np.int64]
+    raw: pa.StringArray | None
+    lines: NDArray[np.int64] | None
+    broken: Broken | None
+    records: int
+    skipped: int = 0
