@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ordertrail.errors import OrdertrailError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.kernel import Kernel, KernelFile
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.headers import map_header
 
 FAR_FUTURE_US = 1 << 61
@@ -57,9 +57,7 @@ def parse(
 ) -> Parsed:
     """Read a file with a header twice: rows, then rejects."""
     vendor = vendor or Vendor("acme")
-    header = RecordReader(
-        io.BytesIO(data), delimiter=vendor.delimiter, quote=vendor.quote, encoding=vendor.encoding
-    ).header()
+    header = DeliveryReader(io.BytesIO(data), vendor, contract).header()
     assert header is not None
     kernel = Kernel(con, contract, vendor, map_header(header, contract, vendor))
     failed: dict[int, OrdertrailError] = {}

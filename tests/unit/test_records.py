@@ -13,14 +13,14 @@ import pytest
 from bench.nasty_files import KINDS
 from ordertrail.errors import QuarantineError
 from ordertrail.parse import grammar, records
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.records import RecordReader, Written
 
 
 def cut(
     data: bytes, *, delimiter: str = ",", quote: str = '"', encoding: str | None = None
 ) -> tuple[tuple[str, ...] | None, dict[int, tuple[str | None, ...]], dict[int, tuple[str, str]], int]:
     """The header, the rows by number, (rule, raw) of the broken ones by number, and how many records there are."""
-    reader = RecordReader(io.BytesIO(data), delimiter=delimiter, quote=quote, encoding=encoding, raw=True)
+    reader = RecordReader(io.BytesIO(data), Written(delimiter, quote, encoding=encoding), raw=True)
     header = reader.header()
     if header is None:
         return None, {}, {}, 0
@@ -218,10 +218,10 @@ def test_records_cut_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPat
 
 def test_a_header_of_too_many_columns_is_not_taken_apart() -> None:
     header = b"," * 99
-    assert RecordReader(io.BytesIO(header), max_columns=100).header() == ("",) * 100
+    assert RecordReader(io.BytesIO(header), Written(max_columns=100)).header() == ("",) * 100
     for data in (header + b",", header + b',"a"', b'"a"' + header + b","):
         with pytest.raises(QuarantineError, match="the header in line 1 has 101 columns, more than 100") as caught:
-            RecordReader(io.BytesIO(data + b"\n1,2\n"), max_columns=100).header()
+            RecordReader(io.BytesIO(data + b"\n1,2\n"), Written(max_columns=100)).header()
         assert caught.value.rule == "unknown_column"
     record = grammar.Grammar(",", '"').first(b"," * 1000, ended=True, most=100, line=1)
     assert record is not None
@@ -304,7 +304,7 @@ def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind:
     work = Work(monkeypatch)
     data = KINDS[kind](200_000)
     with contextlib.suppress(QuarantineError):
-        reader = RecordReader(io.BytesIO(data), raw=True, max_columns=1000)
+        reader = RecordReader(io.BytesIO(data), Written(max_columns=1000), raw=True)
         reader.header()
         for block in reader.blocks():
             assert block.cells.nbytes < 4 * (grammar.MAX_RECORD_BYTES + grammar.MAX_CELL_BYTES)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
-from ordertrail.parse.records import RecordBlock, RecordReader
+from ordertrail.parse.records import RecordBlock, RecordReader, Written
 from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import Member, members
 from ordertrail.rules.header_lines import explained, header_rule
@@ -135,16 +135,13 @@ class DeliveryReader:
 
     def _records(self, member: Member, line: int) -> RecordReader:
         vendor = self._vendor
-        return RecordReader(
-            member.stream,
+        written = Written(
             delimiter=vendor.delimiter,
             quote=vendor.quote,
             escape=vendor.escape,
             encoding=vendor.encoding,
-            pool=self._pool,
-            raw=self._raw,
             max_columns=max_columns(self._contract),
-            line=line,
             rule=self._rule,
             trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=self._trailers),
         )
+        return RecordReader(member.stream, written, pool=self._pool, raw=self._raw, line=line)

@@ -77,53 +77,65 @@ class RecordBlock:
         return iter(()) if self.broken is None else self.broken.rejects()
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a text is written.
+
+    Attributes:
+        delimiter: One character or several.
+        quote: One ASCII character; "" for texts without quoting.
+        escape: One ASCII character that takes from a quote, a delimiter or itself what it means; "" for none.
+        encoding: As in `utf8_chunks`.
+        max_columns: A header with more cells quarantines the file.
+        rule: Tells the header from other lines; None takes the first record.
+        trailer: What the last lines look like that are no rows; None for texts without a trailer.
+    """
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    encoding: str | None = None
+    max_columns: int = MAX_COLUMNS
+    rule: HeaderRule | None = None
+    trailer: Trailer | None = None
+
+
 class RecordReader:
     """The records of one text, in blocks, in order.
 
     Args:
         stream: Positioned at the text's first byte; read once, to its end.
-        delimiter: One character or several.
-        quote: One ASCII character; "" for texts without quoting.
-        escape: One ASCII character that takes from a quote, a delimiter or itself what it means; "" for none.
-        encoding: As in `utf8_chunks`.
+        written: How it is written.
         pool: Cuts blocks in parallel; None cuts in the caller's thread.
         raw: Whether to return the text of every record, and the broken records.
-        max_columns: A header with more cells quarantines the file.
         line: Number of the text's first line.
-        rule: Tells the header from other lines; None takes the first record.
-        trailer: What the last lines look like that are no rows; None for texts without a trailer.
     """
 
     def __init__(
         self,
         stream: Readable,
+        written: Written | None = None,
         *,
-        delimiter: str = ",",
-        quote: str = '"',
-        escape: str = "",
-        encoding: str | None = None,
         pool: Executor | None = None,
         raw: bool = False,
-        max_columns: int = MAX_COLUMNS,
         line: int = 1,
-        rule: HeaderRule | None = None,
-        trailer: Trailer | None = None,
     ) -> None:
-        self._dialect = dialect_of(delimiter, quote, escape)
-        self._chunks = marked_chunks(utf8_chunks(stream, encoding, CHUNK_BYTES), self._dialect)
+        written = written or Written()
+        self._dialect = dialect_of(written.delimiter, written.quote, written.escape)
+        self._chunks = marked_chunks(utf8_chunks(stream, written.encoding, CHUNK_BYTES), self._dialect)
         self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote)
-        self._trailer = trailer
+        self._trailer = written.trailer
         self._header: tuple[str, ...] = ()
         self._trailing = False
         self.lines_skipped = 0
         self._pool = pool
         self._raw = raw
-        self._max_columns = max_columns
+        self._max_columns = written.max_columns
         self._buffer = b""
         self._ended = False
         self._line = line
         self._in_line = False
-        self._rule = rule
+        self._rule = written.rule
         self._head = b""
 
     @property
