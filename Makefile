@@ -18,13 +18,18 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test test-fast mutation spark-jars bench soak docs format lock clean
+.PHONY: help demo serve check lint test test-fast mutation spark-jars bench soak docs format lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
 
 demo: $(VENV)/.core ## run the pipeline on made-up vendor files and show what came of them
 	$(BIN)/ordertrail demo
+	@echo; echo "The same in a browser: make serve"
+
+serve: $(VENV)/.web ## open the pages on the demo's tables; makes them when they are not there
+	@test -f ordertrail-demo/ordertrail.toml || $(BIN)/ordertrail demo >/dev/null
+	@$(BIN)/ordertrail serve --config ordertrail-demo/ordertrail.toml
 
 check: lint test ## everything CI runs: style, types, layers, then all tests
 
@@ -83,6 +88,10 @@ $(VENV)/bin/python:
 $(VENV)/.core: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.web: requirements-web.lock $(VENV)/.core
+	$(PIP) install --require-hashes -r requirements-web.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.core

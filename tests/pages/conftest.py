@@ -75,7 +75,9 @@ def open_site() -> Iterator[Open]:
     opened: list[TestClient] = []
 
     def make(config: Config, who: Access = LOCAL, **extra: Any) -> Site:
-        client = TestClient(application(config, who, **extra), base_url=f"http://{HOST}", raise_server_exceptions=False)
+        client = TestClient(
+            application(config, who, patience_s=60, **extra), base_url=f"http://{HOST}", raise_server_exceptions=False
+        )
         opened.append(client.__enter__())
         return Site(client)
 

@@ -68,6 +68,7 @@ def demo(screen: Screen, found: Demo) -> None:
     screen.command("ordertrail rejects --vendor acme --csv", "what to send back to a vendor")
     screen.command("ordertrail verify", "nothing lost, nothing doubled?")
     screen.command(f"ordertrail query '{_QUERY}'", "")
+    screen.command("ordertrail serve", "all of it in a browser (pip install 'ordertrail[web]')")
 
 
 def _what_came(screen: Screen, found: Demo) -> None:

@@ -126,10 +126,10 @@ def came_by_vendor(
         now: Aware UTC; a file that waits since nobody knows when has just come.
         back: How far back files matter of a vendor that sent any since.
     """
-    from ordertrail.arrow import epochs_us
+    from ordertrail.arrow import epochs_us, few_texts
 
     table = columns(NEEDED[:3])
-    vendors: list[str | None] = table["vendor"].to_pylist()
+    vendors = few_texts(table["vendor"])
     times = epochs_us(table["discovered_at"])
     again = _read_again(columns, table)
     counts = Counter(vendors)

@@ -108,13 +108,15 @@ def delivered(columns: Columns) -> Delivered:
     Args:
         columns: Reads the table.
     """
+    from ordertrail.arrow import few_texts
+
     table = columns(("state", "batch"))
-    states: list[str] = table["state"].to_pylist()
+    states: list[str] = few_texts(table["state"])  # type: ignore[assignment]
     batches: list[int] = table["batch"].to_pylist()
 
     def contents() -> tuple[Sequence[str], Sequence[str]]:
         found = columns(("vendor", "sha256"))
-        return found["vendor"].to_pylist(), found["sha256"].to_pylist()
+        return few_texts(found["vendor"]), found["sha256"].to_pylist()  # type: ignore[return-value]
 
     places = open_places(states, batches, contents)
     loaded = [place for place, state in enumerate(states) if state == _LOADED]

@@ -10,8 +10,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from ordertrail.config import Config
@@ -21,6 +22,7 @@ from ordertrail.engines.base import IncidentTable
 from ordertrail.engines.choice import incident_table, located
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import PassRunningError
+from ordertrail.look.arrivals import DAYS, Arrivals
 from ordertrail.look.standing import Status, not_begun
 from ordertrail.look.status import Reader
 from ordertrail.markers import Belonging
@@ -40,8 +42,16 @@ QUICK_MB = 64
 SLOW_MB = 256
 """Memory of DuckDB for a query of the reader's, in MB; it is given back when the query has ended."""
 
+KEPT_S = 1.0
+"""After a query that took less, in seconds, the reader is kept: it holds little memory, and to begin one takes long."""
+
 STATUS_AGE_S = 1.0
 """How old a status may be, in seconds: it lists the source folder, which no commit tells of."""
+
+PATIENCE_S = 0.05
+"""How long who asks waits for a new state of the tables before getting the one before, in seconds."""
+
+_THREAD = "ordertrail-renewal"
 
 WAIT_S = 5.0
 """How long a page waits for another one that reads tables, in seconds."""
@@ -65,15 +75,17 @@ class Moment:
         self._shared = shared
         self.snapshots = found
         self.versions = {role: snapshot.version for role, snapshot in found.items()}
-        small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb))
+        small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb), threads=1)
         self._reader = Reader(small, found=found) if found else None
         self.config = self._reader.config if self._reader is not None else asked
         self.begun = self._reader is not None
         self.differs = self._reader.differs if self._reader is not None else ""
+        self._larger: Reader | None = None
         self._reading = threading.Lock()
         self._querying = threading.Lock()
         self._looking = threading.Lock()
         self._status: tuple[float, Status] | None = None
+        self._arrivals: dict[int, tuple[float, tuple[Arrivals, ...]]] = {}
         self._kept: dict[object, object] = {}
 
     def status(self, age_s: float = STATUS_AGE_S) -> Status:
@@ -88,15 +100,30 @@ class Moment:
                 self._status = time.monotonic(), found
             return self._status[1]
 
-    def deliveries(self, names: Sequence[str]) -> pa.Table:
-        """Columns of `orders_deliveries`, in the same order of rows at each call; they are kept in memory.
+    def deliveries(self, names: Sequence[str], *, keep: bool = True) -> pa.Table:
+        """Columns of `orders_deliveries`, in the same order of rows at each call.
 
         Args:
             names: Of the columns.
+            keep: Whether they stay in memory: not where only what is made of them is kept.
         """
         assert self._reader is not None, "there are no tables yet"
         with self._looking:
-            return self._reader.delivery_columns(names)
+            return self._reader.delivery_columns(names, keep=keep)
+
+    def arrivals(self, now: datetime, days: int = DAYS) -> tuple[Arrivals, ...]:
+        """What came of each vendor of the config, and what is expected of it.
+
+        Args:
+            now: Aware UTC.
+            days: How many days of each vendor are told, today included.
+        """
+        assert self._reader is not None, "there are no tables yet"
+        with self._looking:
+            known = self._arrivals.get(days)
+            if known is None or time.monotonic() - known[0] >= STATUS_AGE_S:
+                known = self._arrivals[days] = time.monotonic(), self._reader.arrivals(days=days, now=now)
+            return known[1]
 
     def kept(self, key: object, make: Callable[[], object]) -> object:
         """What `make` returns, made once for this state of the tables. Of two threads one may make it in vain.
@@ -146,9 +173,17 @@ class Moment:
         """
         assert self._reader is not None, "there are no tables yet"
         with _turn(self._querying, wait_s):
-            larger = replace(self._asked, memory_limit_mb=min(SLOW_MB, self._asked.memory_limit_mb), threads=1)
-            with Reader(larger, found=self.snapshots) as reader:
-                yield reader
+            if self._larger is None:
+                larger = replace(self._asked, memory_limit_mb=min(SLOW_MB, self._asked.memory_limit_mb), threads=1)
+                self._larger = Reader(larger, found=self.snapshots)
+            begin, small = time.monotonic(), False
+            try:
+                yield self._larger
+                small = time.monotonic() - begin < KEPT_S
+            finally:
+                if not small:
+                    self._larger.close()
+                    self._larger = None
 
     def incidents(self) -> tuple[Incident, ...]:
         """The incidents: open ones first, newest first. They are those of now, not of the moment."""
@@ -157,8 +192,17 @@ class Moment:
 
     def close(self) -> None:
         """Release all resources. Idempotent."""
-        if self._reader is not None:
-            self._reader.close()
+        for reader in (self._reader, self._larger):
+            if reader is not None:
+                reader.close()
+
+
+@dataclass(slots=True)
+class _Renewal:
+    """A moment that is being made of tables that changed."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
 
 
 class _Shared:
@@ -193,21 +237,32 @@ class _Shared:
 class Followed:
     """The tables of a pipeline, each time as they are. Safe to use by several threads; call `close` at the end.
 
+    Where there are many deliveries, to sum up a new state of the tables takes longer than a reader should wait: who
+    asks meanwhile gets the state before, which is a moment old.
+
     Args:
         config: Of the pipeline.
+        prepare: Called with each new moment before anybody gets it, to make what it keeps.
+        patience_s: How long to wait for a new state where there is one before, in seconds.
 
     Raises:
         UsageError: Only Spark reaches the tables, and it cannot start.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, *, prepare: Callable[[Moment], object] | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self.config = located(config)
         self._logs = {role: DeltaLog(root) for role, root in places_of(self.config).items()}
         # Those that only a catalog knows would be a job of Spark's for each look.
         self._incidents = None if config.by_name else incident_table(self.config)
         self._shared = _Shared()
+        self._prepare = prepare
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._latest: Moment | None = None
+        self._renewal: _Renewal | None = None
+        self._closed = False
         self._users: Counter[Moment] = Counter()
         self._written_s: dict[str, float] = {}
 
@@ -219,9 +274,7 @@ class Followed:
             TableError: A table is damaged, or missing though it was made.
             SourceError: There are no tables, and a pass would not make any.
         """
-        with self._lock:
-            moment = self._renewed()
-            self._users[moment] += 1
+        moment = self._taken()
         try:
             yield moment
         finally:
@@ -232,6 +285,7 @@ class Followed:
     def close(self) -> None:
         """Release all resources; those of moments in use once they are left. Idempotent."""
         with self._lock:
+            self._closed = True
             latest, self._latest = self._latest, None
             if latest is not None:
                 self._close_unused(latest)
@@ -242,17 +296,48 @@ class Followed:
             del self._users[moment]
             moment.close()
 
-    def _renewed(self) -> Moment:
-        before = self._latest
-        found = self._found({} if before is None else before.snapshots)
-        if before is not None and found.keys() == before.snapshots.keys():
-            same = all(one is before.snapshots[role] for role, one in found.items())
-            if same:
-                return before
-        self._latest = Moment(self.config, found, self._incidents, self._shared)
-        if before is not None:
-            self._close_unused(before)
-        return self._latest
+    def _taken(self) -> Moment:
+        """The latest moment, counted as in use."""
+        with self._lock:
+            if self._closed:
+                raise PassRunningError("the tables are no longer followed", hint="start again")
+            before, renewal = self._latest, self._renewal
+            if renewal is None:
+                found = self._found({} if before is None else before.snapshots)
+                if before is not None and _same(found, before.snapshots):
+                    self._users[before] += 1
+                    return before
+                renewal = self._renewal = _Renewal()
+                threading.Thread(target=self._renew, args=(renewal, found), name=_THREAD, daemon=True).start()
+        renewal.ended.wait(None if before is None else self._patience_s)
+        with self._lock:
+            if renewal.error is not None:
+                raise renewal.error
+            if self._latest is None:
+                raise PassRunningError("the tables are no longer followed", hint="start again")
+            self._users[self._latest] += 1
+            return self._latest
+
+    def _renew(self, renewal: _Renewal, found: Mapping[str, Snapshot]) -> None:
+        moment: Moment | None = None
+        try:
+            moment = Moment(self.config, found, self._incidents, self._shared)
+            moment.status()
+            if self._prepare is not None and moment.begun:
+                self._prepare(moment)
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits for it
+            renewal.error = error
+        finally:
+            give_back()
+            with self._lock:
+                self._renewal, before = None, self._latest
+                if moment is not None and renewal.error is None and not self._closed:
+                    self._latest = moment
+                    if before is not None:
+                        self._close_unused(before)
+                elif moment is not None:
+                    moment.close()
+            renewal.ended.set()
 
     def _found(self, known: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         """The tables by role, read from the last one that a batch writes to the first; empty before the first pass."""
@@ -267,6 +352,18 @@ class Followed:
             found = read_whole(self.config)
         self._written_s = {role: self._logs[role].written_s(snapshot.version) for role, snapshot in found.items()}
         return found
+
+
+def give_back() -> None:
+    """Give memory that columns took for a moment back to the system, where its allocator would keep it (glibc)."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _same(found: Mapping[str, Snapshot], known: Mapping[str, Snapshot]) -> bool:
+    return found.keys() == known.keys() and all(one is known[role] for role, one in found.items())
 
 
 @contextmanager

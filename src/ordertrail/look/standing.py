@@ -129,7 +129,12 @@ class Status:
 
 
 def standing(
-    config: Config, snapshots: Mapping[str, Snapshot], came: Delivered | None = None, *, service_expected: bool = False
+    config: Config,
+    snapshots: Mapping[str, Snapshot],
+    came: Delivered | None = None,
+    columns: Columns | None = None,
+    *,
+    service_expected: bool = False,
 ) -> Status:
     """Where a pipeline stands.
 
@@ -137,6 +142,7 @@ def standing(
         config: Of the pipeline.
         snapshots: Of its five tables, by name.
         came: What its deliveries say; None reads them.
+        columns: Reads its deliveries, from memory where that has them; None reads the files.
         service_expected: Whether it needs a person when no service runs.
     """
     names = config.tables
@@ -144,9 +150,8 @@ def standing(
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     tables = {role: snapshots[getattr(names, role)] for role in ROLES}
     stands = progress_of(tables, app_id)
-    columns = columns_in(deliveries)
-    now = datetime.now(UTC)
-    came = delivered(columns) if came is None else came
+    columns, now = columns or columns_in(deliveries), datetime.now(UTC)
+    came = came or delivered(columns)
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
     facts = Facts(
@@ -270,19 +275,19 @@ def _came(
 
 
 def arrivals_in(
-    config: Config, deliveries: Snapshot, *, days: int = arrivals.DAYS, now: datetime | None = None
+    config: Config, columns: Columns, *, days: int = arrivals.DAYS, now: datetime | None = None
 ) -> tuple[arrivals.Arrivals, ...]:
     """What came of each vendor, and what is expected.
 
     Args:
         config: Of the pipeline.
-        deliveries: The snapshot of that table.
+        columns: Reads the deliveries.
         days: How many days are told, today included; 1 or more.
         now: Aware UTC; None reads the clock.
     """
     now = now or datetime.now(UTC)
     waiting, trouble = waiting_in(config, now)
-    came = _came(config, columns_in(deliveries), waiting, now, days=days)
+    came = _came(config, columns, waiting, now, days=days)
     return arrivals.arrivals_of(config, came, now, days=days, judged=not trouble)
 
 

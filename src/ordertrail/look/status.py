@@ -153,7 +153,8 @@ class Reader:
         self._quick: QuickLook | None = None
         self._closing = ExitStack()
         self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
-        self._delivery_columns = kept_columns(columns_in(self._snapshots[names.deliveries]))
+        self._read_columns = columns_in(self._snapshots[names.deliveries])
+        self._kept_columns = kept_columns(self._read_columns)
         self._came: Delivered | None = None
 
     def __enter__(self) -> Self:
@@ -180,14 +181,15 @@ class Reader:
             service_expected: Whether it needs a person when no service runs.
         """
         if self._came is None:
-            self._came = delivered(self._delivery_columns)
-        return standing(self._asked, self._snapshots, self._came, service_expected=service_expected)
+            self._came = delivered(self._read_columns)
+        return standing(self._asked, self._snapshots, self._came, self._kept_columns, service_expected=service_expected)
 
-    def delivery_columns(self, names: Sequence[str]) -> pa.Table:
-        """Columns of the deliveries, read once and kept.
+    def delivery_columns(self, names: Sequence[str], *, keep: bool = True) -> pa.Table:
+        """Columns of the deliveries.
 
         Args:
             names: Of the columns.
+            keep: Whether they stay in memory for the next call.
 
         Returns:
             One row a delivery, in the same order at each call.
@@ -196,7 +198,7 @@ class Reader:
             TableError: A data file or a deletion vector is damaged or gone.
             StorageError: A data file cannot be read.
         """
-        return self._delivery_columns(names)
+        return self._kept_columns(names) if keep else self._read_columns(names)
 
     def arrivals(self, *, days: int = DAYS, now: datetime | None = None) -> tuple[Arrivals, ...]:
         """What came of each vendor, and what is expected; reads three columns of the deliveries.
@@ -205,8 +207,7 @@ class Reader:
             days: How many days of each vendor are told, today included; 1 or more.
             now: Aware UTC; None reads the clock.
         """
-        deliveries = self._snapshots[self.config.tables.deliveries]
-        return arrivals_in(self._asked, deliveries, days=days, now=now)
+        return arrivals_in(self._asked, self._kept_columns, days=days, now=now)
 
     # -- rows -----------------------------------------------------------------------------------------------
 

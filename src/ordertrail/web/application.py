@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +25,7 @@ from ordertrail import __version__
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.log import Log
-from ordertrail.look.follow import Followed, Moment
+from ordertrail.look.follow import PATIENCE_S, Followed, Moment
 from ordertrail.look.metrics import Metrics
 from ordertrail.look.rows import Rows
 from ordertrail.web.access import COOKIE, COOKIE_S, Access
@@ -32,6 +33,7 @@ from ordertrail.web.guard import Guard
 from ordertrail.web.page import Answer, Ask, Page, Twin
 from ordertrail.web.pages import NAVIGATION, PAGES
 from ordertrail.web.shown import ago, static, templates, when
+from ordertrail.web.today import prepare
 from ordertrail.web.twins import csv_bytes, json_bytes
 
 THREADS = 4
@@ -55,28 +57,31 @@ _YEAR = "public, max-age=31536000, immutable"
 _WRONG_TOKEN_S = 0.5
 
 
-def application(config: Config, access: Access, *, clock: Callable[[], datetime] = _now) -> Starlette:
+def application(
+    config: Config, access: Access, *, clock: Callable[[], datetime] = _now, patience_s: float = PATIENCE_S
+) -> Starlette:
     """The pages of a pipeline.
 
     Args:
         config: Of the pipeline.
         access: Who may read.
         clock: Gives aware UTC.
+        patience_s: How long a reader waits for a new state of the tables, see `look.follow.Followed`.
 
     Raises:
         UsageError: Only Spark reaches the tables, and it cannot start.
     """
-    return _Site(config, access, clock).app
+    return _Site(config, access, clock, patience_s).app
 
 
 class _Site:
     """The pages with what they share."""
 
-    def __init__(self, config: Config, access: Access, clock: Callable[[], datetime]) -> None:
+    def __init__(self, config: Config, access: Access, clock: Callable[[], datetime], patience_s: float) -> None:
         self._config = config
         self._access = access
         self._clock = clock
-        self._followed = Followed(config)
+        self._followed = Followed(config, prepare=prepare, patience_s=patience_s)
         self._numbers = Metrics(config, __version__)
         self._threads = anyio.CapacityLimiter(THREADS)
         self._slow = anyio.CapacityLimiter(1)
@@ -237,8 +242,14 @@ class _Site:
             await anyio.sleep(_WRONG_TOKEN_S)
         return self._html("login", {"page": None, "wrong": wrong, "next": target}, 401 if wrong else 200)
 
+    def _look(self) -> None:
+        with suppress(OrdertrailError), self._followed.now():
+            pass
+
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002 - Starlette gives it
+        # The first reader does not wait for the first look.
+        threading.Thread(target=self._look, name="ordertrail-first-look", daemon=True).start()
         yield
         self._followed.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ordertrail.web.shown import count, plain
 
@@ -49,23 +49,23 @@ def bars(title: str, series: Sequence[str], found: Sequence[Bar]) -> Markup:
 
 
 def _bar(bar: Bar, series: Sequence[str], left: float, step: float, unit: float) -> Markup:
-    foot, drawn = float(HEIGHT - _BOTTOM), []
+    foot = float(HEIGHT - _BOTTOM)
+    drawn: list[str] = []
     for name, value in zip(series, bar.parts, strict=True):
         tall = value * unit
         if value:
             foot -= tall
             drawn.append(
-                Markup('<rect class="s-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-                    name, left + step * _GAP / 2, foot, step * (1 - _GAP), max(tall, 0.6)
-                )
+                # Of our own words and numbers: `Markup.format` would take most of the time of a page.
+                f'<rect class="s-{name}" x="{left + step * _GAP / 2:.1f}" y="{foot:.1f}" '
+                f'width="{step * (1 - _GAP):.1f}" height="{max(tall, 0.6):.1f}"/>'
             )
     if bar.label:
         drawn.append(
-            Markup('<text class="axis" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                left + step / 2, HEIGHT - 7, plain(bar.label)
-            )
+            f'<text class="axis" x="{left + step / 2:.1f}" y="{HEIGHT - 7}" text-anchor="middle">'
+            f"{escape(plain(bar.label))}</text>"
         )
-    return Markup("<g><title>{}</title>{}</g>").format(plain(bar.title), Markup("").join(drawn))
+    return Markup(f"<g><title>{escape(plain(bar.title))}</title>{''.join(drawn)}</g>")
 
 
 def _line(top: int, share: float, high: int) -> Markup:
@@ -77,10 +77,10 @@ def _line(top: int, share: float, high: int) -> Markup:
 
 
 def _round_up(value: int) -> int:
-    """The next number of the form 1, 2 or 5 times a power of ten; at least 2."""
+    """The next number of the form 1, 2, 3, 4, 6 or 8 times a power of ten; at least 2."""
     power = 1
     while True:
-        for step in (1, 2, 5):
+        for step in (1, 2, 3, 4, 6, 8):
             if step * power >= max(value, 2):
                 return step * power
         power *= 10

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import cast
 
 from ordertrail.look import document
+from ordertrail.look.arrivals import Arrivals
 from ordertrail.look.follow import Moment
 from ordertrail.look.heartbeat import Heard, heard
-from ordertrail.look.recent import NEEDED, Columns, Lately, columns_of, day_edges, hour_edges, lately
+from ordertrail.look.recent import NEEDED, Columns, Lately, VendorLately, columns_of, day_edges, hour_edges, lately
 from ordertrail.look.rows import Json, json_value
 from ordertrail.web.chart import Bar, bars
 from ordertrail.web.page import Answer, Ask
@@ -25,6 +26,7 @@ def today(moment: Moment, ask: Ask) -> Answer:
     period = ask.choice("period", _PERIODS, "24h")
     status, beat = moment.status(), heard(moment.config)
     came = _came(moment, ask, period) if moment.begun else None
+    expected = {one.vendor: one for one in moment.arrivals(ask.now, days=1)} if moment.begun else {}
     told: dict[str, Json] = {
         "pipeline": moment.config.name,
         "at": json_value(ask.now),
@@ -36,12 +38,13 @@ def today(moment: Moment, ask: Ask) -> Answer:
         "period": period,
         "lag_p50_s": None if came is None else came.lag_p50_s,
         "lag_p95_s": None if came is None else came.lag_p95_s,
-        "vendors": [] if came is None else [_vendor(came, place) for place in range(len(came.vendors))],
+        "vendors": [] if came is None else [_vendor(one, expected.get(one.vendor)) for one in came.vendors],
         "spans": [] if came is None else [_span(came, place) for place in range(len(came.spans))],
     }
     more: dict[str, object] = {
         "status": status,
         "came": came,
+        "expected": expected,
         "beat": beat,
         "silent": beat is not None and beat.silent(ask.now),
         "series": SERIES,
@@ -50,10 +53,22 @@ def today(moment: Moment, ask: Ask) -> Answer:
     return Answer(told, more=more)
 
 
+def prepare(moment: Moment) -> None:
+    """Make what a moment keeps for this page, before anybody waits for it."""
+    _columns(moment)
+    moment.arrivals(datetime.now(UTC), days=1)
+
+
+def _columns(moment: Moment) -> Columns:
+    return cast(Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED, keep=False))))
+
+
 def _came(moment: Moment, ask: Ask, period: str) -> Lately:
-    columns = cast(Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED))))
+    columns = _columns(moment)
     edges = (hour_edges if period == "24h" else day_edges)(ask.now, ask.zone)
-    return lately(columns, edges, [vendor.name for vendor in moment.config.vendors])
+    names = [vendor.name for vendor in moment.config.vendors]
+    key = (lately, period, edges[0], ask.zone.key)
+    return cast(Lately, moment.kept(key, lambda: lately(columns, edges, names)))
 
 
 def _chart(came: Lately, ask: Ask, period: str) -> object:
@@ -87,8 +102,7 @@ def _service(beat: Heard | None, now: datetime) -> Json:
     return {"state": state, "beat_at": json_value(beat.beat_at)}
 
 
-def _vendor(came: Lately, place: int) -> Json:
-    one = came.vendors[place]
+def _vendor(one: VendorLately, expected: Arrivals | None) -> Json:
     return {
         "vendor": one.vendor,
         "last_at": json_value(one.last_at),
@@ -96,6 +110,9 @@ def _vendor(came: Lately, place: int) -> Json:
         "rows": one.rows,
         "rejected": one.rejected,
         "set_aside": one.set_aside,
+        "expectation": None if expected is None else expected.expectation or None,
+        "next_expected": None if expected is None else json_value(expected.next_expected),
+        "late_since": None if expected is None else json_value(expected.late_since),
     }
 
 

@@ -1,0 +1,92 @@
+"""The read model that follows the tables: who asks never waits long, and nothing that is in use is closed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ordertrail.errors import OrdertrailError
+from ordertrail.look.follow import Followed, Moment
+from tests.harness import House, open_house, without_fsync
+
+HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
+
+
+def load(house: House, n: int) -> None:
+    house.drop(f"{n}.csv", f"{HEADER}0001,1Z{n},2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n")
+    with without_fsync():
+        house.run()
+
+
+def test_the_same_state_is_read_once(tmp_path: Path) -> None:
+    house = open_house(tmp_path)
+    load(house, 1)
+    made: list[Moment] = []
+    followed = Followed(house.config, prepare=made.append, patience_s=60)
+    with followed.now() as one, followed.now() as two:
+        assert one is two
+    load(house, 2)
+    with followed.now() as three:
+        assert three is not one
+        assert three.versions["target"] > one.versions["target"]
+    assert made == [one, three]
+    followed.close()
+
+
+def test_while_a_state_is_made_the_one_before_is_given(tmp_path: Path) -> None:
+    house, let, begun = open_house(tmp_path), threading.Event(), threading.Event()
+    load(house, 1)
+    let.set()
+
+    def slow(_: Moment) -> None:
+        begun.set()
+        assert let.wait(30)
+
+    followed = Followed(house.config, prepare=slow, patience_s=0.01)
+    with followed.now() as one:
+        pass
+    let.clear()
+    load(house, 2)
+    begun.clear()
+    with followed.now() as still:
+        assert still is one
+        assert begun.wait(30)
+        let.set()
+        while True:
+            with followed.now() as now:
+                if now is not one:
+                    break
+        with still.reading() as reader:  # it is in use, so it was not closed
+            assert len(reader.deliveries()) == 1
+        with now.reading() as reader:
+            assert len(reader.deliveries()) == 2
+    followed.close()
+
+
+def test_what_fails_is_told_each_time_and_passes(tmp_path: Path) -> None:
+    house = open_house(tmp_path)
+    load(house, 1)
+    entry = sorted((house.table_path("history") / "_delta_log").glob("*.json"))[-1]
+    good = entry.read_text()
+    entry.write_text("damaged")
+    followed = Followed(house.config, patience_s=60)
+    for _ in range(2):
+        with pytest.raises(OrdertrailError, match="damaged"), followed.now():
+            pass
+    entry.write_text(good)
+    with followed.now() as moment:
+        assert moment.begun
+    followed.close()
+
+
+def test_a_query_has_a_reader_of_its_own(tmp_path: Path) -> None:
+    house = open_house(tmp_path)
+    load(house, 1)
+    followed = Followed(house.config)
+    with followed.now() as moment, moment.querying() as slow, moment.reading() as quick:
+        assert slow is not quick
+        with pytest.raises(OrdertrailError, match="others"), moment.querying(wait_s=0.01):
+            pass
+    followed.close()
