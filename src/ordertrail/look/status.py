@@ -19,7 +19,6 @@ from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.choice import located, placed
 from ordertrail.engines.local.held import held
-from ordertrail.engines.local.incidents import incident_snapshot
 from ordertrail.engines.local.whole import places_of, read_whole
 from ordertrail.errors import StorageError, TableError, UsageError
 from ordertrail.look.arrivals import DAYS, Arrivals
@@ -344,6 +343,7 @@ class Reader:
     def _opened(self, then: AsOf | None = None, also_at: tuple[int, ...] = ()) -> ReadOnlyTables:
         key = None if then is None else then.batch, also_at
         if key not in self._tables:
+            from ordertrail.engines.local.incidents import incident_snapshot
             from ordertrail.look.query import ReadOnlyTables
 
             snapshots = self._snapshots
