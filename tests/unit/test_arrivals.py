@@ -16,6 +16,7 @@ from ordertrail.config import Config, parse_config, template
 from ordertrail.look import document
 from ordertrail.look.arrivals import NEEDED, Came, arrivals_of, came_by_vendor, late_vendors
 from ordertrail.look.open_items import Facts, OpenItem, Waiting, open_items
+from ordertrail.look.standing import in_catalog
 from ordertrail.model import State
 from ordertrail.rules.tables import DELIVERIES
 
@@ -250,3 +251,27 @@ def test_an_item_is_the_same_while_it_is_open(config: Config) -> None:
         late += open_items(config, Facts(late=late_vendors(config, found, now)), now)
     assert len({(one.key, one.since, one.text) for one in late}) == 1
     assert len(late) == 5
+
+
+def test_tables_by_name_are_judged_by_the_columns_that_spark_reads(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = pytest.importorskip("ordertrail.engines.spark.reading")
+    source = tmp_path / "source"
+    source.mkdir()
+    asked: list[str] = []
+
+    def deliveries(_: Config, __: object, names: Sequence[str]) -> pa.Table:
+        asked.extend(names)
+        row = {"vendor": "blue", "discovered_at": datetime.now(UTC) - timedelta(days=1), "state": "loaded", "batch": 1}
+        row |= {"delivery_id": "id-0", "file_name": "b.csv"}
+        return pa.table(
+            {name: [row.get(name)] for name in names}, schema=arrow_schema((name, TYPES[name]) for name in names)
+        )
+
+    monkeypatch.setattr(reading, "deliveries_of", deliveries)
+    found = in_catalog(replace(config, source=source, warehouse=tmp_path, archive=tmp_path / "archive"), None)
+    assert {*NEEDED} <= {*asked}
+    assert len(asked) == len({*asked})
+    (blue,) = [item for item in found if item.key == "vendor:blue:late"]
+    assert "the last one, b.csv, came " in blue.text
