@@ -58,13 +58,15 @@ class Finder:
         self._gone: dict[tuple[str, str], NDArray[np.int64]] = {}
         self._kinds = {kind.name: kind for kind in kinds_of(look.config.contract)}
 
-    def find(self, kind: str, condition: str, limit: int | None = None) -> Hits:
+    def find(self, kind: str, condition: str, limit: int | None = None, *, where: str = "true") -> Hits:
         """The live rows with a term.
 
         Args:
             kind: The name of the kind.
             condition: SQL over `term`.
             limit: At most about so many; None means all.
+            where: SQL over the columns of the kind that is true of the rows that matter, which files that are not in
+                the cache are read by; others may be among the hits.
         """
         one = self._kinds[kind]
         snapshot = self._snapshots[one.role]
@@ -74,7 +76,7 @@ class Finder:
         while True:
             runs = self._cache.runs(one, snapshot, self._config.contract)
             try:
-                return self._found(one, runs, condition, limit)
+                return self._found(one, runs, condition, limit, where)
             except OrdertrailError:
                 if not runs:
                     raise
@@ -86,7 +88,7 @@ class Finder:
         columns = columns_by_role(self._config.contract)[hits.role]
         return rows_sql(self._snapshots[hits.role], columns, hits.rows)
 
-    def _found(self, kind: Kind, runs: Sequence[Run], condition: str, limit: int | None) -> Hits:
+    def _found(self, kind: Kind, runs: Sequence[Run], condition: str, limit: int | None, where: str) -> Hits:
         snapshot = self._snapshots[kind.role]
         missing = uncovered(runs, snapshot)
         owner: dict[str, int] = {}
@@ -108,7 +110,7 @@ class Finder:
                 f"FROM read_parquet([{listed}])) WHERE {condition}{alive}"
             )
         if missing:
-            scan = terms_sql(snapshot, kind, self._config.contract, missing)
+            scan = terms_sql(snapshot, kind, self._config.contract, missing, where)
             parts.append(f"SELECT term, -1 AS run, file, row FROM {scan} WHERE {condition}")
         cut = "" if limit is None else f" LIMIT {limit + 1}"
         found = self._read(

@@ -152,8 +152,8 @@ def rows_behind(config: Config, snapshots: Mapping[str, Snapshot]) -> int:
     return total
 
 
-def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequence[AddFile]) -> str:
-    """SQL of the terms of all rows of some data files, whether a vector marks them or not.
+def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequence[AddFile], where: str = "true") -> str:
+    """SQL of the terms of rows of some data files, whether a vector marks them or not; the term may be NULL.
 
     The columns are `term`, `file` (the place in `files`) and `row`, the row in that file, 0 = first.
 
@@ -162,6 +162,7 @@ def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequenc
         kind: Which terms.
         contract: Of the pipeline.
         files: The data files, at least one.
+        where: SQL over the columns of the kind that is true of the rows that matter.
     """
     types = {column.name: sql_type(column.type) for column in contract.columns}
     paths = ", ".join(quoted(str(snapshot.path_of(file))) for file in files)
@@ -171,7 +172,7 @@ def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequenc
         f"(SELECT {kind.sql} AS term, CAST(file_index AS INTEGER) AS file, CAST(file_row_number AS BIGINT) AS row FROM "
         f"(SELECT {cells}, file_index, file_row_number FROM (SELECT *, file_index, file_row_number "
         f"FROM read_parquet([{paths}], union_by_name = true) UNION ALL BY NAME SELECT {nothing} WHERE false)) "
-        "WHERE term IS NOT NULL)"
+        f"WHERE {where})"
     )
 
 
@@ -252,8 +253,9 @@ def _write(
     name = f"{kind.name}-{uuid.uuid4().hex}"
     temporary = folder / f"{name}.tmp"
     try:
+        terms = f"FROM {terms_sql(snapshot, kind, contract, files)} WHERE term IS NOT NULL ORDER BY term"
         con.execute(
-            f"COPY (FROM {terms_sql(snapshot, kind, contract, files)} ORDER BY term) TO {quoted(str(temporary))} "
+            f"COPY ({terms}) TO {quoted(str(temporary))} "
             f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {_GROUP_ROWS}, "
             f"KV_METADATA {{{quoted(_NOTE)}: {quoted(note)}}})"
         ).fetchall()

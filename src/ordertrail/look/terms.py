@@ -59,6 +59,8 @@ def kinds_of(contract: Contract) -> tuple[Kind, ...]:
 
 def joined_sql(contract: Contract) -> str:
     """SQL of the key of a row as people write it: its columns, joined by `/`."""
+    if len(contract.key) == 1:
+        return f"CAST({name_sql(contract.key[0])} AS VARCHAR)"
     return f"concat_ws('/', {', '.join(f'CAST({name_sql(name)} AS VARCHAR)' for name in contract.key)})"
 
 

@@ -117,7 +117,7 @@ class _Tracking:
         where = " AND ".join(f"{name_sql(k)} = {cell}" for k, cell in zip(self._contract.key, cells, strict=True))
         joined = f"concat_ws('/', {', '.join(f'CAST({cell} AS VARCHAR)' for cell in cells)})"
         term = self._text(lower_sql(joined))
-        said = self._finder.find(SAID, is_sql(term))
+        said = self._finder.find(SAID, is_sql(term), where=where)
         history = self._rows(self._recorded(self._finder.rows_sql(said)), where) if said.rows else []
         current = self._current(term, said, where)
         ledger = self._ledger({str(row["_delivery_id"]) for row in (*history, *current)})
@@ -139,7 +139,7 @@ class _Tracking:
     def _current(self, term: str, said: Hits, where: str) -> list[Row]:
         if self._folds:
             return self._rows(f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where)
-        hits = self._finder.find(NUMBER, is_sql(term))
+        hits = self._finder.find(NUMBER, is_sql(term), where=where)
         return self._rows(self._finder.rows_sql(hits), where) if hits.rows else []
 
     def _rows(self, relation: str, where: str) -> list[Row]:
