@@ -21,6 +21,10 @@ STATES = {
     "tables": "/tables",
     "query": "/query",
     "incidents": "/incidents",
+    "shipment-found": "/shipment?number=1Z999AA10123456784",
+    "vendor": "/vendor?name=acme",
+    "query-answer": "/query?sql=FROM+orders_target+LIMIT+20",
+    "query-error": "/query?sql=SELEC",
     "no-page": "/nothing",
 }
 """Every page in the states that look different, by the name of its picture."""
