@@ -105,6 +105,7 @@ def test_a_search_finds_the_same_whatever_happens_to_the_tables(house: House, mo
     assert answers(house) == found
 
 
+@pytest.mark.slow
 def test_few_runs_stay_however_many_batches_come(house: House) -> None:
     with without_fsync():
         for day in range(10, 28):
