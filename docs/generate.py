@@ -137,6 +137,7 @@ STATES = {
 FILE_RULES = {
     "header": "the header cannot be read, two of its columns mean the same contract column, or its names are too long",
     "missing_column": "the file lacks a column of the contract that the vendor does not list as `absent`",
+    "from_name": "the file's name does not match the vendor's `from_name`",
     "unknown_column": 'a column nobody knows, with `unknown_columns = "strict"`; or more of them than are sensible',
     "encoding": "the bytes are not of the declared encoding, or not UTF-8 where none is declared",
     "archive": "a gzip file or zip archive that is damaged, cut off, encrypted, packed twice or made to fill the disk",
@@ -479,9 +480,10 @@ def cell_rules() -> dict[str, list[str]]:
         Column("code", "string", required=True, pattern="[A-Z]{2}", allowed=("AB", "CD")),
     )
     contract = Contract(columns, ("key",), "at", None, ())
-    vendor = Vendor("acme", timezone="America/Chicago")
+    vendor = Vendor("acme", timezone="America/Chicago", combine=(("a_date", ("day", "year")),))
+    header = (*(name for name in contract.names if name != "a_date"), "day", "year")
     found: dict[str, list[str]] = {}
-    for check in row_sql(contract, vendor, map_header(contract.names, contract, vendor)).checks:
+    for check in row_sql(contract, vendor, map_header(header, contract, vendor)).checks:
         found.setdefault(check.rule, []).append(check.reason)
     return found
 

@@ -338,6 +338,57 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (column("", "decimal(4,5)"), "contract.columns[extra].type = 'decimal(4,5)'", "5 decimals", "0 to 4"),
     (column("identifier = true", "int"), "contract.columns[extra].identifier", "not for int", 'type = "string"'),
     (column("formats = ['%d/%m/%Y']"), "contract.columns[extra].formats", "not for string", "date and timestamp"),
+    (column("nulls = ['N/A', ' ']"), "contract.columns[extra].nulls", "blank text", "take it out"),
+    (column("formats = ['epoch']", "date"), "contract.columns[extra].formats = 'epoch'", "year", "did you mean epoch_"),
+    (vendor("nulls = ['']"), "vendors[acme].nulls", "blank text", "take it out"),
+    (vendor("key_case = 'uper'"), "vendors[acme].key_case = 'uper'", "no such choice", "did you mean upper?"),
+    (vendor("key_strip = ' x'"), "vendors[acme].key_strip", "letter or a digit", "signs only"),
+    (vendor("decimal = ';'"), "vendors[acme].decimal = ';'", "no sign of decimals", 'use "." or ","'),
+    (vendor("thousands = 'k'"), "vendors[acme].thousands = 'k'", "no sign of thousands", "a blank"),
+    (vendor("thousands = '.'"), "vendors[acme].thousands = '.'", "sign of decimals, too", "two different"),
+    (vendor("true_words = ['ja']"), "vendors[acme].false_words", "is missing", "say both"),
+    (
+        vendor("true_words = ['ja']\nfalse_words = ['JA']"),
+        "vendors[acme].false_words = 'JA'",
+        "means true as well",
+        "one meaning",
+    ),
+    (vendor("combine = { adress = ['a', 'b'] }"), "vendors[acme].combine = 'adress'", "no such column", "address?"),
+    (vendor("combine = { address = ['a'] }"), "vendors[acme].combine.address", "not made of several", "use aliases"),
+    (
+        vendor("combine = { address = ['a', 'b'] }\nconstants = { address = 'x' }"),
+        "vendors[acme].constants = 'address'",
+        "comes from combine already",
+        "take it out of one",
+    ),
+    (
+        vendor("aliases = { address = ['a'] }\nconstants = { address = 'x' }"),
+        "vendors[acme].constants = 'address'",
+        "comes from aliases already",
+        "take it out of one",
+    ),
+    (
+        vendor("absent = ['address']\nconstants = { address = 'x' }"),
+        "vendors[acme].constants = 'address'",
+        "is absent, too",
+        "take it out of absent",
+    ),
+    (vendor("constants = { tracking_num = 'x' }"), "vendors[acme].constants", "one key", "use an alias"),
+    (
+        vendor("constants = { last_update_timestamp = '2026-11-20' }"),
+        "vendors[acme].constants",
+        "time of its own",
+        "use combine",
+    ),
+    (
+        vendor("constants = { pck_recieved_date = 'soon' }"),
+        "vendors[acme].constants.pck_recieved_date = 'soon'",
+        "not a value of type date",
+        "2026-11-23",
+    ),
+    (vendor("from_name = '('"), "vendors[acme].from_name = '('", "not a regular expression", "correct it"),
+    (vendor("from_name = '_x_'"), "vendors[acme].from_name = '_x_'", "no named group", "(?P<depot>"),
+    (vendor("from_name = '(?P<adress>x)'"), "vendors[acme].from_name = 'adress'", "no such column", "address?"),
     (column("trim = false", "int"), "contract.columns[extra].trim = False", "not for int", "take the line out"),
     (column("trim = false\nidentifier = true"), "contract.columns[extra].trim", "identifier", "take the line out"),
     (column("formats = ['%d/%m']", "date"), "contract.columns[extra].formats = '%d/%m'", "year", "%d/%m/%Y"),
@@ -608,6 +659,16 @@ max_unpacked_mb = 100
 skip_lines = 3
 escape = "\\"
 trailer = "^TRL"
+nulls = ["N/A"]
+key_case = "upper"
+key_strip = " "
+decimal = ","
+thousands = "."
+true_words = ["ja"]
+false_words = ["nein"]
+combine = { last_update_timestamp = ["Day", "Time"] }
+constants = { package_deliver_date = "2026-11-20" }
+from_name = "_(?P<order_num>[A-Z]+)_"
 """
     )
     assert parse(text).vendors == (
@@ -631,6 +692,16 @@ trailer = "^TRL"
             skip_lines=3,
             escape="\\",
             trailer="^TRL",
+            nulls=("N/A",),
+            key_case="upper",
+            key_strip=" ",
+            decimal=",",
+            thousands=".",
+            true_words=("ja",),
+            false_words=("nein",),
+            combine=(("last_update_timestamp", ("Day", "Time")),),
+            constants=(("package_deliver_date", "2026-11-20"),),
+            from_name="_(?P<order_num>[A-Z]+)_",
         ),
     )
 

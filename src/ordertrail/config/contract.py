@@ -21,7 +21,8 @@ from ordertrail.model import Column, Contract, UnknownColumns
 from ordertrail.rules.bounds import MAX_COLUMNS
 from ordertrail.rules.column_types import PLAIN_TYPES, bits_of
 from ordertrail.rules.headers import RESERVED, folded
-from ordertrail.rules.times import DIRECTIVE, FRACTIONS
+from ordertrail.rules.texts import BLANKS
+from ordertrail.rules.times import DIRECTIVE, FRACTIONS, WORDS
 
 
 class Fail(Protocol):
@@ -177,6 +178,7 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
         check_format(f"{where}.formats", pattern, fail)
     if section.pattern is not None:
         _check_pattern(f"{where}.pattern", section.pattern, kind, fail)
+    check_nulls(f"{where}.nulls", section.nulls, fail)
     low = _bound(f"{where}.min", section.min, kind, fail)
     high = _bound(f"{where}.max", section.max, kind, fail)
     if low is not None and high is not None and _parse(low, kind) > _parse(high, kind):  # type: ignore[operator]
@@ -190,9 +192,10 @@ def _column(section: ColumnSection, fail: Fail) -> Column:
         pattern=section.pattern,
         min=low,
         max=high,
-        allowed=tuple(_value(f"{where}.allowed", one, kind, fail) for one in section.allowed),
+        allowed=tuple(value_of(f"{where}.allowed", one, kind, fail) for one in section.allowed),
         was=tuple(section.was),
         trim=section.trim,
+        nulls=tuple(section.nulls),
     )
 
 
@@ -212,8 +215,16 @@ def _type(key: str, text: str, fail: Fail) -> str:
     return f"decimal({precision},{scale})"
 
 
+def check_nulls(key: str, nulls: Sequence[str], fail: Fail) -> None:
+    """Fail when a text that means no value is blank, which means none anyway."""
+    if any(not word.strip(BLANKS) for word in nulls):
+        fail(key, nulls, "has a blank text, which never is a value", "take it out")
+
+
 def check_format(key: str, pattern: str, fail: Fail) -> None:
     """Fail when a pattern of `formats` cannot be read, or does not hold a whole date."""
+    if pattern in WORDS:
+        return
     found = DIRECTIVE.findall(pattern)
     wrong = [one for one in found if one not in _DIRECTIVES]
     if wrong:
@@ -224,7 +235,8 @@ def check_format(key: str, pattern: str, fail: Fail) -> None:
         fail(key, pattern, f"has %{twice[0]} beside another one", "a time has one offset, one zone and one fraction")
     parts = set(found)
     if not parts & _WHOLE_DATE and not all(parts & part for part in _DATE_PARTS):
-        fail(key, pattern, "does not hold a year, a month and a day", "use a pattern such as %d/%m/%Y")
+        hint = nearest(pattern, WORDS, otherwise=f"use a pattern such as %d/%m/%Y, or {', '.join(WORDS)}")
+        fail(key, pattern, "does not hold a year, a month and a day", hint)
 
 
 def _check_pattern(key: str, pattern: str, kind: str, fail: Fail) -> None:
@@ -272,10 +284,11 @@ def _bound(key: str, value: object, kind: str, fail: Fail) -> str | None:
         return None
     if kind == "boolean":
         fail(key, value, "is not for boolean", "use allowed")
-    return _value(key, value, kind, fail)
+    return value_of(key, value, kind, fail)
 
 
-def _value(key: str, value: object, kind: str, fail: Fail) -> str:
+def value_of(key: str, value: object, kind: str, fail: Fail) -> str:
+    """The text of a value of the config; fails when it is none of the column's type."""
     text = value.isoformat() if isinstance(value, date) else str(value)
     try:
         _parse(text, kind)

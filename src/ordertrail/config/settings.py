@@ -229,6 +229,7 @@ class ColumnSection(Section, frozen=True, kw_only=True):
         bool | None,
         said("A number: freed of what nobody sees; rejected when a spreadsheet damaged it. Always on for the key."),
     ] = None
+    nulls: Annotated[list[str], said("Texts that mean no value, beside the empty cell.", ["N/A", "-"])] = []
     trim: Annotated[bool, said("For string: blanks around the text are no part of it; false keeps them.")] = True
     formats: Annotated[
         list[str], said("For date and timestamp: strptime patterns beside ISO 8601, which always works.", ["%d/%m/%Y"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
-from ordertrail.model import Contract
+from ordertrail.model import Column, Contract
 
 _HOUR_S = 3600
 
@@ -79,9 +80,12 @@ def _column_lines(contract: Contract) -> Iterator[str]:
         yield "[[contract.columns]]"
         for setting in _of("contract.columns"):
             value = getattr(column, setting.name)
-            if value not in (None, False, ()):
+            if setting.name in ("name", "type") or value != _UNSAID[setting.name]:
                 yield f"{setting.name} = {toml_value(value)}"
         yield ""
+
+
+_UNSAID = {one.name: one.default for one in fields(Column)}
 
 
 _VENDORS = '# Who sends files. Without any, one vendor "default" takes every *.csv in the source folder itself.'

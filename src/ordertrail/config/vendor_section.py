@@ -57,6 +57,41 @@ class VendorSection(Section, frozen=True, kw_only=True):
     max_unpacked_mb: Annotated[
         int, said("An archive that unpacks to more is quarantined, in MB. The ratio to its size is bounded, too.")
     ] = 4096
+    nulls: Annotated[
+        list[str],
+        said(
+            "Texts that mean no value, in every column; without any, only the empty cell.", ["N/A", "NULL", "-", "\\N"]
+        ),
+    ] = []
+    key_case: Annotated[str, said('"upper" stores text keys in upper case, "keep" as they came.')] = "keep"
+    key_strip: Annotated[str, said("Characters that are taken out of text keys, such as blanks inside.", " -")] = ""
+    decimal: Annotated[str, said('What stands before the decimals of numbers: "." or ",".', ",")] = "."
+    thousands: Annotated[str, said("What stands between the thousands of numbers: . , ' a blank, or nothing.", ".")] = (
+        ""
+    )
+    true_words: Annotated[
+        list[str], said("What boolean columns have for true, in any case; without any: true t yes y 1.", ["ja", "x"])
+    ] = []
+    false_words: Annotated[
+        list[str], said("What boolean columns have for false, in any case; without any: false f no n 0.", ["nein"])
+    ] = []
+    combine: Annotated[
+        dict[str, list[str]],
+        said(
+            "For a contract column, the headers whose cells make it, with a blank between them.",
+            {"last_update_timestamp": ["Scan Date", "Scan Time"]},
+        ),
+    ] = {}
+    constants: Annotated[
+        dict[str, str], said("For a contract column that the files do not carry, its value.", {"status": "IN_TRANSIT"})
+    ] = {}
+    from_name: Annotated[
+        str | None,
+        said(
+            "Regular expression for the file's name; its named groups are contract columns.",
+            r"_(?P<order_num>[A-Z]{3}\d+)_",
+        ),
+    ] = None
     timezone: Annotated[str, said("IANA time zone of timestamps without an offset.", "America/Chicago")] = "UTC"
     zones: Annotated[
         dict[str, str],

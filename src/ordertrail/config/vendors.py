@@ -11,6 +11,7 @@ import zoneinfo
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from ordertrail.config.cells import check_cells
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
@@ -59,6 +60,7 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         fail(f"{where}.max_unpacked_mb", section.max_unpacked_mb, "is no size", "write a number of MB, 1 at least")
     if section.file_date is not None:
         _check_file_date(f"{where}.file_date", section.file_date, fail)
+    check_cells(where, section, contract, fail)
     _check_columns(where, section, fail)
     vendor = Vendor(
         name=section.name,
@@ -80,6 +82,16 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         columns=tuple(name.strip() for name in section.columns),
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
+        nulls=tuple(section.nulls),
+        key_case="upper" if section.key_case == "upper" else "keep",
+        key_strip=section.key_strip,
+        decimal=section.decimal,
+        thousands=section.thousands,
+        true_words=tuple(section.true_words),
+        false_words=tuple(section.false_words),
+        combine=tuple((column, tuple(headers)) for column, headers in section.combine.items()),
+        constants=tuple(section.constants.items()),
+        from_name=section.from_name,
     )
     if not vendor.header:
         try:

@@ -272,7 +272,11 @@ def _fits(config: Config, read: Callable[[str], pa.Table], one: _Found, name: st
         if profile.name not in one.spellings:
             continue
         # In UTC each local time is there once: only whether the text is a time counts here.
-        rules = row_sql(contract, replace(profile, timezone="UTC"), Layout((), (0,), (), ()))
+        rules = row_sql(
+            contract,
+            replace(profile, timezone="UTC", combine=(), constants=(), from_name=None),
+            Layout((), (0,), (), ()),
+        )
         judged = relation
         for step in filter(None, rules.steps):
             judged = f"(SELECT *, {', '.join(f'{sql} AS {named}' for named, sql in step)} FROM {judged})"

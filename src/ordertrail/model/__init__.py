@@ -20,7 +20,7 @@ from ordertrail.model.batch import (
     State,
     no_probe,
 )
-from ordertrail.model.contract import Column, Compression, Contract, Limits, UnknownColumns, Vendor
+from ordertrail.model.contract import Column, Compression, Contract, KeyCase, Limits, UnknownColumns, Vendor
 
 __all__ = [
     "ROW_OUTCOMES",
@@ -35,6 +35,7 @@ __all__ = [
     "DeliveryReport",
     "FileIdentity",
     "FoundFile",
+    "KeyCase",
     "Limits",
     "Manifest",
     "Outcome",

@@ -12,6 +12,10 @@ Compression = Literal["auto", "none"]
 """Whether packed files are unpacked, by their first bytes."""
 
 
+KeyCase = Literal["keep", "upper"]
+"""How the letters of a key are stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of the contract.
@@ -30,6 +34,7 @@ class Column:
         was: Earlier names of the column; headers may still use them.
         added: The header that first brought it, of a column that the tables got from files; "" for one of the config.
         trim: Whether blanks around a text are taken off; identifiers are always trimmed.
+        nulls: Texts that mean no value, whoever sends them.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Column:
     was: tuple[str, ...] = ()
     added: str = ""
     trim: bool = True
+    nulls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,16 @@ class Vendor:
             rows there are. None for files without a trailer.
         compression: `auto` unpacks gzip files and zip archives, `none` quarantines them.
         max_unpacked_mb: What an archive may unpack to, in MB.
+        nulls: Texts that mean no value, in every column.
+        key_case: Whether text keys are stored in upper case.
+        key_strip: Characters that are taken out of text keys.
+        decimal: What stands before the decimals of numbers, `.` or `,`.
+        thousands: What stands between the thousands of numbers; "" for nothing.
+        true_words: What a boolean column has for true, in any case; empty for `true`, `yes`, `1` and their like.
+        false_words: The same for false.
+        combine: For a contract column, the headers whose cells make it, with a blank between them.
+        constants: For a contract column that no file of the vendor carries, its value.
+        from_name: Regular expression whose named groups are contract columns that the file's name tells.
     """
 
     name: str
@@ -122,6 +138,16 @@ class Vendor:
     trailer: str | None = None
     compression: Compression = "auto"
     max_unpacked_mb: int = 4096
+    nulls: tuple[str, ...] = ()
+    key_case: KeyCase = "keep"
+    key_strip: str = ""
+    decimal: str = "."
+    thousands: str = ""
+    true_words: tuple[str, ...] = ()
+    false_words: tuple[str, ...] = ()
+    combine: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    constants: tuple[tuple[str, str], ...] = ()
+    from_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

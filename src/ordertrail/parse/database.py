@@ -22,6 +22,7 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from ordertrail.parse.zones import zone
+from ordertrail.rules.advice import advice
 from ordertrail.rules.sql import DELETED, quoted
 
 _SETTINGS = (
@@ -116,11 +117,11 @@ def connected(threads: int, memory_limit_mb: int, spill: Path) -> Iterator[duckd
 
 def _new() -> duckdb.DuckDBPyConnection:
     database = duckdb.connect()
-    for name, function, result in (("to_utc_us", _to_utc_us, "BIGINT"), ("is_ambiguous", _is_ambiguous, "BOOLEAN")):
+    for name, function, argument, result in _FUNCTIONS:
         database.create_function(
             name,
             function,
-            ["VARCHAR", "BIGINT"],
+            ["VARCHAR", argument],
             result,
             type=PythonUDFType.ARROW,
             null_handling=FunctionNullHandling.SPECIAL,
@@ -161,3 +162,15 @@ def _translated(
     local = np.asarray(local_us.fill_null(0), dtype=np.int64)
     utc, exists, twice = zone(names[0].as_py()).to_utc(local)
     return utc, exists, twice, missing
+
+
+def _advice(wanted: pa.ChunkedArray, texts: pa.ChunkedArray) -> pa.Array:
+    return pa.array([advice(wanted[0].as_py(), text or "") for text in texts.to_pylist()], pa.string())
+
+
+_FUNCTIONS = (
+    ("to_utc_us", _to_utc_us, "BIGINT", "BIGINT"),
+    ("is_ambiguous", _is_ambiguous, "BIGINT", "BOOLEAN"),
+    ("cell_advice", _advice, "VARCHAR", "VARCHAR"),
+)
+"""(name, what computes it, type of its second argument, type of its result); the first argument is a constant text."""

@@ -23,8 +23,9 @@ from ordertrail.parse.failures import ENGINE_FAILURES, is_lasting, is_of_files, 
 from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, Kernel, KernelCounts, KernelFile
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MAX_REJECTS, cut
+from ordertrail.rules.cell_text import name_column
 from ordertrail.rules.filekey import dated, too_far_ahead
-from ordertrail.rules.headers import Layout
+from ordertrail.rules.headers import Layout, named
 from ordertrail.rules.planning import Candidate, rounds, state_of
 from ordertrail.rules.sql import name_sql, quoted
 
@@ -204,6 +205,7 @@ class ParseJob:
                 reader = DeliveryReader(stream, candidate.vendor, self._contract)
                 layout = reader.layout()
             if layout is not None:
+                named(candidate.clean_path.rpartition("/")[2], candidate.vendor)
                 return layout
         except (FileChangedError, OSError):
             self._changed.append(candidate)
@@ -407,6 +409,12 @@ def _opener(open_file: Callable[[Candidate], BinaryIO], candidate: Candidate) ->
 
 
 def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
+    names = [named(c.clean_path.rpartition("/")[2], c.vendor) for c in chunk]
+    told = {
+        name_column(i): pa.array([one[name] for one in names], pa.string())
+        for i, name in enumerate(contract.names)
+        if name in names[0]
+    }
     limits = [(c.file_key + contract.max_future_s * 1000) * 1000 for c in chunk]
     return pa.table(
         {
@@ -416,6 +424,7 @@ def _header_table(chunk: Sequence[Candidate], contract: Contract) -> pa.Table:
             "delivery_id": pa.array([c.delivery_id for c in chunk], pa.string()),
             "vendor": pa.array([c.vendor.name for c in chunk], pa.string()),
             "file_name": pa.array([c.clean_path.rpartition("/")[2] for c in chunk], pa.string()),
+            **told,
         }
     )
 

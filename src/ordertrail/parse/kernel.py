@@ -25,6 +25,7 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.parse.blocks import Broken
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
+from ordertrail.rules.cell_text import name_column, parts_of
 from ordertrail.rules.cells import RowSql, reject_json, row_sql
 from ordertrail.rules.headers import Layout
 from ordertrail.rules.sql import name_sql, quoted
@@ -107,9 +108,13 @@ class Kernel:
         self._lines_skipped: dict[int, int] = {}
         self._vendor = vendor
         self._layout = layout
+        self._names = contract.names
         self._pool = pool
         self._sql: RowSql = row_sql(contract, vendor, layout)
-        texts = [f"c{i}" for i in range(len(layout.cells))] + [f"u{i}" for i in range(len(layout.unknown))]
+        parts = [name for i, places in layout.parts for name in parts_of(i, len(places))[1:]]
+        self._places = [*layout.cells, *(place for _, place in layout.unknown)]
+        self._places += [place for _, places in layout.parts for place in places[1:]]
+        texts = [f"c{i}" for i in range(len(layout.cells))] + [f"u{i}" for i in range(len(layout.unknown))] + parts
         self._looked_at = [
             (f"c{i}", is_plain if column.identifier or column.name in contract.key else has_plain_ends)
             for i, column in enumerate(contract.columns)
@@ -191,6 +196,8 @@ class Kernel:
         """
         columns = ", ".join(f"{sql} AS {name_sql(name)}" for name, sql in self._sql.columns)
         header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([0], pa.int64()), "dated": [""]})
+        for i, name in enumerate(self._names):
+            header = header.append_column(name_column(i), pa.array([""])) if name in self._layout.told else header
         self._con.register("cells", self._schema.empty_table())
         try:
             query = f"SELECT {columns}, {self._sql.errors} FROM {self._from(header)} WHERE {self._sql.good}"
@@ -277,8 +284,7 @@ class Kernel:
             for block in reader.blocks():
                 parsed[file.number] += block.parsed
                 if block.cells.num_rows:
-                    places = [*self._layout.cells, *(place for _, place in self._layout.unknown)]
-                    yield self._batch(file.number, block.rows, block.lines, block.raw, None, block.cells, places)
+                    yield self._batch(file.number, block.rows, block.lines, block.raw, None, block.cells, self._places)
                 if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
             self._lines_skipped[file.number] = reader.lines_skipped

@@ -9,17 +9,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
-from ordertrail.rules.identifiers import PLAIN, shape_sql, shapes
+from ordertrail.rules.cell_text import cell_text
+from ordertrail.rules.identifiers import shape_sql, shapes
+from ordertrail.rules.numbers import ending_minus_sql, usual_number_sql
 from ordertrail.rules.others import carried_type
 from ordertrail.rules.sql import quoted
-from ordertrail.rules.texts import BLANKS, telling_sql, trimmed_sql, visible_sql
+from ordertrail.rules.texts import BLANKS, trimmed_sql
 from ordertrail.rules.times import time_pattern
 
 # ISO 8601 in its extended form, with seconds, fraction and offset as they come.
 _ISO_TIMESTAMP = (
-    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
+    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?)?"
 )
-_HAS_OFFSET = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
+_HAS_OFFSET = r":\d\d([.,]\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
+# ISO 8601 lets a day end at 24:00, and a spreadsheet writes the midnight of a date.
+_ENDS_DAY = r"(\d{4}-\d\d-\d\d[T ])24:00(:00([.,]0{1,9})?)?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)?"
+_MIDNIGHT = r"\d{4}-\d\d-\d\d[T ]00:00(:00([.,]0{1,9})?)?"
+_DAY_US = 86_400_000_000
+_WHOLE = r"[+-]?\d+"
+_DOUBLE = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_NUMBERS = ("int", "bigint", "double", "decimal")
 _LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
@@ -64,8 +73,8 @@ class Cell:
         self.index = index
         self.column = column
         self.kind = column.type.partition("(")[0]
-        self.cell, self.value = f"c{index}", f"v{index}"
-        self.clean, self.odd, self.shape = f"t{index}", f"f{index}", f"k{index}"
+        self.said = cell_text(index, column, contract, vendor)
+        self.cell, self.value, self.shape = self.said.text, f"v{index}", f"k{index}"
         self.part, self.local, self.offset = f"p{index}", f"l{index}", f"o{index}"
         self.quick, self.slow = f"q{index}", f"s{index}"
         self.is_key = column.name in contract.key
@@ -79,6 +88,12 @@ class Cell:
         self.vendor = vendor.name
         formats = dict(vendor.formats).get(column.name, column.formats)
         self.formats = tuple(time_pattern(pattern, vendor.zones) for pattern in formats)
+        self.number = self.text
+        self.plain_numbers = (vendor.decimal, vendor.thousands) == (".", "")
+        if self.kind in _NUMBERS and not self.plain_numbers:
+            self.number = f"m{index}"
+        self.notation = (vendor.decimal, vendor.thousands)
+        self.words = (vendor.true_words or _TRUE, vendor.false_words or _FALSE)
         self.status_map = vendor.status_map if self.is_status else ()
 
     @property
@@ -109,19 +124,7 @@ class Cell:
     @property
     def text(self) -> str:
         """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
-        if self.kind == "string":
-            return self.clean if self.column.trim else self.cell
-        return trimmed_sql(self.cell)
-
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """(name, SQL) of what a text column's cell says; only batches with a blank at an end or an odd sign pay."""
-        if self.kind != "string" or not self.column.trim:
-            return
-        said = trimmed_sql(self.cell)
-        if self.is_identifier:
-            plain = f"regexp_full_match({self.cell}, {quoted(PLAIN)})"
-            said = f"CASE WHEN {plain} THEN {self.cell} ELSE {visible_sql(self.cell)} END"
-        yield self.clean, f"CASE WHEN {self.odd} THEN {said} ELSE {self.cell} END"
+        return self.cell if self.kind == "string" else trimmed_sql(self.cell)
 
     def rounds(self) -> Iterator[tuple[int, str, str]]:
         """(round, name, SQL) of what is needed more than once: DuckDB shares nothing between the arms of a CASE.
@@ -131,7 +134,9 @@ class Cell:
         zone.
         """
         if self.is_identifier:
-            yield 0, self.shape, shape_sql(self.text, self.odd, self.shapes)
+            yield 0, self.shape, shape_sql(self.text, self.said.looked_at, self.shapes)
+        elif self.kind in _NUMBERS and not self.plain_numbers:
+            yield 0, self.number, usual_number_sql(self.text, *self.notation)
         elif self.kind == "timestamp":
             yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
             yield 1, self.quick, self._quick_time()
@@ -164,30 +169,28 @@ class Cell:
                 # A two-digit year read as a year of the first century is damage, not a date.
                 plausible = f"{self.local} BETWEEN DATE '1900-01-01' AND DATE '9999-12-31'"
                 return f"CASE WHEN {plausible} THEN {self.local} END"
-            case "int" | "bigint":
-                return f"CASE WHEN regexp_full_match({self.text}, '[+-]?\\d+') THEN {self._cast()} END"
-            case "double":
-                number = f"regexp_full_match({self.text}, '[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?')"
-                return f"CASE WHEN {number} AND isfinite({self._cast()}) THEN {self._cast()} END"
-            case "decimal":
-                return (
-                    f"CASE WHEN regexp_full_match({self.text}, {quoted(self._decimal_shape())}) THEN {self._cast()} END"
-                )
+            case "int" | "bigint" | "double" | "decimal":
+                return f"coalesce({self._number(self.number)}, {self._number(ending_minus_sql(self.number))})"
             case "boolean":
-                true, false = (", ".join(map(quoted, words)) for words in (_TRUE, _FALSE))
+                true, false = (", ".join(quoted(word.lower()) for word in words) for words in self.words)
                 text = f"lower({self.text})"
                 return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
         raise ValueError(self.column.type)
 
     def checks(self) -> Iterator[CellCheck]:
         """All ways in which the cell can be wrong: no value, not of the type, or not allowed by the column's rules."""
-        column, text, value = self.column, self.text, self.value
+        column, text, value, partly = self.column, self.text, self.value, ""
+        if self.said.parts:
+            given = " + ".join(f"CAST({part} IS NOT NULL AS INTEGER)" for part in self.said.parts)
+            reason = f"some of the cells that make {column.name} are empty: have all of them sent, or none"
+            partly = f"({given} BETWEEN 1 AND {len(self.said.parts) - 1})"
+            yield self._check("combine", partly, reason)
         if column.required or self.is_key or self.is_event:
             what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
             reason = f"{column.name} is {what} and has no value"
             yield self._check("required", f"CASE WHEN {value} IS NULL THEN {text} IS NULL END", reason)
         if self.kind != "string":
-            unreadable = f"{text} IS NOT NULL"
+            unreadable = f"{text} IS NOT NULL" + (f" AND NOT {partly}" if partly else "")
             if self.is_local:
                 unreadable += f" AND NOT {self.gap}"
                 reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
@@ -195,7 +198,8 @@ class Cell:
             if self.kind == "timestamp" and any(pattern.named for pattern in self.formats):
                 unreadable += f" AND NOT {self.nameless}"
                 yield self._check("zone", f"CASE WHEN {value} IS NULL THEN {self.nameless} END", self._no_zone())
-            yield self._check(self.kind, f"CASE WHEN {value} IS NULL THEN {unreadable} END", self._expected())
+            wrong = f"CASE WHEN {value} IS NULL THEN {unreadable} END"
+            yield self._check(self.kind, wrong, self._expected(), self._advice())
         yield from self._value_checks()
 
     def _value_checks(self) -> Iterator[CellCheck]:
@@ -203,8 +207,8 @@ class Cell:
         kind = sql_type(column.type)
         for place, one in enumerate(self.shapes):
             wrong = f"coalesce({self.shape} = {place}, false)"
-            more = telling_sql(self.cell) if one.rule == "invisible" else ""
-            yield CellCheck(column.name, one.rule, wrong, one.reason, self.cell, more, f"{self.shape} IS NOT NULL")
+            more = self._advice() if one.rule == "invisible" else ""
+            yield CellCheck(column.name, one.rule, wrong, one.reason, self.said.raw, more, f"{self.shape} IS NOT NULL")
         if self.kind == "double":
             reason = (
                 f"a double keeps only 15 digits reliably and would change this number: give {column.name} the type "
@@ -229,22 +233,26 @@ class Cell:
             yield self._check("future", f"epoch_us({value}) > limit_us", reason, "', ' || CAST(dated AS VARCHAR)")
 
     def _check(self, rule: str, wrong: str, reason: str, more: str = "") -> CellCheck:
-        return CellCheck(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.cell, more)
+        return CellCheck(self.column.name, rule, f"coalesce({wrong}, false)", reason, self.said.raw, more)
 
     def _rounded(self) -> str:
         """Whether the double differs from the number in a digit that the text has; 15 digits always survive."""
-        digits = f"trim(replace(regexp_extract({self.text}, '[0-9.]+'), '.', ''), '0')"
+        digits = f"trim(replace(regexp_extract({self.number}, '[0-9.]+'), '.', ''), '0')"
         said = [
             f"rtrim(replace(regexp_extract(format('{{:.{n - 1}e}}', {self.value}), '[0-9.]+'), '.', ''), '0')"
             for n in (16, 17)
         ]
         other = f"CASE strlen({digits}) WHEN 16 THEN {digits} != {said[0]} WHEN 17 THEN {digits} != {said[1]}"
         other += f" ELSE strlen({digits}) > 17 END"
-        tiny = f"strlen({self.text}) > 5 AND abs({self.value}) < {_LEAST_NORMAL}"
-        return f"CASE WHEN {tiny} THEN {digits} != '' WHEN strlen({self.text}) > 15 THEN {other} END"
+        tiny = f"strlen({self.number}) > 5 AND abs({self.value}) < {_LEAST_NORMAL}"
+        return f"CASE WHEN {tiny} THEN {digits} != '' WHEN strlen({self.number}) > 15 THEN {other} END"
 
-    def _cast(self) -> str:
-        return f"try_cast({self.text} AS {sql_type(self.column.type)})"
+    def _number(self, text: str) -> str:
+        """SQL of the number that a text in the usual notation is; NULL when it is none of the type."""
+        cast = f"try_cast({text} AS {sql_type(self.column.type)})"
+        shape = self._decimal_shape() if self.kind == "decimal" else _DOUBLE if self.kind == "double" else _WHOLE
+        finite = f" AND isfinite({cast})" if self.kind == "double" else ""
+        return f"CASE WHEN regexp_full_match({text}, {quoted(shape)}){finite} THEN {cast} END"
 
     def _mapped(self) -> str:
         arms = " ".join(f"WHEN {quoted(self._said(sent))} THEN {quoted(stored)}" for sent, stored in self.status_map)
@@ -258,7 +266,9 @@ class Cell:
         # DuckDB also reads `2026-11-2` followed by a blank.
         shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
         quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
-        ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN {self._cast()} END"]
+        ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN try_cast({self.text} AS DATE) END"]
+        midnight = f"regexp_full_match({self.text}, {quoted(_MIDNIGHT)})"
+        ways += [f"CASE WHEN {midnight} THEN try_cast(left({self.text}, 10) AS DATE) END"]
         # The day is that of the wall clock, whatever zone the text names.
         ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
         return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
@@ -272,17 +282,13 @@ class Cell:
 
     def _local(self) -> str:
         iso_type = "TIMESTAMP" if self.is_local else "TIMESTAMPTZ"  # without an offset the two read alike in UTC
-        iso = f"regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
-        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS {iso_type}) END)"]
+        ways = [*_iso(self.slow, iso_type)]
         ways += [way for way, zoned in self._by_formats() if not (zoned and self.is_local)]
         return f"coalesce({self.quick}, CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END)"
 
     def _with_offset(self) -> str:
-        iso = (
-            f"regexp_matches({self.slow}, {quoted(_HAS_OFFSET)})"
-            f" AND regexp_full_match({self.slow}, {quoted(_ISO_TIMESTAMP)})"
-        )
-        ways = [f"epoch_us(CASE WHEN {iso} THEN try_cast({self.slow} AS TIMESTAMPTZ) END)"]
+        has_offset = f"regexp_matches({self.slow}, {quoted(_HAS_OFFSET)})"
+        ways = [f"CASE WHEN {has_offset} THEN {way} END" for way in _iso(self.slow, "TIMESTAMPTZ")]
         ways += [way for way, zoned in self._by_formats() if zoned]
         return f"CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END"
 
@@ -309,6 +315,16 @@ class Cell:
         scale = int(self.column.type.rstrip(")").rpartition(",")[2])
         return rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{1,{max(scale, 1)}}}0*)"
 
+    def _advice(self) -> str:
+        """SQL of what to write so that the cell is read, to be appended to the reason."""
+        wanted = "text"
+        if self.kind in _NUMBERS and self.plain_numbers:
+            wanted = f"number {self.vendor}"
+        elif self.kind in ("date", "timestamp"):
+            given = "".join(f'"{pattern.text}", ' for pattern in self.formats)
+            wanted = f"time formats = {{ {self.column.name} = [{given}"
+        return f"cell_advice({quoted(wanted)}, {self.said.raw})"
+
     def _expected(self) -> str:
         formats = "".join(f" or {pattern.text}" for pattern in self.formats)
         return {
@@ -318,8 +334,19 @@ class Cell:
             "bigint": "not a whole number of at most 64 bits",
             "double": "not a finite number such as -12.5 or 1.2e3",
             "decimal": f"not a number that fits {self.column.type} without rounding",
-            "boolean": f"neither true ({', '.join(_TRUE)}) nor false ({', '.join(_FALSE)})",
+            "boolean": f"neither true ({', '.join(self.words[0])}) nor false ({', '.join(self.words[1])})",
         }[self.kind]
+
+
+def _iso(text: str, sql_type: str) -> tuple[str, str]:
+    """SQL of microseconds: ISO 8601, and the end of a day in it."""
+    iso = f"regexp_full_match({text}, {quoted(_ISO_TIMESTAMP)})"
+    ends = f"contains({text}, '24:00') AND regexp_full_match({text}, {quoted(_ENDS_DAY)})"
+    begins = f"regexp_replace({text}, {quoted(_ENDS_DAY)}, '\\100:00\\4')"
+    return (
+        f"epoch_us(CASE WHEN {iso} THEN try_cast(replace({text}, ',', '.') AS {sql_type}) END)",
+        f"(epoch_us(CASE WHEN {ends} THEN try_cast({begins} AS {sql_type}) END) + {_DAY_US})",
+    )
 
 
 def _first_of(ways: list[str]) -> str:

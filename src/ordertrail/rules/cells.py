@@ -3,13 +3,15 @@
 The SQL is DuckDB's dialect, because the row kernel is DuckDB on every engine. It reads these columns:
 
 - `d` INTEGER, `r` BIGINT: which file of the job, and the record number in it;
-- `c0`, `c1` ...: the texts of the contract's columns, NULL for an empty cell;
+- `c0`, `c1` ...: the texts of the contract's columns, NULL for an empty cell; `c0_1` ... further cells of a column
+  that is made of several; `named0` ... what the file's name says;
 - `u0`, `u1` ...: the text of the file's other columns;
 - `limit_us` BIGINT: later event times are in the future; `dated` VARCHAR: the date of the file that this limit is based
   on, used only to explain rejects;
 - `f0`, `f1` ... BOOLEAN: whether any cell of that text column in the Arrow batch may have a blank at an end or, in an
   identifier, characters other than letters, digits, `_` and `-`;
-- functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`.
+- functions `to_utc_us(zone, local_us)` and `is_ambiguous(zone, local_us)` of `parse.zones`, and `cell_advice(wanted,
+  text)` of `rules.advice`, which only the reasons of rejects call.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from itertools import count
 from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
 from ordertrail.rules.cell_sql import Cell, CellCheck
+from ordertrail.rules.cell_text import MOST_STEPS
 from ordertrail.rules.headers import Layout
 from ordertrail.rules.sql import quoted
 
@@ -36,10 +39,11 @@ class RowSql:
 
     Attributes:
         steps: Rounds of (name, SQL); each reads the columns of earlier rounds: `unknown` JSON of the file's other
-            columns; `t0` ... what texts say; `p0` ... parts of cells; `k0` ... shapes of damaged identifiers; `q0` ...
-            times in the usual notation; `s0` ... the texts of all other times; `w0_0` ... their wall clocks by patterns
-            that have a zone; `l0` ... dates, and times by the wall clock; `o0` ... times by their own offset; `v0` ...
-            typed values, and `rescued`.
+            columns; `j0`, `t0`, `n0`, `y0` ... what texts say (`rules.cell_text`); `p0` ... parts of cells; `k0` ...
+            shapes of damaged identifiers; `m0` ... numbers in the usual notation; `q0` ... times in the usual notation;
+            `s0` ... the texts of all other times; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ...
+            dates, and times by the wall clock; `o0` ... times by their own offset; `v0` ... typed values, and
+            `rescued`.
         checks: All that can be wrong; they read the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """
@@ -68,7 +72,7 @@ class RowSql:
 def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
     """Write the row rules for files of one layout."""
     cells = [Cell(i, column, contract, vendor) for i, column in enumerate(contract.columns)]
-    present = [cell for cell in cells if layout.cells[cell.index] is not None]
+    present = [c for c in cells if layout.cells[c.index] is not None or c.column.name in layout.told]
     checks = [check for cell in present for check in cell.checks()]
     marks = [f"CASE WHEN {cell.ambiguous} THEN {quoted(cell.column.name)} END" for cell in present if cell.is_local]
     values = {column.name: f"v{i}" for i, column in enumerate(contract.columns)}
@@ -80,7 +84,7 @@ def row_sql(contract: Contract, vendor: Vendor, layout: Layout) -> RowSql:
         # In a round of its own: in one projection with it, every `CASE` would hold buffers for hundreds of unknown
         # columns.
         (("unknown", _unknown(layout)),),
-        tuple(step for cell in cells for step in cell.texts()),
+        *(tuple(cell.said.steps[n] for cell in cells if n < len(cell.said.steps)) for n in range(MOST_STEPS)),
         *(tuple((name, sql) for at, name, sql in parts if at == number) for number in range(4)),
         tuple(step for cell in cells for step in cell.first()),
         (*((f"v{cell.index}", cell.typed()) for cell in cells), ("rescued", _rescued(marks))),

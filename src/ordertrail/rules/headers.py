@@ -36,13 +36,17 @@ class Layout:
         header: The header's cells.
         cells: For each contract column its place in the header, 0 = first; None when the vendor never sends it.
         unknown: (name for `_rescued`, place) of the columns that no contract column claims, sorted by name.
-        absent: Names of the contract columns without a place.
+        absent: Names of the contract columns without a place, which nothing else tells.
+        parts: (index of a contract column, places of the cells that make it).
+        told: Names of the contract columns that no cell has: `constants`, and what the file's name tells.
     """
 
     header: tuple[str, ...]
     cells: tuple[int | None, ...]
     unknown: tuple[tuple[str, int], ...]
     absent: tuple[str, ...]
+    parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    told: tuple[str, ...] = ()
 
 
 def folded(name: str) -> str:
@@ -113,8 +117,13 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
             contract is strict and there is one.
     """
     places, unknown = _claimed(header, contract, vendor)
+    parts = _parts(header, places, vendor)
+    made = {place for found in parts.values() for place in found}
+    unknown = {name: place for name, place in unknown.items() if place not in made}
+    told = told_by_config(vendor)
+    places |= {name: found[0] for name, found in parts.items()}
     wanted = [column.name for column in contract.columns if not column.added]
-    missing = [name for name in wanted if name not in places and name not in vendor.absent]
+    missing = [name for name in wanted if name not in {*places, *told, *vendor.absent}]
     if missing:
         raise QuarantineError(
             f"the file has no column {listed(missing)}; its header is {listed(header)}",
@@ -140,8 +149,74 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
         header,
         tuple(places.get(name) for name in contract.names),
         tuple(sorted(unknown.items())),
-        tuple(name for name in contract.names if name not in places),
+        tuple(name for name in contract.names if name not in places and name not in told),
+        tuple((contract.names.index(name), found) for name, found in parts.items()),
+        told,
     )
+
+
+def told_by_config(vendor: Vendor) -> tuple[str, ...]:
+    """The contract columns that no file of a vendor carries, but its constants and its files' names tell."""
+    groups = () if vendor.from_name is None else tuple(re.compile(vendor.from_name).groupindex)
+    return (*(name for name, _ in vendor.constants), *groups)
+
+
+def named(file_name: str, vendor: Vendor) -> dict[str, str]:
+    """What a file's name says of contract columns, by the vendor's `from_name`.
+
+    Args:
+        file_name: The path's last part.
+        vendor: Who sent the file.
+
+    Raises:
+        QuarantineError: Rule `from_name`: the name does not say it.
+    """
+    if vendor.from_name is None:
+        return {}
+    match = re.search(vendor.from_name, file_name)
+    found = {} if match is None else match.groupdict()
+    if match is None or not all(found.values()):
+        raise QuarantineError(
+            f"the file's name {cut(file_name, MAX_SHOWN_CHARS)!r} does not match from_name = {vendor.from_name!r}, "
+            f"which says {', '.join(re.compile(vendor.from_name).groupindex)}",
+            rule="from_name",
+            hint="correct from_name of the vendor, then run ordertrail replay --all-quarantined; or have it renamed",
+        )
+    return found
+
+
+def _parts(header: Sequence[str], places: dict[str, int], vendor: Vendor) -> dict[str, tuple[int, ...]]:
+    """For each column that several cells make, their places; nothing for one that the vendor may leave out.
+
+    Raises:
+        QuarantineError: A column is in the file although the config says where it comes from, or a part is missing.
+    """
+    for name in (*(name for name, _ in vendor.combine), *told_by_config(vendor)):
+        if name in places:
+            raise QuarantineError(
+                f"the file has the column {cut(header[places[name]], MAX_SHOWN_CHARS)!r}, and the vendor's profile "
+                f"says that {name} comes from elsewhere",
+                rule="header",
+                column=name,
+                hint=f"take {name} out of the vendor's combine, constants or from_name",
+            )
+    folds = [folded(cell) for cell in header]
+    found: dict[str, tuple[int, ...]] = {}
+    for name, wanted in vendor.combine:
+        there = [[place for place, fold in enumerate(folds) if fold == folded(part)] for part in wanted]
+        if not any(there) and name in vendor.absent:
+            continue
+        for part, at in zip(wanted, there, strict=True):
+            if len(at) != 1:
+                what = "no column" if not at else f"{len(at)} columns"
+                raise QuarantineError(
+                    f"the file has {what} {part!r}, of which {name} is made; its header is {listed(header)}",
+                    rule="missing_column" if not at else "header",
+                    column=name,
+                    hint=f"correct combine.{name} of the vendor, then run ordertrail replay --all-quarantined",
+                )
+        found[name] = tuple(at[0] for at in there)
+    return found
 
 
 def _claimed(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> tuple[dict[str, int], dict[str, int]]:

@@ -20,9 +20,6 @@ UNSEEN = "\u00ad\u180e\u200b\u200c\u200d\u2060\ufeff"
 """Characters without width and meaning (soft hyphen, zero-width space and joiners, byte order mark)."""
 
 _UNSEEN_SET = f"[{UNSEEN}]"
-# Blanks other than the usual one, control and format characters, line separators, the replacement character, marks that
-# stand for themselves because the text is not composed.
-_TELLING = r"[\x{0085}\x{00A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\p{Cc}\p{Cf}\p{Zl}\p{Zp}\x{FFFD}\p{Mn}]"
 _DECORATION = r"(?s)^(?:=\s*\"([^\"]*)\"|'([^']*)'?)$"
 
 
@@ -55,12 +52,3 @@ def visible_sql(text: str) -> str:
     seen = f"nfc_normalize(regexp_replace({seen}, {quoted(_UNSEEN_SET)}, '', 'g'))"
     bare = f"regexp_replace({seen}, {quoted(_DECORATION)}, '\\1\\2')"
     return f"nullif(trim({bare}, {quoted(BLANKS)}), '')"
-
-
-def telling_sql(text: str) -> str:
-    """SQL of what a reason says about characters of a text that nobody sees; '' when it has none."""
-    found = f"list_sort(list_distinct(regexp_extract_all({text}, {quoted(_TELLING)})))"
-    codes = f"array_to_string(list_transform({found}, lambda c: format('U+{{:04X}}', unicode(c))), ', ')"
-    return (
-        f"CASE WHEN regexp_matches({text}, {quoted(_TELLING)}) THEN '; not to be seen in it: ' || {codes} ELSE '' END"
-    )

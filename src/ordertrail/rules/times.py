@@ -9,7 +9,8 @@ Every `formats` pattern is turned into DuckDB's SQL here and nowhere else. A pat
 - `Z`, `UTC` or `GMT` as the last word of a pattern means UTC, not local time;
 - `%f`, `%g` and `%n` are a fraction of a second; digits beyond microseconds are cut off, never rounded.
 
-DuckDB alone reads patterns without any of these.
+DuckDB alone reads patterns without any of these. `24:00` and `24:00:00` are the next day's midnight, which DuckDB does
+not know. Three words stand for times that are numbers, see `WORDS`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ OFFSET = re.compile(r"[+-](?:0\d|1[0-5]):?[0-5]\d", re.ASCII)
 FRACTIONS = frozenset("fgn")
 """Directives of a fraction of a second."""
 
+WORDS = ("epoch_s", "epoch_ms", "excel")
+"""Formats that are no patterns: seconds and milliseconds since 1970 UTC, and the serial days of a spreadsheet, of which
+1 is 1900-01-01 and 25569 is 1970-01-01. A number that would be a time before 1973, or a day before 1927, is none."""
+
 _MARK = "\x01"  # takes the place of what was cut out, so that the text before and after it never runs together
 _EXPANDED = {"%c": "%Y-%m-%d %H:%M:%S", "%x": "%Y-%m-%d", "%X": "%H:%M:%S"}
 _WORD, _TWO, _FOUR = "[A-Za-z]+", r"\d{1,2}", r"\d{1,4}"
@@ -48,6 +53,10 @@ _SHAPES = {
 _OFFSET_SHAPE = r"Z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?"
 _NAME_SHAPE = r"[A-Za-z][A-Za-z0-9_/:+-]*"
 _MINUTE_US = 60_000_000
+_SERIAL_1970 = 25_569
+_DAY_MS = 86_400_000
+# Not behind another number: in `08:24:00` the hour is 8.
+_MIDNIGHT = r"(^|[^:\d])24:00(?::00(?:[.,]0+)?)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class TimePattern:
     _wall: str
     _zone: int
     _offset: str | None
+    _number: str = ""
 
     @property
     def zoned(self) -> bool:
@@ -79,6 +89,20 @@ class TimePattern:
         Args:
             text: SQL of the text, trimmed.
         """
+        if self._number:
+            return self._number.replace(_MARK, text)
+        found = self._wall_of(text)
+        if "%H:%M" not in self.text:
+            return found
+        midnight = self._wall_of(f"regexp_replace({text}, {quoted(_MIDNIGHT)}, {quoted(self._midnight)})")
+        ends = f"contains({text}, '24:00') AND regexp_matches({text}, {quoted(_MIDNIGHT)})"
+        return f"coalesce({found}, CASE WHEN {ends} THEN {midnight} + INTERVAL 1 DAY END)"
+
+    @property
+    def _midnight(self) -> str:
+        return "\\1" + ("00:00:00" if "%H:%M:%S" in self.text else "00:00")
+
+    def _wall_of(self, text: str) -> str:
         plain = None if self._plain is None else f"try_strptime({text}, {quoted(self._plain)})"
         if not self._shape:
             return plain or "CAST(NULL AS TIMESTAMP)"
@@ -105,6 +129,8 @@ def time_pattern(pattern: str, zones: Sequence[tuple[str, str]]) -> TimePattern:
         pattern: For `strptime`, from `formats`.
         zones: Names of zones and their offsets, as `Vendor.zones`.
     """
+    if pattern in WORDS:
+        return _number(pattern)
     pieces = [_EXPANDED.get(piece, piece) for piece in _pieces(pattern)]
     pieces = list(_pieces("".join(pieces)))
     offsets = dict.fromkeys(UTC_NAMES, "+00:00") | {name.upper(): offset for name, offset in zones}
@@ -121,6 +147,20 @@ def time_pattern(pattern: str, zones: Sequence[tuple[str, str]]) -> TimePattern:
     else:
         plain = "".join("%f" if piece in ("%g", "%n") else piece for piece in pieces)
     return TimePattern(pattern, has_name and not has_offset, plain, shape, kept, wall, zone, offset)
+
+
+def _number(word: str) -> TimePattern:
+    """One of `WORDS`. Serial days are rounded to the millisecond, which a spreadsheet's 15 digits hold."""
+    if word == "excel":
+        days = f"CAST(replace({_MARK}, ',', '.') AS DOUBLE)"
+        ms = f"CAST(round(({days} - {_SERIAL_1970}) * {_DAY_MS}) AS BIGINT)"
+        time = f"CASE WHEN regexp_full_match({_MARK}, '\\d{{5}}([.,]\\d+)?') THEN make_timestamp({ms} * 1000) END"
+        return TimePattern(word, False, None, "", "", "", 0, None, time)
+    digits, zeros = ("{9,10}", 6) if word == "epoch_s" else ("{12,13}", 3)
+    exact = f"CAST(regexp_replace({_MARK}, '(\\.\\d{{{zeros}}})\\d+$', '\\1') AS DECIMAL(24,6))"
+    number = f"CAST({exact} * {10**zeros} AS BIGINT)"
+    time = f"CASE WHEN regexp_full_match({_MARK}, '\\d{digits}(\\.\\d{{1,20}})?') THEN make_timestamp({number}) END"
+    return TimePattern(word, False, None, "", "", "", 0, "CAST(0 AS BIGINT)", time)
 
 
 def _pieces(pattern: str) -> Iterator[str]:

@@ -199,6 +199,7 @@ class Conversion:
         alike: dict[tuple[Vendor, tuple[Reading, ...]], list[str]] = {}
         for vendor in self._session.config.vendors:
             profile = replace(vendor, name="", files="", delimiter=",", quote='"', encoding=None, file_date=None)
+            profile = replace(profile, combine=(), constants=(), from_name=None)
             readings = tuple(self._readings(vendor, rescued.get(vendor.name, ())))
             alike.setdefault((replace(profile, aliases=(), absent=()), readings), []).append(vendor.name)
         for (profile, readings), names in alike.items():
