@@ -9,6 +9,7 @@ import codecs
 import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ordertrail.config.cells import check_cells
@@ -82,6 +83,21 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         columns=tuple(name.strip() for name in section.columns),
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
+    )
+    vendor = _with_cells(vendor, section)
+    if not vendor.header:
+        try:
+            map_header(vendor.columns, contract, vendor)
+        except QuarantineError as error:
+            problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
+            fail(f"{where}.columns", section.columns, problem, error.hint.partition(", then run")[0])
+    return vendor
+
+
+def _with_cells(vendor: Vendor, section: VendorSection) -> Vendor:
+    """The vendor with what its profile says of cells."""
+    return replace(
+        vendor,
         nulls=tuple(section.nulls),
         key_case="upper" if section.key_case == "upper" else "keep",
         key_strip=section.key_strip,
@@ -93,13 +109,6 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         constants=tuple(section.constants.items()),
         from_name=section.from_name,
     )
-    if not vendor.header:
-        try:
-            map_header(vendor.columns, contract, vendor)
-        except QuarantineError as error:
-            problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
-            fail(f"{where}.columns", section.columns, problem, error.hint.partition(", then run")[0])
-    return vendor
 
 
 def _check_characters(where: str, section: VendorSection, fail: Fail) -> None:
