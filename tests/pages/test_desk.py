@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zipfile import ZipFile
 
 import pytest
 from markupsafe import escape
@@ -155,6 +157,30 @@ def test_lines_are_counted_as_rejects_count_them(
         found = module.archived_lines(house.config, row, number, around=0)
         assert [(line.number, line.text) for line in found.lines] == [(number, text)]
     assert module.archived_lines(house.config, row, 9).trouble == "the file has 5 lines"
+
+
+@pytest.mark.parametrize("kind", ["gz", "zip", "cut"])
+def test_lines_of_packed_files_are_those_of_the_text(tmp_path: Path, kind: str) -> None:
+    from ordertrail.look.archived_lines import archived_lines
+
+    house = open_house(tmp_path)
+    house.config.archive.mkdir(parents=True, exist_ok=True)
+    text = b"".join(b"line %d, and more of it\n" % number for number in range(1, 9))
+    path = house.config.archive / "a.csv"
+    if kind == "zip":
+        with ZipFile(path, "w") as packed:
+            packed.writestr("one.csv", text[: len(text) // 2])
+            packed.writestr("two.csv", text[len(text) // 2 :])
+    else:
+        packed_text = gzip.compress(text)
+        path.write_bytes(packed_text[: len(packed_text) // 2] if kind == "cut" else packed_text)
+    row = {"archived_to": "a.csv", "vendor": "default", "sha256": ""}
+    if kind == "cut":
+        assert "cut off" in archived_lines(house.config, row, 8).trouble
+        return
+    assert [line.text for line in archived_lines(house.config, row, 6, around=1).lines] == [
+        f"line {number}, and more of it" for number in (5, 6, 7)
+    ]
 
 
 def test_what_a_correction_did_is_told_on_both_sides(tmp_path: Path, open_site: Open) -> None:

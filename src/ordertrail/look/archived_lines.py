@@ -10,14 +10,17 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
 from ordertrail.config import Config
+from ordertrail.errors import QuarantineError
 from ordertrail.look.rows import Row
 from ordertrail.model import Vendor
 from ordertrail.parse.encoding import codec_of
+from ordertrail.parse.unpacking import Readable, members
 from ordertrail.rules.filekey import clean_name
 
 AROUND = 2
@@ -117,31 +120,62 @@ def _checked(file: BufferedReader, size_bytes: int, sha256: str) -> bool | None:
 
 
 def _read(file: BufferedReader, vendor: Vendor, wanted: tuple[int, int], checked: bool | None) -> Lines:
+    """Lines of the text of a file, or of the texts packed in it, whose lines are counted on."""
     first, last = wanted
-    chunk = file.read(_CHUNK_BYTES)
-    codec, mark_bytes = codec_of(chunk, vendor.encoding)
-    decoder = codecs.getincrementaldecoder(codec)("backslashreplace")
-    chunk, number, read, rest, found = chunk[mark_bytes:], 1, 0, "", list[Line]()
-    while True:
-        read += len(chunk)
-        text = rest + decoder.decode(chunk, final=not chunk)
-        parts = _END.split(text)
-        # A line may go on in the next chunk, and so may its end: of \r\n only the first half may be here yet.
-        rest = parts.pop() if chunk else ""
-        if chunk and text.endswith("\r") and parts:
-            rest = parts.pop() + "\r"
-        if not chunk and parts and not parts[-1]:
-            parts.pop()
-        for part in parts:
-            if first <= number <= last:
-                found.append(Line(number, part[:MOST_CHARACTERS], len(part) > MOST_CHARACTERS))
-            number += 1
-        if not chunk or number > last:
-            break
-        if read > READ_BYTES:
-            return Lines((), f"line {first} is more than {READ_BYTES >> 20} MB into the file", checked, codec)
-        if len(rest) > 2 * MOST_CHARACTERS:
-            rest = rest[: MOST_CHARACTERS + 1] + rest[-1]  # it may be half of an end
-        chunk = file.read(_CHUNK_BYTES)
+    number, read_bytes, codec, found = 1, 0, "", list[Line]()
+    try:
+        for member in members(file, vendor):
+            text = _Text(member.stream, vendor.encoding, READ_BYTES - read_bytes)
+            codec = text.codec
+            for line in text.lines():
+                if first <= number <= last:
+                    found.append(Line(number, line[:MOST_CHARACTERS], len(line) > MOST_CHARACTERS))
+                number += 1
+                if number > last:
+                    return Lines(tuple(found), "", checked, codec)
+            read_bytes += text.read_bytes
+            if read_bytes > READ_BYTES:
+                return Lines((), f"line {first} is more than {READ_BYTES >> 20} MB into the file", checked, codec)
+    except QuarantineError as error:
+        return Lines(tuple(found), "" if found else error.message, checked, codec)
     trouble = "" if found else f"the file has {number - 1:,} lines"
     return Lines(tuple(found), trouble, checked, codec)
+
+
+class _Text:
+    """A text as lines, of which only as much is kept as is shown.
+
+    Args:
+        stream: The text from its first byte on.
+        encoding: Of texts without a byte order mark; None means UTF-8.
+        most_bytes: No more is read than this and one chunk.
+    """
+
+    def __init__(self, stream: Readable, encoding: str | None, most_bytes: int) -> None:
+        self._stream = stream
+        self._most_bytes = most_bytes
+        self._chunk = stream.read(_CHUNK_BYTES)
+        self.codec, mark_bytes = codec_of(self._chunk, encoding)
+        self._chunk = self._chunk[mark_bytes:]
+        self.read_bytes = 0
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their ends, long ones cut behind what is shown of them."""
+        decoder = codecs.getincrementaldecoder(self.codec)("backslashreplace")
+        chunk, rest = self._chunk, ""
+        while chunk:
+            if self.read_bytes > self._most_bytes:
+                return
+            self.read_bytes += len(chunk)
+            text = rest + decoder.decode(chunk)
+            parts = _END.split(text)
+            # A line may go on in the next chunk, and so may its end: of \r\n only the first half may be here yet.
+            rest = parts.pop()
+            if text.endswith("\r") and parts:
+                rest = parts.pop() + "\r"
+            yield from parts
+            if len(rest) > 2 * MOST_CHARACTERS:
+                rest = rest[: MOST_CHARACTERS + 1] + rest[-1]  # it may be half of an end
+            chunk = self._stream.read(_CHUNK_BYTES)
+        parts = _END.split(rest + decoder.decode(b"", final=True))
+        yield from parts if parts[-1] else parts[:-1]
