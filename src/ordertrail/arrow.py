@@ -88,9 +88,8 @@ def epochs_us(times: pa.ChunkedArray) -> list[int | None]:
 
 def few_texts(texts: pa.ChunkedArray) -> list[str | None]:
     """Texts of which few are distinct as Python values: one object for each of these takes a tenth of the memory."""
-    found = texts.combine_chunks().dictionary_encode()
-    values = found.dictionary.to_pylist()
-    return [None if place is None else values[place] for place in found.indices.to_pylist()]
+    known: dict[str, str] = {}
+    return [None if text is None else known.setdefault(text, text) for text in texts.to_pylist()]
 
 
 def is_plain(texts: pa.StringArray) -> bool:

@@ -185,18 +185,18 @@ def twins(tmp_path: Path) -> tuple[House, House]:
 
 def test_pipelines_from_before_markers_go_on_sharing_source_and_archive(tmp_path: Path) -> None:
     blue, red = twins(tmp_path)
-    for number, house in enumerate((blue, red)):
-        if number:
+    for number, house in enumerate((blue, red), 1):
+        if number > 1:
             begin_anew(house.config)  # what the hint of the refusal says
         house.drop(f"{house.config.name}_2026_11_20.csv", csv_bytes([cells(str(number), "2026-11-20 10:00:00")]))
         house.run()
     assert len(owners(tmp_path / "archive")) == len(owners(tmp_path / "source")) == 2
     without_markers(blue, red)
     for _ in range(2):
-        for number, house in enumerate((blue, red)):
+        for number, house in enumerate((blue, red), 1):
             house.drop(f"{house.config.name}_2026_11_21.csv", csv_bytes([cells(f"1{number}", "2026-11-20 10:00:00")]))
             house.run()
-    assert (keys(blue), keys(red)) == ({"0", "10"}, {"1", "11"})
+    assert (keys(blue), keys(red)) == ({"1", "11"}, {"2", "12"})
     assert len(owners(tmp_path / "archive")) == len(owners(tmp_path / "source")) == 2
 
 

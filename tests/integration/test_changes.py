@@ -53,7 +53,7 @@ columns = [
   { name = "weight", type = "double" },
   { name = "day", type = "date" },
   { name = "fragile", type = "boolean" },
-  { name = "note", type = "string" },
+  { name = "note", type = "string", trim = false },
 ]
 """
 HEADER = "num,at,account,price,weight,day,fragile,note,extra\n"

@@ -21,7 +21,7 @@ from ordertrail.sources.notes import Notes, notes_path
 from tests.feeds import TIMES, cells, csv_bytes, dated
 from tests.harness import House, check_books, open_house
 
-KEYS = [f"{number:03d}" for number in range(100)]
+KEYS = [f"{number:03d}" for number in range(1, 101)]
 WHOLE = csv_bytes([cells(key, TIMES[0]) for key in KEYS])
 HALF = csv_bytes([cells(key, TIMES[0]) for key in KEYS[:50]])
 REST = WHOLE.removeprefix(HALF)

@@ -127,7 +127,7 @@ def test_a_service_that_is_stopped_is_not_stalled_and_one_that_died_is(
 
 def test_debt_is_the_services_own_until_its_maintenance_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
-        house.drop(f"{number}.csv", csv_bytes([cells(f"{number}", "2026-11-20 08:00:00")]))
+        house.drop(f"{number}.csv", csv_bytes([cells(f"K{number}", "2026-11-20 08:00:00")]))
         house.run()
     assert kinds(status_of(house.config).open_items) == ["debt"]
 

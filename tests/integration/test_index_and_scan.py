@@ -35,7 +35,7 @@ from ordertrail.rules.tables import target_columns
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, check_books, open_house
 
-KEYS = [f"{number:04d}" for number in range(120)]
+KEYS = [f"{number:04d}" for number in range(1, 121)]
 SURE = "k, pos, ev, ch, rv, ins"
 TIED = "k, pos, rk, fr, delivery_id, bn"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 
 from ordertrail.rules.texts import BLANKS
@@ -62,7 +63,7 @@ def advice(wanted: str, text: str) -> str:
     if kind == "number":
         found = next((lines for shape, lines in _NOTATIONS if _full(shape, bare)), None)
         return told if found is None else f"{told}; write {found} for vendor {rest}"
-    if kind == "time" and (patterns := tuple(_patterns(bare))):
+    if kind == "time" and (patterns := tuple(one for one in _patterns(bare) if _reads(one, bare))):
         escaped = (pattern.replace("\u202f", "\\u202f") for pattern in patterns)
         return f"{told}; write " + ", or, with the month first, ".join(f'{rest}"{one}"] }}' for one in escaped)
     return told
@@ -91,6 +92,17 @@ def _patterns(text: str) -> Iterator[str]:
         clock += (end[0] if end[0] in " \u202f" else "") + ("%p" if half else "%z")
     for pattern in _dates(date):
         yield pattern + between + clock
+
+
+def _reads(pattern: str, text: str) -> bool:
+    """Whether a pattern reads the text: there is no 30th of February in any."""
+    if "%" not in pattern:
+        return True
+    try:
+        datetime.strptime(text.replace("24:00", "00:00"), pattern)  # noqa: DTZ007 - only whether it can be read
+    except ValueError:
+        return False
+    return True
 
 
 def _dates(date: str) -> Iterator[str]:
