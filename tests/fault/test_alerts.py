@@ -113,6 +113,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return found
 
 
+@pytest.fixture(autouse=True)
+def without_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written by delta-rs, which a process cannot use when the one that it was forked from has used it."""
+    monkeypatch.setattr(Table, "checkpoint_if_due", lambda *_: None)
+
+
 def heard(base: Path) -> dict[str, list[str]]:
     """By channel, the first lines about one incident, in the order in which they came."""
     found: dict[str, list[str]] = {name: [] for name in CHANNELS}
@@ -147,11 +153,7 @@ def test_killed_anywhere_nothing_is_lost_and_at_most_one_message_comes_twice(wor
         assert all(post.waiting is None for one in incidents for post in one.posts), kill_at
 
 
-def test_processes_that_look_at_one_moment_send_nothing_twice(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Checkpoints are delta-rs', which a process must not use that was forked from one that has used it.
-    monkeypatch.setattr(Table, "checkpoint_if_due", lambda *_: None)
+def test_processes_that_look_at_one_moment_send_nothing_twice(world: World, tmp_path: Path) -> None:
     both = world.copy(tmp_path / "both")
     for place in range(len(LOOKS)):
         gate, opener = os.pipe()

@@ -38,7 +38,7 @@ def tiny_files(start: int, count: int) -> list[FeedFile]:
         rows = []
         for _ in range(random_.randint(1, 3)):
             time = DAY_ONE + timedelta(minutes=random_.randrange(48 * 60))
-            key = f"{random_.randrange(KEYS):06}" if random_.random() > 0.01 else ""
+            key = f"{random_.randrange(1, KEYS):06}" if random_.random() > 0.01 else ""
             rows.append(cells(key, time.isoformat(), random_.choice(STATUSES), f"Street {random_.randrange(5)}"))
         if number % 100 == 1:
             rows = [cells("000001", DAY_ONE.isoformat())]
