@@ -97,6 +97,8 @@ def codec_of(first: bytes, encoding: str | None) -> tuple[str, int]:
 
 def _wide(head: bytes) -> str:
     """The codec of text with two or four bytes a character, by where its NULs are; "" for anything else."""
+    if b"\0" not in head[:4096]:
+        return ""
     octets = np.frombuffer(head[: len(head[:4096]) // 4 * 4], dtype=np.uint8).reshape(-1, 4)
     if len(octets) < 2:
         return ""

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
@@ -49,6 +50,7 @@ class Layout:
     told: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=4096)
 def folded(name: str) -> str:
     """A header name in lower case, without spaces, underscores and what nobody sees, so that names can be compared."""
     return "".join(visible(visible(name).casefold()).split()).replace("_", "")
