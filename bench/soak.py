@@ -172,7 +172,7 @@ class Soak:
     def row(self, chance: random.Random, day: int) -> tuple[str, ...]:
         """One update; times repeat, so that ties are common."""
         at = f"2026-11-{chance.randrange(17, day + 1):02d} {chance.randrange(24):02d}:00:00"
-        key = f"{chance.randrange(KEYS):05d}"
+        key = f"{chance.randrange(1, KEYS):05d}"
         return cells(key, at, chance.choice(STATUSES), f"{chance.randrange(50)} Street")
 
     def send(self, path: str, lines: list[bytes], chance: random.Random) -> None:

@@ -234,11 +234,11 @@ def test_killed_at_random_times(driver: Driver, tmp_path: Path) -> None:
 
 def growing_feed(chance: random.Random, rounds: int) -> Iterator[list[FeedFile]]:
     for number in range(rounds):
-        rows = [row(f"{chance.randrange(20):03d}", chance.randrange(24), address=f"A{number}") for _ in range(8)]
+        rows = [row(f"{chance.randrange(1, 20):03d}", chance.randrange(24), address=f"A{number}") for _ in range(8)]
         files = [file(f"acme/part_{number:03d}_2026_11_{chance.randrange(20, 24)}.csv", *rows, hour=number)]
         if number % 3 == 0:
             text = b"order_num,tracking_num,pck_recieved_date,package_deliver_date,status,last_update_timestamp\n"
-            text += b"O1,%03d,,,DELIVERED,2026-11-20 %02d:30:00\n" % (chance.randrange(20), chance.randrange(24))
+            text += b"O1,%03d,,,DELIVERED,2026-11-20 %02d:30:00\n" % (chance.randrange(1, 20), chance.randrange(24))
             files.append(FeedFile(f"blue/part_{number:03d}_2026_11_20.csv", text, files[0].mtime_ns))
         yield files
 

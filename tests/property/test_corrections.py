@@ -114,7 +114,7 @@ def many_histories(chance: random.Random, shipments: int) -> list[FeedFile]:
     files = []
     for number in range(6):
         sender, day = chance.choice(("acme", "blue")), chance.choice((20, 21, 22))
-        keys = [f"{key:04d}" for key in range(shipments) if chance.random() < 0.5]
+        keys = [f"{key:04d}" for key in range(1, shipments + 1) if chance.random() < 0.5]
         rows = [cells(key, chance.choice(TIMES), chance.choice(STATUSES), chance.choice(ADDRESSES)) for key in keys]
         lacks = sender == "blue" and chance.random() < 0.5
         content = csv_bytes(rows, NO_ADDRESS) if lacks else csv_bytes(rows)
