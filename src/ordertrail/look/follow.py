@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ordertrail.look.search_cache import SearchCache
 
 QUICK_MB = 64
-"""Memory of DuckDB for what a page reads, in MB: with it a process of pages stays below 150 MB."""
+"""Memory of DuckDB for what a page reads, in MB."""
 
 SLOW_MB = 256
 """Memory of DuckDB for a query of the reader's, in MB; it is given back when the query has ended."""

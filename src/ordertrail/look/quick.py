@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MEMORY_MB = 64
-"""Most memory of the database, in MB: with it a process of pages stays below 150 MB. What does not fit spills."""
+"""Most memory of the database, in MB. What does not fit spills."""
 
 THREADS = 2
 """How many threads the database has."""

@@ -106,8 +106,9 @@ def shape_sql(text: str, odd: str, found: tuple[Shape, ...]) -> str:
         odd: SQL that is true where any text of the Arrow batch may be other than `PLAIN`, or a short word or zeros.
         found: From `shapes`.
     """
-    close = " ".join(f"WHEN {shape.matches} THEN {place}" for place, shape in enumerate(found))
-    plain = " ".join(f"WHEN {shape.matches} THEN {place}" for place, shape in enumerate(found) if shape.short)
-    plain = f"CASE {plain} END" if plain else "NULL"
-    looked = f"CASE WHEN regexp_full_match({text}, '{PLAIN}') THEN {plain} ELSE CASE {close} END END"
+    arms = {place: f"WHEN {shape.matches} THEN {place}" for place, shape in enumerate(found)}
+    short = " ".join(arm for place, arm in arms.items() if found[place].short)
+    close = " ".join(arm for place, arm in arms.items() if not found[place].short)
+    # Each condition stands here once: what stands twice DuckDB computes for all rows, before any CASE.
+    looked = f"CASE {short} WHEN regexp_full_match({text}, '{PLAIN}') THEN NULL {close} END"
     return f"CASE WHEN {odd} THEN CAST({looked} AS TINYINT) END"
