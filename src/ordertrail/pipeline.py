@@ -37,6 +37,7 @@ from ordertrail.model import (
     no_probe,
 )
 from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, LoadedFile, candidate_of, repeats
@@ -330,7 +331,7 @@ class _Pass:
             rows=rows,
             deliveries=tuple(self._deliveries),
             skipped=(*self._archiving.skipped, *self._skipped),
-            warnings=(*self._warnings, *self._archiving.warnings),
+            warnings=(*self._warnings, *self._archiving.warnings, *doubted(self._deliveries)),
             seconds={name: round(s, 4) for name, s in (*self._seconds.items(), ("total", total))},
             notes=tuple(dict.fromkeys(self._noticed)),
             correction=self._corrected,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ordertrail.parse import records
 from ordertrail.parse.grammar import Grammar
-from ordertrail.parse.records import RecordReader
+from ordertrail.parse.records import RecordReader, Written
 
 pytestmark = pytest.mark.property
 
@@ -35,6 +35,7 @@ TOKENS = (
     '"a"",b",2\n',
     '5" ',
 )
+SETTINGS = (Written(), Written(newlines=False))
 texts = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 # Cells that any writer of CSV can write; an empty row of one cell is a blank line, so there are always two.
 cells = st.text(st.sampled_from('ab ,;"\n\r\té'), max_size=6)
@@ -49,22 +50,25 @@ class Found:
     broken: list[tuple[object, ...]]
     records: int
     skipped: int = 0
+    swallowed: tuple[int, int] = (0, 0)
 
 
-def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True) -> Found:
+def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True, written: Written | None = None) -> Found:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "CHUNK_BYTES", chunk_bytes)
         if not fast:
             patch.setattr(Grammar, "plain_end", _never)
-        reader = RecordReader(io.BytesIO(data), raw=True)
+        reader = RecordReader(io.BytesIO(data), written, raw=True)
         header = reader.header()
         found = Found(header, [], [], [], 0)
         if header is None:
             return found
-        count, skipped = 0, 0
+        count, skipped, swallowed = 0, 0, (0, 0)
         for block in reader.blocks():
             count += block.records
             skipped += block.skipped
+            if block.swallowed is not None:
+                swallowed = swallowed[0] or block.swallowed.line, swallowed[1] + block.swallowed.lines
             numbers = block.rows.tolist()
             columns = [column.to_pylist() for column in block.cells.columns]
             found.rows.extend((n, *row) for n, row in zip(numbers, zip(*columns, strict=True), strict=True))
@@ -73,20 +77,30 @@ def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True) -> Found
             texts = (text.strip("\r\n") for text in block.raw.to_pylist())
             found.raw.extend(zip(numbers, block.lines.tolist(), texts, strict=True))
             found.broken.extend((b.file_row, b.file_line, b.rule, b.raw, b.reason) for b in block.rejects())
-        return Found(header, found.rows, found.raw, found.broken, count, skipped)
+        return Found(header, found.rows, found.raw, found.broken, count, skipped, swallowed)
 
 
 def _never(*_: object, **__: object) -> None:
     return None
 
 
-@given(texts, st.integers(1, 12))
-def test_fast_and_careful_agree_and_chunks_do_not_matter(text: str, chunk_bytes: int) -> None:
-    data = b"h,i\n" + text.encode()
-    whole = read(data)
-    assert read(data, fast=False) == whole
-    assert read(data, chunk_bytes) == whole
-    assert read(data, chunk_bytes, fast=False) == whole
+@given(texts, st.integers(1, 12), st.sampled_from(SETTINGS), st.sampled_from((b"h,i\n", b"h,i,j\n")))
+def test_fast_and_careful_agree_and_chunks_do_not_matter(
+    text: str, chunk_bytes: int, written: Written, header: bytes
+) -> None:
+    data = header + text.encode()
+    whole = read(data, written=written)
+    assert read(data, fast=False, written=written) == whole
+    assert read(data, chunk_bytes, written=written) == whole
+    assert read(data, chunk_bytes, fast=False, written=written) == whole
+
+
+@given(texts)
+def test_without_line_ends_in_cells_every_written_line_is_a_record(text: str) -> None:
+    found = read(b"h,i\n" + text.encode(), written=Written(newlines=False))
+    lines = [line for line in re.split("\r\n|\r|\n", text) if line.strip(" ")]
+    blank = sum(not line.strip(' "') for line in lines)  # an empty cell in quotes may be a blank line
+    assert len(lines) - blank <= found.records <= len(lines)
 
 
 @given(texts)

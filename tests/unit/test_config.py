@@ -473,6 +473,12 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor("escape = 'xy'"), "vendors[acme].escape = 'xy'", "one ASCII character, or none", 'escape = ""'),
     (vendor("escape = '\"'"), "vendors[acme].escape = '\"'", "is the quote", "take it out"),
     (vendor("escape = 'n'"), "vendors[acme].escape = 'n'", "or a letter", "that the vendor uses"),
+    (
+        vendor("quote = ''\nnewlines_in_cells = false"),
+        "newlines_in_cells = False",
+        "files without quoting",
+        "take it out",
+    ),
     (vendor("trailer = '(TRL'"), "vendors[acme].trailer = '(TRL'", "no regular expression", "trailer = "),
     (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
@@ -658,6 +664,7 @@ compression = "none"
 max_unpacked_mb = 100
 skip_lines = 3
 escape = "\\"
+newlines_in_cells = false
 trailer = "^TRL"
 nulls = ["N/A"]
 key_case = "upper"
@@ -691,6 +698,7 @@ from_name = "_(?P<order_num>[A-Z]+)_"
             max_unpacked_mb=100,
             skip_lines=3,
             escape="\\",
+            newlines_in_cells=False,
             trailer="^TRL",
             nulls=("N/A",),
             key_case="upper",

@@ -131,7 +131,7 @@ def test_parsed_is_good_plus_rejected_whatever_comes(
     text = "\n".join(lines).encode("utf-8", "replace")
     parsed = parse(con, tmp_path_factory.mktemp("k"), text, TYPED, Vendor("v", timezone=timezone))
     assert parsed.parsed == parsed.good + len(parsed.errors)
-    assert sorted([*parsed.rows, *parsed.errors]) == list(range(1, parsed.parsed + 1))
+    assert len({*parsed.rows, *parsed.errors}) == parsed.parsed  # rows of nothing but delimiters keep their numbers
     for number, errors in parsed.errors.items():
         assert errors
         assert parsed.raw[number] is not None

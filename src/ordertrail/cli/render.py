@@ -306,6 +306,7 @@ def status(screen: Screen, found: Status) -> None:
     if found.open_items:
         screen.heading("Needs a person")
         open_table(screen, found.open_items)
+    attention(screen, found.doubts)
 
 
 def _tables(screen: Screen, found: Status) -> None:

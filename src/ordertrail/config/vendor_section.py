@@ -26,6 +26,14 @@ class VendorSection(Section, frozen=True, kw_only=True):
             "\\",
         ),
     ] = ""
+    newlines_in_cells: Annotated[
+        bool,
+        said(
+            "Whether quoted cells may hold line ends. With false, a quote that its own line does not close is a "
+            "reject, and the lines below it are read.",
+            False,
+        ),
+    ] = True
     encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
         None
     )

@@ -81,6 +81,7 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         skip_lines=section.skip_lines,
         header=section.header,
         columns=tuple(name.strip() for name in section.columns),
+        newlines_in_cells=section.newlines_in_cells,
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
@@ -125,6 +126,9 @@ def _check_characters(where: str, section: VendorSection, fail: Fail) -> None:
     if escape and (escape == quote or escape in delimiter or escape.isalnum()):
         hint = "take it out: doubled quotes need no escape" if escape == quote else "write the one that the vendor uses"
         fail(f"{where}.escape", escape, "is the quote, in the delimiter, or a letter", hint)
+    if not quote and not section.newlines_in_cells:
+        hint = "take it out: without quotes no cell holds a line end"
+        fail(f"{where}.newlines_in_cells", False, "says nothing of files without quoting", hint)
     if escape and delimiter in MARKS:
         fail(f"{where}.escape", escape, "cannot be used with this delimiter", "take it out")
 

@@ -26,6 +26,7 @@ from ordertrail.parse.job import ParsedFile
 from ordertrail.rules.accepted import ACCEPTED_OUTCOMES
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 from ordertrail.rules.corrections import AFTER, IN_HISTORY, Known, correction_text
+from ordertrail.rules.doubts import doubts_json
 from ordertrail.rules.filekey import archive_path, clean_name
 from ordertrail.rules.manifests import from_json, to_json
 from ordertrail.rules.planning import Candidate, LoadedFile, delivery_number
@@ -160,6 +161,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         rescued=file.rescued,
         unranked=file.unranked,
         lines_skipped=file.lines_skipped,
+        doubts=file.doubts,
         route=route,
         replaces=candidate.replaces,
         archived=candidate.archived_to is not None,
@@ -409,4 +411,5 @@ def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str
         "contract_hash": manifest.contract_hash,
         "absent": json.dumps(list(manifest.absent)),
         "lines_skipped": manifest.lines_skipped,
+        "doubts": doubts_json(manifest.doubts),
     }

@@ -15,6 +15,7 @@ from ordertrail.delta.columns import Columns
 from ordertrail.delta.columns import columns_in as columns_of
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.model import SET_ASIDE, State
+from ordertrail.rules.doubts import doubt_line, doubts_from
 from ordertrail.rules.tables import DELIVERIES
 
 if TYPE_CHECKING:
@@ -127,6 +128,24 @@ def delivered(columns: Columns) -> Delivered:
         states={str(state): counts[state] for state in State if state in counts},
         last_loaded_at=None if loaded_at is None else loaded_at.astimezone(UTC),
         open=tuple(_set_aside(columns(DETAILS), places)) if places else (),
+    )
+
+
+def doubts_in(columns: Columns, most: int) -> tuple[str, ...]:
+    """The doubts about the last deliveries that are loaded and have any, newest first, one line each.
+
+    Args:
+        columns: Reads the table.
+        most: How many deliveries, at most.
+    """
+    doubts = columns(("doubts",))["doubts"]
+    if doubts.null_count == len(doubts):
+        return ()
+    names = ("delivery_id", "vendor", "file_name", "state", "doubts")
+    rows = [row for row in columns(names).to_pylist() if row["doubts"] and row["state"] == _LOADED]
+    rows = sorted(rows, key=lambda row: str(row["delivery_id"]), reverse=True)[:most]
+    return tuple(
+        doubt_line(row["vendor"], row["file_name"], text) for row in rows for text in doubts_from(row["doubts"])
     )
 
 

@@ -25,6 +25,7 @@ from ordertrail.look.dry_run import DryRun, Weighed, open_dry_run
 from ordertrail.markers import refuse_lost_tables
 from ordertrail.model import Batch, FileIdentity, FoundFile, Manifest, Reject, RowCounts, State, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, candidate_of, repeats
@@ -143,8 +144,10 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
     planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
-    notes = () if weighed is None else noticed(weighed.staged.batch.manifests, config.vendors, undated=True)
-    notes += (*brought.notes, *ledger.notes)
+    notes = (*brought.notes, *ledger.notes)
+    if weighed is not None:
+        manifests = weighed.staged.batch.manifests
+        notes = (*doubted(manifests), *noticed(manifests, config.vendors, undated=True), *notes)
     if ledger.staged > ledger.done:
         notes = (f"batch {ledger.staged} is staged and not finished; the plan does not count on it", *notes)
     return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes, brought.names)

@@ -24,7 +24,7 @@ from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
 from ordertrail.look import arrivals
-from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered
+from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered, doubts_in
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.space import low_spaces
@@ -106,6 +106,7 @@ class Status:
         debt: The debt that maintenance would reduce.
         warnings: What could not be read, one line each.
         open_items: Everything that needs a person, as `ordertrail health` lists it.
+        doubts: What speaks against rows of the last `RECENT` loaded deliveries with such doubts, one line each.
     """
 
     pipeline: str
@@ -126,6 +127,7 @@ class Status:
     debt: TableDebt
     warnings: tuple[str, ...] = ()
     open_items: tuple[OpenItem, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def standing(
@@ -145,12 +147,11 @@ def standing(
         columns: Reads its deliveries, from memory where that has them; None reads the files.
         service_expected: Whether it needs a person when no service runs.
     """
-    names = config.tables
-    target, deliveries = snapshots[names.target], snapshots[names.deliveries]
+    tables = {role: snapshots[getattr(config.tables, role)] for role in ROLES}
+    target, deliveries = tables["target"], tables["deliveries"]
     app_id = deliveries.metadata.properties.get(APP_ID, "")
-    tables = {role: snapshots[getattr(names, role)] for role in ROLES}
-    stands = progress_of(tables, app_id)
-    columns, now = columns or columns_in(deliveries), datetime.now(UTC)
+    stands, now = progress_of(tables, app_id), datetime.now(UTC)
+    columns = columns or columns_in(deliveries)
     came = came or delivered(columns)
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
@@ -177,8 +178,8 @@ def standing(
         target_rows=live_rows(target),
         target_files=len(target.files),
         target_bytes=sum(file.size_bytes for file in target.files.values()),
-        history_rows=live_rows(snapshots[names.history]),
-        rejects_rows=live_rows(snapshots[names.rejects]),
+        history_rows=live_rows(tables["history"]),
+        rejects_rows=live_rows(tables["rejects"]),
         deliveries=came.states,
         quarantined_recent=tuple(_quarantined(one) for one in came.open[:RECENT]),
         waiting_files=_takeable(waiting),
@@ -186,6 +187,7 @@ def standing(
         debt=debt,
         warnings=(*warnings, *damage),
         open_items=open_items(config, facts, now),
+        doubts=doubts_in(columns, RECENT),
     )
 
 

@@ -179,6 +179,7 @@ class Manifest:
         lines_skipped: Lines of the file that are no rows, but neither the header nor blank: title lines, the header
             again, a trailer, delimiters alone.
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
+        doubts: What speaks against its rows although they meet the contract, in plain words.
     """
 
     delivery_id: str
@@ -206,6 +207,7 @@ class Manifest:
     archived: bool = False
     migration: str = ""
     lines_skipped: int = 0
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ class DeliveryReport:
     rows: RowCounts
     closed_at: datetime | None = None
     lines_skipped: int = 0
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class Vendor:
         combine: For a contract column, the headers whose cells make it, with a blank between them.
         constants: For a contract column that no file of the vendor carries, its value.
         from_name: Regular expression whose named groups are contract columns that the file's name tells.
+        newlines_in_cells: Whether quoted cells may hold line ends; if not, a quote that its line does not close is a
+            reject, and the next line a record of its own.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Vendor:
     combine: tuple[tuple[str, tuple[str, ...]], ...] = ()
     constants: tuple[tuple[str, str], ...] = ()
     from_name: str | None = None
+    newlines_in_cells: bool = True
 
 
 @dataclass(frozen=True, slots=True)

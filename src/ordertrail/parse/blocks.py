@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ordertrail.model import Reject
 from ordertrail.parse.grammar import Quotes, Scan
+from ordertrail.parse.swallowing import Swallowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Cut:
         broken: The records that are not rows; None when there are none, or `raw` was not asked for.
         records: Number of records, good and broken.
         skipped: Number of those that are no rows and no faults either: headers again, and nothing but delimiters.
+        swallowed: Lines of them that look like records of their own; None when none does.
     """
 
     cells: pa.RecordBatch
@@ -85,3 +87,4 @@ class Cut:
     broken: Broken | None
     records: int
     skipped: int = 0
+    swallowed: Swallowed | None = None

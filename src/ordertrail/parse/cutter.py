@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
 from ordertrail.parse.encoding import physical_ends, utf8_text
 from ordertrail.parse.grammar import Grammar, Quotes, Scan, line_ends, outside, with_line_feeds
+from ordertrail.parse.swallowing import Swallowed, swallowed
 from ordertrail.parse.tidying import all_empty, equal_rows, kept, merged, unmarked
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut
 from ordertrail.rules.dialects import NO_QUOTE, Dialect
@@ -107,8 +108,28 @@ class Cutter:
         found = self._cut_plain(block, block.quotes) if block.quotes is not None else None
         if found is None:
             found = self._cut_carefully(block)
+        inner = self._swallowed(block, found.records)
         found = self._with_rows_only(found)
+        if inner is not None:
+            found = replace(found, swallowed=inner)
         return found if self._dialect is None else unmarked(found, block.data, self._dialect)
+
+    def _swallowed(self, block: Block, records: int) -> Swallowed | None:
+        """Lines inside of cells that look like records, where there are more lines than records."""
+        data, quotes = block.data, block.quotes
+        if quotes is not None and not len(quotes):
+            return None
+        feeds = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+        if (feeds or data.count(b"\r")) <= records:
+            return None
+        if quotes is not None:
+            starts = np.concatenate(([0], line_ends(with_line_feeds(data, quotes), quotes) + 1))
+        elif block.scan is not None:
+            found = (*block.scan.good, *block.scan.broken)
+            starts = np.sort(np.array([start for _, start, *_ in found], dtype=np.int64))
+        else:
+            return None
+        return swallowed(data, starts, self._grammar.delimiter, self._width, block.line)
 
     def _with_rows_only(self, found: Cut) -> Cut:
         """Without the records that are no rows, and without the cell behind a trailing delimiter."""

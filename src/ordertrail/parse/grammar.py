@@ -88,17 +88,20 @@ class Grammar:
     Args:
         delimiter: One ASCII character.
         quote: One ASCII character.
+        newlines: Whether quoted cells may hold line ends; if not, a quote that its line does not close is malformed.
     """
 
-    def __init__(self, delimiter: str, quote: str) -> None:
+    def __init__(self, delimiter: str, quote: str, *, newlines: bool = True) -> None:
         self.delimiter = delimiter
         self.quote = quote
+        self.newlines = newlines
         self._d = delimiter.encode("ascii")
         self._q = quote.encode("ascii")
         d, q = re.escape(self._d), re.escape(self._q)
         # Unquoted text up to a delimiter or a line end, or a quoted cell followed by one of them or by the end.
         self._plain = re.compile(rb"[^" + d + rb"\r\n]*")
-        self._quoted = re.compile(q + rb"((?:[^" + q + rb"]|" + q + q + rb")*+)" + q + rb"(?=[" + d + rb"\r\n]|\Z)")
+        inner = rb"[^" + q + (rb"]" if newlines else rb"\r\n]")
+        self._quoted = re.compile(q + rb"((?:" + inner + rb"|" + q + q + rb")*+)" + q + rb"(?=[" + d + rb"\r\n]|\Z)")
         self._blanks = re.compile(b"[" + re.escape(bytes(set(b" \t\r\n\x0b\x0c") - set(self._d + self._q))) + b"]*")
         self._line = re.compile(rb"[^\r\n]*")
         self._line_end = re.compile(rb"\r\n|\n|\r")
@@ -127,8 +130,8 @@ class Grammar:
         while at < len(data):
             record = self._record(data, at, most)
             if record.wrong is not None:
-                if not ended and len(data) < record.end + MAX_CELL_BYTES:
-                    break  # more bytes may still close the quote
+                if self._may_close(data, record.end, ended=ended):
+                    break
                 return record
             if self._may_go_on(data, record.end, ended=ended):
                 break
@@ -159,7 +162,7 @@ class Grammar:
             if wrong is not None:
                 # Unless more bytes may still close the quote, the line in which it opens is malformed, and only that
                 # line.
-                if not ended and len(data) < end + MAX_CELL_BYTES:
+                if self._may_close(data, end, ended=ended):
                     break
                 end = self._end_of_line(data, at)
             if self._may_go_on(data, end, ended=ended):
@@ -236,7 +239,15 @@ class Grammar:
                 return Record(cells, count, start, self._behind(data, at))
             at += 1
 
+    def _may_close(self, data: bytes, at: int, *, ended: bool) -> bool:
+        """Whether more bytes may close the quote of a cell, whose offset is given."""
+        if ended or not self.newlines:
+            return not ended and self._stop_of(self._line, data, at) == len(data)
+        return len(data) < at + MAX_CELL_BYTES
+
     def _why_not(self, data: bytes, at: int) -> str:
+        if not self.newlines and data.find(self._q, at + 1, self._stop_of(self._line, data, at)) < 0:
+            return "a quoted cell does not end in its line, and newlines_in_cells is false"
         closing = data.find(self._q, at + 1, at + MAX_CELL_BYTES)
         return "a quoted cell is never closed" if closing < 0 else "text or a stray quote follows a quoted cell"
 
@@ -327,6 +338,8 @@ class Grammar:
         opening, closing = quotes[0::2], quotes[1::2]
         if int((closing - opening).max()) >= MAX_CELL_BYTES:
             return False
+        if not self.newlines and np.any(np.searchsorted(quotes, _breaks(data[:end])) % 2):
+            return False
         around = np.zeros(256, dtype=bool)
         around[list(b"\r\n" + self._d + self._q)] = True
         octets = np.frombuffer(data, dtype=np.uint8)
@@ -338,6 +351,12 @@ class Grammar:
 def outside(offsets: NDArray[np.int64], quotes: Quotes) -> NDArray[np.int64]:
     """The offsets in a plain text that are outside quoted cells."""
     return offsets[np.searchsorted(quotes, offsets) % 2 == 0] if len(quotes) else offsets
+
+
+def _breaks(data: bytes) -> NDArray[np.int64]:
+    """Offsets of all line feeds and returns."""
+    octets = np.frombuffer(data, dtype=np.uint8)
+    return np.flatnonzero((octets == _LINE_FEED) | (octets == _RETURN))
 
 
 def line_ends(data: bytes, quotes: Quotes) -> NDArray[np.int64]:

@@ -58,6 +58,7 @@ class ParsedFile:
         rescued: As in the manifest.
         unranked: As in the manifest.
         lines_skipped: As in the manifest.
+        doubts: As in the manifest.
         reject: A reject of the whole file, when it is held, or quarantined for a reason other than its rows.
     """
 
@@ -73,6 +74,7 @@ class ParsedFile:
     rescued: tuple[str, ...] = ()
     unranked: tuple[str, ...] = ()
     lines_skipped: int = 0
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +359,7 @@ class ParseJob:
             first_error,
             rescued=rescued,
             lines_skipped=counts.lines_skipped,
+            doubts=counts.doubts,
         )
 
     def _unranked(self, path: Path, layout: Layout) -> dict[int, tuple[str, ...]]:

@@ -23,6 +23,7 @@ from ordertrail.arrow import has_plain_ends, is_plain, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.blocks import Broken
+from ordertrail.parse.doubting import FileDoubts
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut_sql
 from ordertrail.rules.cell_text import name_column, parts_of
@@ -61,11 +62,12 @@ class KernelFile:
 
 @dataclass(frozen=True, slots=True)
 class KernelCounts:
-    """Rows of one file: parsed = good + rejected; and how many of its lines are no rows, headers or blank."""
+    """Rows of one file: parsed = good + rejected; how many of its lines are no rows, headers or blank; its doubts."""
 
     parsed: int
     good: int
     lines_skipped: int = 0
+    doubts: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -106,6 +108,7 @@ class Kernel:
         self._contract = contract
         self._trailers = trailers
         self._lines_skipped: dict[int, int] = {}
+        self._doubts: dict[int, tuple[str, ...]] = {}
         self._vendor = vendor
         self._layout = layout
         self._names = contract.names
@@ -155,9 +158,10 @@ class Kernel:
         if len(files) > 1 and written:
             ids = f"SELECT _delivery_no, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY ALL"
             good = dict(self._con.execute(ids).fetchall())
-        skipped = self._lines_skipped
+        skipped, doubts = self._lines_skipped, self._doubts
         return {
-            f.number: KernelCounts(parsed[f.number], good.get(f.number, 0), skipped.get(f.number, 0)) for f in files
+            n: KernelCounts(parsed[n], good.get(n, 0), skipped.get(n, 0), doubts.get(n, ()))
+            for n in (file.number for file in files)
         }
 
     def write_rejects(
@@ -281,13 +285,16 @@ class Kernel:
             )
             if reader.header() != self._layout.header:
                 raise FileChangedError("the file changed while it was read")
+            doubts = FileDoubts()
             for block in reader.blocks():
                 parsed[file.number] += block.parsed
+                doubts.see(block)
                 if block.cells.num_rows:
                     yield self._batch(file.number, block.rows, block.lines, block.raw, None, block.cells, self._places)
                 if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
             self._lines_skipped[file.number] = reader.lines_skipped
+            self._doubts[file.number] = doubts.texts()
 
     def _batch(
         self,

@@ -143,5 +143,6 @@ class DeliveryReader:
             max_columns=max_columns(self._contract),
             rule=self._rule,
             trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=self._trailers),
+            newlines=vendor.newlines_in_cells,
         )
         return RecordReader(member.stream, written, pool=self._pool, raw=self._raw, line=line)

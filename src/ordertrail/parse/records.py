@@ -24,6 +24,7 @@ from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
 from ordertrail.parse.marking import marked_chunks
 from ordertrail.parse.preamble import header_at
+from ordertrail.parse.swallowing import Swallowed
 from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import Readable
 from ordertrail.rules.dialects import dialect_of
@@ -57,6 +58,7 @@ class RecordBlock:
         broken: Records that are not rows, ragged or misquoted; None when there are none, or `raw` was not asked for.
         records: Number of records, good, broken and skipped.
         skipped: Number of those that are no rows and no faults either.
+        swallowed: Lines inside of them that look like records of their own; None when none does.
     """
 
     cells: pa.RecordBatch
@@ -66,6 +68,7 @@ class RecordBlock:
     broken: Broken | None
     records: int
     skipped: int = 0
+    swallowed: Swallowed | None = None
 
     @property
     def parsed(self) -> int:
@@ -89,6 +92,7 @@ class Written:
         max_columns: A header with more cells quarantines the file.
         rule: Tells the header from other lines; None takes the first record.
         trailer: What the last lines look like that are no rows; None for texts without a trailer.
+        newlines: Whether quoted cells may hold line ends.
     """
 
     delimiter: str = ","
@@ -98,6 +102,7 @@ class Written:
     max_columns: int = MAX_COLUMNS
     rule: HeaderRule | None = None
     trailer: Trailer | None = None
+    newlines: bool = True
 
 
 class RecordReader:
@@ -123,7 +128,7 @@ class RecordReader:
         written = written or Written()
         self._dialect = dialect_of(written.delimiter, written.quote, written.escape)
         self._chunks = marked_chunks(utf8_chunks(stream, written.encoding, CHUNK_BYTES), self._dialect)
-        self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote)
+        self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote, newlines=written.newlines)
         self._trailer = written.trailer
         self._header: tuple[str, ...] = ()
         self._trailing = False
@@ -222,7 +227,8 @@ class RecordReader:
             self._fill()
         self._head = self._buffer[:HEAD_BYTES]
         if separator := _SEPARATOR.match(self._buffer):
-            self._grammar = Grammar(separator[1].decode("ascii"), self._grammar.quote)
+            newlines = self._grammar.newlines
+            self._grammar = Grammar(separator[1].decode("ascii"), self._grammar.quote, newlines=newlines)
             if not rule.skip_lines:
                 self._pass_over(separator.end())
         for _ in range(rule.skip_lines or 0):
@@ -323,4 +329,4 @@ def _numbered(job: Future[Cut] | Cut, base: int) -> RecordBlock:
     found = job.result() if isinstance(job, Future) else job
     broken = found.broken and replace(found.broken, numbers=found.broken.numbers + (base + 1))
     rows = found.index + (base + 1)
-    return RecordBlock(found.cells, rows, found.raw, found.lines, broken, found.records, found.skipped)
+    return RecordBlock(found.cells, rows, found.raw, found.lines, broken, found.records, found.skipped, found.swallowed)

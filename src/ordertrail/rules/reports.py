@@ -40,6 +40,7 @@ def delivery_report(manifest: Manifest, rows: RowCounts, archived_to: str | None
         archived_to=archived_to,
         rows=rows,
         lines_skipped=manifest.lines_skipped,
+        doubts=manifest.doubts,
         closed_at=_closed_at(manifest.identity),
     )
 

@@ -147,6 +147,7 @@ DELIVERIES = (
     TableColumn(
         "lines_skipped", "bigint", "lines that are no rows: titles, headers again, a trailer, delimiters alone"
     ),
+    TableColumn("doubts", "string", "JSON list of what speaks against its rows although they meet the contract"),
 )
 
 INCIDENTS = (
