@@ -59,7 +59,10 @@ def test_counts_and_places(house: House) -> None:
     ]  # fmt: skip
     assert [house.delivery(name)["lines_skipped"] for name in ("a.csv.gz", "d.csv")] == [3, 1]
     assert [(one["file_row"], one["file_line"]) for one in house.rows("rejects") if one["file_row"]] == [(2, 3)]
-    assert "acme: 3 lines are no rows: titles, the header again, a trailer, or delimiters alone" in report.notes
+    assert (
+        "acme: 3 lines are no rows: titles, the header again, a trailer, continuation lines, or delimiters alone"
+        in report.notes
+    )
     assert house.archived()[str(house.delivery("b.zip")["archived_to"])].startswith(b"PK")
     check_books(house)
 

@@ -35,7 +35,7 @@ TOKENS = (
     '"a"",b",2\n',
     '5" ',
 )
-SETTINGS = (Written(), Written(newlines=False))
+SETTINGS = (Written(), Written(newlines=False), Written(fill=True), Written(newlines=False, fill=True))
 texts = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 # Cells that any writer of CSV can write; an empty row of one cell is a blank line, so there are always two.
 cells = st.text(st.sampled_from('ab ,;"\n\r\té'), max_size=6)
@@ -53,7 +53,14 @@ class Found:
     swallowed: tuple[int, int] = (0, 0)
 
 
-def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True, written: Written | None = None) -> Found:
+def read(
+    data: bytes,
+    chunk_bytes: int = 1 << 20,
+    *,
+    fast: bool = True,
+    written: Written | None = None,
+    needed: tuple[int, ...] = (),
+) -> Found:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "CHUNK_BYTES", chunk_bytes)
         if not fast:
@@ -64,7 +71,7 @@ def read(data: bytes, chunk_bytes: int = 1 << 20, *, fast: bool = True, written:
         if header is None:
             return found
         count, skipped, swallowed = 0, 0, (0, 0)
-        for block in reader.blocks():
+        for block in reader.blocks(needed=needed):
             count += block.records
             skipped += block.skipped
             if block.swallowed is not None:
@@ -93,6 +100,16 @@ def test_fast_and_careful_agree_and_chunks_do_not_matter(
     assert read(data, fast=False, written=written) == whole
     assert read(data, chunk_bytes, written=written) == whole
     assert read(data, chunk_bytes, fast=False, written=written) == whole
+
+
+@given(texts, st.integers(1, 12))
+def test_records_that_go_on_with_the_one_before_are_no_rows(text: str, chunk_bytes: int) -> None:
+    data = b"h,i\n" + text.encode()
+    found, every = read(data, chunk_bytes, needed=(1,)), read(data)
+    assert read(data, chunk_bytes, fast=False, needed=(1,)) == found
+    assert found.rows == [row for row in every.rows if row[2] is not None]
+    assert (found.broken, found.records) == (every.broken, every.records)
+    assert found.skipped - every.skipped == len(every.rows) - len(found.rows)
 
 
 @given(texts)

@@ -479,6 +479,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
         "files without quoting",
         "take it out",
     ),
+    (vendor("short_rows = 'full'"), "vendors[acme].short_rows = 'full'", "no such choice", "mean fill"),
     (vendor("trailer = '(TRL'"), "vendors[acme].trailer = '(TRL'", "no regular expression", "trailer = "),
     (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
@@ -665,6 +666,8 @@ max_unpacked_mb = 100
 skip_lines = 3
 escape = "\\"
 newlines_in_cells = false
+short_rows = "fill"
+continuation_lines = true
 trailer = "^TRL"
 nulls = ["N/A"]
 key_case = "upper"
@@ -699,6 +702,8 @@ from_name = "_(?P<order_num>[A-Z]+)_"
             skip_lines=3,
             escape="\\",
             newlines_in_cells=False,
+            short_rows="fill",
+            continuation_lines=True,
             trailer="^TRL",
             nulls=("N/A",),
             key_case="upper",

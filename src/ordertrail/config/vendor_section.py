@@ -34,6 +34,21 @@ class VendorSection(Section, frozen=True, kw_only=True):
             False,
         ),
     ] = True
+    short_rows: Annotated[
+        str,
+        said(
+            'A row with fewer cells than the header: "reject", or "fill" where empty cells at the end are left away.',
+            "fill",
+        ),
+    ] = "reject"
+    continuation_lines: Annotated[
+        bool,
+        said(
+            "Whether a row in which the cells of key and order_by are empty goes on with the row before, as shops export "
+            "further items of an order: it is no row, and counted.",
+            True,
+        ),
+    ] = False
     encoding: Annotated[str | None, said("Of files without a byte order mark. Without it: strict UTF-8.", "cp1252")] = (
         None
     )

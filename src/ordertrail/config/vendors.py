@@ -16,7 +16,7 @@ from ordertrail.config.cells import check_cells
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Compression, Contract, Vendor
+from ordertrail.model import Compression, Contract, ShortRows, Vendor
 from ordertrail.rules.dialects import MARKS
 from ordertrail.rules.headers import folded, map_header
 from ordertrail.rules.times import OFFSET
@@ -82,6 +82,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         header=section.header,
         columns=tuple(name.strip() for name in section.columns),
         newlines_in_cells=section.newlines_in_cells,
+        short_rows=_short_rows(f"{where}.short_rows", section.short_rows, fail),
+        continuation_lines=section.continuation_lines,
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
@@ -181,6 +183,16 @@ def _compression(key: str, value: str, fail: Fail) -> Compression:
         case _:
             hint = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
             return fail(key, value, "there is no such choice", hint)
+
+
+def _short_rows(key: str, value: str, fail: Fail) -> ShortRows:
+    match value:
+        case "reject" | "fill":
+            return value
+        case _:
+            return fail(
+                key, value, "there is no such choice", nearest(value, ("reject", "fill"), otherwise='use "fill"')
+            )
 
 
 def known_zone(key: str, name: str, fail: Fail) -> str:

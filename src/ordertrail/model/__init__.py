@@ -20,7 +20,7 @@ from ordertrail.model.batch import (
     State,
     no_probe,
 )
-from ordertrail.model.contract import Column, Compression, Contract, KeyCase, Limits, UnknownColumns, Vendor
+from ordertrail.model.contract import Column, Compression, Contract, KeyCase, Limits, ShortRows, UnknownColumns, Vendor
 
 __all__ = [
     "ROW_OUTCOMES",
@@ -43,6 +43,7 @@ __all__ = [
     "Reject",
     "RowCounts",
     "RunReport",
+    "ShortRows",
     "Skipped",
     "State",
     "UnknownColumns",

@@ -177,7 +177,7 @@ class Manifest:
         replaces: The delivery whose place this one takes, in a correction; "" where it takes none.
         archived: Whether the file was in the archive, under `archive_path`, before the batch was staged.
         lines_skipped: Lines of the file that are no rows, but neither the header nor blank: title lines, the header
-            again, a trailer, delimiters alone.
+            again, a trailer, lines that go on with the row before, delimiters alone.
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
         doubts: What speaks against its rows although they meet the contract, in plain words.
     """

@@ -12,6 +12,9 @@ Compression = Literal["auto", "none"]
 """Whether packed files are unpacked, by their first bytes."""
 
 
+ShortRows = Literal["reject", "fill"]
+"""What a row is that has fewer cells than the header."""
+
 KeyCase = Literal["keep", "upper"]
 """How the letters of a key are stored."""
 
@@ -119,6 +122,8 @@ class Vendor:
         from_name: Regular expression whose named groups are contract columns that the file's name tells.
         newlines_in_cells: Whether quoted cells may hold line ends; if not, a quote that its line does not close is a
             reject, and the next line a record of its own.
+        short_rows: What a row is that has fewer cells than the header: `reject`, or `fill`: the missing ones are empty.
+        continuation_lines: Whether a row without key and event time goes on with the row before, and is none itself.
     """
 
     name: str
@@ -151,6 +156,8 @@ class Vendor:
     constants: tuple[tuple[str, str], ...] = ()
     from_name: str | None = None
     newlines_in_cells: bool = True
+    short_rows: ShortRows = "reject"
+    continuation_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)

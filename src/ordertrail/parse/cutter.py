@@ -52,6 +52,22 @@ class _Lines:
         return np.frombuffer(data, dtype=np.uint8)[np.repeat(wanted, self.ends - self.starts)].tobytes()
 
 
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What a vendor's rows may look like, beside one cell for each of the header's.
+
+    Attributes:
+        trailing: Whether every record ends with a delimiter, and so has an empty cell more.
+        fill: Whether cells that a record lacks at its end are empty; else it is ragged.
+        needed: Places of cells; a record in which all of them are empty goes on with the record before, and is no row.
+            Empty where no record does.
+    """
+
+    trailing: bool = False
+    fill: bool = False
+    needed: tuple[int, ...] = ()
+
+
 class Cutter:
     """Cuts blocks of one width.
 
@@ -61,7 +77,7 @@ class Cutter:
             to it is no row.
         raw: Whether to return the text of the records too, and to say what is wrong with broken ones.
         dialect: Whose marks are in the blocks.
-        trailing: Whether every record ends with a delimiter, and so has an empty cell more.
+        shape: What rows may look like.
     """
 
     def __init__(
@@ -71,12 +87,13 @@ class Cutter:
         *,
         raw: bool,
         dialect: Dialect | None = None,
-        trailing: bool = False,
+        shape: RowShape | None = None,
     ) -> None:
         self._grammar = grammar
         self._header = tuple(header)
-        self._trailing = trailing
-        self._width = len(header) + trailing
+        self._shape = shape or RowShape()
+        self._trailing = self._shape.trailing
+        self._width = len(header) + self._trailing
         self._raw = raw
         self._dialect = dialect if dialect is not None and dialect.marks else None
         self._names = [f"c{i}" for i in range(self._width)]
@@ -96,8 +113,11 @@ class Cutter:
         if plain is not None:
             end, quotes = plain
             return Block(data[:end], quotes, None, line) if end else None
-        scan = self._grammar.scan(data, ended=ended, width=self._width, line=line)
+        scan = self._scan(data, line, ended=ended)
         return Block(data[: scan.end], None, scan, line) if scan.end else None
+
+    def _scan(self, data: bytes, line: int, *, ended: bool) -> Scan:
+        return self._grammar.scan(data, ended=ended, width=self._width, line=line, fill=self._shape.fill)
 
     def cut(self, block: Block) -> Cut:
         """Cut one block.
@@ -138,6 +158,8 @@ class Cutter:
             found = self._without_last(found)
             cells = found.cells
         outs = [out for out in (all_empty(cells), equal_rows(cells, self._header)) if out is not None]
+        if self._shape.needed and (out := all_empty(cells.select(list(self._shape.needed)))) is not None:
+            outs.append(out)
         if not outs:
             return found
         out = np.logical_or.reduce(outs)
@@ -168,7 +190,10 @@ class Cutter:
     def _ragged(self, count: int) -> str:
         if self._trailing and count == len(self._header):
             return "the row lacks a cell, or the delimiter at its end that the other rows have"
-        return f"the row has {count} cells, the header has {len(self._header)}"
+        reason = f"the row has {count} {'cell' if count == 1 else 'cells'}, the header has {len(self._header)}"
+        if count > len(self._header):
+            return reason
+        return f'{reason}; if it only lacks empty cells at its end, write short_rows = "fill" for the vendor'
 
     # -- plain blocks ---------------------------------------------------------------------------------------
 
@@ -190,8 +215,11 @@ class Cutter:
             return None
         numbers = np.cumsum(~lines.blank) - 1
         good = ~lines.blank & (lines.counts == self._width)
+        if self._shape.fill:
+            good |= ~lines.blank & (lines.counts < self._width)
         text_kept = lines.only(data, good)
-        cells = self._cut_fast(text_kept, block) if text_kept else self._nothing()
+        filled = self._filled(text_kept, lines, good)
+        cells = self._cut_fast(filled, block) if filled else self._nothing()
         if cells is None or cells.num_rows != np.count_nonzero(good):
             return None
         text: pa.StringArray | None = None
@@ -210,6 +238,17 @@ class Cutter:
             broken = Broken(numbers[wrong], texts, _lines_at(block, lines.starts[wrong]), kinds, kind)
         skipped = int(np.count_nonzero(lines.nothing & ~good))
         return Cut(cells, numbers[good], text, places, broken, int(np.count_nonzero(~lines.blank)), skipped)
+
+    def _filled(self, data: bytes, lines: _Lines, kept_lines: NDArray[np.bool_]) -> bytes:
+        """The text of some lines, with a delimiter for each cell that they lack."""
+        missing = self._width - lines.counts[kept_lines]
+        if not missing.any():
+            return data
+        lengths, ends = (lines.ends - lines.starts)[kept_lines], (lines.ends - lines.stops)[kept_lines]
+        octets = np.frombuffer(data, dtype=np.uint8)
+        stops = np.cumsum(lengths) - ends
+        stops -= octets[np.maximum(stops - 1, 0)] == ord("\r")
+        return np.insert(octets, np.repeat(stops, missing), ord(self._grammar.delimiter)).tobytes()
 
     def _lines(self, data: bytes, quotes: Quotes) -> _Lines | None:
         """The lines of a plain text; None when a quote makes it hard to tell whether one of them is blank."""
@@ -254,7 +293,7 @@ class Cutter:
 
     def _cut_carefully(self, block: Block) -> Cut:
         data = block.data
-        scan = block.scan or self._grammar.scan(data, ended=True, width=self._width, line=block.line)
+        scan = block.scan or self._scan(data, block.line, ended=True)
         utf8_text(data, block.line)
         cells = [pa.array(column, pa.string()) for column in scan.columns]
         raw: pa.StringArray | None = None

@@ -142,7 +142,7 @@ class Grammar:
         self.require_short(data, at, len(data), line)
         return found
 
-    def scan(self, data: bytes, *, ended: bool, width: int, line: int) -> Scan:
+    def scan(self, data: bytes, *, ended: bool, width: int, line: int, fill: bool = False) -> Scan:
         """Follow the grammar record by record.
 
         Args:
@@ -150,6 +150,7 @@ class Grammar:
             ended: Whether the file ends with `data`; if not, a record that reaches its end is left for later.
             width: How many cells a record must have.
             line: Number of the first line of `data`.
+            fill: Whether cells that a record lacks at its end are empty.
 
         Raises:
             QuarantineError: A record is longer than a record may be.
@@ -171,6 +172,9 @@ class Grammar:
             found.end = end
             if wrong is None and record.blank:
                 continue
+            if fill and wrong is None and record.count < width:
+                record.cells += [None] * (width - record.count)
+                record.count = width
             if wrong is None and record.count == width:
                 found.good.append((found.records, at, end))
                 for column, cell in zip(found.columns, record.cells, strict=True):

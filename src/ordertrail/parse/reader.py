@@ -15,7 +15,7 @@ from ordertrail.parse.records import RecordBlock, RecordReader, Written
 from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import Member, members
 from ordertrail.rules.header_lines import explained, header_rule
-from ordertrail.rules.headers import Layout, listed, map_header, max_columns
+from ordertrail.rules.headers import Layout, listed, map_header, max_columns, needed_places
 
 
 class DeliveryReader:
@@ -112,7 +112,8 @@ class DeliveryReader:
         base = 0
         if self._reader is None:
             return
-        for block in self._reader.blocks():
+        needed = needed_places(self.found, self._contract, self._vendor) if self._vendor.continuation_lines else ()
+        for block in self._reader.blocks(needed=needed):
             base += block.records
             self._lines_skipped += block.skipped
             yield block
@@ -128,7 +129,7 @@ class DeliveryReader:
                     rule="header",
                     hint="members of one archive are parts of one table: ask the vendor to pack others apart",
                 )
-            for block in self._reader.blocks(base):
+            for block in self._reader.blocks(base, needed):
                 base += block.records
                 self._lines_skipped += block.skipped
                 yield block
@@ -144,5 +145,6 @@ class DeliveryReader:
             rule=self._rule,
             trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=self._trailers),
             newlines=vendor.newlines_in_cells,
+            fill=vendor.short_rows == "fill",
         )
         return RecordReader(member.stream, written, pool=self._pool, raw=self._raw, line=line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Reject
 from ordertrail.parse.blocks import Block, Broken, Cut
-from ordertrail.parse.cutter import Cutter
+from ordertrail.parse.cutter import Cutter, RowShape
 from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
 from ordertrail.parse.grammar import Grammar, Record
 from ordertrail.parse.marking import marked_chunks
@@ -93,6 +93,7 @@ class Written:
         rule: Tells the header from other lines; None takes the first record.
         trailer: What the last lines look like that are no rows; None for texts without a trailer.
         newlines: Whether quoted cells may hold line ends.
+        fill: Whether cells that a record lacks at its end are empty.
     """
 
     delimiter: str = ","
@@ -103,6 +104,7 @@ class Written:
     rule: HeaderRule | None = None
     trailer: Trailer | None = None
     newlines: bool = True
+    fill: bool = False
 
 
 class RecordReader:
@@ -130,6 +132,7 @@ class RecordReader:
         self._chunks = marked_chunks(utf8_chunks(stream, written.encoding, CHUNK_BYTES), self._dialect)
         self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote, newlines=written.newlines)
         self._trailer = written.trailer
+        self._fill_rows = written.fill
         self._header: tuple[str, ...] = ()
         self._trailing = False
         self.lines_skipped = 0
@@ -262,17 +265,19 @@ class RecordReader:
                 return None, self._line
             self._fill()
 
-    def blocks(self, base: int = 0) -> Iterator[RecordBlock]:
+    def blocks(self, base: int = 0, needed: Sequence[int] = ()) -> Iterator[RecordBlock]:
         """All records after the header.
 
         Args:
             base: How many records there are before them, in other texts of the file.
+            needed: See `RowShape`.
 
         Raises:
             QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES. Rule
                 `trailer`: the trailer is missing, or tells another number of rows than there are.
         """
-        cutter = Cutter(self._grammar, self._header, raw=self._raw, dialect=self._dialect, trailing=self._trailing)
+        shape = RowShape(self._trailing, self._fill_rows, tuple(needed))
+        cutter = Cutter(self._grammar, self._header, raw=self._raw, dialect=self._dialect, shape=shape)
         rows = 0
         waiting: deque[Future[Cut] | Cut] = deque()
         for block in self._split(cutter):

@@ -94,6 +94,7 @@ class Cell:
             self.number = f"m{index}"
         self.notation = (vendor.decimal, vendor.thousands)
         self.words = (vendor.true_words or _TRUE, vendor.false_words or _FALSE)
+        self.no_time = "" if vendor.continuation_lines else _goes_on(contract)
         self.status_map = vendor.status_map if self.is_status else ()
 
     @property
@@ -188,7 +189,8 @@ class Cell:
         if column.required or self.is_key or self.is_event:
             what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
             reason = f"{column.name} is {what} and has no value"
-            yield self._check("required", f"CASE WHEN {value} IS NULL THEN {text} IS NULL END", reason)
+            wrong = f"CASE WHEN {value} IS NULL THEN {text} IS NULL END"
+            yield self._check("required", wrong, reason, self.no_time if self.is_key else "")
         if self.kind != "string":
             unreadable = f"{text} IS NOT NULL" + (f" AND NOT {partly}" if partly else "")
             if self.is_local:
@@ -356,3 +358,9 @@ def _first_of(ways: list[str]) -> str:
 def _plausible(micros: str, value: str) -> str:
     low, high = -2_208_988_800_000_000, 253_402_300_800_000_000  # 1900-01-01 and 10000-01-01, UTC
     return f"CASE WHEN ({micros}) >= {low} AND ({micros}) < {high} THEN {value} END"
+
+
+def _goes_on(contract: Contract) -> str:
+    """SQL of what to do about a row without a key, if it has no event time either."""
+    hint = "; if such rows go on with the row before, write continuation_lines = true for the vendor"
+    return f"CASE WHEN c{contract.names.index(contract.order_by)} IS NULL THEN {quoted(hint)} ELSE '' END"

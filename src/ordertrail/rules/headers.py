@@ -100,6 +100,14 @@ def meaning(contract: Contract, vendor: Vendor) -> Callable[[str], str | None]:
     return means
 
 
+def needed_places(header: Sequence[str], contract: Contract, vendor: Vendor) -> tuple[int, ...]:
+    """The places in a header of the cells without which no row can be: those of the key and of the event time."""
+    owner, made = owners(contract, vendor), dict(vendor.combine)
+    names = {*contract.key, contract.order_by}
+    parts = {folded(part) for name in names for part in made.get(name, ())}
+    return tuple(i for i, cell in enumerate(header) if owner.get(folded(cell)) in names or folded(cell) in parts)
+
+
 def max_columns(contract: Contract) -> int:
     """How many columns a file may have; a longer header is not even parsed."""
     return len(contract.columns) + MAX_UNKNOWN_COLUMNS

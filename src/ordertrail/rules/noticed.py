@@ -36,7 +36,8 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
             )
         if skipped := sum(one.lines_skipped for one in loaded):
             are = "line is no row" if skipped == 1 else "lines are no rows"
-            lines.append(f"{name}: {skipped} {are}: titles, the header again, a trailer, or delimiters alone")
+            kinds = "titles, the header again, a trailer, continuation lines, or delimiters alone"
+            lines.append(f"{name}: {skipped} {are}: {kinds}")
         vendor = profiles.get(name)
         if vendor is not None and loaded and (vendor.file_date or undated):
             lines += misdated(vendor, [one.file_name for one in loaded])

@@ -145,7 +145,9 @@ DELIVERIES = (
     TableColumn("correction", "string", "of a correction, JSON of its kind and of the deliveries that it is about"),
     TableColumn("migrated", "string", "of a migration, JSON of what it may have changed in the target"),
     TableColumn(
-        "lines_skipped", "bigint", "lines that are no rows: titles, headers again, a trailer, delimiters alone"
+        "lines_skipped",
+        "bigint",
+        "lines that are no rows: titles, headers again, a trailer, continuation lines, delimiters alone",
     ),
     TableColumn("doubts", "string", "JSON list of what speaks against its rows although they meet the contract"),
 )
