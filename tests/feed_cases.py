@@ -8,7 +8,9 @@ A case is a folder:
 - `expected.json`: `kind` (for the docs, a few words), `about` (what is odd about the file, and what is made of it),
   `state`, `rows` (by record number, the columns that are not NULL, as text), `rejects` (`file_row`, `file_line`,
   `column`, `rule`), and `says` (texts that the reason, the rejects or the notes of the pass must contain). With `next`,
-  the lines of config that the message says to write, the case is `loaded`.
+  the lines of config that the message says to write, the case is `loaded`. `draft` is what `init --from` makes of the
+  file: `refused` (what is said), or what comes out with the drafted config, where it is something else (`state`,
+  `rows`, `rejects`), after `edits` (pairs of texts, at most one), without the columns that it `lacks`.
 
 `python -m tests.feed_cases NAME...` runs cases and prints what comes out in the form of `expected.json`: look at it
 before you keep it.
@@ -20,10 +22,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +35,13 @@ import pyarrow as pa
 
 from ordertrail import Pipeline
 from ordertrail.arrow import arrow_schema
+from ordertrail.begin.draft import draft_config
 from ordertrail.config import Config, parse_config
 from ordertrail.engines.spark.workers import ParseTask
 from ordertrail.look.plan import PlannedFile, PlanReport, plan_files
 from ordertrail.look.standing import Status
 from ordertrail.look.status import status_of
-from ordertrail.model import Batch, FoundFile, RunReport, State
+from ordertrail.model import Batch, Contract, FoundFile, RunReport, State
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.manifests import from_json
 from ordertrail.rules.planning import candidate_of
@@ -204,7 +208,11 @@ def run_in_worker(case: FeedCase, root: Path, *, mended: bool = False) -> Got:
         root: Holds its pipeline.
         mended: Whether to do what its message says.
     """
-    config = config_of([case], root, mended=mended)
+    return run_one(config_of([case], root, mended=mended), case, root)
+
+
+def run_one(config: Config, case: FeedCase, root: Path) -> Got:
+    """What a Python worker of Spark makes of the bytes of a case under a config with one vendor."""
     path = root / case.feed.name
     path.write_bytes(case.feed.read_bytes())
     os.utime(path, ns=(NOON_NS, NOON_NS))
@@ -230,6 +238,60 @@ def run_in_worker(case: FeedCase, root: Path, *, mended: bool = False) -> Got:
     said = "\n".join([manifest.reason or "", *(str(one["reason"]) for one in rejects)])
     kept = texts_of(good, config.contract.names) if manifest.state is State.LOADED else {}
     return Got(str(manifest.state), kept, _places(rejects), said)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """What `init --from` makes of a case, and what the config that it writes makes of the file.
+
+    Attributes:
+        config_text: The config that is written, after the edits that the case names.
+        contract: The contract in it.
+        got: What comes out of the file.
+        notes: What `init` says.
+    """
+
+    config_text: str
+    contract: Contract
+    got: Got
+    notes: tuple[str, ...]
+
+    def check(self, case: FeedCase) -> None:
+        """Compare with what the case expects: the columns that the draft and the case both have."""
+        expected = case.expected | case.expected["draft"]
+        assert self.got.state == expected["state"], self.got.said
+        lacks = {*expected.get("lacks", ())}
+        names = {name for row in expected["rows"].values() for name in row} - {"_rescued"} - lacks
+        assert names <= {*self.contract.names}
+        assert _only(self.got.rows, names) == _only(expected["rows"], names), self.got.said
+        assert self.got.rejects == expected["rejects"], self.got.said
+
+
+def _only(rows: Rows, names: set[str]) -> Rows:
+    """Some columns of rows; numbers without the zeros at their end."""
+    return {
+        number: {name: re.sub(r"(?<=\d)\.0+$", "", text) for name, text in row.items() if name in names}
+        for number, row in rows.items()
+    }
+
+
+def draft_case(case: FeedCase, root: Path) -> Drafted:
+    """Draft a config from the file of a case, do the edits that the case names, and read the file with it."""
+    draft = draft_config(case.feed)
+    text = draft.config_text
+    for before, after in case.expected["draft"].get("edits", ()):
+        assert text.count(before) == 1, (before, text)
+        text = text.replace(before, after)
+    config = parse_config(text, base=root, environ={})
+    return Drafted(text, config.contract, run_one(config, case, root), draft.notes)
+
+
+def drafts_the_same(case: FeedCase, root: Path) -> bool:
+    """Whether the draft is the config of the case, but for the vendor's name and glob, and the order of texts."""
+    config, draft = config_of([case], root), draft_config(case.feed)
+    (vendor,) = config.vendors
+    drafted = replace(draft.vendor, name=vendor.name, files=vendor.files)
+    return draft.contract == config.contract and drafted == vendor
 
 
 def texts_of(rows: dict[str, dict[str, Any]], names: Iterable[str]) -> Rows:

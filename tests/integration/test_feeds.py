@@ -1,4 +1,4 @@
-"""Every case of `tests/feeds`, run, and parsed as a worker of Spark does; one of each outcome is planned, too."""
+"""Every case of `tests/feeds`, run, parsed as a worker of Spark does, and drafted; one of each outcome is planned, too."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from ordertrail.begin.draft import draft_config
+from ordertrail.errors import UsageError
 from ordertrail.look.standing import RECENT
-from tests.feed_cases import FeedCase, Ran, feed_cases, run_cases, run_in_worker
+from tests.feed_cases import FeedCase, Ran, draft_case, drafts_the_same, feed_cases, run_cases, run_in_worker
 from tests.harness import without_fsync
 
 CASES = feed_cases()
@@ -88,3 +90,31 @@ def test_every_case_is_told_apart() -> None:
     kinds = [case.expected["kind"] for case in CASES]
     assert all(case.expected["about"].endswith(".") for case in CASES)
     assert len(kinds) == len(set(kinds))
+
+
+# --- drafts: `init --from` -------------------------------------------------------------------------------------------
+
+REFUSED = [case for case in CASES if "refused" in case.expected["draft"]]
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one not in REFUSED], ids=lambda case: case.name)
+def test_a_draft_reads_the_file(case: FeedCase, tmp_path: Path) -> None:
+    wanted = case.expected["draft"]
+    assert len(wanted.get("edits", ())) <= 1
+    if not wanted and drafts_the_same(case, tmp_path):
+        return  # the other tests say what comes out of the file
+    draft_case(case, tmp_path).check(case)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_what_nobody_could_read_is_no_draft(case: FeedCase) -> None:
+    with pytest.raises(UsageError) as error:
+        draft_config(case.feed)
+    assert case.expected["draft"]["refused"] in str(error.value)
+
+
+def test_nearly_all_drafts_are_right_or_need_one_edit() -> None:
+    drafts = [case.expected["draft"] for case in CASES if case not in REFUSED]
+    right = [one for one in drafts if not one.get("lacks")]
+    assert len(right) >= len(drafts) * 28 / 30
+    assert {case.expected["state"] for case in REFUSED} <= {"quarantined", "empty"}

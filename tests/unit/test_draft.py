@@ -90,13 +90,19 @@ def test_types_hold_every_value(tmp_path: Path) -> None:
         (["1.5", "2"], "double"),
         (["1.23E+11"], "string"),
         (["0.1234567890123456789"], "string"),
-        (["1,5"], "string"),
-        (["1 000"], "string"),
+        (["1,234"], "string"),
+        (["12", "13", "A"], "string"),
         (["2024-02-30"], "string"),
         (["0001-01-01"], "string"),
         (["2024-11-20", "x"], "string"),
         (["٣"], "string"),
         (["true"], "string"),
+        (["N/A", "12"], "bigint"),
+        (["1,5", "2,25"], "double"),
+        (["1 000", "12 500"], "bigint"),
+        (["1", "2", "3", "4", "5.5.5"], "bigint"),
+        (["yes", "no"], "boolean"),
+        (["ja", "nein", "x"], "boolean"),
         ([""], "string"),
     ],
 )
@@ -109,15 +115,24 @@ def test_dates_of_one_reading_get_their_format(tmp_path: Path) -> None:
     draft = drafted(
         tmp_path, "tracking_num,scan_time,day\nA,20.11.2024 10:00:00,13/11/2024\nB,01.02.2024 10:00:00,01/02/2024\n"
     )
-    formats = {column.name: column.formats for column in draft.contract.columns}
-    assert formats == {"tracking_num": (), "scan_time": ("%d.%m.%Y %H:%M:%S",), "day": ("%d/%m/%Y",)}
+    assert dict(draft.vendor.formats) == {"scan_time": ("%d.%m.%Y %H:%M:%S",), "day": ("%d/%m/%Y",)}
     assert draft.contract.order_by == "scan_time"
 
 
-def test_dates_of_two_readings_stay_text_and_are_told(tmp_path: Path) -> None:
+def test_dates_of_two_readings_wait_for_a_decision(tmp_path: Path) -> None:
     draft = drafted(tmp_path, "tracking_num,last_update_timestamp,day\nA,2024-11-20 10:00,01/02/2024\n")
-    assert types(draft)["day"] == "string"
-    assert any("day stays text" in note for note in draft.notes)
+    assert types(draft)["day"] == "date"
+    assert dict(draft.vendor.formats) == {}
+    for line in ('#formats = { day = ["%d/%m/%Y"] }', '#formats = { day = ["%m/%d/%Y"] }'):
+        assert f"\n{line}\n" in draft.config_text
+        taken = parse_config(draft.config_text.replace(line, line[1:]), base=tmp_path, environ={})
+        assert dict(taken.vendors[0].formats)["day"]
+    assert any("day or month first?" in note for note in draft.notes)
+
+
+def test_the_other_dates_of_a_file_say_which_comes_first(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, "tracking_num,last_scan,day\nA,11/20/2024 10:00 PM,01/02/2024\n")
+    assert dict(draft.vendor.formats) == {"last_update_timestamp": ("%m/%d/%Y %I:%M %p",), "day": ("%m/%d/%Y",)}
 
 
 def test_a_day_can_order_rows_when_there_is_no_time(tmp_path: Path) -> None:
@@ -141,15 +156,93 @@ def test_headers_become_names_and_a_stranger_gets_an_alias(tmp_path: Path) -> No
     ("text", "words"),
     [
         ("", "is empty"),
-        ("tracking_num,status\nA,x\n", "last updated"),
-        ("a b,A_B,scan_time\n1,2,2024-11-20 10:00\n", "two columns"),
-        (b"tracking_num,last_update_timestamp\nM\xfcller,2024-11-20\n", "not utf-8"),
+        ("\n \n", "is empty"),
         (b"PK\x03\x04\x00\x00", "cut off"),
+        ("<html><body>log in", "an HTML page"),
     ],
 )
 def test_what_is_no_sample_is_said(tmp_path: Path, text: str | bytes, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         drafted(tmp_path, text)
+
+
+def test_a_file_without_a_time_is_drafted_all_the_same(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, "tracking_num,state\nA1234,x\nB1234,y\n")
+    assert (draft.contract.key, draft.contract.order_by) == (("tracking_num",), "last_update_timestamp")
+    assert "# TODO: no column of the sample tells when a row was last updated" in draft.config_text
+    config_of(draft, tmp_path)
+
+
+def test_a_key_that_is_blank_in_some_rows_stays_the_key(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, "shop,Tracking Number,Updated\n1,,2024-11-20\n2,A1,2024-11-20\n3,A2,2024-11-20\n")
+    assert draft.contract.key == ("tracking_num",)
+    assert "1 of 3 rows have no tracking_num: they will be rejects" in draft.notes
+
+
+def test_a_name_that_is_there_twice_is_no_end(tmp_path: Path) -> None:
+    rest = drafted(tmp_path, "tracking_num,a b,A_B,scan_time\nX1,1,2,2024-11-20 10:00\n")
+    assert types(rest) == {"tracking_num": "string", "scan_time": "timestamp"}
+    key = drafted(tmp_path, "Tracking No,Tracking No,scan_time\nX1,1,2024-11-20 10:00\n")
+    assert (key.vendor.header, key.vendor.skip_lines) == (False, 1)
+    assert key.vendor.columns == ("Tracking No", "Tracking No 2", "scan_time")
+    config_of(key, tmp_path)
+
+
+def test_an_odd_value_stands_beside_its_column(tmp_path: Path) -> None:
+    rows = "".join(f"K{n},2024-11-20 10:00,{n}\n" for n in range(1, 9))
+    draft = drafted(tmp_path, f"tracking_num,last_update_timestamp,pieces\n{rows}K9,soon,1.2.3\n")
+    assert types(draft)["pieces"] == "bigint"
+    assert "# TODO: no bigint, so these would be rejects: '1.2.3'\n[[contract.columns]]\nname = \"pieces\"" in (
+        draft.config_text
+    )
+    assert "'soon'" in draft.config_text
+
+
+def test_statuses_are_mapped_where_they_are_certain(tmp_path: Path) -> None:
+    text = "tracking_num,last_update_timestamp,status\n"
+    said = ("Delivered", "Out for Delivery", "Delivered, Front Door/Porch", "At the zoo", "IN_TRANSIT")
+    text += "".join(f'K{n},2024-11-20 10:00,"{status}"\n' for n, status in enumerate(said))
+    draft = drafted(tmp_path, text)
+    config = config_of(draft, tmp_path)
+    mapped = {"Delivered": "DELIVERED", "Out for Delivery": "OUT_FOR_DELIVERY"}
+    assert dict(config.vendors[0].status_map) == mapped
+    assert '#"Delivered, Front Door/Porch" = "DELIVERED"\n#"At the zoo" = ""\n' in draft.config_text
+    whole = draft.config_text.replace('#"Delivered, F', '"Delivered, F')
+    assert len(parse_config(whole, base=tmp_path, environ={}).vendors[0].status_map) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Zürich,Müller,Straße", "cp1252"),
+        ("Łódź,Żółć,Kraków,Gdańsk", "cp1250"),
+        ("Zürich,Müller", "cp850"),
+        ("Zürich,Müller,Café", "mac_roman"),
+        ("Москва,Привет", "cp1251"),
+    ],
+)
+def test_an_encoding_is_found_by_its_letters(tmp_path: Path, text: str, encoding: str) -> None:
+    names = text.split(",")
+    rows = "".join(f"K{n},2024-11-20 10:00,{name}\n" for n, name in enumerate(names))
+    draft = drafted(tmp_path, f"tracking_num,last_update_timestamp,town\n{rows}".encode(encoding))
+    assert draft.vendor.encoding == encoding
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("scan_2026_11_22.csv", []),
+        ("scan_22112026.csv", ['file_date = "%d%m%Y"']),
+        ("scan_22-Nov-2026.csv", ['file_date = "%d-%b-%Y"']),
+        ("scan_03042026.csv", ['#file_date = "%d%m%Y"', '#file_date = "%m%d%Y"']),
+        ("scan.csv", []),
+    ],
+)
+def test_the_date_in_a_name_is_said_where_it_is_one(tmp_path: Path, name: str, lines: list[str]) -> None:
+    draft = drafted(tmp_path, ORDERS, name=name)
+    vendors = draft.config_text[draft.config_text.rindex("\n[[vendors]]") :]
+    assert [line for line in vendors.splitlines() if "file_date" in line] == lines
+    config_of(draft, tmp_path)
 
 
 def test_a_missing_sample_and_a_wrong_encoding_are_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Column, Contract, UnknownColumns, Vendor
 from ordertrail.rules import headers
+from ordertrail.rules.header_lines import header_rule
 from ordertrail.rules.headers import MAX_NAME_CHARS, MAX_NAMES_CHARS, MAX_UNKNOWN_COLUMNS, folded, map_header
 
 
@@ -183,3 +184,16 @@ def test_what_to_do_about_a_missing_column_is_what_the_config_takes() -> None:
     assert "absent" not in hints["e"]
     assert "make the column optional and list it as absent" in hints["must"]
     assert "or list the column as absent" in hints["may"]
+
+
+def test_a_header_names_parts_and_not_what_the_config_tells() -> None:
+    made = Contract(
+        (Column("carrier", "string"), Column("k", "string"), Column("at", "timestamp")), ("carrier", "k"), "at", None, ()
+    )
+    vendor = Vendor("acme", combine=(("at", ("Scan Date", "Scan Time")),), constants=(("carrier", "UPS"),))
+    rule = header_rule(made, vendor)
+    assert rule.fits(["K", "scan_date", "SCAN TIME"])
+    assert not rule.fits(["K", "Scan Date"])
+    assert not rule.fits(["K", "at"])
+    assert rule.may_fit("x,y\nk,Scan Date,Scan Time\n")
+    assert not rule.may_fit("x,y\nk,at\n")

@@ -1,39 +1,33 @@
-"""Drafts a contract from a sample file, for `ordertrail init --from`. Types are chosen so that no value changes.
+"""Drafts a config from a sample file, for `ordertrail init --from`. No file that a person could read is refused.
 
-Doubtful columns stay text: numbers with a leading zero, names that sound like an identifier, dates that can be read in
-two ways. Headers that mean a column of the order feed get that column, with an alias for their spelling.
+Types are chosen so that no value changes, and what is doubtful stays text: numbers with a leading zero, names that
+sound like an identifier. A type holds most of a column's values; the odd ones stand beside it in a comment, and so do
+the decisions that only a person can take. Headers that mean a column of the order feed get that column.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
+from ordertrail.begin.draft_text import vendor_lines
+from ordertrail.begin.profile import TODO, Placed, Profile, odd_lines, profile_of
+from ordertrail.begin.roles import KEY, STATUS, TIME, Time, key_of, status_of, time_of
+from ordertrail.begin.sample import Sample, read_sample
+from ordertrail.begin.values import Facts, Notation, day_first_elsewhere, facts_of, notation_of, with_numbers
 from ordertrail.config import DEFAULT_CONTRACT, parse_config, template
-from ordertrail.config.template import toml_value
-from ordertrail.errors import QuarantineError, UsageError
+from ordertrail.errors import QuarantineError
 from ordertrail.model import Column, Contract, Vendor
-from ordertrail.parse.encoding import utf8_chunks, utf8_text
-from ordertrail.parse.unpacking import members
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import MAX_COLUMNS
-from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of
+from ordertrail.rules.guessing import ID_WORDS, column_name, meant
 from ordertrail.rules.headers import folded
+from ordertrail.rules.likeness import stage_of
 
-SAMPLE_ROWS = 10_000
-"""How many rows are examined."""
-
-SAMPLE_BYTES = 8_000_000
-"""How many bytes are examined, after decoding to UTF-8."""
-
-_DELIMITERS = (",", ";", "\t", "|")
-_KEY_WORDS = ("tracking", "waybill", "parcel", "shipment", "consignment", "sendung", "barcode")
-_TIME_WORDS = ("update", "modif", "chang", "event", "scan", "status", "time", "stamp")
+_FEED = {column.name: column for column in DEFAULT_CONTRACT.columns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,239 +36,335 @@ class Draft:
 
     Attributes:
         contract: The columns in the order of the sample, key, ordering and status.
-        vendor: How the sample looks: delimiter, encoding, aliases, formats.
+        profile: How the sample looks: its vendor, and the comments.
+        beside: Comments on columns, by their names.
         notes: What was guessed and should be looked at, one line each.
         rows: Number of rows examined.
     """
 
     contract: Contract
-    vendor: Vendor
+    profile: Profile
+    beside: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
     rows: int
 
     @property
+    def vendor(self) -> Vendor:
+        """What the profile says."""
+        return self.profile.vendor
+
+    @property
     def config_text(self) -> str:
         """The draft as a commented `ordertrail.toml`."""
-        return template(self.contract) + "\n" + "\n".join(_vendor_lines(self.vendor))
-
-
-def draft_config(sample: Path, *, encoding: str | None = None) -> Draft:
-    """Draft a contract and a vendor from a file with a header.
-
-    Args:
-        sample: A file as the vendor sends it.
-        encoding: As the vendor's `encoding` in the config; None means that of the byte order mark, else UTF-8.
-
-    Raises:
-        UsageError: It cannot be read as a table, or has no column that can be the key or the time of updates.
-    """
-    text, cut = _read(sample, encoding)
-    delimiter = max(_DELIMITERS, key=lambda one: _outside_quotes(text, one))
-    header, rows = _cells(text, delimiter, sample, cut=cut)
-    columns = _columns(header, rows, sample)
-    order_by = _order_by(columns, sample)
-    columns = [replace(c, column=replace(c.column, type="timestamp")) if c is order_by else c for c in columns]
-    order_by = next(c for c in columns if c.name == order_by.name)
-    key = _key([c for c in columns if c is not order_by], sample)
-    status = next((c for c in columns if c.name == "status" and c.column.type == "string"), None)
-    known = set(DEFAULT_CONTRACT.status_rank)
-    rank = DEFAULT_CONTRACT.status_rank if status and (not status.values or known & set(status.values)) else ()
-    contract = Contract(
-        columns=tuple(_settled(c, {key.name, order_by.name}) for c in columns),
-        key=(key.name,),
-        order_by=order_by.name,
-        status=status.name if status else None,
-        status_rank=rank,
-    )
-    suffix = sample.suffix if re.fullmatch(r"\.\w+", sample.suffix) else ".csv"
-    vendor = Vendor(
-        "default",
-        files=f"*{suffix}",
-        delimiter=delimiter,
-        encoding=encoding,
-        aliases=tuple((c.name, (c.header,)) for c in columns if folded(c.header) != folded(c.name)),
-    )
-    draft = Draft(contract, vendor, tuple(_notes(columns, key, order_by, contract)), len(rows))
-    # The written config must be read back as exactly this contract.
-    parse_config(draft.config_text, base=sample.absolute().parent, environ={})
-    return draft
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
-
-
-def _read(sample: Path, encoding: str | None) -> tuple[str, bool]:
-    """The text of the file's beginning, and whether there is more."""
-    try:
-        if encoding:
-            codecs.lookup(encoding)
-        data = b""
-        with sample.open("rb") as file:
-            first = next(members(file, Vendor("sample")), None)
-            for chunk in utf8_chunks(io.BytesIO() if first is None else first.stream, encoding, 1 << 20):
-                data += chunk
-                if len(data) > SAMPLE_BYTES:
-                    return utf8_text(data[: data.rindex(b"\n") + 1], 1), True
-        return utf8_text(data, 1), False
-    except LookupError:
-        raise UsageError(f"there is no encoding {encoding!r}", hint="use such as utf-8 or cp1252") from None
-    except OSError as error:
-        raise UsageError(f"{sample}: cannot be read: {error.strerror}", hint="name a readable file") from error
-    except QuarantineError as error:
-        encoded = error.rule == "encoding"
-        hint = "say what it is with --encoding, for example --encoding cp1252" if encoded else error.hint
-        raise UsageError(f"{sample}: {error.message}", hint=hint) from error
-    except ValueError:
-        raise UsageError(f"{sample}: a line is longer than a sample may be", hint="is it a CSV file?") from None
-
-
-def _outside_quotes(text: str, delimiter: str) -> int:
-    return re.sub(r'"[^"]*"', "", text.partition("\n")[0]).count(delimiter)
-
-
-def _cells(text: str, delimiter: str, sample: Path, *, cut: bool) -> tuple[list[str], list[list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        records = [row for row in islice(reader, SAMPLE_ROWS + 1) if row]
-    except csv.Error as error:
-        raise UsageError(f"{sample}: line {reader.line_num}: {error}", hint="is it a CSV file?") from None
-    if not records:
-        raise UsageError(f"{sample} is empty", hint="use a file with a header and some rows")
-    header = [cell.strip() for cell in records[0]]
-    # A sample that was cut may end inside a quoted cell.
-    rows = records[1:-1] if cut and len(records) <= SAMPLE_ROWS else records[1:]
-    return header, [row for row in rows if len(row) == len(header)]
-
-
-# --- columns -----------------------------------------------------------------------------------------------------
+        return template(self.contract, self.beside) + "\n" + "\n".join(vendor_lines(self.profile, self.contract))
 
 
 @dataclass(frozen=True, slots=True)
-class _Guess:
-    """A column of the sample: its header, the contract column, its values that are not blank."""
+class Looked:
+    """A sample and what its columns are.
 
-    header: str
-    column: Column
-    values: Sequence[str]
-    full: bool
-    doubt: str = ""
+    Attributes:
+        sample: The vendor's file.
+        columns: What the values of each column are, in the order of the file.
+        notation: How it writes numbers.
+        doubtful: Headers of columns whose numbers could be read in two ways.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.column.name
+    sample: Sample
+    columns: tuple[Facts, ...]
+    notation: Notation
+    doubtful: tuple[str, ...]
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], sample: Path) -> list[_Guess]:
-    found: list[_Guess] = []
-    taken: dict[str, str] = {}
-    if len(header) > MAX_COLUMNS:
-        raise UsageError(
-            f"{sample} has {len(header)} columns, more than the {MAX_COLUMNS} that a contract may have",
-            hint="take a sample with the columns that somebody reads; a pass keeps the others in _rescued",
-        )
+def look_at(path: Path, *, encoding: str | None, known: frozenset[str] = frozenset()) -> Looked:
+    """Read a sample and find out what its columns are.
+
+    Args:
+        path: A file as the vendor sends it.
+        encoding: As the vendor's `encoding` in the config; None finds it.
+        known: Names of columns, folded, that a header is likely to have.
+
+    Raises:
+        UsageError: It cannot be read as a table.
+    """
+    sample = read_sample(path, encoding, known)
+    names = sample.header or tuple(f"column {place}" for place in range(1, len(sample.columns) + 1))
+    columns = day_first_elsewhere([facts_of(*one) for one in zip(names, sample.columns, strict=False)])
+    notation, doubtful = notation_of(one for one in columns if not _is_identifier(one))
+    numbers = [one if _is_identifier(one) else with_numbers(one, notation) for one in columns]
+    return Looked(sample, tuple(numbers), notation, doubtful)
+
+
+def draft_config(path: Path, *, encoding: str | None = None) -> Draft:
+    """Draft a contract and a vendor from a vendor's file.
+
+    Args:
+        path: A file as the vendor sends it.
+        encoding: As the vendor's `encoding` in the config; None means that of the byte order mark, else what is found.
+
+    Raises:
+        UsageError: It cannot be read as a table.
+    """
+    looked = look_at(path, encoding=encoding)
+    notes: list[str] = []
+    time = time_of(looked.columns, looked.sample.columns)
+    key = key_of(looked.columns, time.places if time else ())
+    status = status_of(looked.columns, (key, *(time.places if time else ())))
+    roles = _Roles(key, time, status)
+    if not looked.sample.header:
+        looked = _named_by_content(looked, roles)
+    looked, parts_apart = _by_place_if_twice(looked, roles, notes)
+    placed = _placed(looked, roles, parts_apart, notes)
+    contract = _contract(placed, roles, looked)
+    profile = profile_of(looked.sample, placed, contract, looked.notation, path.name)
+    profile = replace(profile, vendor=replace(profile.vendor, files=glob_for(path.name)))
+    profile = sure_of_header(profile, contract, looked.sample)
+    beside = {one.name: tuple(_beside(one, contract)) for one in placed}
+    if time is None:
+        line = f"{TODO} no column of the sample tells when a row was last updated: name one in aliases, or combine"
+        beside[TIME] = (line,)
+    notes += [*profile.notes, *_notes(placed, contract, roles, looked)]
+    draft = Draft(contract, profile, {k: v for k, v in beside.items() if v}, tuple(notes), looked.sample.rows)
+    # The written config must be read back.
+    parse_config(draft.config_text, base=path.absolute().parent, environ={})
+    return draft
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    key: int
+    time: Time | None
+    status: int | None
+
+    def of(self, place: int) -> str:
+        """The role of the column at a place."""
+        if place == self.key:
+            return KEY
+        if self.time is not None and self.time.places == (place,):
+            return TIME
+        return STATUS if place == self.status else ""
+
+
+def _is_identifier(facts: Facts) -> bool:
+    return bool(ID_WORDS & set(column_name(facts.header).split("_")))
+
+
+def glob_for(name: str) -> str:
+    """The glob that takes files named like a sample."""
+    suffix = re.search(r"(\.\w+)?\.(gz|zip)$|\.\w+$", name, re.IGNORECASE)
+    return f"*{suffix[0]}" if suffix else "*"
+
+
+# --- files without a header ------------------------------------------------------------------------------------------
+
+
+def _named_by_content(looked: Looked, roles: _Roles) -> Looked:
+    """The columns of a file without a header, named by what they hold."""
+    names = [f"column_{place}" for place in range(1, len(looked.columns) + 1)]
+    if _is_feed(looked.columns):
+        names = list(DEFAULT_CONTRACT.names)
+    else:
+        names[roles.key] = KEY
+        if roles.time is not None and len(roles.time.places) == 1:
+            names[roles.time.places[0]] = TIME
+        if roles.status is not None:
+            names[roles.status] = STATUS
+    vendor = replace(looked.sample.vendor, columns=tuple(names))
+    columns = tuple(replace(one, header=name) for one, name in zip(looked.columns, names, strict=True))
+    return replace(looked, sample=replace(looked.sample, vendor=vendor), columns=columns)
+
+
+def _is_feed(columns: Sequence[Facts]) -> bool:
+    """Whether the columns may be the order feed's, in its order."""
+    if len(columns) != len(DEFAULT_CONTRACT.columns):
+        return False
+    fits = [
+        not one.values or not _is_time(base) or one.is_time for one, base in zip(columns, _FEED.values(), strict=True)
+    ]
+    known = {stage_of(value) for value in columns[DEFAULT_CONTRACT.names.index(STATUS)].values}
+    return all(fits) and None not in known
+
+
+def _is_time(column: Column) -> bool:
+    return column.type in ("date", "timestamp")
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _by_place_if_twice(looked: Looked, roles: _Roles, notes: list[str]) -> tuple[Looked, frozenset[int]]:
+    """Names for headers that are there twice, and the places of columns that are left out.
+
+    Columns are matched by name. So those whose name is there twice are left to `_rescued`; when the key or the time is
+    one of them, the columns are named in the profile, by their places.
+    """
+    header = looked.sample.header
+    folds = [folded(one) for one in header]
+    twice = {place for place, one in enumerate(folds) if one and folds.count(one) > 1}
+    if not twice:
+        return looked, frozenset()
+    shown = ", ".join(dict.fromkeys(repr(header[place]) for place in sorted(twice)))
+    if not twice & {roles.key, *(roles.time.places if roles.time else ())}:
+        notes.append(f"{shown}: several columns of one name, which a pass keeps in _rescued")
+        return looked, frozenset(twice)
+    names: list[str] = []
     for place, cell in enumerate(header):
-        if not cell:
-            continue  # a pass keeps it in _rescued
-        cells = [row[place].strip() for row in rows]
-        values = [value for value in cells if value]
-        owner = meant(cell)
-        owned = owner is not None and owner not in taken and folded(owner) not in map(folded, header[:place])
-        base = next((c for c in DEFAULT_CONTRACT.columns if owned and c.name == owner), None)
-        guess = _fitted(base, cell, values) if base else _guessed(cell, values)
-        if guess.name in taken:
-            raise UsageError(
-                f"{sample}: two columns are {guess.name}: {taken[guess.name]!r} and {cell!r}",
-                hint="give them different headers in the sample",
-            )
-        taken[guess.name] = cell
-        found.append(replace(guess, full=bool(rows) and len(values) == len(rows)))
-    return found
+        name = cell or f"column {place + 1}"
+        same = sum(folded(one) == folded(name) for one in names)
+        names.append(f"{name} {same + 1}" if same else name)
+    notes.append(f"{shown}: several columns of one name, so the profile names all columns by their places")
+    above = looked.sample.lines_above + 1
+    vendor = replace(looked.sample.vendor, header=False, skip_lines=above, columns=tuple(names))
+    columns = tuple(replace(one, header=name) for one, name in zip(looked.columns, names, strict=False))
+    sample = replace(looked.sample, header=tuple(names), vendor=vendor)
+    return replace(looked, sample=sample, columns=columns), frozenset()
 
 
-def _fitted(base: Column, header: str, values: Sequence[str]) -> _Guess:
-    """A column of the order feed, with another type when the sample's values do not fit its own."""
-    if base.type == "string":
-        return _Guess(header, base, values, full=False)
-    kind, formats, doubt = type_of(values) if values else (base.type, (), "")
-    fits = kind == base.type or (kind == "date" and base.type == "timestamp")
-    return _Guess(header, replace(base, type=base.type if fits else kind, formats=formats), values, False, doubt)
+def _placed(looked: Looked, roles: _Roles, left_out: frozenset[int], notes: list[str]) -> list[Placed]:
+    """The contract's columns: their names, and where the file has them."""
+    parts = roles.time.places if roles.time is not None and len(roles.time.places) > 1 else ()
+    headers = [one.header for one in looked.columns]
+    found: dict[str, Placed] = {}
+    places = sorted(range(len(headers)), key=lambda place: place != roles.key)  # the key's name goes before others
+    for place in places[:MAX_COLUMNS]:
+        facts = looked.columns[place]
+        owner = meant(facts.header)
+        if not facts.header or place in left_out or (place in parts and owner not in _FEED):
+            continue
+        name = _name(facts, roles.of(place), owner, found, headers)
+        found[name] = Placed(name, (facts.header,), facts)
+    if len(headers) > MAX_COLUMNS:
+        notes.append(f"only the first {MAX_COLUMNS} of {len(headers)} columns: a pass keeps the others in _rescued")
+    if roles.time is not None and parts:
+        name = TIME if TIME not in found else "updated_at"
+        found[name] = Placed(name, tuple(headers[place] for place in parts), roles.time.facts)
+    order = {header: place for place, header in enumerate(headers)}
+    return sorted(found.values(), key=lambda one: order[one.headers[0]])
 
 
-def _guessed(header: str, values: Sequence[str]) -> _Guess:
-    name = column_name(header)
-    if ID_WORDS & set(name.split("_")) or not values:
-        return _Guess(header, Column(name, "string", identifier=bool(values)), values, full=False)
-    kind, formats, doubt = type_of(values)
-    return _Guess(header, Column(name, kind, formats=formats), values, False, doubt)
+def _name(facts: Facts, role: str, owner: str | None, taken: Mapping[str, Placed], headers: Sequence[str]) -> str:
+    """The contract column that a header is, or a name of its own."""
+    spelled = {folded(one) for one in headers}
+    if (
+        owner is not None
+        and owner not in taken
+        and (folded(facts.header) == folded(owner) or folded(owner) not in spelled)
+    ):
+        return owner
+    base = column_name(facts.header)
+    name, count = base, 1
+    while (
+        name in taken
+        or (folded(name) in spelled and folded(name) != folded(facts.header))
+        or (name in _FEED and name != owner and not role)
+    ):
+        count += 1
+        name = f"{base}_{count}"
+    return name
 
 
-def _order_by(columns: Sequence[_Guess], sample: Path) -> _Guess:
-    for kind in ("timestamp", "date"):
-        times = [c for c in columns if c.column.type == kind]
-        named = [c for c in times if c.name == DEFAULT_CONTRACT.order_by]
-        named += [c for word in _TIME_WORDS for c in times if word in c.name]
-        if kind == "timestamp" and times:
-            return (named or times)[0]
-        if named:
-            return named[0]
-    raise UsageError(
-        f"{sample}: no column says when a row was last updated",
-        hint="a pipeline needs one to tell which row is newer; write the contract by hand with `ordertrail init`",
+def _contract(placed: Sequence[Placed], roles: _Roles, looked: Looked) -> Contract:
+    key = next(one for one in placed if one.headers == (looked.columns[roles.key].header,))
+    headers = () if roles.time is None else tuple(looked.columns[place].header for place in roles.time.places)
+    time = next((one.name for one in placed if one.headers == headers), TIME)
+    status = None
+    if roles.status is not None:
+        header = (looked.columns[roles.status].header,)
+        status = next((one for one in placed if one.headers == header), None)
+    columns = [_column(one, one.name in (key.name, time)) for one in placed]
+    columns = [replace(one, type="timestamp", identifier=False) if one.name == time else one for one in columns]
+    columns = [replace(one, type="string", identifier=True) if one.name == key.name else one for one in columns]
+    if roles.time is None and TIME not in {one.name for one in columns}:
+        columns.append(_FEED[TIME])
+    values = {stage_of(value) for value in status.facts.values} if status else set()
+    known = status is not None and (not values or values & {*DEFAULT_CONTRACT.status_rank})
+    return Contract(
+        columns=tuple(columns),
+        key=(key.name,),
+        order_by=time,
+        status=status.name if status else None,
+        status_rank=DEFAULT_CONTRACT.status_rank if known else (),
     )
 
 
-def _key(columns: Sequence[_Guess], sample: Path) -> _Guess:
-    whole = [c for c in columns if c.column.type in ("string", "bigint") and (c.full or not c.values)]
-    named = [c for c in whole if c.name == DEFAULT_CONTRACT.key[0]]
-    named += [c for word in _KEY_WORDS for c in whole if word in c.name]
-    named += [c for c in whole if ID_WORDS & set(c.name.split("_"))]
-    if named:
-        return named[0]
-    if not whole:
-        raise UsageError(
-            f"{sample}: no column has a value in every row, so none can be the key",
-            hint="write the contract by hand with `ordertrail init`",
-        )
-    return max(whole, key=lambda c: len(set(c.values)))
+def _column(one: Placed, needed: bool) -> Column:
+    base, facts = _FEED.get(one.name), one.facts
+    kind = "string" if facts.kind == "clock" else facts.kind
+    if base is not None:
+        kind = base.type if _fits(base.type, facts) else kind
+        return replace(base, type=kind, required=needed)
+    identifier = kind == "string" and bool(facts.values) and _is_identifier(facts)
+    return Column(one.name, kind, required=needed, identifier=identifier)
 
 
-def _settled(guess: _Guess, needed: set[str]) -> Column:
-    column = guess.column
-    if guess.name not in needed:
-        return column
-    if column.type == "timestamp":
-        return replace(column, required=True)
-    return replace(column, type="string", required=True, identifier=True)
+def _fits(kind: str, facts: Facts) -> bool:
+    """Whether a column of the order feed may keep its type."""
+    if kind == "string" or not facts.values or facts.kind == kind:
+        return True
+    if kind == "timestamp":
+        return facts.kind == "date"
+    days = sum(bool(re.fullmatch(r"\d{4}-\d\d-\d\d([T ]00:00(:00([.,]0+)?)?)?", value)) for value in facts.values)
+    return facts.kind == "timestamp" and 2 * days >= len(facts.values)
 
 
-# --- writing -----------------------------------------------------------------------------------------------------
+# --- the header, and notes -------------------------------------------------------------------------------------------
 
 
-def _notes(columns: Sequence[_Guess], key: _Guess, order_by: _Guess, contract: Contract) -> Iterable[str]:
+def sure_of_header(profile: Profile, contract: Contract, sample: Sample) -> Profile:
+    """The profile, with `skip_lines` where a pass would not find the header that the draft is about.
+
+    Args:
+        profile: As drafted.
+        contract: What it is read for.
+        sample: The vendor's file.
+    """
+    vendor = profile.vendor
+    if not vendor.header:
+        return profile
+    # The text of the sample is UTF-8, whatever the file was.
+    plain = replace(vendor, encoding=None, compression="none", trailer=None)
+    try:
+        found = DeliveryReader(io.BytesIO(sample.text.encode()), plain, contract).header()
+    except QuarantineError:
+        found = None
+    bare = [cell for cell in sample.header if cell]
+    if found is not None and [cell for cell in found if cell] == bare:
+        return profile
+    return replace(profile, vendor=replace(vendor, skip_lines=sample.lines_above))
+
+
+def _beside(one: Placed, contract: Contract) -> Iterator[str]:
+    column = next(column for column in contract.columns if column.name == one.name)
+    if column.type != "string":
+        yield from odd_lines(one.facts, column.type)
+
+
+def _notes(placed: Sequence[Placed], contract: Contract, roles: _Roles, looked: Looked) -> Iterable[str]:
+    key = next(one for one in placed if one.name == contract.key[0])
     yield f"key: {key.name}, one row of the target for each"
-    yield f"order_by: {order_by.name}, the row with the latest one wins"
-    for guess in columns:
-        if folded(guess.header) != folded(guess.name):
-            yield f"{guess.header!r} is {guess.name}, by an alias"
-        if guess.doubt:
-            yield f"{guess.name} stays text: it {guess.doubt}; give it a type and formats"
-        if guess.column.formats:
-            yield f"{guess.name}: dates are read as {guess.column.formats[0]}"
+    if not key.facts.full and looked.sample.rows:
+        rows = looked.sample.rows
+        yield f"{rows - len(key.facts.values)} of {rows} rows have no {key.name}: they will be rejects"
+    if roles.time is None:
+        yield f"no column tells when a row was last updated: say which one is {contract.order_by}, in aliases"
+    else:
+        yield f"order_by: {contract.order_by}, the row with the latest one wins"
+    for one in placed:
+        if len(one.headers) > 1:
+            yield f"{one.name} is made of {' and '.join(map(repr, one.headers))}"
+        elif folded(one.headers[0]) != folded(one.name):
+            yield f"{one.headers[0]!r} is {one.name}, by an alias"
+        if one.facts.either:
+            yield f"{one.name}: day or month first? take one of the two lines of formats before the first pass"
+        elif one.facts.formats and one.facts.is_time:
+            yield f"{one.name}: read as {' and as '.join(one.facts.formats)}"
+        column = next(column for column in contract.columns if column.name == one.name)
+        if one.facts.odd and column.type != "string":
+            yield f"{one.name}: would be rejects: {', '.join(map(repr, one.facts.odd))}"
+        if one.facts.header in looked.doubtful:
+            yield f"{one.name} stays text: its numbers could have decimals or thousands; say decimal or thousands"
     missing = [name for name in DEFAULT_CONTRACT.names if name not in contract.names]
     if missing and key.name in DEFAULT_CONTRACT.key:
         yield f"of the order feed, the sample lacks {', '.join(missing)}"
     if contract.status and not contract.status_rank:
         yield "status_rank is empty: list the statuses from first to last"
-
-
-def _vendor_lines(vendor: Vendor) -> Iterable[str]:
-    yield "[[vendors]]"
-    yield f"name = {toml_value(vendor.name)}"
-    yield f"files = {toml_value(vendor.files)}"
-    if vendor.delimiter != ",":
-        yield f"delimiter = {toml_value(vendor.delimiter)}"
-    if vendor.encoding:
-        yield f"encoding = {toml_value(vendor.encoding)}"
-    if vendor.aliases:
-        yield f"aliases = {toml_value(dict(vendor.aliases))}"
-    yield ""

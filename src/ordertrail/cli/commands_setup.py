@@ -14,14 +14,15 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @command(
     click.Option(["--from", "sample"], type=click.Path(), metavar="FILE", help="Draft the contract from this file."),
-    click.Option(["--encoding"], metavar="NAME", help="Of that file, such as cp1252; without it UTF-8."),
+    click.Option(["--encoding"], metavar="NAME", help="Of that file, such as cp1252; without it, what is found."),
     click.Option(["--force"], is_flag=True, help="Replace the config file when it is there."),
     click.Option(["--anew"], is_flag=True, help="Write no config: let the pipeline begin again without its tables."),
 )
 def init(frame: Frame, sample: str | None, encoding: str | None, force: bool, anew: bool) -> int:
     """Write a commented config and make the folders it names.
 
-    With --from the contract is drafted from a sample with a header. What is doubtful stays text: look at it.
+    With --from the contract and the vendor are drafted from a file as the vendor sends it. What is doubtful stays
+    text, and what only a person can decide is a TODO in the config: look it over.
 
     With --anew the next pass may begin where tables, archive or source are not those that the pipeline had: tables
     that are not there are made, empty. Archived files stay where they are.

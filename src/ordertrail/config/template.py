@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
 from ordertrail.model import Column, Contract
@@ -18,11 +19,12 @@ _INTRODUCTION = """\
 """
 
 
-def template(contract: Contract = DEFAULT_CONTRACT) -> str:
+def template(contract: Contract = DEFAULT_CONTRACT, beside: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
     """The commented `ordertrail.toml` that `ordertrail init` writes, with every setting in it.
 
     Args:
         contract: The contract that the file's `[contract]` describes.
+        beside: Comments on its columns, by their names.
 
     Returns:
         TOML that `parse_config` reads back as this contract, with the default of every other setting.
@@ -34,7 +36,7 @@ def template(contract: Contract = DEFAULT_CONTRACT) -> str:
             *_plain_lines("maintenance"),
             *_plain_lines("spark"),
             *_contract_lines(contract),
-            *_column_lines(contract),
+            *_column_lines(contract, beside),
             *_list_lines("vendors", _VENDORS),
             *_list_lines("alerts", _ALERTS),
         ]
@@ -70,13 +72,14 @@ def _contract_lines(contract: Contract) -> Iterator[str]:
     yield ""
 
 
-def _column_lines(contract: Contract) -> Iterator[str]:
+def _column_lines(contract: Contract, beside: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield "# The columns, in table order. What a column may say:"
     for setting in _of("contract.columns"):
         example = True if setting.example is None else setting.example
         yield f"#   {setting.name} = {toml_value(example)}  # {setting.help}"
     yield ""
     for column in contract.columns:
+        yield from (f"# {line}" for line in beside.get(column.name, ()))
         yield "[[contract.columns]]"
         for setting in _of("contract.columns"):
             value = getattr(column, setting.name)

@@ -58,7 +58,7 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
     codec, mark_bytes = codec_of(first, encoding)
-    if not mark_bytes and codec in ("utf-8", "utf-8-sig", "ascii") and (wide := _wide(first)):
+    if not mark_bytes and codec in ("utf-8", "utf-8-sig", "ascii") and (wide := wide_codec(first)):
         raise QuarantineError(
             f"the file is {wide.upper()} without a byte order mark",
             rule="encoding",
@@ -95,7 +95,7 @@ def codec_of(first: bytes, encoding: str | None) -> tuple[str, int]:
     return codecs.lookup(encoding).name if encoding else "utf-8", 0
 
 
-def _wide(head: bytes) -> str:
+def wide_codec(head: bytes) -> str:
     """The codec of text with two or four bytes a character, by where its NULs are; "" for anything else."""
     if b"\0" not in head[:4096]:
         return ""

@@ -23,8 +23,11 @@ _DATE = (
     rf"|\d{{1,2}}[ -][A-Za-z]{{3,9}}[ -](?:{_YEAR}|\d\d)|[A-Za-z]{{3,9}} \d{{1,2}}, {_YEAR}"
 )
 _TIME = r"(?:[01]?\d|2[0-4])[:.][0-5]\d(?::[0-5]\d)?|(?:[01]\d|2[0-3])[0-5]\d[0-5]\d|"
-_END = "[ \u202f]?[AaPp][Mm]| ?Z| ?[+-]\\d\\d:?\\d\\d|"
-_WHOLE = rf"({_DATE})(, |,| |T|)({_TIME})({_END})"
+_HALF = "[ \u202f]?[AaPp][Mm]|"
+_OFFSET = r" ?Z| ?[+-]\d\d:?\d\d|"
+_NAME = " [A-Z]{3,4}|"
+_WHOLE = rf"({_DATE})(, | at |,| |T|)({_TIME})({_HALF})({_OFFSET})"
+_NAMED = rf"({_DATE})(, | at |,| |T|)({_TIME})({_HALF})({_NAME}{_OFFSET})"
 _DAY_FIRST = tuple((rf"{_DAY}[{sign}]{_MONTH}[{sign}]", f"%d{sign}%m{sign}") for sign in "./-")
 _MONTH_FIRST = tuple((rf"{_MONTH}{sign}{_DAY}{sign}", f"%m{sign}%d{sign}") for sign in "/-")
 _SURE = (
@@ -36,6 +39,7 @@ _SURE = (
     (rf"[A-Za-z]{{3}} {_DAY}, {_YEAR}", "%b %d, %Y"),
     (rf"[A-Za-z]{{4,9}} {_DAY}, {_YEAR}", "%B %d, %Y"),
 )
+_ZONE_NAME = re.compile("[A-Z]{3,4}$")
 _SERIAL = ((r"\d{9,10}(\.\d+)?", "epoch_s"), (r"\d{12,13}(\.\d+)?", "epoch_ms"), (r"\d{5}([.,]\d+)?", "excel"))
 _BLANK_SIGNS = "[ \u00a0\u202f\u2009]"
 _NOTATIONS = (
@@ -63,10 +67,24 @@ def advice(wanted: str, text: str) -> str:
     if kind == "number":
         found = next((lines for shape, lines in _NOTATIONS if _full(shape, bare)), None)
         return told if found is None else f"{told}; write {found} for vendor {rest}"
-    if kind == "time" and (patterns := tuple(one for one in _patterns(bare) if _reads(one, bare))):
+    if kind == "time" and (patterns := time_patterns(bare)):
         escaped = (pattern.replace("\u202f", "\\u202f") for pattern in patterns)
         return f"{told}; write " + ", or, with the month first, ".join(f'{rest}"{one}"] }}' for one in escaped)
     return told
+
+
+def time_patterns(text: str, *, named: bool = False) -> tuple[str, ...]:
+    """The `formats` that read a text: patterns of its shape, and words for times that are numbers.
+
+    Args:
+        text: Trimmed.
+        named: Whether the name of a zone behind the time is read, by `%Z`; the vendor's `zones` must then say what it
+            means.
+
+    Returns:
+        Two where day and month could be either, the one with the day first before the other.
+    """
+    return () if len(text) > MAX_CHARS else tuple(one for one in _patterns(text, named=named) if _reads(one, text))
 
 
 def _unseen(text: str) -> str:
@@ -77,19 +95,22 @@ def _unseen(text: str) -> str:
     return f"; not to be seen in it: {listed}" if listed else ""
 
 
-def _patterns(text: str) -> Iterator[str]:
+def _patterns(text: str, *, named: bool) -> Iterator[str]:
     yield from (word for shape, word in _SERIAL if _full(shape, text))
-    parts = _full(_WHOLE, text)
+    parts = _full(_NAMED if named else _WHOLE, text)
     if parts is None:
         return
-    date, between, time, end = parts.groups()
-    half = end.upper().endswith("M")
+    date, between, time, half, zone = parts.groups()
     clock = ""
     if time:
         clock = "%I:%M" if half else "%H.%M" if "." in time else "%H:%M" if ":" in time else "%H%M%S"
         clock += ":%S" if time.count(":") == 2 else ""
-    if end:
-        clock += (end[0] if end[0] in " \u202f" else "") + ("%p" if half else "%z")
+    elif half or zone:
+        return
+    if half:
+        clock += (half[0] if half[0] in " \u202f" else "") + "%p"
+    if zone:
+        clock += (" " if zone[0] == " " else "") + ("%Z" if zone.strip()[1:].isalpha() else "%z")
     for pattern in _dates(date):
         yield pattern + between + clock
 
@@ -99,7 +120,8 @@ def _reads(pattern: str, text: str) -> bool:
     if "%" not in pattern:
         return True
     try:
-        datetime.strptime(text.replace("24:00", "00:00"), pattern)  # noqa: DTZ007 - only whether it can be read
+        read = _ZONE_NAME.sub("UTC", text) if "%Z" in pattern else text
+        datetime.strptime(read.replace("24:00", "00:00"), pattern)  # noqa: DTZ007 - only whether it can be read
     except ValueError:
         return False
     return True

@@ -21,18 +21,37 @@ ID_WORDS = {"id", "no", "nr", "num", "number", "code", "zip", "postcode", "plz",
 
 # Other names for the columns of the order feed, folded as headers are.
 _MEANS = {
-    "order_num": ("orderno", "ordernumber", "orderid", "order", "auftrag", "auftragsnummer"),
-    "tracking_num": (
-        "trackingno", "trackingnumber", "trackingid", "tracking", "waybill", "waybillno", "awb",
-        "consignment", "parcelid", "shipmentid", "sendungsnummer",
+    "order_num": (
+        "orderno", "ordernumber", "orderid", "order", "auftrag", "auftragsnummer", "auftragsnr", "bestellnummer",
+        "orderreference", "orderref", "customerorder", "salesorder", "ponumber", "numérodecommande", "commande",
     ),
-    "pck_recieved_date": ("pckreceiveddate", "packagereceiveddate", "receiveddate", "pickupdate", "abholdatum"),
-    "package_deliver_date": ("packagedelivereddate", "deliverydate", "delivereddate", "deliverdate", "zustelldatum"),
-    "status": ("shipmentstatus", "trackingstatus", "orderstatus", "deliverystatus"),
-    "address": ("deliveryaddress", "shippingaddress", "shiptoaddress", "recipientaddress"),
+    "tracking_num": (
+        "trackingno", "trackingno.", "trackingnumber", "trackingid", "tracking#", "tracking", "trackingcode", "waybill",
+        "waybillno", "waybillnumber", "awb", "awbnumber", "airwaybill", "consignment", "consignmentnumber",
+        "consignmentno", "parcelid", "parcelnumber", "parcelno", "shipmentid", "shipmenttrackingnumber",
+        "packagetrackingnumber", "sendungsnummer", "sendungsnr", "paketnummer", "paketscheinnummer", "labelnumber",
+        "trackingpin", "trackingref", "trackingreference", "numérodesuivi", "mailpieceid",
+    ),
+    "pck_recieved_date": (
+        "pckreceiveddate", "packagereceiveddate", "receiveddate", "pickupdate", "collectiondate", "abholdatum",
+    ),
+    "package_deliver_date": (
+        "packagedelivereddate", "deliverydate", "delivereddate", "deliverdate", "actualdeliverydate", "datedelivered",
+        "zustelldatum", "delivereddatum", "datedelivraison",
+    ),
+    "status": (
+        "shipmentstatus", "trackingstatus", "orderstatus", "deliverystatus", "packagestatus", "parcelstatus",
+        "currentstatus", "statusdescription", "lateststatus", "laststatus", "statut",
+    ),
+    "address": (
+        "deliveryaddress", "shippingaddress", "shiptoaddress", "recipientaddress", "shipto", "consigneeaddress",
+        "empfängeradresse",
+    ),
     "last_update_timestamp": (
-        "lastupdate", "lastupdated", "lastupdatetime", "lastupdatedat", "updatedat", "lastmodified",
-        "updatetimestamp", "eventtime", "eventtimestamp", "statustime", "letzteänderung",
+        "lastupdate", "lastupdated", "lastupdatetime", "lastupdatedat", "updatedat", "updated", "lastmodified",
+        "updatetimestamp", "eventtime", "eventtimestamp", "eventdatetime", "eventdate/time", "statustime",
+        "statusdatetime", "statustimestamp", "lasteventtime", "lasteventdatetime", "lastscan", "lastscantime",
+        "scandatetime", "scantimestamp", "letzteänderung", "letztesupdate",
     ),
 }  # fmt: skip
 _OWNER = {folded(name): column for column, names in _MEANS.items() for name in (column, *names)}
