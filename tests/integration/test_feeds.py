@@ -1,10 +1,12 @@
-"""Every case of `tests/feeds`, run, parsed as a worker of Spark does, and drafted; one of each outcome is planned, too."""
+"""Every case of `tests/feeds`: run, parsed as a worker of Spark does, drafted; one of each outcome is planned, too."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,25 @@ def test_what_nobody_could_read_is_no_draft(case: FeedCase) -> None:
     with pytest.raises(UsageError) as error:
         draft_config(case.feed)
     assert case.expected["draft"]["refused"] in str(error.value)
+
+
+def test_a_damaged_file_is_a_draft_or_no_sample(tmp_path: Path) -> None:
+    """Any bytes give a config that can be read back, or an error that says what they are."""
+    chance = random.Random(19)
+    bits = [b"\n", b",", b'"', b";", b"\r", b"|", b"\xff", b"'", b"\t", b"\x1f", b"0", b"2026-11-20", b"\\"]
+    drafts = 0
+    for case in CASES:
+        data = bytearray(case.feed.read_bytes())
+        for _ in range(chance.choice([1, 3, 12])):
+            at, other = chance.randrange(len(data) + 1), chance.randrange(len(data) + 1)
+            new = chance.choice([b"", bytes(data[other : other + 40]), chance.choice(bits)])
+            data[at : at + chance.choice([0, 0, 1, 20])] = new
+        sample = tmp_path / "sample_CHI_22112026.csv"
+        sample.write_bytes(data)
+        with contextlib.suppress(UsageError):
+            draft_config(sample)
+            drafts += 1
+    assert drafts > len(CASES) / 2
 
 
 def test_nearly_all_drafts_are_right_or_need_one_edit() -> None:

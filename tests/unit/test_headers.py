@@ -188,7 +188,11 @@ def test_what_to_do_about_a_missing_column_is_what_the_config_takes() -> None:
 
 def test_a_header_names_parts_and_not_what_the_config_tells() -> None:
     made = Contract(
-        (Column("carrier", "string"), Column("k", "string"), Column("at", "timestamp")), ("carrier", "k"), "at", None, ()
+        (Column("carrier", "string"), Column("k", "string"), Column("at", "timestamp")),
+        ("carrier", "k"),
+        "at",
+        None,
+        (),
     )
     vendor = Vendor("acme", combine=(("at", ("Scan Date", "Scan Time")),), constants=(("carrier", "UPS"),))
     rule = header_rule(made, vendor)

@@ -28,6 +28,7 @@ from ordertrail.rules.headers import folded
 from ordertrail.rules.likeness import stage_of
 
 _FEED = {column.name: column for column in DEFAULT_CONTRACT.columns}
+_FEED_FOLDS = {folded(name) for name in _FEED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,8 @@ def draft_config(path: Path, *, encoding: str | None = None) -> Draft:
     """
     looked = look_at(path, encoding=encoding)
     notes: list[str] = []
-    time = time_of(looked.columns, looked.sample.columns)
-    key = key_of(looked.columns, time.places if time else ())
-    status = status_of(looked.columns, (key, *(time.places if time else ())))
-    roles = _Roles(key, time, status)
+    roles = _roles(looked)
+    time = roles.time
     if not looked.sample.header:
         looked = _named_by_content(looked, roles)
     looked, parts_apart = _by_place_if_twice(looked, roles, notes)
@@ -121,8 +120,7 @@ def draft_config(path: Path, *, encoding: str | None = None) -> Draft:
     profile = sure_of_header(profile, contract, looked.sample)
     beside = {one.name: tuple(_beside(one, contract)) for one in placed}
     if time is None:
-        line = f"{TODO} no column of the sample tells when a row was last updated: name one in aliases, or combine"
-        beside[TIME] = (line,)
+        beside[contract.order_by] = (f"{TODO} {_no_time(looked.sample)}",)
     notes += [*profile.notes, *_notes(placed, contract, roles, looked)]
     draft = Draft(contract, profile, {k: v for k, v in beside.items() if v}, tuple(notes), looked.sample.rows)
     # The written config must be read back.
@@ -136,13 +134,12 @@ class _Roles:
     time: Time | None
     status: int | None
 
-    def of(self, place: int) -> str:
-        """The role of the column at a place."""
-        if place == self.key:
-            return KEY
-        if self.time is not None and self.time.places == (place,):
-            return TIME
-        return STATUS if place == self.status else ""
+
+def _roles(looked: Looked) -> _Roles:
+    time = time_of(looked.columns, looked.sample.columns)
+    key = key_of(looked.columns, time.places if time else ())
+    status = status_of(looked.columns, (key, *(time.places if time else ())))
+    return _Roles(key, time, status)
 
 
 def _is_identifier(facts: Facts) -> bool:
@@ -161,6 +158,10 @@ def glob_for(name: str) -> str:
 def _named_by_content(looked: Looked, roles: _Roles) -> Looked:
     """The columns of a file without a header, named by what they hold."""
     names = [f"column_{place}" for place in range(1, len(looked.columns) + 1)]
+    if roles.time is None:
+        # A profile that names the columns needs a time among them; this one waits for a person to name it.
+        vendor = replace(looked.sample.vendor, header=True, skip_lines=None)
+        looked = replace(looked, sample=replace(looked.sample, vendor=vendor))
     if _is_feed(looked.columns):
         names = list(DEFAULT_CONTRACT.names)
     else:
@@ -169,7 +170,8 @@ def _named_by_content(looked: Looked, roles: _Roles) -> Looked:
             names[roles.time.places[0]] = TIME
         if roles.status is not None:
             names[roles.status] = STATUS
-    vendor = replace(looked.sample.vendor, columns=tuple(names))
+    vendor = looked.sample.vendor
+    vendor = vendor if vendor.header else replace(vendor, columns=tuple(names))
     columns = tuple(replace(one, header=name) for one, name in zip(looked.columns, names, strict=True))
     return replace(looked, sample=replace(looked.sample, vendor=vendor), columns=columns)
 
@@ -204,14 +206,16 @@ def _by_place_if_twice(looked: Looked, roles: _Roles, notes: list[str]) -> tuple
     if not twice:
         return looked, frozenset()
     shown = ", ".join(dict.fromkeys(repr(header[place]) for place in sorted(twice)))
-    if not twice & {roles.key, *(roles.time.places if roles.time else ())}:
+    if roles.time is None or not twice & {roles.key, *roles.time.places}:
         notes.append(f"{shown}: several columns of one name, which a pass keeps in _rescued")
-        return looked, frozenset(twice)
+        return looked, frozenset(twice - {roles.key})
     names: list[str] = []
     for place, cell in enumerate(header):
-        name = cell or f"column {place + 1}"
-        same = sum(folded(one) == folded(name) for one in names)
-        names.append(f"{name} {same + 1}" if same else name)
+        name, count = cell or f"column {place + 1}", 1
+        while folded(name) in {*map(folded, names), *(folds[place + 1 :] if count > 1 else ())}:
+            count += 1
+            name = f"{cell} {count}"
+        names.append(name)
     notes.append(f"{shown}: several columns of one name, so the profile names all columns by their places")
     above = looked.sample.lines_above + 1
     vendor = replace(looked.sample.vendor, header=False, skip_lines=above, columns=tuple(names))
@@ -231,7 +235,7 @@ def _placed(looked: Looked, roles: _Roles, left_out: frozenset[int], notes: list
         owner = meant(facts.header)
         if not facts.header or place in left_out or (place in parts and owner not in _FEED):
             continue
-        name = _name(facts, roles.of(place), owner, found, headers)
+        name = _name(facts, owner, found, headers)
         found[name] = Placed(name, (facts.header,), facts)
     if len(headers) > MAX_COLUMNS:
         notes.append(f"only the first {MAX_COLUMNS} of {len(headers)} columns: a pass keeps the others in _rescued")
@@ -242,22 +246,15 @@ def _placed(looked: Looked, roles: _Roles, left_out: frozenset[int], notes: list
     return sorted(found.values(), key=lambda one: order[one.headers[0]])
 
 
-def _name(facts: Facts, role: str, owner: str | None, taken: Mapping[str, Placed], headers: Sequence[str]) -> str:
+def _name(facts: Facts, owner: str | None, taken: Mapping[str, Placed], headers: Sequence[str]) -> str:
     """The contract column that a header is, or a name of its own."""
-    spelled = {folded(one) for one in headers}
-    if (
-        owner is not None
-        and owner not in taken
-        and (folded(facts.header) == folded(owner) or folded(owner) not in spelled)
-    ):
+    spelled, own = {folded(one) for one in headers}, folded(facts.header)
+    used = {folded(one) for one in taken}
+    if owner is not None and owner not in taken and (own == folded(owner) or folded(owner) not in spelled):
         return owner
     base = column_name(facts.header)
     name, count = base, 1
-    while (
-        name in taken
-        or (folded(name) in spelled and folded(name) != folded(facts.header))
-        or (name in _FEED and name != owner and not role)
-    ):
+    while folded(name) in used or (folded(name) in spelled and folded(name) != own) or folded(name) in _FEED_FOLDS:
         count += 1
         name = f"{base}_{count}"
     return name
@@ -274,7 +271,7 @@ def _contract(placed: Sequence[Placed], roles: _Roles, looked: Looked) -> Contra
     columns = [_column(one, one.name in (key.name, time)) for one in placed]
     columns = [replace(one, type="timestamp", identifier=False) if one.name == time else one for one in columns]
     columns = [replace(one, type="string", identifier=True) if one.name == key.name else one for one in columns]
-    if roles.time is None and TIME not in {one.name for one in columns}:
+    if time not in {one.name for one in columns}:
         columns.append(_FEED[TIME])
     values = {stage_of(value) for value in status.facts.values} if status else set()
     known = status is not None and (not values or values & {*DEFAULT_CONTRACT.status_rank})
@@ -333,6 +330,13 @@ def sure_of_header(profile: Profile, contract: Contract, sample: Sample) -> Prof
     return replace(profile, vendor=replace(vendor, skip_lines=sample.lines_above))
 
 
+def _no_time(sample: Sample) -> str:
+    if sample.header:
+        return "no column of the sample tells when a row was last updated: name one in aliases, or combine"
+    width = len(sample.columns)
+    return f"no header and no time: write header = false and columns with a name for each of the {width} cells"
+
+
 def _beside(one: Placed, contract: Contract) -> Iterator[str]:
     column = next(column for column in contract.columns if column.name == one.name)
     if column.type != "string":
@@ -346,7 +350,7 @@ def _notes(placed: Sequence[Placed], contract: Contract, roles: _Roles, looked: 
         rows = looked.sample.rows
         yield f"{rows - len(key.facts.values)} of {rows} rows have no {key.name}: they will be rejects"
     if roles.time is None:
-        yield f"no column tells when a row was last updated: say which one is {contract.order_by}, in aliases"
+        yield f"{contract.order_by}: {_no_time(looked.sample)}"
     else:
         yield f"order_by: {contract.order_by}, the row with the latest one wins"
     for one in placed:

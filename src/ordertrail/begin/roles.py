@@ -43,13 +43,15 @@ def time_of(columns: Sequence[Facts], rows: Sequence[Sequence[str]]) -> Time | N
 
 def _times(columns: Sequence[Facts], rows: Sequence[Sequence[str]]) -> Iterator[Time]:
     for place, one in enumerate(columns):
+        if not one.header:
+            continue  # nothing can name it
         if one.is_time:
             yield Time((place,), one)
         elif meant(one.header) == TIME and one.kind == "string":
             yield Time((place,), replace(one, kind="timestamp", odd=tuple(dict.fromkeys(one.values))[:MAX_ODD]))
-    days = [place for place, one in enumerate(columns) if one.kind == "date"]
+    days = [place for place, one in enumerate(columns) if one.kind == "date" and one.header]
     for place, clock in enumerate(columns):
-        if clock.kind != "clock" or not days:
+        if clock.kind != "clock" or not clock.header or not days:
             continue
         day = min(days, key=lambda one: (-len(_topic(columns[one]) & _topic(clock)), abs(one - place), one))
         both = [
@@ -92,8 +94,8 @@ def key_of(columns: Sequence[Facts], taken: Sequence[int]) -> int:
 
 
 def _as_key(facts: Facts, place: int) -> tuple[float, int]:
-    if facts.kind not in ("string", "bigint"):
-        return -5.0, -place
+    if facts.kind not in ("string", "bigint") or not facts.header:
+        return -5.0 - 5 * (not facts.header), -place
     score = 0.0
     if meant(facts.header) == KEY:
         score += 10

@@ -226,7 +226,7 @@ def _score(lines: Sequence[str], delimiter: str, quote: str, known: frozenset[st
     widths = Counter(map(len, records))
     width, alike = max(widths.items(), key=lambda item: (item[1] * log2(item[0] + 1), item[0]), default=(1, 0))
     best = max((_like_header(cells, known) for cells in records[:LOOKED_LINES]), default=0.0)
-    return round(best + alike / len(records) * log2(width), 6)
+    return round(best + alike / max(len(records), 1) * log2(max(width, 1)), 6)
 
 
 def _like_header(cells: Sequence[str], known: frozenset[str]) -> float:
