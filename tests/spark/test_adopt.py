@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ordertrail.config import SparkSettings
-from ordertrail.engines.spark.adopt import adopt
+from ordertrail.engines.spark.adopt import NEWEST, adopt, survey
+from ordertrail.engines.spark.tables import SparkTable
 from ordertrail.errors import ForeignChangeError, UnsupportedTableError, UsageError
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, check_books, check_readers, open_house
@@ -164,3 +168,97 @@ def test_a_column_that_is_never_null_is_refused_and_the_hint_works(tmp_path: Pat
     assert {(row["tracking_num"], row["their_own"]) for row in kept} == {("A", "x"), ("B", None)}
     check_readers(house)
     check_books(house)
+
+
+DOUBLED = (
+    "('1', 'A', NULL, NULL, 'DELIVERED', 'newest', TIMESTAMP'2026-11-20 09:00:00+00:00', 'won')",
+    "('1', 'A', NULL, NULL, 'IN_TRANSIT', 'older', TIMESTAMP'2026-11-19 09:00:00+00:00', 'lost')",
+    "('3', 'D', NULL, NULL, 'PICKED_UP', 'one time', TIMESTAMP'2026-11-20 09:00:00+00:00', 'lost')",
+    "('3', 'D', NULL, NULL, 'DELIVERED', 'one time', TIMESTAMP'2026-11-20 09:00:00+00:00', 'won')",
+    "('3', 'D', NULL, NULL, 'DELIVERED', 'one time', TIMESTAMP'2026-11-20 09:00:00+00:00', 'won')",
+)
+"""Of A the later time wins; of D, all of one time, the higher status, which is there twice."""
+
+
+class CutError(Exception):
+    """The driver dies."""
+
+
+@contextmanager
+def dying_after(writes: int) -> Iterator[None]:
+    """Within the block the driver dies as soon as so many tables were appended to or replaced."""
+    left = writes
+
+    def dying(write: Callable[[SparkTable, Any], None]) -> Callable[[SparkTable, Any], None]:
+        def wrapped(table: SparkTable, rows: Any) -> None:
+            nonlocal left
+            write(table, rows)
+            left -= 1
+            if not left:
+                raise CutError
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("append", "overwrite"):
+            patch.setattr(SparkTable, name, dying(getattr(SparkTable, name)))
+        yield
+
+
+@pytest.mark.slow
+def test_doubled_keys_are_refused_or_reduced_whenever_it_is_cut_short(theirs: House, spark: Spark) -> None:
+    table = at_path(theirs.table_path("target"))
+    spark.run(f"INSERT INTO {table} VALUES {', '.join(DOUBLED)}")
+    before = theirs.version()
+    found = survey(theirs.config)
+    assert (found.doubled.keys, found.doubled.rows, sorted(found.doubled.examples)) == (2, 4, ["A", "D"])
+    assert "2 keys of orders_target are there more than once (4 rows too many)" in found.problems[0].message
+    with pytest.raises(UsageError, match="2 keys of orders_target") as refused:
+        adopt(theirs.config)
+    looked = refused.value.hint.partition("To look at them: ")[2]
+    assert {tuple(row.values()) for row in spark.select(looked)} == {("A", 3), ("D", 3)}
+    assert survey(theirs.config, doubled=NEWEST).rows == 3
+    assert theirs.version() == before, "nothing was written yet"
+    # After each of the four writes; the second attempt does the first one again, which Delta skips.
+    for doubled, writes in ((NEWEST, 1), ("refuse", 2), ("refuse", 1), ("refuse", 1)):
+        with dying_after(writes), pytest.raises(CutError):
+            adopt(theirs.config, doubled=doubled)
+    done = adopt(theirs.config)
+    assert (done.rows, done.before) == (3, before)
+    target = {row["tracking_num"]: row for row in theirs.rows("target")}
+    assert {key: (row["status"], row["address"]) for key, row in target.items()} == {
+        "A": ("DELIVERED", "newest"), "B": ("DELIVERED", "old"), "D": ("DELIVERED", "one time"),
+    }  # fmt: skip
+    kept = spark.select(f"SELECT tracking_num, their_own FROM {table}")
+    assert {(row["tracking_num"], row["their_own"]) for row in kept} == {("A", "won"), ("B", "y"), ("D", "won")}
+    outcomes = sorted((row["tracking_num"], row["_outcome"]) for row in theirs.rows("history"))
+    assert outcomes == [
+        ("A", "inserted"), ("A", "superseded"), ("A", "superseded"), ("B", "inserted"), ("D", "duplicate"),
+        ("D", "inserted"), ("D", "superseded"),
+    ]  # fmt: skip
+    differing = sorted(tuple(row.values()) for row in spark.select(done.compare))
+    older = "status, address, last_update_timestamp"
+    assert differing == [("A", older), ("A", older), ("D", "status")], "the rows that are in the history alone"
+    theirs.drop(dated(21), csv_bytes([cells("A", "2026-11-19 12:00:00"), cells("D", "2026-11-21 08:00:00")]))
+    report = theirs.run()
+    assert (report.rows.stale, report.rows.updated, report.warnings) == (1, 1, ())
+    check_books(theirs)
+    # And back: restored beside its other tables it is refused, without them it is adopted again.
+    spark.run(done.back[0])
+    with pytest.raises(UsageError, match="adopted before and restored since"):
+        adopt(theirs.config, doubled=NEWEST)
+    for statement in done.back[1:]:
+        spark.run(statement)
+
+
+def test_a_dry_run_tells_all_that_stands_in_the_way(tmp_path: Path, spark: Spark) -> None:
+    house = open_house(tmp_path, engine="spark", spark=SparkSettings())
+    columns = COLUMNS.replace("address STRING, ", "").replace("tracking_num STRING", "tracking_num BIGINT")
+    spark.run(f"CREATE TABLE {target(house)} ({columns}) USING delta PARTITIONED BY (status)")
+    found = survey(house.config)
+    told = [problem.message for problem in found.problems]
+    assert [next(word for word in ("partition", "bigint", "no column address") if word in one) for one in told] == [
+        "partition", "bigint", "no column address",
+    ]  # fmt: skip
+    assert "lpad(CAST(`tracking_num` AS STRING), 10, '0')" in found.problems[1].hint
+    assert not found.adopted

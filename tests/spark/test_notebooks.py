@@ -174,3 +174,27 @@ def test_the_volume_is_the_same_folder_for_dbutils(workspace: Workspace) -> None
     write_files(Path(workspace.parameters["source"]), BATCHES[0])
     listed = Dbutils(JobRun(), STAGE_TASK).fs.ls(workspace.parameters["source"])
     assert [one.name for one in listed] == [file.path for file in BATCHES[0]]
+
+
+@pytest.mark.slow
+def test_the_target_of_other_notebooks_is_adopted_and_the_job_goes_on(workspace: Workspace, tmp_path: Path) -> None:
+    house = open_house(tmp_path / "theirs")
+    run, table = workspace.spark.run, name_of(house, "target")
+    columns = ", ".join(f"{column.name} {column.type}" for column in house.config.contract.columns)
+    run(f"CREATE TABLE {table} ({columns}) USING delta")
+    night = "TIMESTAMP'2026-11-20 08:00:00+00:00'"
+    run(f"INSERT INTO {table} VALUES ('1', 'B', NULL, NULL, 'PICKED_UP', 'old', {night})")
+    run(f"INSERT INTO {table} VALUES ('1', 'Z', NULL, NULL, 'PICKED_UP', 'old', {night})")
+    dry = workspace.run(JobRun(workspace.parameters), "orders_adopt")
+    assert (dry["adopted"], dry["rows"], dry["problems"]) == (False, 2, [])
+    assert {row["tracking_num"] for row in workspace.spark.select(f"SELECT * FROM {table}")} == {"B", "Z"}
+    done = workspace.run(JobRun({**workspace.parameters, "apply": "true"}), "orders_adopt")
+    assert (done["adopted"], done["rows"]) == (True, 2)
+    write_files(Path(workspace.parameters["source"]), BATCHES[0])
+    job = JobRun(workspace.parameters)
+    workspace.run(job, STAGE_TASK)
+    assert workspace.run(job, LOAD_TASK)["rows"]["updated"] == 1  # type: ignore[index]
+    assert {row["tracking_num"] for row in workspace.rows(house, "target")} == {"007", "B", "C", "Z"}
+    differing = {row["tracking_num"]: row["differs"] for row in workspace.spark.select(str(done["compare"]))}
+    assert set(differing) == {"007", "B", "C"}
+    assert differing["C"] == "only in the new table"

@@ -248,7 +248,7 @@ def test_parameters_that_are_settings_override_the_config(tmp_path: Path) -> Non
         "schema": "dev_me_default",
         "source": "/Volumes/a/b/c/source/",
     }
-    config = task._config(Dbutils(JobRun(given), task.STAGE_TASK))
+    config = task.config_of(Dbutils(JobRun(given), task.STAGE_TASK))
     assert (config.engine, config.catalog, config.schema) == ("spark", "incremental_load", "dev_me_default")
     assert config.source == Path("/Volumes/a/b/c/source")
     assert config.archive == Path("/Volumes/incremental_load/default/orders_archive")

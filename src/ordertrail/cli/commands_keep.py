@@ -31,20 +31,30 @@ def rebuild(frame: Frame, dry_run: bool, history_from_archive: bool) -> int:
     return frame.show(report, document.rebuild, render.rebuild, attention=bool(report.warnings))
 
 
-@command()
-def adopt(frame: Frame) -> int:
+@command(
+    click.Option(["--dry-run"], is_flag=True, help="Say what would be done, or what stands in its way."),
+    click.Option(
+        ["--doubled"],
+        type=click.Choice(["refuse", "newest"]),
+        default="refuse",
+        show_default=True,
+        help="What becomes of keys that are there more than once: newest keeps one row, by the order rules.",
+    ),
+)
+def adopt(frame: Frame, dry_run: bool, doubled: str) -> int:
     """Take over a target that was there before ordertrail.
 
     For the engine spark. The audit columns are added, the rows are kept: they become batch 0, in the history too, so
     that the first pass orders and compares with them. The table is written again once.
     """
-    from ordertrail.cli import document, render
-    from ordertrail.engines.spark.adopt import adopt as take_over
+    from ordertrail.cli import render_adopt
+    from ordertrail.engines.spark import adopt as adopting
+    from ordertrail.look.document import adopted
 
     config = frame.config()
-    with frame.busy("adopting"):
-        found = take_over(config)
-    return frame.show(found, document.adopt, render.adopt)
+    with frame.busy("looking at the target" if dry_run else "adopting"):
+        found = (adopting.survey if dry_run else adopting.adopt)(config, doubled=doubled)
+    return frame.show(found, adopted, render_adopt.adopt, attention=bool(found.problems))
 
 
 @command(click.Option(["--dry-run"], is_flag=True, help="Only say what would be done; writes nothing."))

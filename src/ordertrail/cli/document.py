@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ordertrail.begin.doctor import DoctorReport, Finding
     from ordertrail.begin.init import Started
     from ordertrail.config import Config
-    from ordertrail.engines.spark.adopt import Adopted
     from ordertrail.keep.backup import BackupReport
     from ordertrail.keep.maintain import MaintenanceReport, StepDone
     from ordertrail.keep.rebuild import RebuildReport
@@ -107,11 +106,6 @@ def restore(report: RestoreReport) -> Json:
     """`restore`; `path` of a file is null where no table says it."""
     aside = None if report.aside is None else str(report.aside)
     return {**asdict(report), "folder": str(report.folder), "aside": aside}
-
-
-def adopt(found: Adopted) -> Json:
-    """`adopt`."""
-    return {"table": found.table, "rows": found.rows, "columns_added": list(found.columns_added)}
 
 
 def maintain(report: MaintenanceReport) -> Json:

@@ -13,7 +13,6 @@ from ordertrail.model import CorrectionReport, DeliveryReport, Outcome, RowCount
 
 if TYPE_CHECKING:
     from ordertrail.begin.doctor import DoctorReport
-    from ordertrail.engines.spark.adopt import Adopted
     from ordertrail.keep.maintain import MaintenanceReport
     from ordertrail.keep.rebuild import Differences, RebuildReport
     from ordertrail.look.export import Exported
@@ -356,13 +355,6 @@ def verify(screen: Screen, report: VerifyReport) -> None:
         screen.line("The tables agree with each other.", "green")
     else:
         screen.line(f"{plural(wrong, 'check')} failed.", "red")
-
-
-def adopt(screen: Screen, found: Adopted) -> None:
-    """`adopt`."""
-    screen.line(f"{found.table} is ordertrail's now: {plural(found.rows, 'row')} kept", "bold")
-    if found.columns_added:
-        screen.line(f"Columns added: {', '.join(found.columns_added)}.")
 
 
 def rebuild(screen: Screen, report: RebuildReport) -> None:

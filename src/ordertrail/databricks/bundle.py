@@ -31,6 +31,7 @@ _TEMPLATES = {
     "notebooks/order_stage_load.py": "order_stage_load.py",
     "notebooks/orders_target_load.py": "orders_target_load.py",
     "notebooks/order_attention.py": "order_attention.py",
+    "notebooks/orders_adopt.py": "orders_adopt.py",
     ".github/workflows/orders.yml": "workflow.yml",
     "README.md": "README.md",
 }

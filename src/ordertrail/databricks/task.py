@@ -20,7 +20,7 @@ file where they are not empty; environment variables play no part.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -175,7 +175,7 @@ def attention(dbutils: Dbutils) -> str:
         AttentionError: A delivery of this run is quarantined or held and was not healed since, there is a warning, or
             a task before this one failed.
     """
-    fail = _flag(dbutils, "fail_on_attention")
+    fail = flag(dbutils, "fail_on_attention")
     values = dbutils.jobs.taskValues
     if values.get(taskKey=LOAD_TASK, key="finished", default=False, debugValue=True) is not True:
         lines = [f"{LOAD_TASK} has not finished, see its message and that of {STAGE_TASK}", *_to_look_at(values)[0]]
@@ -206,10 +206,10 @@ def _grant(spark: SparkSession, dbutils: Dbutils) -> str | None:
 
     A bundle grants on schemas and Volumes, not on tables; and the target is there only once a batch was loaded.
     """
-    readers = _parameter(dbutils, "readers")
+    readers = parameter(dbutils, "readers")
     if not readers:
         return None
-    config = _config(dbutils)
+    config = config_of(dbutils)
     for name in (config.tables.target, *((config.current,) if config.appends else ())):
         table = ".".join(_ticked(part) for part in (config.catalog, config.schema, name))
         statement = f"GRANT SELECT ON TABLE {table} TO {_ticked(readers)}"
@@ -229,22 +229,39 @@ def _ticked(name: str) -> str:
 
 
 def _pipeline(spark: SparkSession, dbutils: Dbutils) -> Pipeline:
-    return Pipeline(_config(dbutils), engine=partial(engine_of, session=spark))
+    return Pipeline(config_of(dbutils), engine=partial(engine_of, session=spark))
 
 
-def _config(dbutils: Dbutils) -> Config:
-    given = {name: _parameter(dbutils, name) for name in _SETTINGS}
+def config_of(dbutils: Dbutils) -> Config:
+    """The config that the notebook's parameters name, on Spark, with the settings among them.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    given = {name: parameter(dbutils, name) for name in _SETTINGS}
     overrides = {f"{ENVIRONMENT_PREFIX}{name.upper()}": value for name, value in given.items() if value}
-    return load_config(_parameter(dbutils, "config"), environ={f"{ENVIRONMENT_PREFIX}ENGINE": "spark", **overrides})
+    return load_config(parameter(dbutils, "config"), environ={f"{ENVIRONMENT_PREFIX}ENGINE": "spark", **overrides})
 
 
-def _parameter(dbutils: Dbutils, name: str) -> str:
-    dbutils.widgets.text(name, PARAMETERS[name])
+def parameter(dbutils: Dbutils, name: str, defaults: Mapping[str, str] = PARAMETERS) -> str:
+    """A parameter of the job, or what holds where it gives none.
+
+    Args:
+        dbutils: The notebook's utilities.
+        name: The parameter.
+        defaults: Of the notebook's parameters.
+    """
+    dbutils.widgets.text(name, defaults[name])
     return dbutils.widgets.get(name).strip()
 
 
-def _flag(dbutils: Dbutils, name: str) -> bool:
-    value = _parameter(dbutils, name)
+def flag(dbutils: Dbutils, name: str, defaults: Mapping[str, str] = PARAMETERS) -> bool:
+    """A parameter that is `true` or `false`; arguments as for `parameter`.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    value = parameter(dbutils, name, defaults)
     if value.lower() not in ("true", "false"):
         raise ConfigError(f"job parameter {name} = {value!r}: must be true or false", hint=f"set {name} to true")
     return value.lower() == "true"

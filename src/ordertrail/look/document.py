@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ordertrail.look.rows import Json, Row, Rows, json_value
 
 if TYPE_CHECKING:
+    from ordertrail.engines.spark.adopt import Adopted
     from ordertrail.look.arrivals import Arrivals
     from ordertrail.look.export import Exported
     from ordertrail.look.open_items import OpenItem
@@ -175,3 +176,18 @@ def verify(report: VerifyReport) -> Json:
     """`verify`."""
     checks: list[Json] = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in report.checks]
     return {"ok": report.ok, "checks": checks}
+
+
+def adopted(found: Adopted) -> Json:
+    """`adopt`; `problems` are those of a dry run, `before` is the version to go back to."""
+    return {
+        "table": found.table,
+        "adopted": found.adopted,
+        "rows": found.rows,
+        "columns_added": list(found.columns_added),
+        "doubled": {**asdict(found.doubled), "examples": list(found.doubled.examples)},
+        "problems": [{"problem": one.message, "hint": one.hint} for one in found.problems],
+        "before": found.before,
+        "back": list(found.back),
+        "compare": found.compare,
+    }

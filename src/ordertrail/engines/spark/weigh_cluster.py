@@ -13,10 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ordertrail.engines.batch_rows import batch_deliveries, counted, rejects_sql
+from ordertrail.engines.spark.measured import measured
 from ordertrail.engines.spark.merge import Changes, Pruning, pruned_by, slots_for
 from ordertrail.engines.spark.session import kept
 from ordertrail.engines.spark.tables import ticked
-from ordertrail.engines.spark.work import SparkPass, spark_schema, spark_type
+from ordertrail.engines.spark.work import SparkPass, spark_schema
 from ordertrail.engines.spark.workers import RELATION, run_sql
 from ordertrail.model import Batch, Outcome, RowCounts
 from ordertrail.rules import outcomes as rules
@@ -27,14 +28,10 @@ from ordertrail.rules.placing import (
     OF_ROW,
     PLACED,
     STAGED,
-    TOTAL_ORDER,
-    content_sql,
-    order_sql,
     placed_or_lowest_sql,
     placed_sql,
 )
 from ordertrail.rules.planning import delivery_number
-from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import target_columns
 
 if TYPE_CHECKING:
@@ -42,12 +39,6 @@ if TYPE_CHECKING:
 
 BROADCAST_ROWS = 2_000_000
 """The keys of a batch with up to this many rows are broadcast to the executors to find the target's rows."""
-
-_MEASURED = {column.name: column.type for column in TOTAL_ORDER if not column.of_delivery} | {
-    "delivery_id": "string",
-    "ch": "bigint",
-}
-"""What `_measured` gives beside the key, with contract types: `ch` is the content, the rest leads to the order."""
 
 
 class ClusterWeighing:
@@ -138,7 +129,7 @@ class ClusterWeighing:
         run = self.pass_
         self._target_version = target_version
         absent = self._absent_columns()
-        staged = kept(self._measured(self._staged(), {"dn": "_delivery_no"}))
+        staged = kept(measured(self._staged(), self.contract, {"dn": "_delivery_no"}))
         current = kept(self._current(target_version, staged))
         new = run.view(self._new())
         staged_rows = {"staged_rows": f"SELECT s.*, d.fk FROM {run.view(staged)} s JOIN {new} d USING (dn)"}
@@ -188,7 +179,7 @@ class ClusterWeighing:
         from pyspark.sql import functions as f
 
         run = self.pass_
-        staged = run.view(kept(self._measured(self._staged(), {"dn": "_delivery_no"})))
+        staged = run.view(kept(measured(self._staged(), self.contract, {"dn": "_delivery_no"})))
         relations = {"staged_rows": f"SELECT * FROM {staged}", "repeated": rules.several("staged_rows")}
         relations |= {"firsts": rules.FIRSTS, "codes": rules.codes_sql(self.batch.number), **relation}
         nothing = [f.lit(None).cast("bigint").alias(name) for name in ("rv", "ins")]
@@ -199,7 +190,7 @@ class ClusterWeighing:
         """`standing` of the rules: the target's rows of the staged keys, without those of deliveries taken back."""
         found = self._of_keys(self.pass_.tables.target.rows(version), self._staged().select(self._key().alias("k")))
         found = self._counting(found)
-        return {"standing": f"SELECT k, ch FROM {self.pass_.view(kept(self._measured(found, {})))}"}
+        return {"standing": f"SELECT k, ch FROM {self.pass_.view(kept(measured(found, self.contract, {})))}"}
 
     def _written(self, version: int) -> dict[str, str]:
         """`written` of the rules: the rows that the batch's commit put into the target."""
@@ -210,39 +201,15 @@ class ClusterWeighing:
 
     # -- relations ------------------------------------------------------------------------------------------
 
-    def _measured(self, rows: DataFrame, carried: Mapping[str, str]) -> DataFrame:
-        """Rows of one of our tables as the rules see them: `k`, and `_MEASURED`.
-
-        Args:
-            rows: With the contract's columns, `_rescued`, `_file_row` and `_delivery_id`.
-            carried: Further columns, by the name they get.
-        """
-        from pyspark.sql import functions as f
-        from pyspark.sql.types import StructField, StructType
-
-        contract = self.contract
-        names = list(dict.fromkeys([*contract.names, "_rescued", "_file_row", "_delivery_id", *carried.values()]))
-        taken = rows.select(*(f.col(ticked(name)) for name in names))
-        cells = [f"{name_sql(name)} AS key{i}" for i, name in enumerate(contract.key)]
-        cells += [order_sql(contract), f"{content_sql(contract)} AS ch"]
-        cells += [f"{name_sql(column)} AS {name}" for name, column in carried.items()]
-        types = {field.name: field.dataType for field in taken.schema}
-        fields = [StructField(f"key{i}", types[name]) for i, name in enumerate(contract.key)]
-        fields += [StructField(name, spark_type(kind)) for name, kind in _MEASURED.items()]
-        fields += [StructField(name, types[column]) for name, column in carried.items()]
-        found = taken.mapInArrow(partial(run_sql, f"SELECT {', '.join(cells)} FROM {RELATION}"), StructType(fields))
-        keys = [f.col(f"key{i}") for i in range(len(contract.key))]
-        return found.select((keys[0] if len(keys) == 1 else f.struct(*keys)).alias("k"), *_MEASURED, *carried)
-
     def _current(self, version: int, staged: DataFrame) -> DataFrame:
         """The target's rows of the staged keys: `target_before` of the rules."""
         from pyspark.sql import functions as f
 
         found = self._of_keys(self.pass_.tables.target.rows(version), staged.select("k"))
         carried = {"rv": "_revision", "bn": "_batch", "inserted_at": "_inserted_at"}
-        measured = self._measured(found, carried)
+        rows = measured(found, self.contract, carried)
         # Rows of one key that even the order cannot tell apart are told apart by their content.
-        return measured.withColumn("pos", f.col("ch")).withColumn("ins", f.unix_micros("inserted_at"))
+        return rows.withColumn("pos", f.col("ch")).withColumn("ins", f.unix_micros("inserted_at"))
 
     def _of_keys(self, rows: DataFrame, keys: DataFrame) -> DataFrame:
         """The rows of some keys."""
@@ -259,7 +226,7 @@ class ClusterWeighing:
         keys = staged.select("k") if absent else ties
         if not absent and ties.count() == 0:
             return staged.select("k", *OF_ROW, "delivery_id").where("false")
-        return self._measured(self._of_keys(self._past(), keys), {}).select("k", *OF_ROW, "delivery_id")
+        return measured(self._of_keys(self._past(), keys), self.contract, {}).select("k", *OF_ROW, "delivery_id")
 
     def _past(self) -> DataFrame:
         return self._counting(self.pass_.tables.history.rows().where(recorded_sql(self.batch.number - 1)))
@@ -330,7 +297,7 @@ class ClusterWeighing:
         keyed = self._folded.select(
             *names, f.lit(None).cast("bigint").alias("_file_row"), f.lit("").alias("_delivery_id")
         )
-        hashes = run.view(self._measured(keyed, {}))
+        hashes = run.view(measured(keyed, self.contract, {}))
         steps = {"weighed": f"SELECT * FROM {run.view(outcomes)}", "folded_content": f"SELECT k, ch FROM {hashes}"}
         return run.run_rule(rules.OUTCOMES_FOLDED, {**relations, **steps})
 
@@ -341,7 +308,7 @@ class ClusterWeighing:
         staged = self._staged()
         past = self._of_keys(self._past(), staged.select(self._key().alias("k")))
         wanted = {f"c{i}": name for i, name in enumerate(names)}
-        parts = [self._measured(rows, wanted) for rows in (past, staged)]
+        parts = [measured(rows, self.contract, wanted) for rows in (past, staged)]
         rows = parts[0].unionByName(parts[1])
         lacking = self._known().select("delivery_id", "absent").unionByName(
             self._new().select("delivery_id", "absent")
@@ -429,7 +396,8 @@ class ClusterWeighing:
 
         found = self._of_keys(target, doubled.select(f.col("d_k").alias("k")))
         whole = {name: name for name in found.columns}
-        rows = self._measured(found, whole).join(doubled, f.expr("k = d_k AND ch = d_ch AND ev = d_ev AND fr = d_fr"))
+        same = f.expr("k = d_k AND ch = d_ch AND ev = d_ev AND fr = d_fr")
+        rows = measured(found, self.contract, whole).join(doubled, same)
         place = f.row_number().over(Window.partitionBy("d_k").orderBy(f.col("_revision").desc_nulls_last()))
         first = rows.withColumn("_place", place).where("_place = 1")
         return first.withColumn("_inserted_at", f.timestamp_micros("d_ins"))
