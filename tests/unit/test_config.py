@@ -482,6 +482,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor("short_rows = 'full'"), "vendors[acme].short_rows = 'full'", "no such choice", "mean fill"),
     (vendor("trailer = '(TRL'"), "vendors[acme].trailer = '(TRL'", "no regular expression", "trailer = "),
     (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
+    (vendor("manifest = 'x.done'"), "vendors[acme].manifest = 'x.done'", "one {name} or {stem}", "manifest.json"),
+    (vendor("manifest = '{name}'"), "vendors[acme].manifest = '{name}'", "name of the file itself", "add to it"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
     (vendor("skip_lines = -1"), "vendors[acme].skip_lines = -1", "negative", "how many lines"),
     (vendor("columns = ['a']"), "vendors[acme].columns = ['a']", "without a header line", "header = false"),
@@ -669,6 +671,7 @@ newlines_in_cells = false
 short_rows = "fill"
 continuation_lines = true
 trailer = "^TRL"
+manifest = "{stem}.done"
 nulls = ["N/A"]
 key_case = "upper"
 key_strip = " "
@@ -705,6 +708,7 @@ from_name = "_(?P<order_num>[A-Z]+)_"
             short_rows="fill",
             continuation_lines=True,
             trailer="^TRL",
+            manifest="{stem}.done",
             nulls=("N/A",),
             key_case="upper",
             key_strip=" ",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ordertrail.errors import TableError
-from ordertrail.model import Correction, CorrectionKind, FileIdentity, Manifest, State
+from ordertrail.model import Claims, Correction, CorrectionKind, FileIdentity, Manifest, SenderManifest, State
 from ordertrail.rules.manifests import from_json, to_json
 
 # Also bytes that are no UTF-8, as `os.fsdecode` gives them.
@@ -58,7 +58,8 @@ def test_no_member_comes_back_as_its_default() -> None:
     with_default = {one.name: one for one in fields(Manifest) if one.default is not MISSING}
     manifest, run_id, clock = from_json(FIRST)
     correction = Correction(CorrectionKind.UNDO, ("000001-00000-aa",), "why", "by")
-    other = {"str": "other", "bool": True, "Correction | None": correction}
+    sender = SenderManifest("a\udcff.done", FileIdentity(1, 2, 3, 4, 5), "sha", Claims(6, 7, "sha", "f"))
+    other = {"str": "other", "bool": True, "Correction | None": correction, "SenderManifest | None": sender}
     changed = replace(manifest, **{name: other.get(str(one.type), (name,)) for name, one in with_default.items()})
     assert all(getattr(changed, name) != one.default for name, one in with_default.items())
     assert from_json(to_json(changed, run_id, clock))[0] == changed

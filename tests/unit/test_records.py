@@ -129,8 +129,10 @@ def test_reasons_say_what_is_wrong() -> None:
     assert reasons == [
         "text or a stray quote follows a quoted cell: close it or double it",
         "a quoted cell is never closed: close it or double it",
-        "the row has 1 cell, the header has 2; if it only lacks empty cells at its end, "
-        + 'write short_rows = "fill" for the vendor',
+        (
+            "the row has 1 cell, the header has 2; if it only lacks empty cells at its end, "
+            'write short_rows = "fill" for the vendor'
+        ),
     ]
 
 

@@ -13,6 +13,7 @@ from ordertrail.rules.cadence_notes import JUDGED_DAYS, cadence_notes
 from ordertrail.rules.filekey import take
 from ordertrail.rules.manifests import from_json
 from ordertrail.rules.noticed import misdated, noticed, shared_globs
+from ordertrail.rules.sender_manifest import manifest_owner, unpaired
 from ordertrail.rules.sql import name_sql
 
 MAX_FILES = 10_000
@@ -29,14 +30,16 @@ def vendor_notes(config: Config) -> tuple[str, ...]:
     came, last = _came(config)
     names: dict[str, list[str]] = {vendor.name: [] for vendor in config.vendors}
     for path in paths:
-        if (vendor := take(path, config.vendors)) is not None:
+        vendor = take(path, config.vendors)
+        if vendor is not None and manifest_owner(path, config.vendors) is None:
             names[vendor.name].append(path.rpartition("/")[2])
     for name, file_name in came:
         names.setdefault(name, []).append(file_name)
     asked = [vendor for vendor in config.vendors if vendor.file_date and names[vendor.name]]
     dated = [line for vendor in asked for line in misdated(vendor, names[vendor.name])]
     told = [line for line in noticed(last, config.vendors) if line not in dated]
-    return (*shared_globs(config.vendors, paths), *dated, *told, *_cadences(config))
+    waits = unpaired(config.vendors, paths)
+    return (*shared_globs(config.vendors, paths), *dated, *waits, *told, *_cadences(config))
 
 
 def _cadences(config: Config) -> tuple[str, ...]:

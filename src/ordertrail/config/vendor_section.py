@@ -44,8 +44,8 @@ class VendorSection(Section, frozen=True, kw_only=True):
     continuation_lines: Annotated[
         bool,
         said(
-            "Whether a row in which the cells of key and order_by are empty goes on with the row before, as shops export "
-            "further items of an order: it is no row, and counted.",
+            "Whether a row in which the cells of key and order_by are empty goes on with the row before, as shops "
+            "export further items of an order: it is no row, and counted.",
             True,
         ),
     ] = False
@@ -71,6 +71,15 @@ class VendorSection(Section, frozen=True, kw_only=True):
             "A regular expression of the last lines that are no rows. Its group rows tells how many rows there are; a "
             "file with another number, or without a trailer, is held.",
             r"^TRL\|(?P<rows>\d+)",
+        ),
+    ] = None
+    manifest: Annotated[
+        str | None,
+        said(
+            "Name of the file with which the vendor says that a file is complete, with {name} of that file, or {stem}, "
+            "the name without .csv: JSON, key=value or sha256sum text with rows, bytes, sha256, file; or empty. A file "
+            "waits for it, and is held when it says something else.",
+            "{name}.manifest.json",
         ),
     ] = None
     compression: Annotated[

@@ -19,6 +19,7 @@ from ordertrail.errors import QuarantineError
 from ordertrail.model import Compression, Contract, ShortRows, Vendor
 from ordertrail.rules.dialects import MARKS
 from ordertrail.rules.headers import folded, map_header
+from ordertrail.rules.sender_manifest import naming
 from ordertrail.rules.times import OFFSET
 
 _LONGEST_DELIMITER = 8
@@ -57,6 +58,8 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         fail(f"{where}.status_map", section.status_map, problem, "name it with status in [contract]")
     if section.trailer is not None:
         _check_trailer(f"{where}.trailer", section.trailer, fail)
+    if section.manifest is not None:
+        _check_manifest(f"{where}.manifest", section, fail)
     if section.max_unpacked_mb < 1:
         fail(f"{where}.max_unpacked_mb", section.max_unpacked_mb, "is no size", "write a number of MB, 1 at least")
     if section.file_date is not None:
@@ -70,6 +73,7 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         quote=section.quote,
         escape=section.escape,
         trailer=section.trailer,
+        manifest=section.manifest,
         encoding=_encoding(f"{where}.encoding", section.encoding, fail),
         timezone=known_zone(f"{where}.timezone", section.timezone, fail),
         zones=_zones(f"{where}.zones", section.zones, fail),
@@ -89,12 +93,17 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
     )
     vendor = _with_cells(vendor, section)
     if not vendor.header:
-        try:
-            map_header(vendor.columns, contract, vendor)
-        except QuarantineError as error:
-            problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
-            fail(f"{where}.columns", section.columns, problem, error.hint.partition(", then run")[0])
+        _check_mapping(f"{where}.columns", vendor, contract, fail)
     return vendor
+
+
+def _check_mapping(key: str, vendor: Vendor, contract: Contract, fail: Fail) -> None:
+    """Check that `columns`, which stand in for a header, name what the contract needs."""
+    try:
+        map_header(vendor.columns, contract, vendor)
+    except QuarantineError as error:
+        problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
+        fail(key, list(vendor.columns), problem, error.hint.partition(", then run")[0])
 
 
 def _with_cells(vendor: Vendor, section: VendorSection) -> Vendor:
@@ -142,6 +151,15 @@ def _check_trailer(key: str, pattern: str, fail: Fail) -> None:
         fail(key, pattern, f"is no regular expression: {error}", r'write it such as trailer = "^TRL\\|(?P<rows>\\d+)"')
     if found.search("") is not None:
         fail(key, pattern, "fits every line", "begin it with ^ and what the line begins with")
+
+
+def _check_manifest(key: str, section: VendorSection, fail: Fail) -> None:
+    assert section.manifest is not None
+    try:
+        naming(section.manifest, section.files)
+    except ValueError as error:
+        problem, _, hint = str(error).partition(": ")
+        fail(key, section.manifest, problem, hint or 'write such as manifest = "{name}.manifest.json"')
 
 
 def _check_columns(where: str, section: VendorSection, fail: Fail) -> None:

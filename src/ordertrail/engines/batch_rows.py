@@ -165,6 +165,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         route=route,
         replaces=candidate.replaces,
         archived=candidate.archived_to is not None,
+        sender=None if candidate.archived_to is not None else candidate.sender,
     )
 
 

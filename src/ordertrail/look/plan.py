@@ -12,7 +12,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -23,13 +23,25 @@ from ordertrail.engines.choice import placed
 from ordertrail.errors import FileChangedError, UsageError
 from ordertrail.look.dry_run import DryRun, Weighed, open_dry_run
 from ordertrail.markers import refuse_lost_tables
-from ordertrail.model import Batch, FileIdentity, FoundFile, Manifest, Reject, RowCounts, State, Vendor
+from ordertrail.model import (
+    Batch,
+    FileIdentity,
+    FoundFile,
+    Manifest,
+    Reject,
+    RowCounts,
+    SenderManifest,
+    State,
+    Vendor,
+)
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.noticed import noticed
 from ordertrail.rules.planning import Candidate, candidate_of, repeats
+from ordertrail.rules.sender_manifest import manifest_owner, manifest_path
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
+from ordertrail.sources.pairing import read_manifest
 
 MAX_REJECTS = 20
 """How many rejects of a file the plan shows."""
@@ -87,6 +99,8 @@ class _Given:
     identity: FileIdentity
     vendor: Vendor | None
     left_alone: str | None
+    manifest: SenderManifest | None = None
+    note: str | None = None
 
 
 def plan_files(config: Config, files: Sequence[Path], *, vendor: str | None = None) -> PlanReport:
@@ -144,7 +158,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
     planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
-    notes = (*brought.notes, *ledger.notes)
+    notes = (*(file.note for file in given if file.note), *brought.notes, *ledger.notes)
     if weighed is not None:
         manifests = weighed.staged.batch.manifests
         notes = (*doubted(manifests), *noticed(manifests, config.vendors, undated=True), *notes)
@@ -171,7 +185,7 @@ def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, numbe
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(file.path, error) from error
-    found = FoundFile(file.below_source, vendor.name, file.identity)
+    found = FoundFile(file.below_source, vendor.name, file.identity, file.manifest)
     return candidate_of(found, vendor, (batch.number, number), sha256, contract_hashes(config.contract, vendor))
 
 
@@ -190,6 +204,7 @@ def _named_vendor(config: Config, name: str | None) -> Vendor | None:
 
 def _look_at(config: Config, path: Path, chosen: Vendor | None) -> _Given:
     below = _below_source(config, path)
+    inside = below is not None
     try:
         status = path.stat() if below is None else path.lstat()
     except OSError as error:
@@ -206,7 +221,43 @@ def _look_at(config: Config, path: Path, chosen: Vendor | None) -> _Given:
         left_alone = "no vendor takes it"
     if below is None:
         below = path.name if vendor is None else _dropped(vendor, path.name)
-    return _Given(path, below, identity_of(status), vendor, left_alone)
+    return _with_manifest(_Given(path, below, identity_of(status), vendor, left_alone), config, inside=inside)
+
+
+def _with_manifest(file: _Given, config: Config, *, inside: bool) -> _Given:
+    """The file with its sender's manifest, which lies beside it; in the source folder it waits for one."""
+    if file.left_alone is not None or file.vendor is None:
+        return file
+    if (owner := manifest_owner(file.below_source, config.vendors)) is not None:
+        return replace(file, left_alone=f"it is the manifest of {clean_name(owner[1].rpartition('/')[2])}")
+    below = manifest_path(file.below_source, file.vendor)
+    if below is None:
+        return file
+    name = below.rpartition("/")[2]
+    beside = file.path.with_name(name)
+    try:
+        found = FoundFile(below, file.vendor.name, identity_of(beside.stat()))
+        about = FoundFile(file.below_source, file.vendor.name, file.identity)
+        return replace(file, manifest=read_manifest(about, found, _Beside(beside)))
+    except FileNotFoundError:
+        missing = f"its manifest {clean_name(name)} has not come"
+        if inside:
+            return replace(file, left_alone=missing)
+        return replace(file, note=f"{clean_name(str(file.path))}: {missing}; a pass waits for it")
+    except OSError as error:
+        raise _unreadable(beside, error) from error
+    except ValueError as error:
+        return replace(file, left_alone=f"its manifest {clean_name(name)} cannot be read: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Opens the one manifest that lies at a path."""
+
+    path: Path
+
+    def open(self, _: str) -> BinaryIO:
+        return self.path.open("rb")
 
 
 def _below_source(config: Config, path: Path) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ordertrail.rules.filekey import clean_name
+from ordertrail.rules.sender_manifest import archived_place
 
 SHOWN = 10
 """How many files of one kind are named."""
@@ -84,6 +85,7 @@ def look_at_archive(
         elif hashed and (digest := _sha256(archive / file.archived_to)) != file.sha256:
             found.changed.append(f"{clean_name(file.archived_to)} has SHA-256 {digest}, {file.sha256} was loaded")
     names = {file.archived_to for file in files}
+    names |= {archived_place(place) for place in names if place is not None}
     found.unknown += (
         clean_name(path) for path in _walk(archive) if path not in names and not expected(path.rpartition("/")[2])
     )

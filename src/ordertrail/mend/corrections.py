@@ -6,6 +6,7 @@ which files are read again, and under whose name.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +16,26 @@ from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
 from ordertrail.errors import UsageError
 from ordertrail.mend.archived import Bytes, Shelf, archived_files, read_bytes, shelve
-from ordertrail.model import Batch, Correction, CorrectionKind, Limits, Probe, RunReport, State, Vendor, no_probe
+from ordertrail.model import (
+    SET_ASIDE,
+    Batch,
+    Correction,
+    CorrectionKind,
+    Limits,
+    Probe,
+    RunReport,
+    SenderManifest,
+    State,
+    Vendor,
+    no_probe,
+)
 from ordertrail.parse.job import ParsedFile
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.corrections import LOADS_ANEW, Known, refusal
 from ordertrail.rules.filekey import archive_path, clean_name, file_key
-from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before
+from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before, wrong_file
+from ordertrail.rules.sender_manifest import archived_place, read_claims
 
 _TAKEN = frozenset({State.LOADED, State.DUPLICATE})
 """The states of a new delivery that may take the place of another one."""
@@ -115,13 +129,19 @@ class Asking:
         candidates = self._candidates(correction.kind, of, batch, shelf) if correction.kind in LOADS_ANEW else []
         files = deliveries.loaded_files([one.identity.size_bytes for one in candidates]) if candidates else ()
         others = [file for file in files if file.delivery_id not in of]
-        duplicates = {c.number: found for c in candidates if (found := loaded_before(c, others)) is not None}
+        held = {c.number: why for c in candidates if (why := wrong_file(c)) is not None}
+        duplicates = {
+            c.number: found
+            for c in candidates
+            if c.number not in held and (found := loaded_before(c, others)) is not None
+        }
         return StageRequest(
             batch,
             candidates,
             shelf.open,
             shelf.unchanged,
             duplicates,
+            held=held,
             correction=correction,
             accept=lambda parsed: self._accepted(correction.kind, of, parsed),
             limits=self._limits(correction.kind),
@@ -160,10 +180,34 @@ class Asking:
             file = self._replacement(one)
             return [self._candidate(one, vendors[one.delivery_id], file, batch, 0, shelf, taken=file.path)]
         files = archived_files(self.config.archive, of)
-        return [
+        found = [
             self._candidate(one, vendors[one.delivery_id], files[one.delivery_id], batch, number, shelf)
             for number, one in enumerate(of.values())
         ]
+        if kind is CorrectionKind.REPLAY:  # who releases a file, or has one loaded that was, has judged its manifest
+            judged = zip(found, of.values(), strict=True)
+            return [self._with_manifest(new, one) if one.state in SET_ASIDE else new for new, one in judged]
+        return found
+
+    def _with_manifest(self, candidate: Candidate, one: Known) -> Candidate:
+        """A file that was set aside, with its sender's manifest, if that was archived beside it."""
+        assert one.archived_to is not None  # its file was read
+        path = self.config.archive / archived_place(one.archived_to)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return candidate
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}; nothing was done") from error
+        try:
+            claims = read_claims(data, "", one.file_name)
+        except ValueError as error:
+            raise UsageError(
+                f"the manifest {path} cannot be read: {error}; nothing was done",
+                hint=f"to load the file without it: ordertrail release {one.delivery_id}",
+            ) from error
+        sender = SenderManifest(path.name, candidate.identity, hashlib.sha256(data).hexdigest(), claims)
+        return replace(candidate, sender=sender)
 
     def _candidate(
         self,

@@ -91,6 +91,40 @@ class FileIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Claims:
+    """What a sender's manifest says of a file; None where it says nothing. Without any, only that it is complete.
+
+    Attributes:
+        rows: Number of data rows, the header not counted.
+        size_bytes: Number of bytes.
+        sha256: Of the whole file, hexadecimal.
+        file_name: The file that the manifest is about, without folders.
+    """
+
+    rows: int | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    file_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderManifest:
+    """The file with which a sender says that another one is complete.
+
+    Attributes:
+        path: As of the file that it is about; both are in one folder.
+        identity: Its `stat` when it was read.
+        sha256: Of its bytes, hexadecimal.
+        claims: What it says.
+    """
+
+    path: str
+    identity: FileIdentity
+    sha256: str
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
 class FoundFile:
     """A complete file that a vendor takes, before it was read.
 
@@ -98,11 +132,13 @@ class FoundFile:
         path: Below the source folder, `/` between folders; bytes that are not UTF-8 are surrogate escapes.
         vendor: Name of the vendor that takes it.
         identity: Its `stat` when it was listed.
+        manifest: Its sender's manifest; None when the vendor sends none.
     """
 
     path: str
     vendor: str
     identity: FileIdentity
+    manifest: SenderManifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +216,7 @@ class Manifest:
             again, a trailer, lines that go on with the row before, delimiters alone.
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
         doubts: What speaks against its rows although they meet the contract, in plain words.
+        sender: The sender's own manifest, which is archived beside the file; None when there is none.
     """
 
     delivery_id: str
@@ -208,6 +245,7 @@ class Manifest:
     migration: str = ""
     lines_skipped: int = 0
     doubts: tuple[str, ...] = ()
+    sender: SenderManifest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,8 @@ class Vendor:
             reject, and the next line a record of its own.
         short_rows: What a row is that has fewer cells than the header: `reject`, or `fill`: the missing ones are empty.
         continuation_lines: Whether a row without key and event time goes on with the row before, and is none itself.
+        manifest: How the file is named with which the vendor says that another one is complete, with `{name}` or
+            `{stem}` of that one; None when it sends none. See `rules.sender_manifest`.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Vendor:
     newlines_in_cells: bool = True
     short_rows: ShortRows = "reject"
     continuation_lines: bool = False
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

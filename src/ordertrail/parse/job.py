@@ -26,7 +26,7 @@ from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MA
 from ordertrail.rules.cell_text import name_column
 from ordertrail.rules.filekey import dated, too_far_ahead
 from ordertrail.rules.headers import Layout, named
-from ordertrail.rules.planning import Candidate, rounds, state_of
+from ordertrail.rules.planning import Candidate, rounds, state_of, wrong_rows
 from ordertrail.rules.sql import name_sql, quoted
 
 HELD_RULE = "trailer"
@@ -344,8 +344,12 @@ class ParseJob:
         self, candidate: Candidate, counts: KernelCounts, layout: Layout, first_error: str | None
     ) -> ParsedFile:
         state, reason = state_of(counts.parsed, counts.rejected, self._limits)
-        rejected = counts.parsed if state is State.QUARANTINED else counts.rejected
-        if reason is not None and self._has_too_many(counts):
+        reject: Reject | None = None
+        if (wrong := wrong_rows(candidate, counts.parsed)) is not None:
+            state, reason = State.HELD, wrong
+            reject = Reject(None, None, None, rule="manifest", reason=wrong, raw=None)
+        rejected = counts.rejected if state in (State.LOADED, State.EMPTY) else counts.parsed
+        if state is State.QUARANTINED and self._has_too_many(counts):
             reason = f"{reason}; the rejects are the first {FEW_REJECTS:,} of them"
         rescued = tuple(cut(name, MAX_NOTED_CHARS) for name, _ in layout.unknown[:MAX_NOTED])
         return ParsedFile(
@@ -357,6 +361,7 @@ class ParseJob:
             rejected,
             0,
             first_error,
+            reject,
             rescued=rescued,
             lines_skipped=counts.lines_skipped,
             doubts=counts.doubts,

@@ -19,7 +19,7 @@ from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 
 from ordertrail.errors import TableError
-from ordertrail.model import Correction, CorrectionKind, FileIdentity, Manifest, State
+from ordertrail.model import Claims, Correction, CorrectionKind, FileIdentity, Manifest, SenderManifest, State
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 
 VERSION = 1
@@ -60,7 +60,10 @@ def from_json(text: str) -> tuple[Manifest, str, datetime]:
         ) from error
 
 
-def _members(value: type[Manifest | FileIdentity | Correction], body: Mapping[str, object]) -> dict[str, object]:
+_Value = Manifest | FileIdentity | Correction | SenderManifest | Claims
+
+
+def _members(value: type[_Value], body: Mapping[str, object]) -> dict[str, object]:
     """The members of a JSON object that are fields of one of our values; those with a default may be missing."""
     return {
         field.name: body[field.name]
@@ -82,6 +85,16 @@ def _correction(body: object) -> Correction | None:
         raise TypeError(f"the correction is {body!r}")
     members = _members(Correction, body)
     return Correction(CorrectionKind(str(members["kind"])), *(_plain(members[one]) for one in ("of", "why", "by")))  # type: ignore[arg-type]
+
+
+def _sender(body: object) -> SenderManifest | None:
+    if body is None:
+        return None
+    if not isinstance(body, dict):
+        raise TypeError(f"the sender's manifest is {body!r}")
+    members = _members(SenderManifest, body)
+    claims = Claims(**_members(Claims, body["claims"]))  # type: ignore[arg-type]
+    return SenderManifest(str(members["path"]), _identity(members["identity"]), str(members["sha256"]), claims)
 
 
 def _time(text: object) -> datetime:
@@ -110,5 +123,6 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "reason": _bounded,
     "first_error": _bounded,
     "correction": _correction,
+    "sender": _sender,
 }
 """How to read members that are not a text, number, boolean, None or a list of these."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ordertrail.model import FileIdentity, FoundFile, Limits, State, Vendor
+from ordertrail.model import FileIdentity, FoundFile, Limits, SenderManifest, State, Vendor
 from ordertrail.rules.filekey import clean_name, file_key
 
 
@@ -30,6 +30,7 @@ class Candidate:
         older_hashes: The hashes that older releases computed of the same contract and profile.
         replaces: The delivery whose place it takes, in a correction; "" where it takes none.
         archived_to: Where in the archive the file is already; None when it still has to be archived.
+        sender: Its sender's manifest, which it must agree with; None when there is none, or a person has decided.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Candidate:
     older_hashes: tuple[str, ...] = ()
     replaces: str = ""
     archived_to: str | None = None
+    sender: SenderManifest | None = None
 
     @property
     def sha256(self) -> str:
@@ -106,6 +108,7 @@ def candidate_of(
         file_key=file_key(file.path.rpartition("/")[2], vendor, file.identity.mtime_ns),
         contract_hash=hashes[0],
         older_hashes=tuple(hashes[1:]),
+        sender=file.manifest,
     )
 
 
@@ -173,10 +176,54 @@ def undone_before(candidate: Candidate, known: Iterable[LoadedFile]) -> str | No
     return f"the same bytes were loaded as {last.delivery_id}, which was {last.undone}"
 
 
+def wrong_file(candidate: Candidate) -> str | None:
+    """Why a file is not the one that its sender's manifest is about; None when it is, or has no manifest.
+
+    Only names, bytes and hash are compared, which needs no parsing; a hash waits until the file is hashed.
+    """
+    sender = candidate.sender
+    if sender is None:
+        return None
+    claims, name = sender.claims, candidate.clean_path.rpartition("/")[2]
+    size_bytes = candidate.identity.size_bytes
+    if claims.file_name is not None and clean_name(claims.file_name) != name:
+        return _held(candidate, f"is about {clean_name(claims.file_name)!r}, not about this file")
+    if claims.size_bytes is not None and claims.size_bytes != size_bytes:
+        return _held(candidate, f"says {claims.size_bytes:,} bytes, the file has {size_bytes:,}")
+    if claims.sha256 is not None and candidate.sha256 and claims.sha256 != candidate.sha256:
+        return _held(candidate, f"says SHA-256 {claims.sha256}, the file has {candidate.sha256}")
+    return None
+
+
+def wrong_rows(candidate: Candidate, rows: int) -> str | None:
+    """Why a file does not have the rows that its sender's manifest says; None when it has, or nothing is said.
+
+    Args:
+        candidate: The file.
+        rows: Its data rows, rejected ones included.
+    """
+    said = None if candidate.sender is None else candidate.sender.claims.rows
+    return None if said in (None, rows) else _held(candidate, f"says {said:,} rows, the file has {rows:,}")
+
+
+def _held(candidate: Candidate, what: str) -> str:
+    assert candidate.sender is not None
+    manifest = clean_name(candidate.sender.path.rpartition("/")[2])
+    return f"its manifest {manifest} {what}; {to_decide(candidate.delivery_id)}"
+
+
+def to_decide(delivery_id: str) -> str:
+    """What a person types about a held delivery, at the end of the reason."""
+    return (
+        f"ask the vendor for the right file, or type ordertrail release {delivery_id} to load this one, "
+        f"ordertrail refuse {delivery_id} to leave it out"
+    )
+
+
 def repeats(
     candidates: Sequence[Candidate], known: Sequence[LoadedFile]
 ) -> tuple[dict[int, LoadedFile], dict[int, str]]:
-    """Which files repeat others: those that are duplicates, and those whose bytes were taken back, by their numbers.
+    """Which files are not parsed: duplicates, and those for a person to decide about, by their numbers.
 
     Args:
         candidates: The files.
@@ -184,11 +231,14 @@ def repeats(
 
     Returns:
         For a duplicate the delivery that makes it one, see `loaded_before`; for one of the others why it must be held,
-        see `undone_before`.
+        see `wrong_file` and `undone_before`. A file that is not what its sender says is held even if its bytes were
+        loaded before: another one was meant.
     """
-    duplicates = {c.number: of for c in candidates if (of := loaded_before(c, known)) is not None}
-    fresh = [c for c in candidates if c.number not in duplicates]
-    return duplicates, {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
+    held = {c.number: why for c in candidates if (why := wrong_file(c)) is not None}
+    others = [c for c in candidates if c.number not in held]
+    duplicates = {c.number: of for c in others if (of := loaded_before(c, known)) is not None}
+    fresh = [c for c in others if c.number not in duplicates]
+    return duplicates, held | {c.number: why for c in fresh if (why := undone_before(c, known)) is not None}
 
 
 def rounds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 
 from ordertrail.errors import SourceError, StorageError
 from ordertrail.model import Batch, Manifest, Probe, Skipped
-from ordertrail.sources.base import Source
+from ordertrail.rules.filekey import clean_name
+from ordertrail.rules.sender_manifest import SUFFIX, archived_place
+from ordertrail.sources.base import ArchiveResult, Source
 from ordertrail.sources.late import LATE_S
 from ordertrail.sources.notes import Late, Notes
 
@@ -120,7 +122,7 @@ class Archiving:
                 self.skipped.append(Skipped(name, "archived, and somebody writes to it; it is looked at again"))
             case "settled" | "returned":
                 del self._notes.late[delivery_id]
-        if result.archived_to is None:
+        if result.archived_to is None and not delivery_id.endswith(SUFFIX):
             moved[delivery_id] = None
 
     def _archive(self, manifest: Manifest) -> str | None:
@@ -131,6 +133,7 @@ class Archiving:
         self._tried.add(one)
         try:
             result = self._source.archive(manifest, self._probe)
+            beside = self._archive_sender(manifest, result)
         except (SourceError, StorageError) as error:
             self._failures += 1
             self._disk_failures += isinstance(error, StorageError)
@@ -140,7 +143,7 @@ class Archiving:
             self._notes.trouble[one] = str(error)
             return None
         self._notes.trouble.pop(one, None)
-        if result.outcome == "written":
+        if "written" in (result.outcome, beside):
             self._notes.waiting[one] = manifest
             self.skipped.append(Skipped(manifest.file_name, WAITS))
         else:
@@ -152,6 +155,31 @@ class Archiving:
         if result.note:
             self._warnings.append(f"{manifest.file_name}: {result.note}")
         return result.archived_to
+
+    def _archive_sender(self, manifest: Manifest, result: ArchiveResult) -> str | None:
+        """Archive a sender's manifest beside its file, which was archived before; returns the outcome, if it has one.
+
+        A file that stays in the source, or has its name back, keeps its manifest there.
+        """
+        if manifest.sender is None or result.outcome in ("changed", "written"):
+            return None
+        sender = manifest.sender
+        own = replace(
+            manifest,
+            delivery_id=manifest.delivery_id + SUFFIX,
+            path=sender.path,
+            file_name=clean_name(sender.path.rpartition("/")[2]),
+            identity=sender.identity,
+            sha256=sender.sha256,
+            archive_path=archived_place(result.archived_to or manifest.archive_path),
+            sender=None,
+        )
+        found = self._source.archive(own, self._probe)
+        if found.late is not None:
+            self._notes.late[own.delivery_id] = found.late
+        if found.note:
+            self._warnings.append(f"{own.file_name}: {found.note}")
+        return found.outcome
 
     def _save(self) -> None:
         if self._notes.save():

@@ -18,6 +18,7 @@ from ordertrail.config.rights import restrict
 from ordertrail.errors import FileChangedError, OrdertrailError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped, Vendor
 from ordertrail.rules.filekey import clean_name, take
+from ordertrail.rules.sender_manifest import SUFFIX, manifest_owner
 from ordertrail.sources.archive import archive_file
 from ordertrail.sources.base import ArchiveResult, Discovery, LateResult, translating
 from ordertrail.sources.late import look_again
@@ -33,6 +34,7 @@ from ordertrail.sources.names import (
     split,
 )
 from ordertrail.sources.notes import Late, Notes, notes_path
+from ordertrail.sources.pairing import pair
 from ordertrail.sources.settling import Look, Sight, hashed, judge, looked, loose, same_file
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ class DirectorySource:
         while look.folders:
             look.enter_or_skip(look.folders.pop())
         look.judge()
+        look.pair()
         self.notes.looks = look.looks
         files = sorted(look.files, key=lambda file: os.fsencode(file.path))
         skipped = [look.skipped[path] for path in sorted(look.skipped, key=os.fsencode)]
@@ -205,10 +208,15 @@ class _Walk:
         self.now_ns = (now - _EPOCH) // timedelta(microseconds=1) * 1000
         self.at_s = source.notes.clock()
         self.complete = complete
-        self.waiting = {manifest.path: manifest.identity for manifest in source.notes.waiting.values()}
+        self.expects = any(vendor.manifest is not None for vendor in source.vendors)
+        unarchived = source.notes.waiting.values()
+        self.waiting = {manifest.path: manifest.identity for manifest in unarchived}
+        self.waiting |= {one.sender.path: one.sender.identity for one in unarchived if one.sender is not None}
         self.folders: list[str] = []
         self.seen: list[tuple[FoundFile, Sight]] = []
         self.files: list[FoundFile] = []
+        self.about: dict[str, str] = {}
+        """For the path of a sender's manifest, that of the file that it is about."""
         self.skipped: dict[str, Skipped] = {}
         self.looks: dict[str, Look] = {}
         self.rests_s: list[float] = []
@@ -242,7 +250,7 @@ class _Walk:
             os.close(descriptor)
 
     def see_claim(self, path: str, owner: str) -> None:
-        if owner in self.source.notes.waiting:
+        if owner.removesuffix(SUFFIX) in self.source.notes.waiting:
             self.skip(path, UNARCHIVED)
         elif owner not in self.source.notes.late:
             self.skip(path, ORPHAN.format(clean_name(owner)), needs_person=True)
@@ -256,6 +264,8 @@ class _Walk:
             self.skip(path, "a temporary name: its writer has not finished")
             return
         vendor = take(path, self.source.vendors)
+        if self.expects and (owner := manifest_owner(path, self.source.vendors)) is not None:
+            vendor, self.about[path] = owner
         if vendor is None and entry.is_file(follow_symlinks=False):
             self.skip(path, NO_VENDOR)
             return
@@ -297,6 +307,14 @@ class _Walk:
                 continue
             except OrdertrailError as error:
                 self.skip(file.path, error.message, needs_person=True)
+
+    def pair(self) -> None:
+        """Give each file its sender's manifest; files that lack one, and manifests that lack their file, wait."""
+        if self.expects:
+            paired = pair(self.files, self.about, self.source.vendors, self.skipped, self.source)
+            self.files = paired.files
+            for path, reason in paired.waiting.items():
+                self.skip(path, reason)
 
     def take(self, file: FoundFile, sight: Sight) -> None:
         loaded = self.waiting.get(file.path)
