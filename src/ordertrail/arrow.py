@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ from ordertrail.rules.identifiers import MAX_WORD_CHARS, WORD_BEGINS, WORD_ENDS
 from ordertrail.rules.texts import BLANKS
 
 _BLANK, _LAST_ASCII = 0x20, 0x7F
-_CACHED = 1 << 16
+_LETTERS_AND_DIGITS = f"{string.ascii_letters}{string.digits}_-".encode()
 
 
 def _table(octets: Iterable[int]) -> NDArray[np.bool_]:
@@ -103,7 +104,7 @@ def is_plain(texts: pa.StringArray) -> bool:
     low, high = found.min(), found.max()
     if low < ord("-") or high > ord("z"):
         return False
-    if (low < ord("0") or high > ord("9")) and not _are_letters_or_digits(found):
+    if (low < ord("0") or high > ord("9")) and found.tobytes().translate(None, _LETTERS_AND_DIGITS):
         return False
     lengths = ends[1:] - ends[:-1]
     short = np.flatnonzero(lengths <= MAX_WORD_CHARS)
@@ -126,22 +127,17 @@ def has_plain_ends(texts: pa.StringArray) -> bool:
     return not (_LEADS[first].any() or _BEFORE_LAST[before[last > _LAST_ASCII]].any())
 
 
-def _are_letters_or_digits(octets: NDArray[np.uint8]) -> bool:
-    """Whether all are of `A-Z`, `a-z`, `0-9`, `_` and `-`; unsigned numbers that are too small become large."""
-    for at in range(0, len(octets), _CACHED):
-        some = octets[at : at + _CACHED]
-        plain = (some | np.uint8(0x20)) - np.uint8(ord("a")) < 26
-        plain |= some - np.uint8(ord("0")) < 10
-        if not plain.all() and not (plain | (some == ord("-")) | (some == ord("_"))).all():
-            return False
-    return True
+def lengths_bytes(texts: pa.StringArray) -> NDArray[np.int32]:
+    """The length of each text in bytes, shape (n,); 0 of NULL."""
+    ends, _ = _bytes_of(texts)
+    return ends[1:] - ends[:-1]
 
 
 def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Where the texts begin and end in their bytes, shape (n + 1,), and the bytes."""
     _, offsets, data = texts.buffers()
     if data is None or not len(texts):
-        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+        return np.zeros(len(texts) + 1, np.int32), np.empty(0, np.uint8)
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return ends - ends[0], np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
 

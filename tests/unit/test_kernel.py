@@ -19,7 +19,7 @@ from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse import kernel as kernel_module
 from ordertrail.parse.database import connect
 from ordertrail.parse.kernel import Kernel, KernelFile
-from ordertrail.rules.cells import key_sql, row_hash_sql
+from ordertrail.rules.cells import key_sql, row_hash_sql, row_sql
 from ordertrail.rules.headers import map_header
 from tests.kernels import contract_of, csv_of, parse
 from tests.oracle import default_contract
@@ -273,6 +273,23 @@ def test_a_composite_key_needs_all_its_parts(con: duckdb.DuckDBPyConnection, tmp
         2: [("b", "required")],
         3: [("a", "required")],
     }
+
+
+def test_no_rule_of_a_row_is_a_join(con: duckdb.DuckDBPyConnection) -> None:
+    """DuckDB makes a join of a list of words, and computes the text to look up for rows that need no look."""
+    sql = row_sql(default_contract(), Vendor("a"), map_header(HEADER, default_contract(), Vendor("a")))
+    relation = "few_cells"
+    for step in filter(None, sql.steps):
+        relation = f"(SELECT *, {', '.join(f'{one} AS {name}' for name, one in step)} FROM {relation})"
+    cells = [(f"{of}{i}", kind) for i in range(len(HEADER)) for of, kind in (("c", "VARCHAR"), ("f", "BOOLEAN"))]
+    columns = ["CAST(range AS BIGINT) AS limit_us", *(f"CAST(random() AS {kind}) AS {name}" for name, kind in cells)]
+    con.execute(f"CREATE TEMP TABLE few_cells AS SELECT {', '.join(columns)} FROM range(9)")
+    try:
+        [(_, plan)] = con.execute(f"EXPLAIN SELECT * FROM {relation} WHERE {sql.good}").fetchall()
+    finally:
+        con.execute("DROP TABLE few_cells")
+    assert "join" not in plan.lower()
+    assert "filter" in plan.lower()
 
 
 def test_long_queries_print_no_progress(tmp_path: Path) -> None:

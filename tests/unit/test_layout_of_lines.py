@@ -65,6 +65,12 @@ def test_an_escape_takes_what_a_character_means(chunk_bytes: int) -> None:
     assert [row[4] for row in rows] == lines[1:]
 
 
+def test_a_header_with_escapes_comes_again(chunk_bytes: int) -> None:
+    head = r'k,e,"\"x\""'
+    rows, broken, _, skipped = read(f"{head}\n1,2,3\n{head}\nk,e,x\n", replace(ACME, escape="\\"))
+    assert ([row[1] for row in rows], broken, skipped) == (["1", "k"], [], 1)
+
+
 def test_an_escape_needs_no_quote() -> None:
     rows, _, _, _ = read('k|e|x\n"1|2\\|3|4\\\\\n', replace(ACME, delimiter="|", quote="", escape="\\"))
     assert rows == [(1, '"1', "2|3", "4\\", '"1|2\\|3|4\\\\')]

@@ -12,8 +12,11 @@ import pytest
 
 from bench.nasty_files import KINDS
 from ordertrail.errors import QuarantineError
+from ordertrail.model import Vendor
 from ordertrail.parse import grammar, records
+from ordertrail.parse.reader import DeliveryReader
 from ordertrail.parse.records import RecordReader, Written
+from tests.oracle import default_contract
 
 
 def cut(
@@ -313,3 +316,22 @@ def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind:
             assert block.cells.nbytes < 4 * (grammar.MAX_RECORD_BYTES + grammar.MAX_CELL_BYTES)
     assert work.bytes <= 4 * len(data)
     assert work.cells <= len(data)
+
+
+def test_the_search_for_a_plain_header_stops_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the first lines were taken apart, because the header's own names were found in them."""
+    body = "1,2,2026-11-20,,DELIVERED,x,2026-11-20 08:00:00\n" * 60
+    calls: list[int] = []
+    first = grammar.Grammar.first
+
+    def counted(itself: grammar.Grammar, data: bytes, **options: Any) -> grammar.Record | None:
+        calls.append(len(data))
+        return first(itself, data, **options)
+
+    monkeypatch.setattr(grammar.Grammar, "first", counted)
+    contract = default_contract()
+    for above, least, most in (("", 1, 3), ("Export of 2026-11-23\n", 50, 60)):
+        calls.clear()
+        text = f"{above}{','.join(contract.names)}\n{body}"
+        assert DeliveryReader(io.BytesIO(text.encode()), Vendor("acme"), contract).header() == contract.names
+        assert least <= len(calls) <= most

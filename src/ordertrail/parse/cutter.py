@@ -129,10 +129,10 @@ class Cutter:
         if found is None:
             found = self._cut_carefully(block)
         inner = self._swallowed(block, found.records)
+        if self._dialect is not None:
+            found = unmarked(found, block.data, self._dialect)
         found = self._with_rows_only(found)
-        if inner is not None:
-            found = replace(found, swallowed=inner)
-        return found if self._dialect is None else unmarked(found, block.data, self._dialect)
+        return found if inner is None else replace(found, swallowed=inner)
 
     def _swallowed(self, block: Block, records: int) -> Swallowed | None:
         """Lines inside of cells that look like records, where there are more lines than records."""

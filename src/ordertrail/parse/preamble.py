@@ -14,10 +14,11 @@ from ordertrail.rules.headers import folded, listed
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A record that may be the header: its cells, the offset of its first byte, and the number of its line."""
+    """A record that may be the header: its cells, the offsets of its first byte and of the next one's, its line."""
 
     cells: tuple[str, ...]
     start: int
+    end: int
     number: int
 
 
@@ -42,7 +43,7 @@ def header_at(grammar: Grammar, head: bytes, rule: HeaderRule, *, ended: bool, l
     first = next(found, None)
     if first is None:
         return 0
-    if rule.fits(first.cells) and not rule.may_fit(_first_lines(head[first.start + 1 :])):
+    if rule.fits(first.cells) and not rule.may_fit(_first_lines(head[first.end :])):
         return first.start
     lines = [first, *found]
     fits = {tuple(map(folded, one.cells)): one for one in reversed(lines) if rule.fits(one.cells)}
@@ -85,6 +86,6 @@ def _lines(grammar: Grammar, head: bytes, *, ended: bool, line: int) -> Iterator
             record.cells = []
         if not record.blank if record.cells else at == 0:
             cells = tuple(str(cell or b"", "utf-8", "replace").strip() for cell in record.cells)
-            yield _Line(cells, at + record.start, number + count_lines(rest[: record.start]))
+            yield _Line(cells, at + record.start, at + end, number + count_lines(rest[: record.start]))
         number += count_lines(rest[:end])
         at += end

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ordertrail.arrow import lengths_bytes, numbers
 from ordertrail.parse.blocks import Broken, Cut
 from ordertrail.parse.marking import present, without_marks
 from ordertrail.rules.dialects import Dialect
@@ -27,15 +28,19 @@ def all_empty(cells: pa.RecordBatch) -> NDArray[np.bool_] | None:
 
 
 def equal_rows(cells: pa.RecordBatch, header: Sequence[str]) -> NDArray[np.bool_] | None:
-    """Which rows are equal to the header; None when none is."""
-    place = next((place for place, cell in enumerate(header) if cell), None)
-    if place is None or pc.index(cells.column(place), pa.scalar(header[place], pa.string())).as_py() < 0:
-        return None
-    found = np.ones(cells.num_rows, dtype=bool)
+    """Which rows are equal to the header; None when none is. An empty cell is NULL, and of no length."""
+    likely = np.ones(cells.num_rows, dtype=bool)
     for column, cell in zip(cells.columns, header, strict=True):
-        same = column.is_null() if not cell else pc.equal(column, cell).fill_null(False)
-        found &= np.asarray(same)
-    return found if found.any() else None
+        likely &= lengths_bytes(column) == len(cell.encode())
+        if not likely.any():
+            return None
+    places = np.flatnonzero(likely)
+    same = np.ones(len(places), dtype=bool)
+    for column, cell in zip(cells.columns, header, strict=True):
+        if cell:
+            same &= np.asarray(pc.equal(column.take(numbers(places)), cell))
+    likely[places] = same
+    return likely if same.any() else None
 
 
 def kept(found: Cut, rows: NDArray[np.bool_], skipped: int) -> Cut:

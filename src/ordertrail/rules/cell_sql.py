@@ -124,27 +124,38 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The text of the cell: trimmed, NULL when nothing is left; plain text is left as it is."""
-        return self.cell if self.kind == "string" else trimmed_sql(self.cell)
+        """The text of the cell: trimmed, NULL when nothing is left; of dates and times, what no quick way reads."""
+        return self.cell if self.kind == "string" else self.slow
+
+    @property
+    def has_text(self) -> str:
+        """Whether the cell has a text."""
+        if self.kind in ("date", "timestamp"):
+            return f"({self.slow} IS NOT NULL OR {self.quick} IS NOT NULL)"
+        return f"{self.text} IS NOT NULL"
 
     def rounds(self) -> Iterator[tuple[int, str, str]]:
         """(round, name, SQL) of what is needed more than once: DuckDB shares nothing between the arms of a CASE.
 
-        For an identifier this is the shape that it must not have. For a time it is, round by round: the time as DuckDB
-        reads it, the time in the usual notation, the text of all others, and the wall clock by each pattern that has a
-        zone.
+        For an identifier this is the shape that it must not have. For a number it is the trimmed text, and the number
+        in the usual notation. For a date or a time it is, round by round: the time as DuckDB reads it, the date or time
+        in the usual notation, the text of all others, and the wall clock by each pattern that has a zone.
         """
         if self.is_identifier:
             yield 0, self.shape, shape_sql(self.text, self.said.looked_at, self.shapes)
-        elif self.kind in _NUMBERS and not self.plain_numbers:
-            yield 0, self.number, usual_number_sql(self.text, *self.notation)
-        elif self.kind == "timestamp":
-            yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
-            yield 1, self.quick, self._quick_time()
-            yield 2, self.slow, f"CASE WHEN {self.quick} IS NULL AND {self.cell} IS NOT NULL THEN {self.text} END"
+        elif self.kind in ("date", "timestamp"):
+            if self.kind == "timestamp":
+                yield 0, self.part, f"try_cast({self.cell} AS TIMESTAMP)"
+            yield 1, self.quick, self._quick_date() if self.kind == "date" else self._quick_time()
+            text = trimmed_sql(self.cell)
+            yield 2, self.slow, f"CASE WHEN {self.quick} IS NULL AND {self.cell} IS NOT NULL THEN {text} END"
             for number, pattern in enumerate(self.formats):
-                if pattern.zoned:
+                if pattern.zoned and self.kind == "timestamp":
                     yield 3, self._wall(number), f"epoch_us({pattern.wall(self.slow)})"
+        elif self.kind != "string":
+            yield 0, self.slow, trimmed_sql(self.cell)
+            if self.kind in _NUMBERS and not self.plain_numbers:
+                yield 1, self.number, usual_number_sql(self.text, *self.notation)
 
     def first(self) -> Iterator[tuple[str, str]]:
         """(name, SQL) of dates and times before their range is checked; local times also by an offset of their own."""
@@ -180,7 +191,7 @@ class Cell:
 
     def checks(self) -> Iterator[CellCheck]:
         """All ways in which the cell can be wrong: no value, not of the type, or not allowed by the column's rules."""
-        column, text, value, partly = self.column, self.text, self.value, ""
+        column, value, partly = self.column, self.value, ""
         if self.said.parts:
             given = " + ".join(f"CAST({part} IS NOT NULL AS INTEGER)" for part in self.said.parts)
             reason = f"some of the cells that make {column.name} are empty: have all of them sent, or none"
@@ -189,10 +200,10 @@ class Cell:
         if column.required or self.is_key or self.is_event:
             what = "the key" if self.is_key else "the event time" if self.is_event else "a required column"
             reason = f"{column.name} is {what} and has no value"
-            wrong = f"CASE WHEN {value} IS NULL THEN {text} IS NULL END"
+            wrong = f"CASE WHEN {value} IS NULL THEN NOT {self.has_text} END"
             yield self._check("required", wrong, reason, self.no_time if self.is_key else "")
         if self.kind != "string":
-            unreadable = f"{text} IS NOT NULL" + (f" AND NOT {partly}" if partly else "")
+            unreadable = self.has_text + (f" AND NOT {partly}" if partly else "")
             if self.is_local:
                 unreadable += f" AND NOT {self.gap}"
                 reason = f"this local time does not exist in {self.zone}: the clock jumped over it"
@@ -264,16 +275,19 @@ class Cell:
         """A text of the config as a cell has it."""
         return text.strip(BLANKS) if self.column.trim else text
 
-    def _date(self) -> str:
+    def _quick_date(self) -> str:
+        """SQL that reads the usual notation by no regular expression; NULL for all other texts."""
         # DuckDB also reads `2026-11-2` followed by a blank.
         shape = f"{self.cell} LIKE '____-__-__' AND ascii(right({self.cell}, 1)) >= {ord('0')}"
-        quick = f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
-        ways = [f"CASE WHEN {self.text} LIKE '____-__-__' THEN try_cast({self.text} AS DATE) END"]
-        midnight = f"regexp_full_match({self.text}, {quoted(_MIDNIGHT)})"
-        ways += [f"CASE WHEN {midnight} THEN try_cast(left({self.text}, 10) AS DATE) END"]
+        return f"CASE WHEN {shape} THEN try_cast({self.cell} AS DATE) END"
+
+    def _date(self) -> str:
+        ways = [f"CASE WHEN {self.slow} LIKE '____-__-__' THEN try_cast({self.slow} AS DATE) END"]
+        midnight = f"regexp_full_match({self.slow}, {quoted(_MIDNIGHT)})"
+        ways += [f"CASE WHEN {midnight} THEN try_cast(left({self.slow}, 10) AS DATE) END"]
         # The day is that of the wall clock, whatever zone the text names.
-        ways += [f"CAST({pattern.wall(self.text)} AS DATE)" for pattern in self.formats]
-        return f"coalesce({quick}, CASE WHEN {self.cell} IS NOT NULL THEN {_first_of(ways)} END)"
+        ways += [f"CAST({pattern.wall(self.slow)} AS DATE)" for pattern in self.formats]
+        return f"coalesce({self.quick}, CASE WHEN {self.slow} IS NOT NULL THEN {_first_of(ways)} END)"
 
     def _quick_time(self) -> str:
         """SQL that reads the usual notation, without an offset, by no regular expression; NULL for all other texts."""

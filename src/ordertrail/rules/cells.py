@@ -40,10 +40,10 @@ class RowSql:
     Attributes:
         steps: Rounds of (name, SQL); each reads the columns of earlier rounds: `unknown` JSON of the file's other
             columns; `j0`, `t0`, `n0`, `y0` ... what texts say (`rules.cell_text`); `p0` ... parts of cells; `k0` ...
-            shapes of damaged identifiers; `m0` ... numbers in the usual notation; `q0` ... times in the usual notation;
-            `s0` ... the texts of all other times; `w0_0` ... their wall clocks by patterns that have a zone; `l0` ...
-            dates, and times by the wall clock; `o0` ... times by their own offset; `v0` ... typed values, and
-            `rescued`.
+            shapes of damaged identifiers; `q0` ... dates and times in the usual notation; `s0` ... the trimmed texts of
+            all others, and of numbers; `m0` ... numbers in the usual notation; `w0_0` ... wall clocks by patterns that
+            have a zone; `l0` ... dates, and times by the wall clock; `o0` ... times by their own offset; `v0` ... typed
+            values, and `rescued`.
         checks: All that can be wrong; they read the columns above.
         columns: (name, SQL) of the columns of a good row, in order.
     """

@@ -48,7 +48,7 @@ class HeaderRule:
 
     def may_fit(self, text: str) -> bool:
         """Whether some lines of a text may fit; quick, and true more often than not needed."""
-        plain = folded(text)
+        plain = folded.__wrapped__(text)  # whole texts would fill the cache
         return any(name in plain for name in self.times)
 
 
