@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 
 from ordertrail.model import Vendor
 
-FEED_VENDORS = (Vendor("acme", "acme/*.csv"), Vendor("blue", "blue/*.csv", absent=("address",)))
+FEED_VENDORS = (
+    Vendor("acme", "acme/*.csv"),
+    Vendor("blue", "blue/*.csv", absent=("address",), rows="newest_first"),
+)
 # Half a small file may be bad, so that good rows beside bad ones are met often, and quarantined files as well.
 FEED_LIMITS = {"max_reject_share": 0.5, "min_rejects": 2}
 MAX_FILES = 6

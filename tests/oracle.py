@@ -350,7 +350,8 @@ def check_row(
         rejects.extend(bad)
         return None
     rank = status_rank(values[contract.status] if contract.status else None, contract)
-    return Accepted((event_us, order[0], rank, *order[1:], file_row), values, frozenset(cells))
+    place = -file_row if vendor.rows == "newest_first" else file_row
+    return Accepted((event_us, order[0], rank, *order[1:], place), values, frozenset(cells))
 
 
 def status_rank(status: Value, contract: Contract) -> int:

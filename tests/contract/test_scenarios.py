@@ -333,6 +333,21 @@ def test_the_first_run_dedupes_too(house: House) -> None:
     assert (target["A",]["status"], target["B",]["address"]) == ("DELIVERED", "X")
 
 
+@pytest.mark.spared("spark", "executors", covered_by=RULES)
+@pytest.mark.spared("named", covered_by=RULES_BY_NAME)
+def test_the_newest_row_of_a_file_may_be_its_first(make_house: MakeHouse) -> None:
+    """Of rows with one time the upper one wins then, in its batch and against rows that are loaded already."""
+    house = make_house('[[vendors]]\nname = "acme"\nrows = "newest_first"\n')
+    house.drop(dated(20), csv_bytes([cells("A", EARLY, address="new"), cells("A", EARLY, address="old")]))
+    house.run()
+    assert house.outcomes() == {(dated(20), 1): "inserted", (dated(20), 2): "superseded"}
+    house.drop(dated(21), csv_bytes([cells("B", EARLY), cells("A", EARLY, address="newer"), cells("A", EARLY)]))
+    house.run()
+    assert house.target()["A",]["address"] == "newer"
+    (delivery,) = (one for one in house.rows("deliveries") if one["file_name"] == dated(21))
+    assert (delivery["newest_first"], delivery["rows_updated"], delivery["rows_superseded"]) == (True, 1, 1)
+
+
 @pytest.mark.spared("spark", covered_by=ON_DRIVER)
 @pytest.mark.spared("executors", covered_by=AGREE)
 @pytest.mark.spared("named", covered_by=BY_NAME)

@@ -53,7 +53,7 @@ CONTRACT = Contract(
 )
 """A key of two columns of different types, and every type that a column may have."""
 
-BLUE = Vendor("blue", "blue/*.csv", absent=("address",))
+BLUE = Vendor("blue", "blue/*.csv", absent=("address",), rows="newest_first")
 VENDORS = (Vendor("acme", "acme/*.csv"), BLUE)
 OTHER_PROFILE = (Vendor("acme", "acme/*.csv", status_map=(("LOST", "OLD"), ("UNDERWAY", "NEW"))), BLUE)
 LIMITS = {"max_reject_share": 0.2, "min_rejects": 5}
@@ -115,6 +115,7 @@ TRAPS: Mapping[str, Sequence[Said]] = {
     ],
     "the path decides": [Said("first", AT, "NEW", X, "inserted"), Said("late", AT, "NEW", Y, "updated")],
     "the row decides": [Said("third", AT, "NEW", X, "superseded"), Said("third", AT, "NEW", Y, "inserted")],
+    "the row above decides": [Said("bare", AT, "NEW", X, "inserted"), Said("bare", AT, "NEW", Y, "superseded")],
     "the same again": [
         Said("first", AT, "NEW", X, "inserted"), Said("third", AT, "NEW", X, "unchanged"),
         Said("late", AT, "NEW", X, "duplicate"),

@@ -479,6 +479,7 @@ REFUSALS: list[tuple[str, str, str, str]] = [
         "files without quoting",
         "take it out",
     ),
+    (vendor("rows = 'newest'"), "vendors[acme].rows = 'newest'", "no such choice", "mean newest_first"),
     (vendor("short_rows = 'full'"), "vendors[acme].short_rows = 'full'", "no such choice", "mean fill"),
     (vendor("trailer = '(TRL'"), "vendors[acme].trailer = '(TRL'", "no regular expression", "trailer = "),
     (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
@@ -668,6 +669,7 @@ max_unpacked_mb = 100
 skip_lines = 3
 escape = "\\"
 newlines_in_cells = false
+rows = "newest_first"
 short_rows = "fill"
 continuation_lines = true
 trailer = "^TRL"
@@ -705,6 +707,7 @@ from_name = "_(?P<order_num>[A-Z]+)_"
             skip_lines=3,
             escape="\\",
             newlines_in_cells=False,
+            rows="newest_first",
             short_rows="fill",
             continuation_lines=True,
             trailer="^TRL",

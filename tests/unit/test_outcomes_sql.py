@@ -51,6 +51,10 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 def fill(con: duckdb.DuckDBPyConnection, name: str, columns: Iterable[str], rows: Iterable[tuple[object, ...]]) -> None:
     types = ", ".join(f"{column} {'VARCHAR' if column == 'k' else 'BIGINT'}" for column in columns)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({types})").fetchall()
+    names = [*columns]
+    if "fp" in names:  # the record number, as in these files the newest row is the last one
+        at = names.index("fp")
+        rows = [row if len(row) == len(names) else (*row[: at + 1], *row[at:]) for row in rows]
     if plain := [*rows]:
         values = ", ".join(f"({', '.join('?' * len(row))})" for row in plain)
         con.execute(f"INSERT INTO {name} VALUES {values}", [value for row in plain for value in row]).fetchall()
@@ -407,4 +411,4 @@ def test_every_outcome_has_its_own_number() -> None:
     assert set(CODES) == set(Outcome)
     assert len(set(CODES.values())) == len(Outcome)
     assert set(re.findall(r"c\.(\w+)", OUTCOMES)) <= {str(outcome) for outcome in Outcome}
-    assert outcomes.ORDER == ("ev", "fk", "rk", "tb", "fr")
+    assert outcomes.ORDER == ("ev", "fk", "rk", "tb", "fp", "fr")

@@ -24,7 +24,7 @@ from ordertrail.rules.placing import (
 from tests.oracle import default_contract
 
 CONTRACT = default_contract()
-DELIVERY = ("id", 5, "acme", "a.csv", 10, "aa", [], 3)
+DELIVERY = ("id", 5, "acme", "a.csv", 10, "aa", [], 3, False)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def fill(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: Iterable
 
 
 def know(con: duckdb.DuckDBPyConnection, rows: Iterable[tuple[object, ...]]) -> None:
-    types = ("VARCHAR", "BIGINT", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR", "VARCHAR[]", "BIGINT")
+    types = ("VARCHAR", "BIGINT", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR", "VARCHAR[]", "BIGINT", "BOOLEAN")
     fill(con, "known", ", ".join(f"{name} {kind}" for name, kind in zip(KNOWN, types, strict=True)), rows)
     con.execute(f"CREATE OR REPLACE TEMP VIEW placed AS {PLACED}").fetchall()
 
@@ -76,22 +76,24 @@ def test_deliveries_that_nothing_tells_apart_share_a_place(con: duckdb.DuckDBPyC
 
 
 def test_what_a_delivery_supplies_to_its_rows(con: duckdb.DuckDBPyConnection) -> None:
-    know(con, [DELIVERY, ("lacking", 6, "acme", "b.csv", 10, "bb", ["y", "z"], 3)])
-    rows = [(1, "id"), (2, "lacking"), (3, "unknown"), (4, None)]
-    fill(con, "some_rows", "n INTEGER, delivery_id VARCHAR", rows)
-    found = con.execute(f"SELECT n, fk, tb, lacks_0, lacks_1 FROM ({placed_sql('some_rows', ('x', 'y'))}) ORDER BY n")
-    assert found.fetchall() == [(1, 5, 1, False, False), (2, 6, 2, False, True)]
-    found = con.execute(f"SELECT n, fk, tb FROM ({placed_or_lowest_sql('some_rows')}) ORDER BY n")
-    assert found.fetchall() == [(1, 5, 1), (2, 6, 2), (3, LOWEST, LOWEST), (4, LOWEST, LOWEST)]
+    know(con, [DELIVERY, ("lacking", 6, "acme", "b.csv", 10, "bb", ["y", "z"], 3, True)])
+    rows = [(1, "id", 7), (2, "lacking", 7), (3, "unknown", 7), (4, None, 7)]
+    fill(con, "some_rows", "n INTEGER, delivery_id VARCHAR, fr BIGINT", rows)
+    found = con.execute(
+        f"SELECT n, fk, tb, fp, lacks_0, lacks_1 FROM ({placed_sql('some_rows', ('x', 'y'))}) ORDER BY n"
+    )
+    assert found.fetchall() == [(1, 5, 1, 7, False, False), (2, 6, 2, -7, False, True)]
+    found = con.execute(f"SELECT n, fk, tb, fp FROM ({placed_or_lowest_sql('some_rows')}) ORDER BY n")
+    assert found.fetchall() == [(1, 5, 1, 7), (2, 6, 2, -7), (3, *[LOWEST] * 3), (4, *[LOWEST] * 3)]
 
 
 def test_staged_rows_get_the_place_of_their_delivery_in_the_batch(con: duckdb.DuckDBPyConnection) -> None:
-    know(con, [DELIVERY, ("other", 6, "acme", "b.csv", 10, "bb", [], 3)])
+    know(con, [DELIVERY, ("other", 6, "acme", "b.csv", 10, "bb", [], 3, True)])
     fill(con, "batch_deliveries", "dn INTEGER, delivery_id VARCHAR", [(0, "other"), (1, "id")])
     fill(con, "staged_rows", "k INTEGER, dn INTEGER, ch INTEGER, ev INTEGER, rk INTEGER, fr INTEGER",
          [(7, 0, 8, 1, 2, 3), (9, 1, 8, 4, 5, 6)])  # fmt: skip
-    found = con.execute(f"SELECT k, dn, ch, ev, fk, rk, tb, fr FROM ({STAGED}) ORDER BY dn").fetchall()
-    assert found == [(7, 0, 8, 1, 6, 2, 2, 3), (9, 1, 8, 4, 5, 5, 1, 6)]
+    found = con.execute(f"SELECT k, dn, ch, ev, fk, rk, tb, fp, fr FROM ({STAGED}) ORDER BY dn").fetchall()
+    assert found == [(7, 0, 8, 1, 6, 2, 2, -3, 3), (9, 1, 8, 4, 5, 5, 1, 6, 6)]
 
 
 def test_what_a_row_itself_supplies(con: duckdb.DuckDBPyConnection) -> None:

@@ -34,6 +34,14 @@ class VendorSection(Section, frozen=True, kw_only=True):
             False,
         ),
     ] = True
+    rows: Annotated[
+        str,
+        said(
+            '"newest_first" where the newest row of a file stands first: of rows with one key and one time, such as '
+            'those of a day, the upper one wins then; "oldest_first": the lower one.',
+            "newest_first",
+        ),
+    ] = "oldest_first"
     short_rows: Annotated[
         str,
         said(

@@ -16,7 +16,7 @@ from ordertrail.config.cells import check_cells
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Compression, Contract, ShortRows, Vendor
+from ordertrail.model import Compression, Contract, RowOrder, ShortRows, Vendor
 from ordertrail.rules.dialects import MARKS
 from ordertrail.rules.headers import folded, map_header
 from ordertrail.rules.sender_manifest import naming
@@ -88,6 +88,7 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         newlines_in_cells=section.newlines_in_cells,
         short_rows=_short_rows(f"{where}.short_rows", section.short_rows, fail),
         continuation_lines=section.continuation_lines,
+        rows=_rows(f"{where}.rows", section.rows, fail),
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
@@ -200,6 +201,15 @@ def _compression(key: str, value: str, fail: Fail) -> Compression:
             return value
         case _:
             hint = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
+            return fail(key, value, "there is no such choice", hint)
+
+
+def _rows(key: str, value: str, fail: Fail) -> RowOrder:
+    match value:
+        case "oldest_first" | "newest_first":
+            return value
+        case _:
+            hint = nearest(value, ("oldest_first", "newest_first"), otherwise='use "newest_first" or "oldest_first"')
             return fail(key, value, "there is no such choice", hint)
 
 

@@ -162,6 +162,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         unranked=file.unranked,
         lines_skipped=file.lines_skipped,
         doubts=file.doubts,
+        newest_first=candidate.vendor.rows == "newest_first",
         route=route,
         replaces=candidate.replaces,
         archived=candidate.archived_to is not None,
@@ -329,6 +330,7 @@ def batch_deliveries(batch: Batch) -> pa.Table:
             "sha256": pa.array([m.sha256 for m in manifests], pa.string()),
             "absent": pa.array([list(m.absent) for m in manifests], pa.list_(pa.string())),
             "batch": pa.array([batch.number] * len(manifests), pa.int64()),
+            "newest_first": pa.array([m.newest_first for m in manifests], pa.bool_()),
         }
     )
 
@@ -413,4 +415,5 @@ def _delivery_row(manifest: Manifest, batch: Batch, rows: RowCounts) -> dict[str
         "absent": json.dumps(list(manifest.absent)),
         "lines_skipped": manifest.lines_skipped,
         "doubts": doubts_json(manifest.doubts),
+        "newest_first": manifest.newest_first,
     }

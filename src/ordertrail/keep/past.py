@@ -20,8 +20,8 @@ _COLUMNS = (
     "delivery_id", "vendor", "path", "file_name", "size_bytes", "epoch_us(modified_at)", "sha256", "file_key",
     "contract_hash", "state", "reason", "archived_to", "absent", "rows_parsed", "rows_rejected", "first_error",
     "epoch_us(discovered_at)", "batch", "epoch_us(staged_at)", "rows_inserted", "rows_updated", "rows_unchanged",
-    "rows_stale", "rows_superseded", "rows_duplicate", "rows_removed", "lines_skipped", "changed_by", "changed_why",
-    "correction",
+    "rows_stale", "rows_superseded", "rows_duplicate", "rows_removed", "lines_skipped", "newest_first", "changed_by",
+    "changed_why", "correction",
 )  # fmt: skip
 
 
@@ -102,6 +102,7 @@ def _past(row: tuple[object, ...]) -> Past:
         first_error=texts[15],
         discovered_at=_time(number("epoch_us(discovered_at)")),
         lines_skipped=number("lines_skipped"),
+        newest_first=bool(numbers["newest_first"]),
         correction=correction_from(texts[-1], texts[-2] or "", texts[-3] or ""),
     )
     clock = _time(number("epoch_us(staged_at)"))

@@ -44,6 +44,7 @@ _OF_DELIVERY = (
     "sha256",
     "file_key",
     "absent",
+    "newest_first",
     "state",
     "changed_at",
     "changed_by",
@@ -162,7 +163,10 @@ class _Tracking:
         status = None if contract.status is None else row[contract.status]
         rank = -2 if status is None else self._ranks.get(str(status), -1)
         of_delivery = [came.get(name) for name in ("vendor", "path", "modified_at", "sha256")]
-        place = (row[contract.order_by], came.get("file_key"), rank, *of_delivery, row["_file_row"])
+        number = row["_file_row"]
+        if came.get("newest_first") and isinstance(number, int):
+            number = -number
+        place = (row[contract.order_by], came.get("file_key"), rank, *of_delivery, number)
         return tuple((value is not None, value) for value in place)
 
     def _recorded(self, history: str) -> str:

@@ -22,7 +22,17 @@ from ordertrail.model.batch import (
     State,
     no_probe,
 )
-from ordertrail.model.contract import Column, Compression, Contract, KeyCase, Limits, ShortRows, UnknownColumns, Vendor
+from ordertrail.model.contract import (
+    Column,
+    Compression,
+    Contract,
+    KeyCase,
+    Limits,
+    RowOrder,
+    ShortRows,
+    UnknownColumns,
+    Vendor,
+)
 
 __all__ = [
     "ROW_OUTCOMES",
@@ -45,6 +55,7 @@ __all__ = [
     "Probe",
     "Reject",
     "RowCounts",
+    "RowOrder",
     "RunReport",
     "SenderManifest",
     "ShortRows",

@@ -217,6 +217,7 @@ class Manifest:
         migration: What the batch makes of the tables, as `rules.migration` writes it; "" for all other batches.
         doubts: What speaks against its rows although they meet the contract, in plain words.
         sender: The sender's own manifest, which is archived beside the file; None when there is none.
+        newest_first: Whether the newest of its rows is the first one.
     """
 
     delivery_id: str
@@ -246,6 +247,7 @@ class Manifest:
     lines_skipped: int = 0
     doubts: tuple[str, ...] = ()
     sender: SenderManifest | None = None
+    newest_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

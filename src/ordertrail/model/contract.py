@@ -12,6 +12,9 @@ Compression = Literal["auto", "none"]
 """Whether packed files are unpacked, by their first bytes."""
 
 
+RowOrder = Literal["oldest_first", "newest_first"]
+"""How the rows of a file follow each other in time."""
+
 ShortRows = Literal["reject", "fill"]
 """What a row is that has fewer cells than the header."""
 
@@ -123,6 +126,7 @@ class Vendor:
         newlines_in_cells: Whether quoted cells may hold line ends; if not, a quote that its line does not close is a
             reject, and the next line a record of its own.
         short_rows: What a row is that has fewer cells than the header: `reject`, or `fill`: the missing ones are empty.
+        rows: Whether the newest row of a file is its last one or its first one; decides between rows of one time.
         continuation_lines: Whether a row without key and event time goes on with the row before, and is none itself.
         manifest: How the file is named with which the vendor says that another one is complete, with `{name}` or
             `{stem}` of that one; None when it sends none. See `rules.sender_manifest`.
@@ -161,6 +165,7 @@ class Vendor:
     short_rows: ShortRows = "reject"
     continuation_lines: bool = False
     manifest: str | None = None
+    rows: RowOrder = "oldest_first"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def known_sql(deliveries: str) -> str:
         deliveries: A relation with rows of `orders_deliveries`.
     """
     said = {"fk": "file_key", "mtime_ms": "epoch_ms(modified_at)", "absent": ABSENT}
+    said["newest_first"] = "coalesce(newest_first, false)"
     columns = ", ".join(f"{said.get(name, name)} AS {name}" for name in KNOWN)
     return f"SELECT {columns} FROM {deliveries}"
 

@@ -1,7 +1,8 @@
 """How the order rules see a row of one of our tables: its key, its content, and its place in the total order.
 
-The total order (P2) is written here and nowhere else. It has five columns: a row itself supplies three of them, and its
-delivery the other two. Relation `known` has the deliveries that matter, and `placed` what they supply to their rows.
+The total order (P2) is written here and nowhere else. It has six columns: a row itself supplies three of them, its
+delivery two, and both together the place in the file. Relation `known` has the deliveries that matter, and `placed`
+what they supply to their rows.
 
 DuckDB computes keys, contents and what a row itself supplies with the same SQL on every engine, like the row kernel:
 in the engine's own process or, on Spark, in the executors. SQL that joins relations runs in every engine's own dialect.
@@ -31,7 +32,7 @@ class OrderColumn:
         name: Its name in every relation of the rules.
         type: A contract type.
         help: Its content and unit.
-        of_delivery: Whether the row's delivery supplies it; otherwise the row itself does.
+        of_delivery: Whether it needs the row's delivery; otherwise the row itself supplies it.
     """
 
     name: str
@@ -45,6 +46,7 @@ TOTAL_ORDER = (
     OrderColumn("fk", "bigint", "file key in milliseconds since 1970 UTC", of_delivery=True),
     OrderColumn("rk", "int", "rank of the status"),
     OrderColumn("tb", "bigint", "place of the delivery among those that are known, see `PLACED`", of_delivery=True),
+    OrderColumn("fp", "bigint", "place in the file: `fr`, below zero where the newest row is first", of_delivery=True),
     OrderColumn("fr", "bigint", "record number in the file"),
 )
 """The total order, most significant first: no two rows are equal in all of them."""
@@ -56,7 +58,7 @@ OF_ROW = tuple(column.name for column in TOTAL_ORDER if not column.of_delivery)
 """Those that a row itself supplies; `delivery_id`, next to them, leads to the others."""
 
 OF_DELIVERY = tuple(column.name for column in TOTAL_ORDER if column.of_delivery)
-"""Those that the delivery supplies."""
+"""Those that need the delivery: `of_delivery_sql` gives them."""
 
 NEWEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in ORDER)
 """The `ORDER BY` list for the newest row first."""
@@ -64,19 +66,21 @@ NEWEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in ORDER)
 OLDEST_FIRST = ", ".join(f"{column} NULLS FIRST" for column in ORDER)
 """The `ORDER BY` list for the oldest row first."""
 
-KNOWN = ("delivery_id", "fk", "vendor", "path", "mtime_ms", "sha256", "absent", "batch")
-"""The columns of `known`: one row a delivery, `absent` lists the contract columns that it lacks."""
+KNOWN = ("delivery_id", "fk", "vendor", "path", "mtime_ms", "sha256", "absent", "batch", "newest_first")
+"""The columns of `known`: one row a delivery, `absent` lists the contract columns that it lacks, `newest_first` says
+that the newest of its rows is the first one."""
 
 PLACED = """
-SELECT delivery_id, fk, absent,
+SELECT delivery_id, fk, absent, CASE WHEN newest_first THEN -1 ELSE 1 END AS sg,
   dense_rank() OVER (
     ORDER BY vendor NULLS FIRST, path NULLS FIRST, mtime_ms NULLS FIRST, sha256 NULLS FIRST, batch NULLS FIRST
   ) AS tb
 FROM known
 """
-"""`placed`: for every delivery in `known` its file key, its absent columns and its place in (vendor, path, mtime,
-sha256, batch). The same file is loaded twice only after the contract or the vendor's profile changed: then its later
-reading wins. One text for every engine, like those of `rules.outcomes`."""
+"""`placed`: for every delivery in `known` its file key, its absent columns, the sign `sg` that its record numbers get
+in the order, and its place in (vendor, path, mtime, sha256, batch). The same file is loaded twice only after the
+contract or the vendor's profile changed: then its later reading wins. One text for every engine, like those of
+`rules.outcomes`."""
 
 
 def later(left: str, right: str) -> str:
@@ -98,6 +102,16 @@ def order_sql(contract: Contract) -> str:
     return ", ".join(f"{said[name]} AS {name}" for name in OF_ROW) + ", _delivery_id AS delivery_id"
 
 
+def of_delivery_sql(row: str, placed: str) -> str:
+    """SQL of the order columns `OF_DELIVERY`.
+
+    Args:
+        row: A relation with `fr`.
+        placed: What `PLACED` gave for the row's delivery.
+    """
+    return f"{placed}.fk AS fk, {placed}.tb AS tb, {row}.fr * {placed}.sg AS fp"
+
+
 def placed_sql(rows: str, absent: Sequence[str] = (), placed: str = "placed") -> str:
     """SQL of rows with all order columns, without those of deliveries that `placed` lacks.
 
@@ -107,8 +121,9 @@ def placed_sql(rows: str, absent: Sequence[str] = (), placed: str = "placed") ->
         placed: What `PLACED` gave.
     """
     lacks = "".join(f", array_contains(p.absent, {quoted(name)}) AS lacks_{i}" for i, name in enumerate(absent))
-    given = ", ".join(f"p.{name}" for name in OF_DELIVERY)
-    return f"SELECT r.*, {given}{lacks} FROM {rows} r JOIN {placed} p ON r.delivery_id = p.delivery_id"
+    return (
+        f"SELECT r.*, {of_delivery_sql('r', 'p')}{lacks} FROM {rows} r JOIN {placed} p ON r.delivery_id = p.delivery_id"
+    )
 
 
 def placed_or_lowest_sql(rows: str) -> str:
@@ -119,15 +134,17 @@ def placed_or_lowest_sql(rows: str) -> str:
     Args:
         rows: A relation with `OF_ROW` and `delivery_id`.
     """
-    given = ", ".join(f"coalesce(p.{name}, {LOWEST}) AS {name}" for name in OF_DELIVERY)
+    given = ", ".join(
+        f"coalesce({sql}, {LOWEST}) AS {name}" for sql, name in (("p.fk", "fk"), ("p.tb", "tb"), ("r.fr * p.sg", "fp"))
+    )
     return f"SELECT r.*, {given} FROM {rows} r LEFT JOIN placed p ON r.delivery_id = p.delivery_id"
 
 
 STAGED = f"""
-SELECT s.k, s.dn, s.ch, {", ".join(f"s.{name}" for name in OF_ROW)}, {", ".join(f"p.{name}" for name in OF_DELIVERY)}
+SELECT s.k, s.dn, s.ch, {", ".join(f"s.{name}" for name in OF_ROW)}, {of_delivery_sql("s", "p")}
 FROM staged_rows s
 JOIN (
-  SELECT d.dn, {", ".join(f"p.{name}" for name in OF_DELIVERY)}
+  SELECT d.dn, p.fk, p.tb, p.sg
   FROM batch_deliveries d JOIN placed p ON d.delivery_id = p.delivery_id
 ) p ON s.dn = p.dn
 """

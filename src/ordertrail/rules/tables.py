@@ -150,6 +150,7 @@ DELIVERIES = (
         "lines that are no rows: titles, headers again, a trailer, continuation lines, delimiters alone",
     ),
     TableColumn("doubts", "string", "JSON list of what speaks against its rows although they meet the contract"),
+    TableColumn("newest_first", "boolean", "whether the newest of its rows is the first one; NULL: no"),
 )
 
 INCIDENTS = (

@@ -35,7 +35,14 @@ from ordertrail.rules import outcomes as order_rules
 from ordertrail.rules import placing
 from ordertrail.rules.accepted import LOADED, RECORDED, lacking_sql, recorded_sql
 from ordertrail.rules.audit import CHANGED, listed_sql
-from ordertrail.rules.placing import OF_ROW, content_sql, contract_key_sql, order_sql, placed_or_lowest_sql
+from ordertrail.rules.placing import (
+    OF_ROW,
+    content_sql,
+    contract_key_sql,
+    of_delivery_sql,
+    order_sql,
+    placed_or_lowest_sql,
+)
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns, stage_columns
 
@@ -127,7 +134,7 @@ class CorrectionWeighing:
         found = find(self.session, target, staged)
         placed = place_deliveries(self.session, None, (self.batch.number, deliveries), counting_sql(self._correction))
         r.CURRENT.make(run, placed_or_lowest_sql(str(found.before)))
-        joined = f"SELECT n.k, n.dn, n.ch, {_of('n', OF_ROW)}, {_of('p', placing.OF_DELIVERY)}"
+        joined = f"SELECT n.k, n.dn, n.ch, {_of('n', OF_ROW)}, {of_delivery_sql('n', 'p')}"
         r.STAGED.make(run, f"{joined} FROM {r.NEW_ROWS} n JOIN {placed} p USING (delivery_id)")
         r.CODES_ROW.make(run, order_rules.codes_sql(self.batch.number))
         best = ordered(self.session, r.BEST, found.doubled, order_rules.BEST, order_rules.BEST_ALONE)
@@ -151,7 +158,7 @@ class CorrectionWeighing:
             f"FROM {self._past}"
         )
         number_past_deliveries(self.session, str(placed))
-        order = f"{_of('x', OF_ROW)}, {_of('p', placing.OF_DELIVERY)}"
+        order = f"{_of('x', OF_ROW)}, {of_delivery_sql('x', 'p')}"
         run(
             "CREATE OR REPLACE TEMP TABLE candidates AS "
             f"SELECT x.k, x.ch, x.hpos, d.dn, {order} FROM past_rows x JOIN {placed} p USING (delivery_id) "

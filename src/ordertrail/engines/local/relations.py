@@ -71,6 +71,7 @@ _KEY, _CONTENT, _POSITION = ("k", "UHUGEINT"), ("ch", "BIGINT"), ("pos", "BIGINT
 _NUMBER, _DELIVERY = ("dn", "INTEGER"), ("delivery_id", "VARCHAR")
 _OLD = (("rv", "BIGINT"), ("bn", "BIGINT"), ("ins", "BIGINT"))
 _KNOWN_TYPES = {"fk": "BIGINT", "mtime_ms": "BIGINT", "absent": "VARCHAR[]", "batch": "BIGINT"}
+_KNOWN_TYPES |= {"newest_first": "BOOLEAN"}
 
 
 def _order(*names: str) -> tuple[tuple[str, str], ...]:
@@ -135,7 +136,7 @@ HISTORY_ROWS = Relation(
 )
 PLACED = Relation(
     "placed",
-    (_DELIVERY, *_order("fk"), ("absent", "VARCHAR[]"), *_order("tb")),
+    (_DELIVERY, *_order("fk"), ("absent", "VARCHAR[]"), ("sg", "INTEGER"), *_order("tb")),
     "local.fold",
     ("local.fold", "local.bearers", "local.changes", "local.weigh", "rules.placing"),
     "a delivery, with what it gives to the order of its rows",
@@ -145,7 +146,7 @@ PLACED = Relation(
 
 STAGED = Relation(
     "staged",
-    (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr", "fk", "tb")),
+    (_KEY, _NUMBER, _CONTENT, *_order("ev", "rk", "fr", "fk", "tb", "fp")),
     "local.weigh",
     ("rules.outcomes",),
     "a staged row in the total order",
@@ -153,7 +154,7 @@ STAGED = Relation(
 )
 CURRENT = Relation(
     "current",
-    (*TARGET_BEFORE.columns, *_order("fk", "tb")),
+    (*TARGET_BEFORE.columns, *_order("fk", "tb", "fp")),
     "local.weigh",
     ("rules.outcomes",),
     "a row of `target_before` in the total order",
@@ -161,7 +162,7 @@ CURRENT = Relation(
 )
 RECALLED = Relation(
     "recalled",
-    (*HISTORY_ROWS.columns, *_order("fk", "tb")),
+    (*HISTORY_ROWS.columns, *_order("fk", "tb", "fp")),
     "local.weigh",
     ("rules.outcomes",),
     "a row of `history_rows` in the total order",

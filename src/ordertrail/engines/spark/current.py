@@ -31,7 +31,9 @@ def keep_view(run: SparkPass) -> None:
         TableError: Something else has the view's name.
     """
     name = view_name(run.config)
-    text = view_sql(run.config.contract, run.tables.history.sql_name, run.tables.deliveries.sql_name)
+    deliveries = run.tables.deliveries.sql_name
+    tells_order = "newest_first" in run.spark.table(deliveries).columns
+    text = view_sql(run.config.contract, run.tables.history.sql_name, deliveries, tells_order=tells_order)
     digest = hashlib.sha256(text.encode()).hexdigest()
     if run.spark.catalog.tableExists(name):
         found = {str(row["key"]): str(row["value"]) for row in run.spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
@@ -56,13 +58,15 @@ def view_name(config: Config) -> str:
     return ".".join(map(ticked, parts))
 
 
-def view_sql(contract: Contract, history: str, deliveries: str) -> str:
+def view_sql(contract: Contract, history: str, deliveries: str, *, tells_order: bool = True) -> str:
     """SQL of the view's rows, with the columns of the target, in its order.
 
     Args:
         contract: Of the pipeline.
         history: That table's name in SQL.
         deliveries: Likewise.
+        tells_order: Whether the deliveries tell if the newest row of a file is its first one; a table that an older
+            release made does not.
     """
     newest = "max_by(named_struct({cells}), o)"
     audit = {
@@ -82,21 +86,23 @@ def view_sql(contract: Contract, history: str, deliveries: str) -> str:
             cell = audit.get(column.name, f"{cell}.v")
         cells.append(f"{cell} AS {quoted}")
     keys = ", ".join(map(ticked, contract.key))
+    order = _order_sql(contract, tells_order)
     rows = (
-        f"SELECT h.*, coalesce(from_json(d.absent, 'array<string>'), array()) AS lacks, {_order_sql(contract)} AS o "
+        f"SELECT h.*, coalesce(from_json(d.absent, 'array<string>'), array()) AS lacks, {order} AS o "
         f"FROM {history} h JOIN {deliveries} d ON h._delivery_id = d.delivery_id WHERE d.{LOADED}"
     )
     return f"SELECT {', '.join(cells)} FROM ({rows}) GROUP BY {keys}"
 
 
-def _order_sql(contract: Contract) -> str:
+def _order_sql(contract: Contract, tells_order: bool) -> str:
     """SQL of the total order as one value; NULL comes first in a struct."""
     rank = "-2"
     if contract.status is not None:
         status = f"h.{ticked(contract.status)}"
         ranks = " ".join(f"WHEN {status} = {sql_text(one)} THEN {n}" for n, one in enumerate(contract.status_rank))
         rank = f"CASE WHEN {status} IS NULL THEN -2 {ranks} ELSE -1 END"
+    number = "CASE WHEN d.newest_first THEN -h._file_row ELSE h._file_row END" if tells_order else "h._file_row"
     return (
         f"struct(coalesce(unix_micros(h.{ticked(contract.order_by)}), {LOWEST}), d.file_key, {rank}, d.vendor, d.path, "
-        f"unix_millis(d.modified_at), d.sha256, d.batch, coalesce(h._file_row, {LOWEST}))"
+        f"unix_millis(d.modified_at), d.sha256, d.batch, coalesce({number}, {LOWEST}))"
     )

@@ -259,7 +259,7 @@ class ClusterWeighing:
         """The deliveries of earlier batches."""
         return self.pass_.tables.deliveries.rows().selectExpr(
             "delivery_id", "file_key AS fk", "vendor", "path", "unix_millis(modified_at) AS mtime_ms", "sha256",
-            "absent", "state", "batch",
+            "absent", "state", "batch", "coalesce(newest_first, false) AS newest_first",
         ).where(f"batch < {self.batch.number}")  # fmt: skip
 
     def _new(self) -> DataFrame:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PLACING = (
     "delivery_id", "vendor", "file_name", "path", "modified_at", "sha256", "file_key", "absent", "state", "batch",
-    "contract_hash", "rows_parsed", "size_bytes", "changed_by", "changed_why",
+    "contract_hash", "rows_parsed", "size_bytes", "changed_by", "changed_why", "newest_first",
 )  # fmt: skip
 
 
