@@ -112,6 +112,25 @@ def test_records_that_go_on_with_the_one_before_are_no_rows(text: str, chunk_byt
     assert found.skipped - every.skipped == len(every.rows) - len(found.rows)
 
 
+@given(st.lists(st.sampled_from(("a", "é", "€", " ", " ", "  ", "ab", '"', "\n", "\r\n", "\r"))), st.integers(1, 12))
+def test_lines_of_fixed_width_are_sliced_by_their_characters(tokens: list[str], chunk_bytes: int) -> None:
+    text = "".join(tokens)
+    written = Written(widths=(2, 3, 1))
+    found = read(b"h i  j\n" + text.encode(), chunk_bytes, written=written)
+    assert read(b"h i  j\n" + text.encode(), fast=False, written=written) == found
+    rows, bad = [], 0
+    for line in re.split("\r\n|\r|\n", text):
+        cells = tuple(line[a:b].strip() or None for a, b in ((0, 2), (2, 5), (5, 6)))
+        if line.strip() and (len(line) < 5 or line[6:].strip()):
+            bad += 1
+        elif line.strip() and cells != ("h", "i", "j"):
+            rows.append(cells)
+    assert [row[1:] for row in found.rows] == rows
+    assert {one[3] for one in found.broken} <= set(re.split("\r\n|\r|\n", text))
+    assert len(found.broken) == bad
+    assert all(line in re.split("\r\n|\r|\n", text) for *_, line in found.raw)
+
+
 @given(texts)
 def test_without_line_ends_in_cells_every_written_line_is_a_record(text: str) -> None:
     found = read(b"h,i\n" + text.encode(), written=Written(newlines=False))

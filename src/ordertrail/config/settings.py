@@ -335,6 +335,7 @@ _TYPES: tuple[tuple[object, str], ...] = (
     (bool | None, "true or false"),
     (str | list[str], "text or a list of texts"),
     (list[str], "a list of texts"),
+    (list[int], "a list of whole numbers"),
     (object, BOUNDS[0]),
     (list[object], BOUNDS[1]),
     (list[date], "a list of dates"),

@@ -34,6 +34,13 @@ class VendorSection(Section, frozen=True, kw_only=True):
             False,
         ),
     ] = True
+    widths: Annotated[
+        list[int],
+        said(
+            "For files of fixed width: how many characters each column has, such as [12, 20, 19]; they have no "
+            "delimiter and no quotes then."
+        ),
+    ] = []
     rows: Annotated[
         str,
         said(

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 
 from ordertrail.config.cells import check_cells
 from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
+from ordertrail.config.rows import with_rows
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Compression, Contract, RowOrder, ShortRows, Vendor
+from ordertrail.model import Compression, Contract, Vendor
 from ordertrail.rules.dialects import MARKS
 from ordertrail.rules.headers import folded, map_header
 from ordertrail.rules.sender_manifest import naming
@@ -85,14 +86,10 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         skip_lines=section.skip_lines,
         header=section.header,
         columns=tuple(name.strip() for name in section.columns),
-        newlines_in_cells=section.newlines_in_cells,
-        short_rows=_short_rows(f"{where}.short_rows", section.short_rows, fail),
-        continuation_lines=section.continuation_lines,
-        rows=_rows(f"{where}.rows", section.rows, fail),
         compression=_compression(f"{where}.compression", section.compression, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
-    vendor = _with_cells(vendor, section)
+    vendor = with_rows(_with_cells(vendor, section), where, section, fail)
     if not vendor.header:
         _check_mapping(f"{where}.columns", vendor, contract, fail)
     return vendor
@@ -138,9 +135,6 @@ def _check_characters(where: str, section: VendorSection, fail: Fail) -> None:
     if escape and (escape == quote or escape in delimiter or escape.isalnum()):
         hint = "take it out: doubled quotes need no escape" if escape == quote else "write the one that the vendor uses"
         fail(f"{where}.escape", escape, "is the quote, in the delimiter, or a letter", hint)
-    if not quote and not section.newlines_in_cells:
-        hint = "take it out: without quotes no cell holds a line end"
-        fail(f"{where}.newlines_in_cells", False, "says nothing of files without quoting", hint)
     if escape and delimiter in MARKS:
         fail(f"{where}.escape", escape, "cannot be used with this delimiter", "take it out")
 
@@ -202,25 +196,6 @@ def _compression(key: str, value: str, fail: Fail) -> Compression:
         case _:
             hint = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
             return fail(key, value, "there is no such choice", hint)
-
-
-def _rows(key: str, value: str, fail: Fail) -> RowOrder:
-    match value:
-        case "oldest_first" | "newest_first":
-            return value
-        case _:
-            hint = nearest(value, ("oldest_first", "newest_first"), otherwise='use "newest_first" or "oldest_first"')
-            return fail(key, value, "there is no such choice", hint)
-
-
-def _short_rows(key: str, value: str, fail: Fail) -> ShortRows:
-    match value:
-        case "reject" | "fill":
-            return value
-        case _:
-            return fail(
-                key, value, "there is no such choice", nearest(value, ("reject", "fill"), otherwise='use "fill"')
-            )
 
 
 def known_zone(key: str, name: str, fail: Fail) -> str:

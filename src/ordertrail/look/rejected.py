@@ -96,7 +96,7 @@ def _is_of(cells: Sequence[str], parts: Sequence[_Part], places: Sequence[int] |
 
 def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
     raw = str(row["raw"] or "")
-    return dialect_of(vendor.delimiter, vendor.quote, vendor.escape).cells(raw) or [raw]
+    return dialect_of(vendor.delimiter, vendor.quote, vendor.escape, vendor.widths).cells(raw) or [raw]
 
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:

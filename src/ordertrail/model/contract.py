@@ -126,6 +126,7 @@ class Vendor:
         newlines_in_cells: Whether quoted cells may hold line ends; if not, a quote that its line does not close is a
             reject, and the next line a record of its own.
         short_rows: What a row is that has fewer cells than the header: `reject`, or `fill`: the missing ones are empty.
+        widths: Of the columns of files of fixed width, in characters; empty for files with a delimiter.
         rows: Whether the newest row of a file is its last one or its first one; decides between rows of one time.
         continuation_lines: Whether a row without key and event time goes on with the row before, and is none itself.
         manifest: How the file is named with which the vendor says that another one is complete, with `{name}` or
@@ -166,6 +167,7 @@ class Vendor:
     continuation_lines: bool = False
     manifest: str | None = None
     rows: RowOrder = "oldest_first"
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

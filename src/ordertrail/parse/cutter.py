@@ -19,7 +19,7 @@ from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
 from ordertrail.parse.encoding import physical_ends, utf8_text
 from ordertrail.parse.grammar import Grammar, Quotes, Scan, line_ends, outside, with_line_feeds
 from ordertrail.parse.swallowing import Swallowed, swallowed
-from ordertrail.parse.tidying import all_empty, equal_rows, kept, merged, unmarked
+from ordertrail.parse.tidying import all_empty, equal_rows, kept, merged, unmarked, unpadded
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut
 from ordertrail.rules.dialects import NO_QUOTE, Dialect
 
@@ -128,6 +128,8 @@ class Cutter:
         found = self._cut_plain(block, block.quotes) if block.quotes is not None else None
         if found is None:
             found = self._cut_carefully(block)
+        if self._dialect is not None and self._dialect.widths:
+            found = unpadded(found)
         inner = self._swallowed(block, found.records)
         if self._dialect is not None:
             found = unmarked(found, block.data, self._dialect)
@@ -188,12 +190,22 @@ class Cutter:
         return replace(rest, cells=rest.cells.select(self._names[:-1]))
 
     def _ragged(self, count: int) -> str:
+        if self._dialect is not None and self._dialect.widths:
+            return self._wrong_width(count, self._dialect.widths)
         if self._trailing and count == len(self._header):
             return "the row lacks a cell, or the delimiter at its end that the other rows have"
         reason = f"the row has {count} {'cell' if count == 1 else 'cells'}, the header has {len(self._header)}"
         if count > len(self._header):
             return reason
         return f'{reason}; if it only lacks empty cells at its end, write short_rows = "fill" for the vendor'
+
+    def _wrong_width(self, count: int, widths: Sequence[int]) -> str:
+        if count > len(widths):
+            return f"the line is longer than the {sum(widths)} characters of widths"
+        return (
+            f"the line ends before column {count + 1} of {len(widths)} begins; if it only lacks blanks at its end, "
+            'write short_rows = "fill" for the vendor'
+        )
 
     # -- plain blocks ---------------------------------------------------------------------------------------
 

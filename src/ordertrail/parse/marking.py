@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ordertrail.errors import QuarantineError
+from ordertrail.parse.encoding import physical_ends
 from ordertrail.rules.dialects import Dialect
 
 _LONGEST_LINE_BYTES = 8 << 20
@@ -47,9 +49,36 @@ def _marked(data: bytes, dialect: Dialect) -> bytes:
                 rule="binary",
                 hint="ask the vendor where it comes from; delimiters of several characters and escape need it",
             )
+    if dialect.widths:
+        return _divided(data, dialect.widths, dialect.delimiter.encode())
     for mark in dialect.marks:
         data = data.replace(mark.raw.encode(), mark.char.encode())
     return data
+
+
+def _divided(data: bytes, widths: Sequence[int], mark: bytes) -> bytes:
+    """Lines of fixed width with a mark before each column that they reach, and before what goes beyond the last one.
+
+    Blanks beyond the last column are nothing. A character is a code point of UTF-8.
+    """
+    octets = np.frombuffer(data, dtype=np.uint8)
+    ends = physical_ends(data)
+    begins = np.concatenate(([0], ends + 1))
+    stops = np.append(ends, len(data))
+    if data.find(b"\r\n") >= 0:
+        stops -= (
+            (octets[np.minimum(stops, len(data) - 1)] == ord("\n")) & (octets[stops - 1] == ord("\r")) & (stops > 0)
+        )
+    chars = np.append(np.flatnonzero((octets & 0xC0) != 0x80), len(data))
+    first, past = np.searchsorted(chars, begins), np.searchsorted(chars, stops)
+    bounds = np.cumsum(widths)
+    written = np.concatenate(([0], np.cumsum(octets != ord(" "))))
+    reached = first[:, None] + bounds[None, :] <= past[:, None]
+    reached &= (written[stops] > written[begins])[:, None]
+    behind = chars[np.minimum(first + bounds[-1], len(chars) - 1)]
+    reached[:, -1] &= written[stops] > written[np.minimum(behind, stops)]
+    at = chars[(first[:, None] + bounds[None, :])[reached]]
+    return np.insert(octets, at, mark[0]).tobytes()
 
 
 def without_marks(texts: pa.StringArray, dialect: Dialect, *, raw: bool = False) -> pa.StringArray:

@@ -146,5 +146,6 @@ class DeliveryReader:
             trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=self._trailers),
             newlines=vendor.newlines_in_cells,
             fill=vendor.short_rows == "fill",
+            widths=vendor.widths,
         )
         return RecordReader(member.stream, written, pool=self._pool, raw=self._raw, line=line)

@@ -94,6 +94,7 @@ class Written:
         trailer: What the last lines look like that are no rows; None for texts without a trailer.
         newlines: Whether quoted cells may hold line ends.
         fill: Whether cells that a record lacks at its end are empty.
+        widths: Of the columns of a text of fixed width, in characters; delimiter, quote and escape then mean nothing.
     """
 
     delimiter: str = ","
@@ -105,6 +106,7 @@ class Written:
     trailer: Trailer | None = None
     newlines: bool = True
     fill: bool = False
+    widths: tuple[int, ...] = ()
 
 
 class RecordReader:
@@ -128,7 +130,7 @@ class RecordReader:
         line: int = 1,
     ) -> None:
         written = written or Written()
-        self._dialect = dialect_of(written.delimiter, written.quote, written.escape)
+        self._dialect = dialect_of(written.delimiter, written.quote, written.escape, written.widths)
         self._chunks = marked_chunks(utf8_chunks(stream, written.encoding, CHUNK_BYTES), self._dialect)
         self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote, newlines=written.newlines)
         self._trailer = written.trailer
@@ -149,10 +151,7 @@ class RecordReader:
     @property
     def head(self) -> str:
         """The first lines of the text, once the header was read; for messages."""
-        text = self._head.decode("utf-8", "replace")
-        for mark in self._dialect.marks:
-            text = text.replace(mark.char, mark.raw)
-        return text
+        return self._dialect.written(self._head.decode("utf-8", "replace"))
 
     def header(self) -> tuple[str, ...] | None:
         """Read the header, once, before `blocks`: the one that the rule finds, else the first record.
@@ -186,9 +185,22 @@ class RecordReader:
                 hint="see whether the delimiter is right; else ask the vendor to leave columns out",
             )
         self._header = tuple(self._dialect.cell(utf8_text(cell or b"", line)) for cell in record.cells)
+        if self._dialect.widths:
+            self._header = self._whole_header(line)
         if rule is not None:
             self._settle_width()
         return tuple(cell.strip() for cell in self._header)
+
+    def _whole_header(self, line: int) -> tuple[str, ...]:
+        """The header of a text of fixed width: unpadded, with a cell for each column."""
+        count = len(self._dialect.widths)
+        if len(self._header) > count:
+            raise QuarantineError(
+                f"the header in line {line} is longer than the {sum(self._dialect.widths)} characters of widths",
+                rule="header",
+                hint="correct widths of the vendor, then run ordertrail replay --all-quarantined",
+            )
+        return tuple(cell.strip() for cell in (*self._header, *[""] * (count - len(self._header))))
 
     def _settle_width(self) -> None:
         """See whether records end with a delimiter that the header lacks, or the other way round.
@@ -196,6 +208,8 @@ class RecordReader:
         The first record decides, if more of those after it are like it than as wide as the header.
         """
         width = len(self._header)
+        if self._dialect.widths:
+            return
         records = list(self._peeked())
         if not records or 2 * sum(one.count == records[0].count for one in records) <= len(records):
             return
@@ -229,7 +243,8 @@ class RecordReader:
         while len(self._buffer) < HEAD_BYTES and not self._ended:
             self._fill()
         self._head = self._buffer[:HEAD_BYTES]
-        if separator := _SEPARATOR.match(self._buffer):
+        separator = None if self._dialect.widths else _SEPARATOR.match(self._buffer)
+        if separator:
             newlines = self._grammar.newlines
             self._grammar = Grammar(separator[1].decode("ascii"), self._grammar.quote, newlines=newlines)
             if not rule.skip_lines:
@@ -301,7 +316,7 @@ class RecordReader:
             self._fill()
             trailer = b""
             if self._trailer is not None:
-                end = self._trailer.begins_at(self._buffer, ended=self._ended)
+                end = self._trailer.begins_at(self._buffer, self._dialect, ended=self._ended)
                 self._buffer, trailer = self._buffer[:end], self._buffer[end:]
             block = cutter.block(self._buffer, self._line, ended=self._ended)
             if block is not None:

@@ -66,6 +66,15 @@ def merged(one: Broken, other: Broken) -> Broken:
     return Broken(numbers[order], raw, lines, (*one.kinds, *other.kinds), kind)
 
 
+def unpadded(found: Cut) -> Cut:
+    """Cells of fixed width without the blanks that fill them; one that has nothing else is empty."""
+    columns = []
+    for column in found.cells.columns:
+        texts = pc.utf8_trim_whitespace(column)
+        columns.append(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts))
+    return replace(found, cells=pa.RecordBatch.from_arrays(columns, names=found.cells.schema.names))
+
+
 def unmarked(found: Cut, data: bytes, dialect: Dialect) -> Cut:
     """Without the marks of a dialect."""
     cells = found.cells

@@ -6,6 +6,7 @@ import re
 
 from ordertrail.errors import QuarantineError
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+from ordertrail.rules.dialects import Dialect
 
 TAIL_BYTES = 1 << 16
 """The trailer, and the blank lines after it, lie within this many of a text's last bytes."""
@@ -27,11 +28,12 @@ class Trailer:
         self._found = False
         self._told: tuple[str, str] | None = None
 
-    def begins_at(self, data: bytes, *, ended: bool) -> int:
+    def begins_at(self, data: bytes, dialect: Dialect, *, ended: bool) -> int:
         """Where the trailer begins; before the end of the text is known, where it may begin at the earliest.
 
         Args:
             data: The last bytes that were read.
+            dialect: Whose marks are in them.
             ended: Whether the text ends with them.
         """
         if not ended:
@@ -41,7 +43,7 @@ class Trailer:
             bare = len(data[:end].rstrip(b" \t\r\n"))
             line = _LAST_LINE.search(data[max(bare - TAIL_BYTES, 0) : bare])
             text = b"" if line is None else line[0]
-            match = self._pattern.search(text.decode("utf-8", "replace")) if text else None
+            match = self._pattern.search(dialect.written(text.decode("utf-8", "replace"))) if text else None
             if match is None:
                 break
             self._found = True

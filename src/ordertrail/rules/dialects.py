@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 _DELIMITER, _ESCAPE, _QUOTE, _GUARDED = "\x1f", "\x1c", "\x1d", "\x1e"
 MARKS = frozenset((_DELIMITER, _ESCAPE, _QUOTE, _GUARDED))
@@ -42,14 +44,16 @@ class Dialect:
         delimiter: One ASCII character.
         quote: One ASCII character; `NO_QUOTE` for files without quoting.
         marks: In the order in which they are put into a text; empty for most files.
+        widths: Of the columns of a file of fixed width, in characters; its mark stands between them, and for nothing.
     """
 
     delimiter: str
     quote: str
     marks: tuple[Mark, ...]
+    widths: tuple[int, ...] = ()
 
     def marked(self, text: str) -> str:
-        """A text of a file as the grammar reads it."""
+        """A text of a file with a delimiter as the grammar reads it."""
         for mark in self.marks:
             text = text.replace(mark.raw, mark.char)
         return text
@@ -60,8 +64,17 @@ class Dialect:
             text = text.replace(mark.char, mark.cell)
         return text
 
+    def written(self, text: str) -> str:
+        """A text with marks as it stands in the file."""
+        for mark in self.marks:
+            text = text.replace(mark.char, mark.raw)
+        return text
+
     def cells(self, line: str) -> list[str]:
         """The cells of a record; empty when it cannot be read. For messages; readers have their own."""
+        if self.widths:
+            ends = [*accumulate(self.widths)]
+            return [line[end - width : end].strip() for width, end in zip(self.widths, ends, strict=True)]
         quote = None if self.quote == NO_QUOTE else self.quote
         text = io.StringIO(self.marked(line), newline="")
         try:
@@ -74,14 +87,17 @@ class Dialect:
         return [self.cell(cell) for cell in found]
 
 
-def dialect_of(delimiter: str, quote: str, escape: str = "") -> Dialect:
-    """The dialect of some characters.
+def dialect_of(delimiter: str, quote: str, escape: str = "", widths: Sequence[int] = ()) -> Dialect:
+    """The dialect of some characters, or of a file of fixed width.
 
     Args:
         delimiter: At least one character.
         quote: One ASCII character; "" for files without quoting.
         escape: One ASCII character that takes from a quote, a delimiter or itself what it means; "" for none.
+        widths: Of the columns of a file of fixed width, which has none of these; empty for all others.
     """
+    if widths:
+        return Dialect(_DELIMITER, NO_QUOTE, (Mark(_DELIMITER, "", ""),), tuple(widths))
     plain = len(delimiter) == 1 and delimiter.isascii()
     marks = []
     if escape:

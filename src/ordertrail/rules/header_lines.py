@@ -109,6 +109,9 @@ def explained(error: QuarantineError, text: str, contract: Contract, vendor: Ven
         return QuarantineError(f"the file is no table: it is {kind}", rule="header", hint=hint)
     if error.rule != "missing_column" or not vendor.header:
         return error
+    if vendor.widths:
+        hint = f"see whether widths fits the header; if it does, {error.hint}"
+        return QuarantineError(error.message, rule=error.rule, column=error.column, hint=hint)
     found = next(_causes(text, contract, vendor), None)
     if found is None:
         return error
