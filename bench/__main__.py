@@ -9,6 +9,7 @@ PARTS = (
     "bench.first_load",
     "bench.repeated_keys",
     "bench.upsert",
+    "bench.field",
     "bench.changes",
     "bench.export",
     "bench.undo",

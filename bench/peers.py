@@ -66,6 +66,21 @@ def delta_rs_notebooks(table: Path, csv: Path) -> Figures:
     return {"load_s": took_s, "inserted": rows.num_rows - deleted, "updated": deleted}
 
 
+def polars_merge(table: Path, csv: Path) -> Figures:
+    """Polars' `write_delta` with `mode="merge"`: delta-rs does the work."""
+    import polars as pl
+
+    rows = pl.from_arrow(_typed(csv))
+    assert isinstance(rows, pl.DataFrame)
+    began = time.perf_counter()
+    options = {"predicate": SAME_KEY, "source_alias": "s", "target_alias": "t"}
+    merge = rows.write_delta(str(table), mode="merge", delta_merge_options=options)
+    found = merge.when_matched_update_all().when_not_matched_insert_all().execute()
+    took_s = time.perf_counter() - began
+    updated, inserted = found["num_target_rows_updated"], found["num_target_rows_inserted"]
+    return {"load_s": took_s, "inserted": inserted, "updated": updated}
+
+
 def duckdb_merge(table: Path, csv: Path) -> Figures:
     """DuckDB's MERGE into a table of its own database file, with the checkpoint that brings it there. Not Delta."""
     import duckdb
@@ -105,6 +120,7 @@ def spark_notebooks(table: Path, csv: Path) -> Figures:
 WAYS: Mapping[str, Callable[[Path, Path], Figures]] = {
     "delta_rs_merge": delta_rs_merge,
     "delta_rs_notebooks": delta_rs_notebooks,
+    "polars_merge": polars_merge,
     "duckdb_merge": duckdb_merge,
     "spark_merge_process": spark_merge,
     "spark_notebooks_process": spark_notebooks,

@@ -101,25 +101,37 @@ def drop_old_files(table: Path) -> None:
 
 
 def fingerprint(kind: str, table: Path) -> tuple[int, int]:
-    """Rows of a table, and a sum of hashes of their cells in the contract's columns."""
-    place = table / "orders.duckdb" if kind == "duckdb" else ":memory:"
-    with duckdb.connect(str(place)) as connection:
+    """`fingerprint_of` a table."""
+    with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        relation = TABLE
-        if kind == "ordertrail":
-            config = load_config(table / "ordertrail.toml")
-            columns = target_columns(config.contract)
-            snapshot = Table(config.table_path(config.tables.target), columns).snapshot()
-            relation = scan_sql(connection, snapshot, columns)
-        elif kind == "delta":
-            connection.register("rows", _reader(table))
-            relation = "rows"
-        elif kind == "parquet":
-            relation = f"read_parquet('{table}')"
-        cells = ", ".join(f"CAST({name} AS VARCHAR)" for name in COLUMN_TYPES)
-        sql = f"SELECT count(*), coalesce(sum(CAST(hash({cells}) AS HUGEINT)), 0) FROM {relation}"
-        rows, total = connection.execute(sql).fetchall()[0]
-        return int(rows), int(total)
+        return fingerprint_of(connection, relation(kind, table, connection))
+
+
+def fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+    """The number of some rows, and a sum of hashes of their cells in the contract's columns; `rows` is SQL."""
+    cells = ", ".join(f"CAST({name} AS VARCHAR)" for name in COLUMN_TYPES)
+    # A time that is kept as text is the same time.
+    cells = cells.replace(
+        "CAST(last_update_timestamp AS VARCHAR)", "epoch_us(CAST(last_update_timestamp AS TIMESTAMPTZ))"
+    )
+    sql = f"SELECT count(*), coalesce(sum(CAST(hash({cells}) AS HUGEINT)), 0) FROM {rows}"
+    count, total = connection.execute(sql).fetchall()[0]
+    return int(count), int(total)
+
+
+def relation(kind: str, table: Path, connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL of a table's rows, for a connection whose time zone is UTC; a reader of them is read once."""
+    if kind == "ordertrail":
+        config = load_config(table / "ordertrail.toml")
+        columns = target_columns(config.contract)
+        return scan_sql(connection, Table(config.table_path(config.tables.target), columns).snapshot(), columns)
+    if kind == "delta":
+        connection.register("rows", _reader(table))
+        return "rows"
+    if kind == "duckdb":
+        connection.execute(f"ATTACH IF NOT EXISTS '{table / 'orders.duckdb'}' AS kept (READ_ONLY)")
+        return f"kept.{TABLE}"
+    return f"read_parquet('{table}')"
 
 
 def _reader(table: Path) -> pa.RecordBatchReader:

@@ -70,6 +70,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "ordertrail": Contender("ordertrail", "`ordertrail run`: parse, check, stage, load, history, archive; a process"),
     "delta_rs_merge": Contender("delta", "delta-rs merge; a process, CSV typed by DuckDB"),
     "delta_rs_notebooks": Contender("delta", "the notebooks' delete and append, on delta-rs; a process"),
+    "polars_merge": Contender("delta", "Polars' write_delta, mode merge; a process", default=False),
     "duckdb_merge": Contender("duckdb", "DuckDB's MERGE into its own file, not Delta; a process"),
     "spark_merge": Contender("delta", "Spark MERGE, session warm", "merge", spark=True),
     "spark_notebooks": Contender(
@@ -179,7 +180,7 @@ class Bench:
                 raise RuntimeError(f"{name} updated {found['updated']} rows, not {bout.case.updates}")
             if number:
                 bout.rounds[name].append(found)
-            print(f"{bout.case.rows:>11,} rows, round {number}, {name}: {_short(found)}", flush=True)
+            print(f"{bout.case.rows:>11,} rows, round {number}, {name}: {short(found)}", flush=True)
         csv.unlink()
 
     def _turn(self, name: str, table: Path, csv: Path) -> dict[str, object]:
@@ -326,7 +327,8 @@ def _rounded(value: object) -> object:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _short(found: Mapping[str, object]) -> str:
+def short(found: Mapping[str, object]) -> str:
+    """The figures of one turn on a line."""
     keys = ("whole_s", "load_s", "peak_mb")
     return ", ".join(f"{key} {float(str(found[key])):.2f}" for key in keys if key in found)
 
