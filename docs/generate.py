@@ -143,6 +143,8 @@ FILE_RULES = {
     "archive": "a gzip file or zip archive that is damaged, cut off, encrypted, packed twice or made to fill the disk",
     "binary": "the file is no text: it holds NUL bytes, or begins as a workbook, a picture or another such file does",
     "engine": "the memory does not suffice for the file even alone, or the engine fails on it: the delivery is `held`",
+    "cut_off": "the last line has no line end, and `final_newline` says that it has one: the delivery is `held`",
+    "expect_rows": "the file has more or fewer rows than `expect_rows` says: the delivery is `held`",
     "manifest": "the sender's manifest says another number of rows than the file has: the delivery is `held`",
     "trailer": "the trailer is missing, or tells another number of rows than the file has: the delivery is `held`",
     "line_length": "a record is longer than a record of a text file can be, 4 MiB",

@@ -40,7 +40,7 @@ from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, LoadedFile, candidate_of, repeats
+from ordertrail.rules.planning import Candidate, LoadedFile, bounded, candidate_of, repeats
 from ordertrail.rules.reports import correction_report, delivery_report
 from ordertrail.rules.waiting import waiting_warnings
 from ordertrail.sources.archiving import Archiving
@@ -365,7 +365,7 @@ class _Pass:
             else:
                 vendor = vendors[file.vendor]
                 found.append(candidate_of(file, vendor, (batch, len(found)), digest, hashes[vendor.name]))
-        return found
+        return bounded(found, self._config.volumes, self._engine.recent_rows)
 
     def _discover(self, complete: frozenset[str]) -> tuple[datetime, Discovery]:
         """List the source, twice when only a second look can tell whether a file is at rest; and when that was."""

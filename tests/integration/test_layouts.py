@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -82,11 +83,10 @@ def test_a_rebuild_out_of_the_archive_reads_them_again(house: House) -> None:
     house.run()
     decide(house, CorrectionKind.RELEASE, str(house.delivery("c.csv")["delivery_id"]))
     decide(house, CorrectionKind.REPLAY, str(house.delivery("b.zip")["delivery_id"]))
-    # What was held before it was released leaves no file-wide reject in a rebuild.
-    held = bag([one for one in house.rows("rejects") if one["rule"] == "trailer"])
     before = {table: bag(house.rows(table)) for table in ("target", "history", "rejects", "deliveries")}
+    shutil.rmtree(house.table_path("rejects"))  # so that no row of it can be copied
     report = rebuild(house.config, from_archive=True)
     assert report is not None
     for table, rows in before.items():
-        assert bag(house.rows(table)) == rows - (held if table == "rejects" else bag([])), table
+        assert bag(house.rows(table)) == rows, table
     check_books(house)

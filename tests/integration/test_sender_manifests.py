@@ -131,7 +131,7 @@ def test_what_a_person_decides_and_a_rebuild_keeps(house: House) -> None:
     decide(house, CorrectionKind.REPLAY, "short.csv")
     assert {key[0] for key in house.target()} == {"right", "right2", "sign", "short", "short2"}
     (house.config.archive / (str(held["archived_to"]) + SUFFIX)).unlink()
-    before = {table: bag(house.rows(table)) for table in ("target", "history", "deliveries")}
+    before = {table: bag(house.rows(table)) for table in ("target", "history", "rejects", "deliveries")}
     assert rebuild(house.config, from_archive=True) is not None
     assert {table: bag(house.rows(table)) for table in before} == before
     check_books(house)

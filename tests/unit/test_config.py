@@ -489,6 +489,9 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor("trailer = 'x*'"), "vendors[acme].trailer = 'x*'", "fits every line", "begin it with"),
     (vendor("manifest = 'x.done'"), "vendors[acme].manifest = 'x.done'", "one {name} or {stem}", "manifest.json"),
     (vendor("manifest = '{name}'"), "vendors[acme].manifest = '{name}'", "name of the file itself", "add to it"),
+    (vendor("expect_rows = 'all'"), "vendors[acme].expect_rows = 'all'", "no such choice", 'or "learn"'),
+    (vendor("expect_rows = [5, 2]"), "vendors[acme].expect_rows = [5, 2]", "the fewest and the most", "[100, 100000]"),
+    (vendor("expect_rows = [5]"), "vendors[acme].expect_rows = [5]", "the fewest and the most", "[100, 100000]"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
     (vendor("skip_lines = -1"), "vendors[acme].skip_lines = -1", "negative", "how many lines"),
     (vendor("columns = ['a']"), "vendors[acme].columns = ['a']", "without a header line", "header = false"),
@@ -678,6 +681,7 @@ short_rows = "fill"
 continuation_lines = true
 trailer = "^TRL"
 manifest = "{stem}.done"
+final_newline = true
 nulls = ["N/A"]
 key_case = "upper"
 key_strip = " "
@@ -716,6 +720,7 @@ from_name = "_(?P<order_num>[A-Z]+)_"
             continuation_lines=True,
             trailer="^TRL",
             manifest="{stem}.done",
+            final_newline=True,
             nulls=("N/A",),
             key_case="upper",
             key_strip=" ",

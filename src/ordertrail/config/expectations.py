@@ -10,6 +10,7 @@ from ordertrail.config.contract import Fail, nearest
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.config.vendors import known_zone
 from ordertrail.rules.expectation import BY_GRACE, DAYS, Expectation, Kind, duration, duration_text
+from ordertrail.rules.volume import Volume
 
 _KINDS: dict[str, Kind] = {"expect_by": "by", "expect_every": "every", "expect": "learned"}
 _DETAILS = ("expect_days", "expect_holidays", "expect_timezone", "expect_grace")
@@ -29,6 +30,29 @@ def build_expectations(sections: Sequence[VendorSection], fail: Fail) -> tuple[t
     """
     found = ((section.name, _expectation(section, fail)) for section in sections)
     return tuple((name, one) for name, one in found if one is not None)
+
+
+def build_volumes(sections: Sequence[VendorSection], fail: Fail) -> tuple[tuple[str, Volume], ...]:
+    """Check how many rows vendors' files are expected to have.
+
+    Args:
+        sections: `[[vendors]]`, whose names are checked already.
+        fail: Called with the first mistake.
+
+    Returns:
+        By the vendor's name; a vendor of which nothing is expected is not there.
+    """
+    return tuple((one.name, _volume(one, fail)) for one in sections if one.expect_rows not in ([], ""))
+
+
+def _volume(section: VendorSection, fail: Fail) -> Volume:
+    key, said = f"vendors[{section.name}].expect_rows", section.expect_rows
+    hint = 'write the fewest and the most rows, such as [100, 100000], or "learn"'
+    if isinstance(said, str):
+        return Volume(learn=True) if said == "learn" else fail(key, said, "there is no such choice", hint)
+    if len(said) != 2 or not 0 <= said[0] <= said[1]:
+        fail(key, said, "are not the fewest and the most rows", hint)
+    return Volume(said[0], said[1])
 
 
 def _expectation(section: VendorSection, fail: Fail) -> Expectation | None:

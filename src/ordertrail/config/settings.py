@@ -336,6 +336,7 @@ _TYPES: tuple[tuple[object, str], ...] = (
     (str | list[str], "text or a list of texts"),
     (list[str], "a list of texts"),
     (list[int], "a list of whole numbers"),
+    (list[int] | str, "two whole numbers or text"),
     (object, BOUNDS[0]),
     (list[object], BOUNDS[1]),
     (list[date], "a list of dates"),

@@ -11,6 +11,7 @@ from ordertrail.model import Contract, Limits, Vendor
 from ordertrail.rules.expectation import Expectation
 from ordertrail.rules.outbox import Channel
 from ordertrail.rules.secrets import SecretUrl, masked, masked_value
+from ordertrail.rules.volume import Volume
 
 EngineName = Literal["embedded", "spark"]
 TablesBy = Literal["path", "two-level", "three-level"]
@@ -148,6 +149,7 @@ class Config:
         folders: The folder in which a catalog keeps each table, by plain name. Empty until the catalog was asked
             (`engines.choice.located`), and where they are in none.
         expectations: By a vendor's name, when its files are expected; nothing of it decides how a file is read.
+        volumes: By a vendor's name, how many rows its files have as a rule; nothing of it decides how a file is read.
     """
 
     name: str
@@ -181,6 +183,7 @@ class Config:
     ping: Address | None = None
     folders: tuple[tuple[str, Path], ...] = ()
     expectations: tuple[tuple[str, Expectation], ...] = ()
+    volumes: tuple[tuple[str, Volume], ...] = ()
 
     @property
     def limits(self) -> Limits:

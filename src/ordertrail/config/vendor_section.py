@@ -88,6 +88,13 @@ class VendorSection(Section, frozen=True, kw_only=True):
             r"^TRL\|(?P<rows>\d+)",
         ),
     ] = None
+    final_newline: Annotated[
+        bool,
+        said(
+            "Whether the last line of every file has a line end; a file whose last line has none was cut off, and is "
+            "held."
+        ),
+    ] = False
     manifest: Annotated[
         str | None,
         said(
@@ -173,6 +180,14 @@ class VendorSection(Section, frozen=True, kw_only=True):
             "%d%m%Y",
         ),
     ] = None
+    expect_rows: Annotated[
+        list[int] | str,
+        said(
+            'The fewest and the most rows of a file, or "learn": what the last 20 loaded files teach, once there are '
+            "10. A file with another number of rows is held.",
+            [100, 100000],
+        ),
+    ] = []
     expect_by: Annotated[
         str | list[str],
         said('By which time of the day a file came, or a list of times; "" expects none by a time.', "07:30"),

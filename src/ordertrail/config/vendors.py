@@ -118,6 +118,7 @@ def _with_cells(vendor: Vendor, section: VendorSection) -> Vendor:
         combine=tuple((column, tuple(headers)) for column, headers in section.combine.items()),
         constants=tuple(section.constants.items()),
         from_name=section.from_name,
+        final_newline=section.final_newline,
     )
 
 

@@ -8,7 +8,7 @@ and does nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -114,6 +114,10 @@ class Books(Protocol):
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """The `loaded` deliveries with one of these sizes: a file can be a duplicate only of these. Reads only."""
+        ...
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """By vendor, how many rows its last `rules.volume.RECENT` loaded deliveries have. Reads only."""
         ...
 
     def past(self) -> tuple[Known, ...]:

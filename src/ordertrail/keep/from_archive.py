@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,12 +25,13 @@ from ordertrail.keep.past import Past, batches_of, read_past
 from ordertrail.keep.refold import sound
 from ordertrail.keep.replay import ReadAgain, Replay, open_replay
 from ordertrail.keep.stage_again import stage_again
-from ordertrail.model import FileIdentity, Vendor
+from ordertrail.model import FileIdentity, SenderManifest, State, Vendor
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.planning import Candidate, delivery_number
 from ordertrail.rules.tables import DELIVERIES
 from ordertrail.scratch import scratch_folder
 from ordertrail.sources.names import identity_of
+from ordertrail.sources.pairing import archived_manifest
 
 SHOWN = 10
 """How many deliveries of one kind are named."""
@@ -245,8 +247,16 @@ def _again(config: Config, one: Past, found: _Bytes) -> ReadAgain:
         digest=manifest.sha256,
         file_key=manifest.file_key,
         contract_hash=manifest.contract_hash,
+        sender=_sender(config, one, vendor) if manifest.state is State.HELD else None,
     )
     return ReadAgain(candidate, open_file, lambda: before is not None and _seen(path) == before, manifest.absent)
+
+
+def _sender(config: Config, one: Past, vendor: Vendor) -> SenderManifest | None:
+    """The manifest beside a file that was held; what it says was wrong then. Without it the old rejects say so."""
+    with suppress(OSError, ValueError):
+        return archived_manifest(config.archive, one.archived_to or "", one.manifest.path, vendor)
+    return None
 
 
 def _seen(path: Path) -> FileIdentity | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.session import Session
-from ordertrail.model import Batch, FileIdentity, Manifest, RowCounts, State
+from ordertrail.model import Batch, CorrectionKind, FileIdentity, Manifest, RowCounts, State
 from ordertrail.rules.corrections import correction_from
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import DELIVERIES
@@ -62,7 +62,13 @@ def read_past(session: Session, deliveries: Snapshot) -> list[Past]:
         f"SELECT {', '.join(_COLUMNS)} FROM {scan_sql(session.con, deliveries, DELIVERIES)} "
         f"WHERE state IN ({states}) ORDER BY batch, delivery_id"
     )
-    return [_past(row) for row in rows]
+    past = [_past(row) for row in rows]
+    corrections = (one.manifest.correction for one in past)
+    held = {of for one in corrections if one is not None and one.kind is CorrectionKind.RELEASE for of in one.of}
+    return [
+        replace(one, manifest=replace(one.manifest, state=State.HELD)) if one.manifest.delivery_id in held else one
+        for one in past
+    ]
 
 
 def batches_of(past: Sequence[Past]) -> list[tuple[Batch, list[Past]]]:

@@ -58,7 +58,8 @@ class Replay:
     Attributes:
         session: A session on these tables.
         counts: Rows by outcome, by delivery id, of the batches so far.
-        rejected: Deliveries whose rejects were produced again.
+        rejected: Deliveries whose rejects were produced again: all that were read but those that were held for a reason
+            that is not in the file, such as the number of rows of others.
         problems: By delivery id, why its rows differ from those in the ledger.
     """
 
@@ -82,8 +83,13 @@ class Replay:
         quarantined = self._parsed(batch, _of(past, files, State.QUARANTINED), 0.0)
         for path, _ in quarantined.rows:
             path.unlink()
-        parsed = {file.candidate.delivery_id: file for file in (*loaded.files, *quarantined.files)}
-        self._judge([one for one in past if one.manifest.delivery_id in files], parsed)
+        held = self._parsed(batch, _of(past, files, State.HELD), 1.0, as_it_came=True)
+        for path in (*(path for path, _ in held.rows), *held.rejects):
+            path.unlink()  # nothing of a held file is loaded, and it is rejected as a whole
+        again = [file for file in held.files if file.state is State.HELD]
+        parsed = {file.candidate.delivery_id: file for file in (*loaded.files, *quarantined.files, *again)}
+        unheld = [one for one in past if one.manifest.state is not State.HELD]
+        self._judge([one for one in unheld if one.manifest.delivery_id in files], parsed)
         if self.problems:
             return
         kept = self._kept(batch, [one for one in past if one.accepted and one.manifest.delivery_id not in files])
@@ -98,21 +104,31 @@ class Replay:
         counts = load.run()
         load.record(counts)
         self.counts.update(counts)
-        self.rejected |= files.keys()
+        self.rejected |= parsed.keys()
 
-    def _parsed(self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float) -> ParsedBatch:
-        """Parse files, each without the columns that the tables got from later ones (`rules.added`)."""
+    def _parsed(
+        self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float, *, as_it_came: bool = False
+    ) -> ParsedBatch:
+        """Parse files, each without the columns that the tables got from later ones (`rules.added`).
+
+        Args:
+            batch: Their batch.
+            files: Which ones.
+            max_reject_share: See `Limits`.
+            as_it_came: Whether what holds a file that comes is judged again.
+        """
         added = frozenset(one.name for one in self.session.config.contract.columns if one.added)
         groups: dict[frozenset[str], list[ReadAgain]] = {frozenset(): []}
         for file in files:
             groups.setdefault(added.intersection(file.absent), []).append(file)
-        parts = [self._parsed_without(batch, some, max_reject_share, names) for names, some in groups.items()]
+        limits = Limits(max_reject_share, max_file_ahead_d=float("inf"), trailers=as_it_came)
+        parts = [self._parsed_without(batch, some, limits, names) for names, some in groups.items()]
         return ParsedBatch(
             *(tuple(one for part in parts for one in getattr(part, f.name)) for f in fields(ParsedBatch))
         )
 
     def _parsed_without(
-        self, batch: Batch, files: Sequence[ReadAgain], max_reject_share: float, names: frozenset[str]
+        self, batch: Batch, files: Sequence[ReadAgain], limits: Limits, names: frozenset[str]
     ) -> ParsedBatch:
         session, table = self.session, self.session.tables.stage
         contract = session.config.contract
@@ -121,7 +137,7 @@ class Replay:
         job = ParseJob(
             session.database,
             contract,
-            limits=Limits(max_reject_share, max_file_ahead_d=float("inf"), trailers=False),
+            limits=limits,
             open_file=lambda candidate: by_number[candidate.number].open_file(),
             unchanged=lambda candidate: by_number[candidate.number].unchanged(),
             extra=staged_columns(batch),

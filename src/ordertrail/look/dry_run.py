@@ -7,7 +7,7 @@ rejects, are different ones, in a folder that is deleted afterwards.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from ordertrail.engines.local.accepted import WeighedHere
 from ordertrail.engines.local.brought import brought
 from ordertrail.engines.local.relations import TOUCHED
 from ordertrail.engines.local.schema import declared, require_agreement
-from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, recent_rows, tables_of
 from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
@@ -115,6 +115,11 @@ class DryRun:
         """The `loaded` deliveries with one of these sizes."""
         with duckdb_errors("cannot read the deliveries"):
             return loaded_files(self._session, sizes_bytes)
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
+        with duckdb_errors("cannot read the deliveries"):
+            return recent_rows(self._session, vendors)
 
     def widen(self, request: StageRequest) -> Newcomers:
         """Go on as if the tables had got the columns that the files bring; see `Books.widen`. Nothing is written.

@@ -38,7 +38,7 @@ from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.noticed import noticed
-from ordertrail.rules.planning import Candidate, candidate_of, repeats
+from ordertrail.rules.planning import Candidate, bounded, candidate_of, repeats
 from ordertrail.rules.sender_manifest import manifest_owner, manifest_path
 from ordertrail.sources.names import identity_of, is_hidden, is_temporary
 from ordertrail.sources.pairing import read_manifest
@@ -137,6 +137,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     batch = Batch(ledger.highest + 1, uuid.uuid4().hex, datetime.now(UTC), ())
     taken = [(file, file.vendor) for file in given if file.vendor is not None and file.left_alone is None]
     candidates = [_candidate(config, file, by, batch, number) for number, (file, by) in enumerate(taken)]
+    candidates = bounded(candidates, config.volumes, dry_run.recent_rows)
     places = {candidate.number: file.path for candidate, (file, _) in zip(candidates, taken, strict=True)}
     known = dry_run.loaded_files([candidate.identity.size_bytes for candidate in candidates])
     duplicates, held = repeats(candidates, known)

@@ -6,8 +6,7 @@ which files are read again, and under whose name.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +23,6 @@ from ordertrail.model import (
     Limits,
     Probe,
     RunReport,
-    SenderManifest,
     State,
     Vendor,
     no_probe,
@@ -34,11 +32,15 @@ from ordertrail.pipeline import Pipeline
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.corrections import LOADS_ANEW, Known, refusal
 from ordertrail.rules.filekey import archive_path, clean_name, file_key
-from ordertrail.rules.planning import Candidate, LoadedFile, delivery_id, loaded_before, wrong_file
-from ordertrail.rules.sender_manifest import archived_place, read_claims
+from ordertrail.rules.planning import Candidate, LoadedFile, bounded, delivery_id, loaded_before, wrong_file
+from ordertrail.sources.pairing import archived_manifest
 
 _TAKEN = frozenset({State.LOADED, State.DUPLICATE})
 """The states of a new delivery that may take the place of another one."""
+
+
+Recent = Callable[[Collection[str]], Mapping[str, tuple[int, ...]]]
+"""See `Books.recent_rows`."""
 
 
 class Deliveries(Protocol):
@@ -50,6 +52,10 @@ class Deliveries(Protocol):
 
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
+        ...
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
         ...
 
 
@@ -126,7 +132,8 @@ class Asking:
             raise UsageError(f"{refused.message}; nothing was done", hint=refused.hint)
         shelf = Shelf()
         of = {one: known[one] for one in correction.of}
-        candidates = self._candidates(correction.kind, of, batch, shelf) if correction.kind in LOADS_ANEW else []
+        loads = correction.kind in LOADS_ANEW
+        candidates = self._candidates(correction.kind, of, batch, shelf, deliveries.recent_rows) if loads else []
         files = deliveries.loaded_files([one.identity.size_bytes for one in candidates]) if candidates else ()
         others = [file for file in files if file.delivery_id not in of]
         held = {c.number: why for c in candidates if (why := wrong_file(c)) is not None}
@@ -172,7 +179,9 @@ class Asking:
 
     # -- which files ----------------------------------------------------------------------------------------
 
-    def _candidates(self, kind: CorrectionKind, of: Mapping[str, Known], batch: Batch, shelf: Shelf) -> list[Candidate]:
+    def _candidates(
+        self, kind: CorrectionKind, of: Mapping[str, Known], batch: Batch, shelf: Shelf, recent: Recent
+    ) -> list[Candidate]:
         """The files to read, each with the place in the order of the delivery that it replaces."""
         vendors = {one.delivery_id: self._vendor(one) for one in of.values()}
         if kind is CorrectionKind.CORRECT:
@@ -186,27 +195,28 @@ class Asking:
         ]
         if kind is CorrectionKind.REPLAY:  # who releases a file, or has one loaded that was, has judged its manifest
             judged = zip(found, of.values(), strict=True)
-            return [self._with_manifest(new, one) if one.state in SET_ASIDE else new for new, one in judged]
+            return [self._judged(new, one, recent) if one.state in SET_ASIDE else new for new, one in judged]
         return found
 
+    def _judged(self, candidate: Candidate, one: Known, recent: Recent) -> Candidate:
+        """A file that was set aside, with what it is held against again."""
+        (candidate,) = bounded([candidate], self.config.volumes, recent)
+        return self._with_manifest(candidate, one)
+
     def _with_manifest(self, candidate: Candidate, one: Known) -> Candidate:
-        """A file that was set aside, with its sender's manifest, if that was archived beside it."""
+        """A file with its sender's manifest, if that was archived beside it."""
         assert one.archived_to is not None  # its file was read
-        path = self.config.archive / archived_place(one.archived_to)
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return candidate
+            sender = archived_manifest(self.config.archive, one.archived_to, one.path, candidate.vendor)
         except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror or error}; nothing was done") from error
-        try:
-            claims = read_claims(data, "", one.file_name)
+            raise UsageError(
+                f"cannot read the manifest of {one.file_name}: {error.strerror or error}; nothing was done"
+            ) from error
         except ValueError as error:
             raise UsageError(
-                f"the manifest {path} cannot be read: {error}; nothing was done",
+                f"the archived manifest of {one.file_name} cannot be read: {error}; nothing was done",
                 hint=f"to load the file without it: ordertrail release {one.delivery_id}",
             ) from error
-        sender = SenderManifest(path.name, candidate.identity, hashlib.sha256(data).hexdigest(), claims)
         return replace(candidate, sender=sender)
 
     def _candidate(

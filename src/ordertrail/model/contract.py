@@ -131,6 +131,7 @@ class Vendor:
         continuation_lines: Whether a row without key and event time goes on with the row before, and is none itself.
         manifest: How the file is named with which the vendor says that another one is complete, with `{name}` or
             `{stem}` of that one; None when it sends none. See `rules.sender_manifest`.
+        final_newline: Whether a file whose last line has no line end was cut off.
     """
 
     name: str
@@ -168,6 +169,7 @@ class Vendor:
     manifest: str | None = None
     rows: RowOrder = "oldest_first"
     widths: tuple[int, ...] = ()
+    final_newline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,8 @@ class Limits:
         max_reject_share: Above this share of rejected rows, 0 to 1, a delivery is quarantined.
         min_rejects: With fewer rejected rows it is not quarantined, unless all rows are rejected or the share is 0.
         max_file_ahead_d: A file whose name says a day more than this after its modification time is held, in days.
-        trailers: Whether a file whose trailer is missing, or tells another number of rows, is held.
+        trailers: Whether a file is held whose trailer is missing, or tells another number of rows, or whose last line
+            has no line end and should have one.
     """
 
     max_reject_share: float = 0.2

@@ -29,8 +29,8 @@ from ordertrail.rules.headers import Layout, named
 from ordertrail.rules.planning import Candidate, rounds, state_of, wrong_rows
 from ordertrail.rules.sql import name_sql, quoted
 
-HELD_RULE = "trailer"
-"""The rule of a file that a person may still release: it can be read, and may not be whole."""
+HELD_RULES = frozenset({"trailer", "cut_off"})
+"""The rules of files that a person may still release: they can be read, and may not be whole."""
 
 MAX_NOTED_CHARS = 60
 """Longest name or status that a manifest keeps for people, in characters."""
@@ -215,7 +215,9 @@ class ParseJob:
             self._set_aside(candidate, error, () if reader is None else reader.found)
         else:
             if self._still(candidate):
-                self._done[candidate.number] = ParsedFile(candidate, State.EMPTY, "the file is empty")
+                wrong = wrong_rows(candidate, 0)
+                state, why = (State.EMPTY, "the file is empty") if wrong is None else (State.HELD, wrong.reason)
+                self._done[candidate.number] = ParsedFile(candidate, state, why, reject=wrong)
         return None
 
     def _set_aside(
@@ -336,7 +338,7 @@ class ParseJob:
 
     def _give_up(self, candidate: Candidate, error: OrdertrailError, header: tuple[str, ...]) -> None:
         if isinstance(error, QuarantineError):
-            self._set_aside(candidate, error, header, State.HELD if error.rule == HELD_RULE else State.QUARANTINED)
+            self._set_aside(candidate, error, header, State.HELD if error.rule in HELD_RULES else State.QUARANTINED)
         else:
             self._changed.append(candidate)
 
@@ -344,10 +346,9 @@ class ParseJob:
         self, candidate: Candidate, counts: KernelCounts, layout: Layout, first_error: str | None
     ) -> ParsedFile:
         state, reason = state_of(counts.parsed, counts.rejected, self._limits)
-        reject: Reject | None = None
-        if (wrong := wrong_rows(candidate, counts.parsed)) is not None:
-            state, reason = State.HELD, wrong
-            reject = Reject(None, None, None, rule="manifest", reason=wrong, raw=None)
+        reject = wrong_rows(candidate, counts.parsed)
+        if reject is not None:
+            state, reason = State.HELD, reject.reason
         rejected = counts.rejected if state in (State.LOADED, State.EMPTY) else counts.parsed
         if state is State.QUARANTINED and self._has_too_many(counts):
             reason = f"{reason}; the rejects are the first {FEW_REJECTS:,} of them"

@@ -29,7 +29,8 @@ class DeliveryReader:
         contract: What it is read for; bounds the width of its header.
         pool: Cuts blocks in parallel; None cuts in the caller's thread.
         raw: Whether to return the text of every record, and the broken records.
-        trailers: Whether a trailer that is missing, or tells another number of rows, is an error.
+        trailers: Whether a trailer that is missing, or tells another number of rows, or a last line without a line end
+            that should have one, is an error.
     """
 
     def __init__(
@@ -147,5 +148,6 @@ class DeliveryReader:
             newlines=vendor.newlines_in_cells,
             fill=vendor.short_rows == "fill",
             widths=vendor.widths,
+            final_newline=vendor.final_newline and self._trailers,
         )
         return RecordReader(member.stream, written, pool=self._pool, raw=self._raw, line=line)

@@ -95,6 +95,7 @@ class Written:
         newlines: Whether quoted cells may hold line ends.
         fill: Whether cells that a record lacks at its end are empty.
         widths: Of the columns of a text of fixed width, in characters; delimiter, quote and escape then mean nothing.
+        final_newline: Whether a text whose last line has no line end is an error.
     """
 
     delimiter: str = ","
@@ -107,6 +108,7 @@ class Written:
     newlines: bool = True
     fill: bool = False
     widths: tuple[int, ...] = ()
+    final_newline: bool = False
 
 
 class RecordReader:
@@ -135,6 +137,7 @@ class RecordReader:
         self._grammar = Grammar(self._dialect.delimiter, self._dialect.quote, newlines=written.newlines)
         self._trailer = written.trailer
         self._fill_rows = written.fill
+        self._final_newline = written.final_newline
         self._header: tuple[str, ...] = ()
         self._trailing = False
         self.lines_skipped = 0
@@ -289,7 +292,8 @@ class RecordReader:
 
         Raises:
             QuarantineError: The bytes are not valid in the encoding, or a record is longer than MAX_RECORD_BYTES. Rule
-                `trailer`: the trailer is missing, or tells another number of rows than there are.
+                `trailer`: the trailer is missing, or tells another number of rows than there are. Rule `cut_off`: the
+                last line has no line end, and should have one.
         """
         shape = RowShape(self._trailing, self._fill_rows, tuple(needed))
         cutter = Cutter(self._grammar, self._header, raw=self._raw, dialect=self._dialect, shape=shape)
@@ -307,6 +311,12 @@ class RecordReader:
             base += done.records
             rows += done.parsed
             yield done
+        if self._final_newline and self._in_line:
+            raise QuarantineError(
+                f"line {self._line} has no line end: the file was cut off",
+                rule="cut_off",
+                hint="ask the vendor for the whole file; if this is all, ordertrail release loads it",
+            )
         if self._trailer is not None:
             self._trailer.judge(rows)
 

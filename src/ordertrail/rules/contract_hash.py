@@ -18,7 +18,7 @@ from dataclasses import fields
 
 from ordertrail.model import Column, Contract, Vendor
 
-_ASIDE = frozenset({"files", "max_unpacked_mb", "manifest"})
+_ASIDE = frozenset({"files", "max_unpacked_mb", "manifest", "final_newline"})
 """Fields of `Vendor` that change no row."""
 
 _FIRST_CONTRACT = ("columns", "key", "order_by", "status", "status_rank", "unknown_columns", "max_future_s")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ordertrail.model import FileIdentity, FoundFile, Limits, SenderManifest, State, Vendor
+from ordertrail.model import FileIdentity, FoundFile, Limits, Reject, SenderManifest, State, Vendor
 from ordertrail.rules.filekey import clean_name, file_key
+from ordertrail.rules.volume import RowBounds, Volume, bounds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Candidate:
         replaces: The delivery whose place it takes, in a correction; "" where it takes none.
         archived_to: Where in the archive the file is already; None when it still has to be archived.
         sender: Its sender's manifest, which it must agree with; None when there is none, or a person has decided.
+        bounds: How many rows it may have; None when nothing is expected, or a person has decided.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Candidate:
     replaces: str = ""
     archived_to: str | None = None
     sender: SenderManifest | None = None
+    bounds: RowBounds | None = None
 
     @property
     def sha256(self) -> str:
@@ -195,21 +198,47 @@ def wrong_file(candidate: Candidate) -> str | None:
     return None
 
 
-def wrong_rows(candidate: Candidate, rows: int) -> str | None:
-    """Why a file does not have the rows that its sender's manifest says; None when it has, or nothing is said.
+def wrong_rows(candidate: Candidate, rows: int) -> Reject | None:
+    """Why a file is held because of its number of rows, as a reject of the whole file; None when it is not.
 
     Args:
         candidate: The file.
         rows: Its data rows, rejected ones included.
     """
     said = None if candidate.sender is None else candidate.sender.claims.rows
-    return None if said in (None, rows) else _held(candidate, f"says {said:,} rows, the file has {rows:,}")
+    if said not in (None, rows):
+        reason = _held(candidate, f"says {said:,} rows, the file has {rows:,}")
+        return Reject(None, None, None, rule="manifest", reason=reason, raw=None)
+    why = None if candidate.bounds is None else candidate.bounds.outside(rows)
+    if why is None:
+        return None
+    reason = f"{why}; {to_decide(candidate.delivery_id)}"
+    return Reject(None, None, None, rule="expect_rows", reason=reason, raw=None)
 
 
 def _held(candidate: Candidate, what: str) -> str:
     assert candidate.sender is not None
     manifest = clean_name(candidate.sender.path.rpartition("/")[2])
     return f"its manifest {manifest} {what}; {to_decide(candidate.delivery_id)}"
+
+
+def bounded(
+    candidates: Sequence[Candidate],
+    volumes: Sequence[tuple[str, Volume]],
+    recent: Callable[[Collection[str]], Mapping[str, Sequence[int]]],
+) -> list[Candidate]:
+    """The files with the bounds of their rows. Files of one batch teach each other nothing.
+
+    Args:
+        candidates: The files.
+        volumes: By a vendor's name, what is expected of its files.
+        recent: See `Books.recent_rows`; asked only when a vendor's files teach.
+    """
+    expected = {name: volume for name, volume in volumes if name in {one.vendor.name for one in candidates}}
+    learning = [name for name, volume in expected.items() if volume.learn]
+    taught = recent(learning) if learning else {}
+    bounds = {name: bounds_of(volume, taught.get(name, ())) for name, volume in expected.items()}
+    return [replace(one, bounds=bounds.get(one.vendor.name)) for one in candidates]
 
 
 def to_decide(delivery_id: str) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ordertrail.errors import FileChangedError, OrdertrailError
-from ordertrail.model import FoundFile, SenderManifest, Vendor
+from ordertrail.model import FileIdentity, FoundFile, SenderManifest, Vendor
 from ordertrail.rules.filekey import clean_name
-from ordertrail.rules.sender_manifest import MAX_BYTES, manifest_path, read_claims
+from ordertrail.rules.sender_manifest import MAX_BYTES, archived_place, manifest_path, read_claims
 
 
 class Opens(Protocol):
@@ -109,6 +110,29 @@ def read_manifest(file: FoundFile, manifest: FoundFile, source: Opens) -> Sender
         data = stream.read(MAX_BYTES + 1)
     claims = read_claims(data, _last(manifest.path), _last(file.path))
     return SenderManifest(manifest.path, manifest.identity, hashlib.sha256(data).hexdigest(), claims)
+
+
+def archived_manifest(archive: Path, archived_to: str, path: str, vendor: Vendor) -> SenderManifest | None:
+    """The manifest that was archived beside a file; None when there is none.
+
+    Args:
+        archive: The archive folder.
+        archived_to: Where the file is, below it.
+        path: Of the file, below the source folder, when it came.
+        vendor: Who sent it.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It says nothing that can be understood; the message says why.
+    """
+    place = archive / archived_place(archived_to)
+    try:
+        data = place.read_bytes()
+    except FileNotFoundError:
+        return None
+    claims = read_claims(data, "", _last(path))
+    own = manifest_path(path, vendor) or place.name
+    return SenderManifest(own, FileIdentity(0, 0, len(data), 0, 0), hashlib.sha256(data).hexdigest(), claims)
 
 
 def _last(path: str) -> str:

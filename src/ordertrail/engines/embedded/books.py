@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
@@ -23,7 +23,7 @@ from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.followed import followed
 from ordertrail.engines.local.schema import bring_up_to_date
-from ordertrail.engines.local.session import Session, app_id_of, loaded_files, tables_of
+from ordertrail.engines.local.session import Session, app_id_of, loaded_files, recent_rows, tables_of
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Contract, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
@@ -87,6 +87,11 @@ class FolderBooks:
         """See `Books.loaded_files`."""
         with self.errors("cannot read the deliveries"):
             return loaded_files(self.session, sizes_bytes)
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
+        with self.errors("cannot read the deliveries"):
+            return recent_rows(self.session, vendors)
 
     def past(self) -> tuple[Known, ...]:
         """See `Books.past`."""

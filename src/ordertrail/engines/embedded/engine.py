@@ -5,7 +5,7 @@ Each step of a batch has its module: `stage`, `load`, `record`; the tables thems
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ordertrail.config import Config
 from ordertrail.delta.log import LogStore
@@ -40,6 +40,10 @@ class EmbeddedEngine:
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
         return self._books.loaded_files(sizes_bytes)
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
+        return self._books.recent_rows(vendors)
 
     def past(self) -> tuple[Known, ...]:
         """See `Books.past`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,7 @@ from ordertrail.rules.tables import (
     stage_columns,
     target_columns,
 )
+from ordertrail.rules.volume import RECENT
 from ordertrail.scratch import SPILL
 
 MARKED_ROWS = 4_000_000
@@ -216,6 +217,16 @@ def app_id_of(snapshot: Snapshot) -> str:
 def batch_txn(app_id: str, batch: Batch) -> Txn:
     """The `txn` of a batch under an application id."""
     return Txn(app_id, batch.number, int(batch.clock.timestamp() * 1000))
+
+
+def recent_rows(session: Session, vendors: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """See `Engine.recent_rows`."""
+    rows = session.con.execute(
+        f"SELECT vendor, list(rows_parsed) FROM (SELECT vendor, rows_parsed FROM {session.deliveries()} "
+        f"WHERE {LOADED} AND vendor IN ({', '.join(map(quoted, vendors))}) "
+        f"QUALIFY row_number() OVER (PARTITION BY vendor ORDER BY delivery_id DESC) <= {RECENT}) GROUP BY vendor"
+    ).fetchall()
+    return {str(vendor): tuple(counts) for vendor, counts in rows}
 
 
 def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +29,7 @@ from ordertrail.rules.losses import ROLES, Standing
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT
 from ordertrail.rules.tables import owned_by
+from ordertrail.rules.volume import RECENT
 
 RETENTION = "delta.setTransactionRetentionDuration"
 """A table property that makes Delta forget `txn`s; refused on our tables."""
@@ -82,6 +83,14 @@ class CatalogBooks:
             )
             for row, time_us in zip(known.to_pylist(), times_us, strict=True)
         )
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
+        with spark_errors("cannot read the deliveries"):
+            known = self.run.deliveries()
+        known = known.filter(pc.equal(known["state"], str(State.LOADED))).sort_by([("delivery_id", "descending")])
+        of = {name: known.filter(pc.equal(known["vendor"], name)) for name in vendors}
+        return {name: tuple(rows["rows_parsed"][:RECENT].to_pylist()) for name, rows in of.items()}
 
     def past(self) -> tuple[Known, ...]:
         """See `Books.past`."""

@@ -7,7 +7,7 @@ set is applied by Delta's own `MERGE`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -77,6 +77,10 @@ class SparkEngine:
     def loaded_files(self, sizes_bytes: Sequence[int]) -> tuple[LoadedFile, ...]:
         """See `Books.loaded_files`."""
         return self._books.loaded_files(sizes_bytes)
+
+    def recent_rows(self, vendors: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """See `Books.recent_rows`."""
+        return self._books.recent_rows(vendors)
 
     def widen(self, request: StageRequest) -> Newcomers:
         """See `Books.widen`."""
