@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ordertrail.arrow import numbers
 from ordertrail.parse.records import RecordBlock
 from ordertrail.parse.swallowing import Swallowed
-from ordertrail.rules.doubts import swallowed_text
+from ordertrail.rules.doubts import FEWEST_DIGITS, ROUNDED, Rounded, is_rounded, rounded_text, swallowed_text
+
+_ZERO = ord("0")
+
+
+@dataclass(slots=True)
+class _Column:
+    """An identifier of the contract, and the place of its cells."""
+
+    name: str
+    place: int
+    rounded: Rounded | None = None
 
 
 class FileDoubts:
-    """The doubts about one file."""
+    """The doubts about one file.
 
-    def __init__(self) -> None:
+    Args:
+        identifiers: (name, place in the header) of the contract's text columns that are identifiers.
+    """
+
+    def __init__(self, identifiers: Sequence[tuple[str, int]]) -> None:
         self._swallowed: Swallowed | None = None
+        self._columns = [_Column(name, place) for name, place in identifiers]
 
     def see(self, block: RecordBlock) -> None:
         """Look at the next block of the file."""
         if (found := block.swallowed) is not None:
             before = self._swallowed
             self._swallowed = Swallowed(before.line, before.lines + found.lines) if before else found
+        for column in self._columns:
+            if (rounded := _rounded(block, column.place)) is not None:
+                column.rounded = rounded if column.rounded is None else column.rounded + rounded
 
     def texts(self) -> tuple[str, ...]:
         """What was found, in plain words."""
-        found = self._swallowed
-        return () if found is None else (swallowed_text(found.line, found.lines),)
+        texts = [] if self._swallowed is None else [swallowed_text(self._swallowed.line, self._swallowed.lines)]
+        rounded = [(one.name, one.rounded) for one in self._columns if one.rounded is not None]
+        return (*texts, *(rounded_text(name, found) for name, found in rounded if is_rounded(found)))
+
+
+def _rounded(block: RecordBlock, place: int) -> Rounded | None:
+    """Long numbers in the cells of a column; None when none is long."""
+    cells = block.cells.column(place)
+    _, offsets, texts = cells.buffers()
+    if texts is None:
+        return None
+    ends = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    lengths = np.diff(ends)
+    if len(lengths) == 0 or int(lengths.max()) < FEWEST_DIGITS:
+        return None
+    long = np.flatnonzero(lengths >= FEWEST_DIGITS)
+    by_chance = float(np.power(10.0, 15 - lengths[long].astype(np.float64)).sum())
+    octets, last = np.frombuffer(texts, dtype=np.uint8), ends[1:][long]
+    zeros = (octets[last - 1] == _ZERO) & (octets[last - 2] == _ZERO) & (octets[last - 3] == _ZERO)
+    found = cells.take(numbers(long[zeros]))
+    matches = pc.match_substring_regex(found, ROUNDED)
+    first = pc.index(matches, pa.scalar(True)).as_py()
+    if first < 0:
+        return Rounded(0, by_chance)
+    return Rounded(pc.sum(matches).as_py(), by_chance, int(block.rows[long[zeros][first]]), found[first].as_py())

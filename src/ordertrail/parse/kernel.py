@@ -123,6 +123,11 @@ class Kernel:
             for i, column in enumerate(contract.columns)
             if column.type == "string" and column.trim
         ]
+        self._identifiers = [
+            (column.name, place)
+            for column, place in zip(contract.columns, layout.cells, strict=True)
+            if place is not None and column.type == "string" and (column.identifier or column.name in contract.key)
+        ]
         self._cut = pa.schema(
             [("d", pa.int32()), ("r", pa.int64()), ("line", pa.int64())]
             + [("raw", pa.string()), ("broken", pa.string())]
@@ -285,7 +290,7 @@ class Kernel:
             )
             if reader.header() != self._layout.header:
                 raise FileChangedError("the file changed while it was read")
-            doubts = FileDoubts()
+            doubts = FileDoubts(() if explain else self._identifiers)
             for block in reader.blocks():
                 parsed[file.number] += block.parsed
                 doubts.see(block)
@@ -294,7 +299,8 @@ class Kernel:
                 if explain and block.broken is not None:
                     yield self._broken(file.number, block.broken)
             self._lines_skipped[file.number] = reader.lines_skipped
-            self._doubts[file.number] = doubts.texts()
+            if not explain:
+                self._doubts[file.number] = doubts.texts()
 
     def _batch(
         self,

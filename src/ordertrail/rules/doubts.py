@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ordertrail.model import DeliveryReport, Manifest, State
+from ordertrail.rules.bounds import MAX_SHOWN_CHARS
 
 
 def swallowed_text(line: int, lines: int) -> str:
@@ -22,6 +24,57 @@ def swallowed_text(line: int, lines: int) -> str:
     return (
         f"line {line}: a quoted cell goes on over {many}; if its quote is a stray one, write newlines_in_cells = false "
         "for the vendor: then it is a reject, and the lines below it are read"
+    )
+
+
+FEWEST_DIGITS = 18
+"""A shorter number may well have zeros after its 15th digit."""
+
+ROUNDED = r"^[1-9][0-9]{14}0+$"
+"""RE2 of a number as a spreadsheet leaves it: it keeps 15 digits (IEEE 754, double precision) and writes zeros."""
+
+_TIMES_CHANCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Numbers of a column with zeros alone after their 15th digit.
+
+    Attributes:
+        count: How many there are.
+        by_chance: How many of its long numbers would end so by chance, each digit being as likely as any other.
+        row: The record number of the first one.
+        value: The first one.
+    """
+
+    count: int
+    by_chance: float
+    row: int = 0
+    value: str = ""
+
+    def __add__(self, later: Rounded) -> Rounded:
+        """Both, of one column; the first one is the first of these."""
+        first = self if self.count else later
+        return Rounded(self.count + later.count, self.by_chance + later.by_chance, first.row, first.value)
+
+
+def is_rounded(found: Rounded) -> bool:
+    """Whether there are far more such numbers than chance would leave in the column."""
+    return found.count > 0 and found.count >= _TIMES_CHANCE * found.by_chance
+
+
+def rounded_text(column: str, found: Rounded) -> str:
+    """That a spreadsheet rounded numbers.
+
+    Args:
+        column: The contract column.
+        found: The numbers.
+    """
+    others = found.count - 1
+    more = f"and {others:,} more {'value' if others == 1 else 'values'} have" if others else "has"
+    return (
+        f"row {found.row}: {column} {found.value[:MAX_SHOWN_CHARS]} {more} zeros alone after the 15th digit, as a "
+        "spreadsheet leaves them of longer numbers: have the column sent as text"
     )
 
 
