@@ -23,7 +23,8 @@ from ordertrail.alerts.outbox import Sent
 from ordertrail.begin.demo import Demo
 from ordertrail.begin.doctor import DoctorReport, Finding
 from ordertrail.begin.init import Started
-from ordertrail.cli import COMMANDS, PROGRAM, alerts_view, changes_view, cli, deploy_view, drift_view
+from ordertrail.begin.vendor_add import AddedVendor
+from ordertrail.cli import COMMANDS, PROGRAM, alerts_view, changes_view, cli, deploy_view, drift_view, vendor_view
 from ordertrail.cli import document as command_document
 from ordertrail.cli.errors import BUG, EXIT_FAILED
 from ordertrail.cli.log_events import OWN, json_line
@@ -663,6 +664,10 @@ def _json() -> list[str]:
     config = parse_config(template(), base=Path("/srv/orders"), environ={})
     config = replace(config, contract=replace(config.contract, columns=config.contract.columns[:2]))
     started = Started(config, Path("/srv/orders/ordertrail.toml"), None, ())
+    lines_of = '[[vendors]]\nname = "blue"\nfiles = "blue/*.csv"\n'
+    blue = Vendor("blue", files="blue/*.csv")
+    places = (("order_num", ()), ("tracking_num", ("Tracking No",)))
+    appended = AddedVendor(Path("/srv/orders/ordertrail.toml"), Path("blue.csv"), blue, lines_of, places, ())
     nothing = Rows((), ())
     files = (WrittenFile("databricks.yml", "written"),)
     bundle = Bundle(Path("deploy"), "incremental_load", "default", Path("ordertrail.toml"), files, ())
@@ -721,6 +726,8 @@ def _json() -> list[str]:
          lambda: command_document.restore(back)),
         ("doctor", "", Finding, lambda: command_document.doctor(findings)),
         ("init", "", None, lambda: command_document.started(started)),
+        ("vendor add", "`columns` says for each contract column from which headers it is read.", None,
+         lambda: vendor_view.added_document(appended)),
         ("init --anew", "", None, lambda: command_document.again(config)),
         ("demo", "`passes` are documents of `run`, `track` one of `track`.", None, lambda: command_document.demo(demo)),
         ("deploy databricks", "`action` of a file is `written`, `replaced` or `unchanged`.", Bundle,

@@ -233,6 +233,8 @@ def _placed(looked: Looked, roles: _Roles, left_out: frozenset[int], notes: list
     for place in places[:MAX_COLUMNS]:
         facts = looked.columns[place]
         owner = meant(facts.header)
+        if owner == TIME and facts.kind == "clock":
+            owner = None  # the time of a day alone
         if not facts.header or place in left_out or (place in parts and owner not in _FEED):
             continue
         name = _name(facts, owner, found, headers)

@@ -14,7 +14,7 @@ from ordertrail.model import Contract, Vendor
 from ordertrail.rules.filekey import file_date
 from ordertrail.rules.headers import folded
 from ordertrail.rules.likeness import maybe_stage_of, stage_of
-from ordertrail.rules.times import UTC_NAMES
+from ordertrail.rules.times import UTC_NAMES, WORDS
 
 TODO = "TODO:"
 """How a comment begins that waits for a decision."""
@@ -95,12 +95,27 @@ def profile_of(sample: Sample, placed: Sequence[Placed], contract: Contract, not
     vendor = replace(vendor, file_date=dated)
     beside.setdefault("file_date", []).extend(said)
     if any(_local(one, types) for one in placed):
-        line = f'{TODO} times have no zone and are read as UTC; else write such as timezone = "America/Chicago"'
-        beside["timezone"] = [line]
+        told = f"{TODO} times have no zone and are read as UTC; if that is wrong, take this line and name the zone"
+        beside["timezone"] = [told, '=timezone = "America/Chicago"']
     beside["from_name"] = list(_from_name(name))
+    if sample.short:
+        told = f"{TODO} {sample.short} rows have too few cells; if only empty cells at their end are missing, take this"
+        beside["short_rows"] = [told, '=short_rows = "fill"']
+    if _goes_on([one.facts for one in placed if one.name in (*contract.key, contract.order_by)], sample):
+        vendor = replace(vendor, continuation_lines=True)
     notes = [*sample.notes, *_notes(sample, waiting)]
     kept = {setting: tuple(lines) for setting, lines in beside.items() if lines}
     return Profile(vendor, kept, waiting, tuple(notes))
+
+
+def _goes_on(needed: Sequence[Facts], sample: Sample) -> bool:
+    """Whether some rows have neither key nor time, as further items of an order have in exports of shops."""
+    places = [sample.header.index(one.header) for one in needed if one.header in sample.header]
+    if not places or len(places) < len(needed):
+        return False
+    return any(
+        not any(cell.strip() for cell in row) for row in zip(*(sample.columns[at] for at in places), strict=True)
+    )
 
 
 def odd_lines(facts: Facts, kind: str) -> Iterator[str]:
@@ -256,8 +271,9 @@ def _local(one: Placed, types: dict[str, str]) -> bool:
     """Whether a column has times of the day without an offset."""
     if types.get(one.name) != "timestamp" or not one.facts.values:
         return False
-    values = [value for value in one.facts.values if not value.replace(".", "").isdigit()]
-    return any(not _OFFSET_AT_END.search(value) for value in values)
+    if one.facts.formats and set(one.facts.formats) <= {*WORDS}:
+        return False
+    return any(not _OFFSET_AT_END.search(value) for value in one.facts.values)
 
 
 def _notes(sample: Sample, waiting: Iterable[tuple[str, str | None]]) -> Iterator[str]:

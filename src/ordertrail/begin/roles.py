@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ordertrail.begin.values import MAX_ODD, Facts, read_as_times
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant
-from ordertrail.rules.likeness import likeness, stage_of, words_of
+from ordertrail.rules.likeness import first_or_planned, likeness, stage_of, words_of
 
 KEY, TIME, STATUS = "tracking_num", "last_update_timestamp", "status"
 """The order feed's columns that have these roles; headers are compared with them."""
@@ -78,8 +78,9 @@ def _as_update(time: Time, columns: Sequence[Facts]) -> tuple[bool, float, int]:
     owners = {meant(columns[place].header) for place in time.places}
     score = max(likeness(time.facts.header, TIME), *(likeness(columns[place].header, TIME) for place in time.places))
     score += 0.3 * (time.facts.kind == "timestamp") + 0.1 * time.facts.full
-    score -= 0.6 * bool(owners & {*_DAYS_OF_PARCELS})
-    return TIME in owners, score, -time.places[0]
+    score -= 0.6 * (bool(owners & {*_DAYS_OF_PARCELS}) or first_or_planned(time.facts.header))
+    # Of equals the one further right: what happens later is usually added there.
+    return TIME in owners and len(time.places) == 1, round(score, 3), time.places[0]
 
 
 def key_of(columns: Sequence[Facts], taken: Sequence[int]) -> int:

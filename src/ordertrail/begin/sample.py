@@ -57,6 +57,7 @@ class Sample:
         text: What was read of the file.
         notes: What was found out by looking and should be looked at, one line each.
         broken: How many of the first rows are none, with the number of the first one's line.
+        short: How many of these have too few cells.
     """
 
     header: tuple[str, ...]
@@ -66,6 +67,7 @@ class Sample:
     text: str
     notes: tuple[str, ...]
     broken: tuple[int, int]
+    short: int = 0
 
     @property
     def rows(self) -> int:
@@ -102,9 +104,8 @@ def read_sample(path: Path, encoding: str | None, knows_columns: frozenset[str] 
     read = _best_read(found, vendor, above, path)
     if not cut and (trailer := trailer_of(found, read.vendor, read.rows + read.broken[0])):
         read = _read(found, replace(read.vendor, trailer=trailer.pattern), above, path)
-        notes.append(
-            f"trailer: the last {'line' if trailer.lines == 1 else 'lines'} are no rows; every file needs them"
-        )
+        are = "line is no row" if trailer.lines == 1 else f"{trailer.lines} lines are no rows"
+        notes.append(f"trailer: the last {are}; a file without it will be held")
     return replace(read, notes=tuple(notes))
 
 
@@ -300,7 +301,7 @@ def _read(text: str, vendor: Vendor, above: int, path: Path) -> Sample:
     )
     reader = RecordReader(io.BytesIO(text.encode()), written, raw=True)
     cells_of: list[list[str]] = []
-    broken, line_of_first, rows = 0, 0, 0
+    broken, line_of_first, rows, short = 0, 0, 0, 0
     try:
         header = reader.header() or ()
         cells_of = [[] for _ in header]
@@ -310,6 +311,7 @@ def _read(text: str, vendor: Vendor, above: int, path: Path) -> Sample:
             rejects = list(islice(block.rejects(), SAMPLE_ROWS))
             line_of_first = line_of_first or (rejects[0].file_line or 0 if rejects else 0)
             broken += len(rejects)
+            short += sum("short_rows" in one.reason for one in rejects)
             rows += block.cells.num_rows
             if rows >= SAMPLE_ROWS:
                 break
@@ -317,4 +319,4 @@ def _read(text: str, vendor: Vendor, above: int, path: Path) -> Sample:
         raise UsageError(f"{path}: {error.message}", hint=f"{error.hint}; is it a CSV file?") from error
     columns = tuple(tuple(column[:SAMPLE_ROWS]) for column in cells_of)
     kept = () if names else header
-    return Sample(kept, columns, vendor, above, text, (), (broken, line_of_first))
+    return Sample(kept, columns, vendor, above, text, (), (broken, line_of_first), short)

@@ -19,7 +19,7 @@ __all__ = ["COMMANDS", "PROGRAM", "cli", "main"]
 PROGRAM = "ordertrail"
 
 _SECTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "Begin": {"commands_setup": ("init", "demo", "doctor", "completion")},
+    "Begin": {"commands_setup": ("init", "demo", "doctor", "vendor", "completion")},
     "Load": {"commands_load": ("run", "stage", "load", "watch", "plan")},
     "Look": {
         "commands_read": ("status", "health", "deliveries", "rejects", "drift", "track", "query", "export", "verify"),

@@ -94,3 +94,34 @@ def completion(frame: Frame, shell: str) -> int:
     # The base class's method: bash's own starts bash to look at its version.
     script = ShellComplete.source(found(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE"))
     return frame.show(script, lambda text: {"shell": shell, "script": text}, lambda screen, text: screen.verbatim(text))
+
+
+@command(
+    click.Argument(["name"]),
+    click.Option(
+        ["--from", "sample"], type=click.Path(), metavar="FILE", required=True, help="A file as it sends them."
+    ),
+    click.Option(["--files"], metavar="GLOB", required=True, help="Which files are its, below the source folder."),
+    click.Option(["--encoding"], metavar="NAME", help="Of its files, such as cp1252; without it, what is found."),
+)
+def add(frame: Frame, name: str, sample: str, files: str, encoding: str | None) -> int:
+    """Append a vendor to the config, drafted from one of its files.
+
+    The columns of the contract are looked for in the file: by name, by the names that other vendors use, by likeness,
+    by what they hold. Nothing that is in the config is changed. What only a person can decide is a TODO in the new
+    lines: look them over, then plan the file.
+    """
+    from ordertrail.begin.vendor_add import add_vendor
+    from ordertrail.cli import vendor_view
+
+    added = add_vendor(frame.config(), name, sample=Path(sample), files=files, encoding=encoding)
+    return frame.show(added, vendor_view.added_document, vendor_view.added)
+
+
+vendor = click.Group(
+    "vendor",
+    commands={"add": add},
+    help="Who sends files, and how they look.",
+    short_help="Who sends files, and how they look.",
+)
+"""The group of commands about vendors."""

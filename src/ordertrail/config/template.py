@@ -118,13 +118,14 @@ def toml_value(value: object) -> str:
             # A TOML basic string is a JSON string but for DEL, which TOML wants escaped.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
         case Mapping():
-            return "{ " + ", ".join(f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
+            return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
         case Sequence():
             return "[" + ", ".join(toml_value(item) for item in value) + "]"
         case _:
             return str(value)
 
 
-def _toml_key(key: str) -> str:
+def toml_key(key: str) -> str:
+    """A key as it stands in TOML, in quotes where it has to be."""
     bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
     return key if bare else toml_value(key)

@@ -22,7 +22,7 @@ _DATE = (
     rf"\d{{1,2}}[./-]\d{{1,2}}[./-](?:{_YEAR}|\d\d)|{_YEAR}[./-]\d\d[./-]\d\d|{_YEAR}\d{{4}}"
     rf"|\d{{1,2}}[ -][A-Za-z]{{3,9}}[ -](?:{_YEAR}|\d\d)|[A-Za-z]{{3,9}} \d{{1,2}}, {_YEAR}"
 )
-_TIME = r"(?:[01]?\d|2[0-4])[:.][0-5]\d(?::[0-5]\d)?|(?:[01]\d|2[0-3])[0-5]\d[0-5]\d|"
+_TIME = r"(?:[01]?\d|2[0-4])[:.][0-5]\d(?::[0-5]\d)?|(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?|"
 _HALF = "[ \u202f]?[AaPp][Mm]|"
 _OFFSET = r" ?Z| ?[+-]\d\d:?\d\d|"
 _NAME = " [A-Z]{3,4}|"
@@ -103,7 +103,7 @@ def _patterns(text: str, *, named: bool) -> Iterator[str]:
     date, between, time, half, zone = parts.groups()
     clock = ""
     if time:
-        clock = "%I:%M" if half else "%H.%M" if "." in time else "%H:%M" if ":" in time else "%H%M%S"
+        clock = "%I:%M" if half else "%H.%M" if "." in time else "%H:%M" if ":" in time else "%H%M%S"[: len(time)]
         clock += ":%S" if time.count(":") == 2 else ""
     elif half or zone:
         return

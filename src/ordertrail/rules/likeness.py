@@ -45,6 +45,7 @@ for _meaning, _words in _MEANINGS.items():
 
 _NOISE_WORDS = "the of a an und and or to der die das des de la le du el local actual pro per current utc gmt"
 _PLANNED_WORDS = "estimated expected scheduled planned promised eta due requested est voraussichtlich prevu"
+_FIRST = frozenset(["created", "purchase", "purchased", "ordered", "placed", "paid", "payments", "birth", "erstellt"])
 _NOISE, _PLANNED = frozenset(_NOISE_WORDS.split()), frozenset(_PLANNED_WORDS.split())
 _COMPOUND = re.compile(
     "(.{3,}?)(nummer|nr|datum|uhrzeit|zeit|status|adresse|number|date|time|code|id|no|num|timestamp)$"
@@ -106,6 +107,11 @@ def _same(one: str, other: str) -> float:
     if left & right:
         return 0.9
     return max((_ALIKE.get(frozenset({a, b}), 0.0) for a in left for b in right), default=0.0)
+
+
+def first_or_planned(name: str) -> bool:
+    """Whether a name says that a time is not the latest one: when something began, or is expected to be."""
+    return bool({*_PLANNED, *_FIRST}.intersection(words_of(name)))
 
 
 def matched(likes: Mapping[tuple[str, str], float], least: float) -> dict[str, str]:
@@ -183,7 +189,8 @@ def _phrase(status: str) -> str:
 
 def words_in(text: str) -> tuple[str, ...]:
     """The words of a text, all of them, in lower case and without accents."""
-    plain = unicodedata.normalize("NFKD", _CAMEL.sub(" ", text).replace("_", " "))
+    text = text if " " in text else _CAMEL.sub(" ", text)
+    plain = unicodedata.normalize("NFKD", text.replace("_", " "))
     return tuple(_WORDS.findall("".join(char for char in plain if not unicodedata.combining(char)).lower()))
 
 
