@@ -240,3 +240,41 @@ def test_files_that_cannot_be_read_are_usage_errors(house: House) -> None:
 def test_a_file_given_twice_is_planned_once(house: House) -> None:
     file = outside(house, DAY_21)
     assert len(plan(house, file, file).files) == 1
+
+
+def test_how_columns_were_found_and_what_rows_would_be(tmp_path: Path) -> None:
+    vendor = Vendor(
+        "green",
+        aliases=(("tracking_num", ("Number",)),),
+        combine=(("last_update_timestamp", ("Day", "Hour")),),
+        constants=(("status", "DELIVERED"),),
+        from_name="_(?P<address>[A-Z]{3})_",
+        absent=("order_num", "pck_recieved_date", "package_deliver_date"),
+    )
+    house = open_house(tmp_path, vendors=[vendor])
+    name = "scan_CHI_2026_11_20.csv"
+    house.drop(name, 'Report,,\nNumber,Day,Hour\n,2026-11-20,07:00\n"007",2026-11-20,08:00\n008,2026-11-20,09:00\n')
+    report = plan(house, *in_source(house))
+    (file,) = report.files
+    mapped = (
+        "tracking_num <- 'Number'",
+        "status <- the constant 'DELIVERED'",
+        "address <- the name of the file",
+        "last_update_timestamp <- 'Day' + 'Hour'",
+    )
+    assert file.mapped == mapped
+    assert [(one.file_row, one.raw) for one in file.samples] == [
+        (2, '"007",2026-11-20,08:00'),
+        (3, "008,2026-11-20,09:00"),
+    ]
+    assert (file.samples[0].row["tracking_num"], file.samples[0].row["address"]) == ("007", "CHI")
+    assert str(file.samples[0].row["last_update_timestamp"]).startswith("2026-11-20 08:00:00")
+    assert f"green: {', '.join(mapped)}" in report.notes
+    assert f"green: {', '.join(mapped)}" in house.run().notes
+
+
+def test_a_header_that_names_everything_itself_says_nothing(house: House) -> None:
+    house.drop(DAY_21, HEADER + line("007", "PICKED_UP"))
+    (file,) = (one for one in plan(house, *in_source(house)).files if one.path.endswith(DAY_21))
+    assert file.mapped == ()
+    assert file.samples[0].raw == line("007", "PICKED_UP").strip()

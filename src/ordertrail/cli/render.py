@@ -156,6 +156,11 @@ def plan(screen: Screen, report: PlanReport) -> None:
         screen.table(REJECT_COLUMNS, found)
     added_columns(screen, report.added_columns, "that would be added")
     attention(screen, report.notes)
+    for one in report.files:
+        for sample in one.samples[:1]:
+            screen.heading(f"Row {sample.file_row} of {one.path}, as it came and as it would be loaded")
+            screen.line(sample.raw)
+            screen.fields((name, cell(value)) for name, value in sample.row.items() if value is not None)
     screen.line("Nothing was written.", "dim")
 
 

@@ -162,6 +162,7 @@ def manifest_of(file: ParsedFile, batch: Batch, route: str) -> Manifest:
         unranked=file.unranked,
         lines_skipped=file.lines_skipped,
         doubts=file.doubts,
+        mapped=file.mapped,
         newest_first=candidate.vendor.rows == "newest_first",
         route=route,
         replaces=candidate.replaces,

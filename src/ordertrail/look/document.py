@@ -169,6 +169,8 @@ def _planned(one: PlannedFile) -> Json:
         "reason": one.reason,
         "rows": _counts(one.rows),
         "rejects": [asdict(reject) for reject in one.rejects],
+        "mapped": list(one.mapped),
+        "samples": [{"file_row": each.file_row, "raw": each.raw, "row": row(each.row)} for each in one.samples],
     }
 
 

@@ -198,6 +198,26 @@ class DryRun:
             for key, code, was, shall in rows
         )
 
+    def first_rows(self, most: int) -> dict[str, list[tuple[int, Row]]]:
+        """The first good rows of each delivery that was staged, by delivery id: record number and contract columns.
+
+        Args:
+            most: How many of each delivery.
+        """
+        with duckdb_errors("cannot plan"):
+            session = self._session
+            names = session.config.contract.names
+            staged = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))
+            values = ", ".join(f"{name_sql(name)} := {name_sql(name)}" for name in names)
+            rows = session.run(
+                f"SELECT _delivery_id, _file_row, struct_pack({values}) FROM {staged} WHERE _kind = 'row' QUALIFY "
+                f"row_number() OVER (PARTITION BY _delivery_id ORDER BY _file_row) <= {most} ORDER BY 1, 2"
+            )
+        found: dict[str, list[tuple[int, Row]]] = {}
+        for delivery_id, number, row in rows:
+            found.setdefault(str(delivery_id), []).append((int(str(number)), cast(Row, row)))
+        return found
+
     def _rejects(self, max_rejects: int) -> dict[str, tuple[Reject, ...]]:
         session = self._session
         staged = scan_sql(session.con, session.tables.stage.snapshot(), stage_columns(session.config.contract))

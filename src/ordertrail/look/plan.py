@@ -20,8 +20,9 @@ from typing import BinaryIO
 from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
 from ordertrail.engines.choice import placed
-from ordertrail.errors import FileChangedError, UsageError
+from ordertrail.errors import FileChangedError, QuarantineError, UsageError
 from ordertrail.look.dry_run import DryRun, Weighed, open_dry_run
+from ordertrail.look.rows import Row
 from ordertrail.markers import refuse_lost_tables
 from ordertrail.model import (
     Batch,
@@ -34,6 +35,8 @@ from ordertrail.model import (
     State,
     Vendor,
 )
+from ordertrail.parse.reader import DeliveryReader
+from ordertrail.rules.bounds import cut
 from ordertrail.rules.contract_hash import contract_hashes
 from ordertrail.rules.doubts import doubted
 from ordertrail.rules.filekey import clean_name, take
@@ -46,8 +49,29 @@ from ordertrail.sources.pairing import read_manifest
 MAX_REJECTS = 20
 """How many rejects of a file the plan shows."""
 
+MAX_SAMPLES = 3
+"""How many rows of a file the plan shows beside their raw text."""
+
+MAX_SAMPLE_CHARS = 300
+"""How much of its raw text."""
+
 _NO_ROWS = RowCounts()
 _WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A good row of a file, as text and as it would be loaded.
+
+    Attributes:
+        file_row: Its record number.
+        raw: The record, without its line end.
+        row: The contract columns.
+    """
+
+    file_row: int
+    raw: str
+    row: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +85,8 @@ class PlannedFile:
         reason: Why it would not be `loaded`, in plain words; None when it would.
         rows: Its rows by outcome.
         rejects: The first `MAX_REJECTS` rejects, in file order.
+        mapped: How contract columns were found that the header does not name themselves.
+        samples: The first `MAX_SAMPLES` good rows.
     """
 
     path: str
@@ -69,6 +95,8 @@ class PlannedFile:
     reason: str | None
     rows: RowCounts = _NO_ROWS
     rejects: tuple[Reject, ...] = ()
+    mapped: tuple[str, ...] = ()
+    samples: tuple[SampleRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +186,9 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     brought = dry_run.widen(request)
     weighed = dry_run.weigh(request, MAX_REJECTS) if candidates else None
     numbers = {file.path: candidate.delivery_id for candidate, (file, _) in zip(candidates, taken, strict=True)}
-    planned = tuple(_planned(file, numbers.get(file.path), weighed) for file in given)
+    first = dry_run.first_rows(MAX_SAMPLES) if weighed is not None and weighed.staged.batch.manifests else {}
+    samples = {one: _samples(config, file, first[one]) for file in given if (one := numbers.get(file.path)) in first}
+    planned = tuple(_planned(file, numbers.get(file.path), weighed, samples) for file in given)
     notes = (*(file.note for file in given if file.note), *brought.notes, *ledger.notes)
     if weighed is not None:
         manifests = weighed.staged.batch.manifests
@@ -168,7 +198,9 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     return PlanReport(batch.number, planned, sum((file.rows for file in planned), RowCounts()), notes, brought.names)
 
 
-def _planned(file: _Given, delivery: str | None, weighed: Weighed | None) -> PlannedFile:
+def _planned(
+    file: _Given, delivery: str | None, weighed: Weighed | None, samples: Mapping[str, tuple[SampleRow, ...]]
+) -> PlannedFile:
     path, vendor = clean_name(str(file.path)), None if file.vendor is None else file.vendor.name
     if delivery is None or weighed is None:
         return PlannedFile(path, vendor, None, file.left_alone)
@@ -177,7 +209,29 @@ def _planned(file: _Given, delivery: str | None, weighed: Weighed | None) -> Pla
     if manifest is None:
         return PlannedFile(path, vendor, None, "changed while it was read")
     rejects = weighed.rejects.get(delivery, ())
-    return PlannedFile(path, vendor, manifest.state, manifest.reason, weighed.counts[delivery], rejects)
+    shown = samples.get(delivery, ()) if manifest.state is State.LOADED else ()
+    counts = weighed.counts[delivery]
+    return PlannedFile(path, vendor, manifest.state, manifest.reason, counts, rejects, manifest.mapped, shown)
+
+
+def _samples(config: Config, file: _Given, first: Sequence[tuple[int, Row]]) -> tuple[SampleRow, ...]:
+    """The first good rows beside their records, as far as these are in the first block of the file."""
+    if file.vendor is None:
+        return ()
+    try:
+        with file.path.open("rb") as stream:
+            reader = DeliveryReader(stream, file.vendor, config.contract, raw=True)
+            block = None if reader.header() is None else next(reader.blocks(), None)
+    except (OSError, QuarantineError):
+        return ()
+    if block is None or block.raw is None:
+        return ()
+    places = {number: place for place, number in enumerate(block.rows[: first[-1][0]].tolist())}
+    return tuple(
+        SampleRow(number, cut(str(block.raw[places[number]]).rstrip("\r\n"), MAX_SAMPLE_CHARS), row)
+        for number, row in first
+        if number in places
+    )
 
 
 def _candidate(config: Config, file: _Given, vendor: Vendor, batch: Batch, number: int) -> Candidate:

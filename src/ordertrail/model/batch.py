@@ -218,6 +218,8 @@ class Manifest:
         doubts: What speaks against its rows although they meet the contract, in plain words.
         sender: The sender's own manifest, which is archived beside the file; None when there is none.
         newest_first: Whether the newest of its rows is the first one.
+        mapped: How contract columns were found that the header does not name themselves, such as
+            `tracking_num <- 'Tracking No'`; at most MAX_NOTED.
     """
 
     delivery_id: str
@@ -248,6 +250,7 @@ class Manifest:
     doubts: tuple[str, ...] = ()
     sender: SenderManifest | None = None
     newest_first: bool = False
+    mapped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.bounds import FEW_REJECTS, MAX_NOTED, MAX_REASON_CHARS, MAX_REJECTS, cut
 from ordertrail.rules.cell_text import name_column
 from ordertrail.rules.filekey import dated, too_far_ahead
-from ordertrail.rules.headers import Layout, named
+from ordertrail.rules.headers import Layout, mapped, named
 from ordertrail.rules.planning import Candidate, rounds, state_of, wrong_rows
 from ordertrail.rules.sql import name_sql, quoted
 
@@ -59,6 +59,7 @@ class ParsedFile:
         unranked: As in the manifest.
         lines_skipped: As in the manifest.
         doubts: As in the manifest.
+        mapped: As in the manifest.
         reject: A reject of the whole file, when it is held, or quarantined for a reason other than its rows.
     """
 
@@ -75,6 +76,7 @@ class ParsedFile:
     unranked: tuple[str, ...] = ()
     lines_skipped: int = 0
     doubts: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +368,7 @@ class ParseJob:
             rescued=rescued,
             lines_skipped=counts.lines_skipped,
             doubts=counts.doubts,
+            mapped=mapped(layout, self._contract, candidate.vendor),
         )
 
     def _unranked(self, path: Path, layout: Layout) -> dict[int, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
-from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
+from ordertrail.rules.bounds import MAX_NOTED, MAX_SHOWN_CHARS, cut
 from ordertrail.rules.texts import visible
 
 RESERVED = frozenset({"file_index", "file_row_number"})
@@ -163,6 +163,35 @@ def map_header(header: tuple[str, ...], contract: Contract, vendor: Vendor) -> L
         tuple((contract.names.index(name), found) for name, found in parts.items()),
         told,
     )
+
+
+def mapped(layout: Layout, contract: Contract, vendor: Vendor) -> tuple[str, ...]:
+    """How contract columns were found that the header does not name themselves, in the order of the contract.
+
+    Args:
+        layout: Of a file of the vendor.
+        contract: The columns.
+        vendor: Whose constants apply.
+
+    Returns:
+        At most MAX_NOTED texts such as `tracking_num <- 'Tracking No'`.
+    """
+    made, constants = dict(layout.parts), dict(vendor.constants)
+    found = []
+    for place, (name, cell) in enumerate(zip(contract.names, layout.cells, strict=True)):
+        if place in made:
+            found.append((name, " + ".join(_quoted(layout.header[part]) for part in made[place])))
+        elif name in constants:
+            found.append((name, f"the constant {_quoted(constants[name])}"))
+        elif name in layout.told:
+            found.append((name, "the name of the file"))
+        elif cell is not None and folded(layout.header[cell]) != folded(name):
+            found.append((name, _quoted(layout.header[cell])))
+    return tuple(f"{name} <- {source}" for name, source in found[:MAX_NOTED])
+
+
+def _quoted(text: str) -> str:
+    return repr(cut(text, MAX_SHOWN_CHARS))
 
 
 def told_by_config(vendor: Vendor) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ def noticed(manifests: Sequence[Manifest], vendors: Sequence[Vendor], *, undated
     lines: list[str] = []
     for name in dict.fromkeys(one.vendor for one in manifests):
         loaded = [one for one in manifests if one.vendor == name and one.state is State.LOADED]
+        if mapped := list(dict.fromkeys(text for one in loaded for text in one.mapped)):
+            lines.append(f"{name}: {', '.join(mapped)}")
         if rescued := _all(one.rescued for one in loaded):
             kept = f"{name}: columns that the contract does not know are kept in _rescued: {_listed(rescued)}"
             lines.append(f"{kept}; once they are loaded, ordertrail drift says how to take them in")
