@@ -20,7 +20,7 @@ from ordertrail.model import Column, Vendor
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, LOADED
 from ordertrail.rules.cells import AMBIGUOUS, header_of, row_sql
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant, type_of, unfit_sql
-from ordertrail.rules.headers import RESERVED, Layout, folded, owners
+from ordertrail.rules.headers import RESERVED, Layout, folded, owners, told_by_config
 from ordertrail.rules.sql import name_sql, quoted
 
 if TYPE_CHECKING:
@@ -155,7 +155,12 @@ def drift(
         f"count(*) FILTER ({ACCEPTED_ROWS} > 0) AS files FROM {deliveries} WHERE {LOADED} GROUP BY vendor"
     ).to_pylist()
     rows = {one["vendor"]: one["n"] for one in sent}
-    lacks = {one["vendor"]: frozenset.intersection(*map(frozenset, one["absent"])) for one in sent}
+    elsewhere = {one.name: frozenset(told_by_config(one)) for one in config.vendors}
+    lacks = {
+        one["vendor"]: frozenset.intersection(*map(frozenset, one["absent"]))
+        - elsewhere.get(one["vendor"], frozenset())
+        for one in sent
+    }
     some = {one["vendor"]: frozenset.union(*map(frozenset, one["absent"])) for one in sent}
     wanted = [one for one in found.values() if vendor is None or vendor in one.spellings]
     ranked = sorted(wanted, key=lambda one: (-one.filled, one.header))
@@ -287,6 +292,11 @@ def _fits(config: Config, read: Callable[[str], pa.Table], one: _Found, name: st
     return True
 
 
+def _parts(vendor: Vendor) -> dict[str, str]:
+    """The contract column that each part of a combined one makes, by folded headers."""
+    return {folded(header): column for column, headers in vendor.combine for header in headers}
+
+
 # --- what to do --------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +322,7 @@ class _Suggested:
         self._config, self._files, self._found = config, files, found
         self._lacks, self._lack_some = lacks
         self._taken = {name.lower() for name in taken}
-        self._owners = {one.name: owners(config.contract, one) for one in config.vendors}
+        self._owners = {one.name: owners(config.contract, one) | _parts(one) for one in config.vendors}
         self._used = {name for owner in self._owners.values() for name in owner} | {folded(name) for name in RESERVED}
         self._meant: set[str] = set()
 

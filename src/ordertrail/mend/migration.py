@@ -40,7 +40,7 @@ from ordertrail.keep.refold import Rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.mend.healing import Heal, heal, heals_of
-from ordertrail.model import Batch, Contract, Probe, State, no_probe
+from ordertrail.model import Batch, Probe, State, no_probe
 from ordertrail.parse.database import connected
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
@@ -48,7 +48,9 @@ from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 from ordertrail.rules.change_feed import RESERVED
 from ordertrail.rules.contract_hash import contract_hashes
+from ordertrail.rules.headers import told_by_config
 from ordertrail.rules.migration import (
+    PROFILE,
     Step,
     Unfit,
     carried_contract,
@@ -178,7 +180,7 @@ class _Work:
         self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
         self._tallies = self._conversion.tallies()
         feed = feed_steps(session.config.change_feed, on=session.tables.target.newest().feeds_changes)
-        steps = (*_counted(self.terms, self._contract, self._tallies), *feed)
+        steps = (*_counted(self.terms, session.config, self._tallies), *feed)
         self._unfilled = tuple(one for one in steps if one.kind == "fill" and session.config.appends)
         self.steps = tuple(one for one in steps if one not in self._unfilled)
         self.problems = tuple(self._problems())
@@ -367,8 +369,10 @@ def _shown(one: Unfit) -> str:
     return f"{one.file_name} row {one.file_row}, {one.column} {cut(one.value, MAX_SHOWN_CHARS)!r}: {one.reason}"
 
 
-def _counted(terms: Terms, contract: Contract, tallies: Mapping[str, Tally]) -> Iterator[Step]:
+def _counted(terms: Terms, config: Config, tallies: Mapping[str, Tally]) -> Iterator[Step]:
     """The steps with the numbers of their values, and the filling of columns."""
+    contract = config.contract
+    told = {name for one in config.vendors for name in (*dict(one.combine), *told_by_config(one))}
     for step in steps_between(terms, contract):
         tally = tallies.get(step.column)
         if step.kind == "type" and tally is not None:
@@ -377,7 +381,7 @@ def _counted(terms: Terms, contract: Contract, tallies: Mapping[str, Tally]) -> 
             yield step
     for name, tally in tallies.items():
         if tally.filled:
-            yield Step("fill", name, None, None, tally.filled, tally.unfit_filled)
+            yield Step("fill", name, PROFILE if name in told else None, None, tally.filled, tally.unfit_filled)
 
 
 def _finish_staged(config: Config, probe: Probe) -> None:

@@ -35,6 +35,10 @@ _TEXTS: Mapping[StepKind, str] = {
 }
 
 
+PROFILE = "profile"
+"""Where a column is filled from that `combine`, `constants` or `from_name` of a vendor tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a migration.
@@ -42,7 +46,8 @@ class Step:
     Attributes:
         kind: What is done.
         column: The column, by its new name; "" where it concerns none.
-        before: The type, name, key or order that the tables have; None where there is none.
+        before: The type, name, key or order that the tables have; None where there is none. Of `fill`, `PROFILE` where
+            a vendor's profile tells the column, too.
         after: The one that the contract wants.
         rows: How many values it concerns; None when no value is read.
         unfit: How many of them do not fit, and become NULL.
@@ -68,6 +73,8 @@ class Step:
     @property
     def text(self) -> str:
         """The step in one clause."""
+        if self.kind == "fill" and self.before == PROFILE:
+            return f"{self.column} is filled from what the vendors' profiles say"
         return _TEXTS[self.kind].format(column=self.column, before=self.before, after=self.after)
 
 

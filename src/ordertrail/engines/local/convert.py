@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
+from ordertrail.engines.local.from_profile import FromProfile, from_profile, lacked_sql
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_sql import Cell, sql_type
@@ -39,12 +40,14 @@ class Reading:
         old: Name and type of the column of the history that has the values; None for a new column.
         keys: Names in `_rescued` under which the vendors of the branch sent it.
         retyped: Whether the values of the old column are read again, since the type is another one.
+        told: What the profile of the vendors tells of it, beside their headers.
     """
 
     column: Column
     old: tuple[str, str] | None
     keys: tuple[str, ...]
     retyped: bool
+    told: FromProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class Conversion:
         found: dict[str, set[str]] = {}
         for branch in self.branches:
             for i, reading in enumerate(branch.readings):
-                if reading.keys:
+                if reading.keys or reading.told:
                     seen = (
                         f"SELECT DISTINCT {self._places['_delivery_id']} FROM {self._converted(branch)} WHERE sent{i}"
                     )
@@ -217,8 +220,9 @@ class Conversion:
             old = None if name is None else (name, self._terms.columns[name][0])
             keys = tuple(key for key in rescued if key != AMBIGUOUS and means(header_of(key)) == column.name)
             retyped = old is not None and old[1] != column.type
-            if keys or retyped:
-                yield Reading(column, old, keys, retyped)
+            also = from_profile(column.name, vendor, rescued)
+            if keys or retyped or also:
+                yield Reading(column, old, keys, retyped, also)
 
     # -- SQL ------------------------------------------------------------------------------------------------
 
@@ -282,6 +286,8 @@ class Conversion:
         """SQL of the text of a reading, and of where it comes from."""
         rescued = self._places["_rescued"]
         found = [f"({rescued} ->> {quoted(_pointer(key))})" for key in reading.keys]
+        if reading.told is not None:
+            found.append(f"({self._told(reading, reading.told)})")
         have = " + ".join(f"CAST({one} IS NOT NULL AS INTEGER)" for one in found) or "0"
         place = None if reading.old is None else self._places[reading.old[0]]
         empty = "true" if place is None else f"{place} IS NULL"
@@ -293,6 +299,15 @@ class Conversion:
             fill = f"coalesce({_text_of(place, reading.old[1], reading.column.type, zone)}, {fill})"
         yield f"CAST({fill} AS VARCHAR) AS c{i}"
 
+    def _told(self, reading: Reading, told: FromProfile) -> str:
+        files = f"SELECT DISTINCT _file_name FROM {self._scan} WHERE _file_name IS NOT NULL"
+        names = [str(name) for (name,) in self._session.run(files)] if told.from_name is not None else []
+        file_name, delivery = self._places["_file_name"], self._places["_delivery_id"]
+        lacked = "true"
+        if reading.old is not None:
+            lacked = lacked_sql(delivery, reading.old[0], self._session.deliveries())
+        return told.sql(self._places["_rescued"], file_name, lacked, names)
+
     def _rescued(self, branch: Branch) -> str:
         """SQL of the new `_rescued`: without what was filled, with what does not fit its column's new type."""
         old = self._places["_rescued"]
@@ -300,7 +315,7 @@ class Conversion:
         touched: list[str] = []
         for i, reading in enumerate(branch.readings):
             filled = f"(fill{i} AND NOT bad{i})"
-            names = set(reading.keys)
+            names = {*reading.keys, *(reading.told.keys if reading.told else ())}
             members += [
                 f"{quoted(key)}, CASE WHEN NOT {filled} THEN {old} ->> {quoted(_pointer(key))} END" for key in names
             ]

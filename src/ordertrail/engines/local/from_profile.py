@@ -1,0 +1,101 @@
+"""What a vendor's profile tells of a column: `combine`, `constants` and `from_name`, for rows that were loaded before.
+
+A pass gives these to the rows of a file; a migration gives them to the rows of earlier files, which lacked the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ordertrail.errors import QuarantineError
+from ordertrail.model import Vendor
+from ordertrail.rules.accepted import ABSENT
+from ordertrail.rules.cells import header_of
+from ordertrail.rules.headers import folded, named, told_by_config
+from ordertrail.rules.sql import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class FromProfile:
+    """Where a column comes from that no header names.
+
+    Attributes:
+        column: The contract column.
+        parts: For each part of a combined column, the names in `_rescued` that it has there.
+        constant: Its value; None when it is no constant.
+        from_name: The expression for a file's name that tells it; None when it does not.
+    """
+
+    column: str
+    parts: tuple[tuple[str, ...], ...] = ()
+    constant: str | None = None
+    from_name: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All names in `_rescued` that make it."""
+        return tuple(key for part in self.parts for key in part)
+
+    def sql(self, rescued: str, file_name: str, lacked: str, names: Iterable[str]) -> str:
+        """SQL of the text; NULL where nothing tells it.
+
+        Args:
+            rescued: SQL of `_rescued`.
+            file_name: SQL of `_file_name`.
+            lacked: SQL that is true of rows whose file lacked the column.
+            names: The names of the files, for `from_name`.
+        """
+        if self.parts:
+            texts = [f"coalesce({', '.join(_member(rescued, key) for key in part)})" for part in self.parts]
+            whole = " AND ".join(f"{text} IS NOT NULL" for text in texts)
+            joined = " || ' ' || ".join(texts)
+            return f"CASE WHEN {whole} THEN {joined} END"
+        if self.constant is not None:
+            return f"CASE WHEN {lacked} THEN {quoted(self.constant)} END"
+        vendor = Vendor("", from_name=self.from_name)
+        found = {name: text for name in names if (text := _of_name(name, vendor, self.column)) is not None}
+        listed = ", ".join(f"{quoted(name)}: {quoted(text)}" for name, text in sorted(found.items()))
+        return f"CASE WHEN {lacked} THEN map_extract(MAP {{{listed}}}, {file_name})[1] END" if found else "NULL"
+
+
+def from_profile(column: str, vendor: Vendor, rescued: Sequence[str]) -> FromProfile | None:
+    """What a vendor's profile tells of a column; None when it tells nothing.
+
+    Args:
+        column: The contract column.
+        vendor: The profile.
+        rescued: Names in `_rescued` of the vendor's rows.
+    """
+    headers = dict(vendor.combine).get(column)
+    if headers is not None:
+        folds = {key: folded(header_of(key)) for key in rescued}
+        parts = tuple(tuple(key for key, fold in folds.items() if fold == folded(header)) for header in headers)
+        return FromProfile(column, parts) if all(parts) else None
+    if column not in told_by_config(vendor):
+        return None
+    constant = dict(vendor.constants).get(column)
+    return FromProfile(column, constant=constant, from_name=None if constant is not None else vendor.from_name)
+
+
+def lacked_sql(delivery_id: str, name: str, deliveries: str) -> str:
+    """SQL that is true of rows whose delivery lacked a column.
+
+    Args:
+        delivery_id: SQL of `_delivery_id`.
+        name: The column's name when the delivery came.
+        deliveries: Relation of `orders_deliveries`.
+    """
+    return f"{delivery_id} IN (SELECT delivery_id FROM {deliveries} WHERE list_contains({ABSENT}, {quoted(name)}))"
+
+
+def _of_name(name: str, vendor: Vendor, column: str) -> str | None:
+    try:
+        return named(name, vendor).get(column)
+    except QuarantineError:
+        return None
+
+
+def _member(rescued: str, key: str) -> str:
+    pointer = "/" + key.replace("~", "~0").replace("/", "~1")
+    return f"nullif(trim({rescued} ->> {quoted(pointer)}), '')"
