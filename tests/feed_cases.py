@@ -10,7 +10,8 @@ A case is a folder:
   `column`, `rule`), and `says` (texts that the reason, the rejects or the notes of the pass must contain). With `next`,
   the lines of config that the message says to write, the case is `loaded`. `draft` is what `init --from` makes of the
   file: `refused` (what is said), or what comes out with the drafted config, where it is something else (`state`,
-  `rows`, `rejects`), after `edits` (pairs of texts, at most one), without the columns that it `lacks`; without any
+  `rows`, `rejects`), after `edits` (pairs of texts, at most one), without the columns that it `lacks`, or
+  `by_hand`: what only a person can write, the draft says; without any
   `draft` the drafted config reads the file as that of the case does.
 
 `python -m tests.feed_cases NAME...` runs cases and prints what comes out in the form of `expected.json`: look at it

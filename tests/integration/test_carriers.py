@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from ordertrail import Pipeline
 from ordertrail.begin.draft import draft_config
 from ordertrail.begin.vendor_add import add_vendor
+from ordertrail.cli import cli
 from ordertrail.config import Config, load_config, template
 from ordertrail.look.plan import plan_files
 from ordertrail.rules.headers import folded
@@ -72,3 +74,17 @@ def test_init_finds_key_and_time_of_each(name: str) -> None:
     key, time = (headers.get(column, column) for column in (draft.contract.key[0], draft.contract.order_by))
     assert folded(str(key)) == folded(case["key"])
     assert list(time) == case["time"] if isinstance(case["time"], list) else folded(str(time)) == folded(case["time"])
+
+
+def test_the_command_says_the_same_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ordertrail.toml").write_text(template(), encoding="utf-8")
+    sample = str(CARRIERS / CASES["gls"]["file"])
+    words = ["vendor", "add", "gls", "--from", sample, "--files", "gls/*", "--json"]
+    found = json.loads(CliRunner().invoke(cli, words).stdout)
+    assert found["columns"]["last_update_timestamp"] == ["Datum", "Uhrzeit"]
+    assert found["columns"]["order_num"] == []
+    assert found["appended"] in Path("ordertrail.toml").read_text(encoding="utf-8")
+    again = CliRunner().invoke(cli, words)
+    assert again.exit_code == 2
+    assert "there is a vendor 'gls' already" in again.stdout

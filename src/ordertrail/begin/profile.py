@@ -98,6 +98,9 @@ def profile_of(sample: Sample, placed: Sequence[Placed], contract: Contract, not
         told = f"{TODO} times have no zone and are read as UTC; if that is wrong, take this line and name the zone"
         beside["timezone"] = [told, '=timezone = "America/Chicago"']
     beside["from_name"] = list(_from_name(name))
+    if len(sample.columns) == 1:
+        told = f"{TODO} no delimiter was found; if the columns have fixed widths, say how many characters each has"
+        beside["widths"] = [told, "=widths = [12, 20, 19]"]
     if sample.short:
         told = f"{TODO} {sample.short} rows have too few cells; if only empty cells at their end are missing, take this"
         beside["short_rows"] = [told, '=short_rows = "fill"']
@@ -280,6 +283,8 @@ def _notes(sample: Sample, waiting: Iterable[tuple[str, str | None]]) -> Iterato
     if sample.broken[0]:
         are = "row is none" if sample.broken[0] == 1 else "rows are none"
         yield f"{sample.broken[0]} {are}, the first in line {sample.broken[1]}: cells are missing or too many"
+    if len(sample.columns) == 1:
+        yield "the file has one column: if it is a file of fixed width, say widths; else see the delimiter"
     open_ones = [status for status, _ in waiting]
     if open_ones:
         yield f"statuses to map by hand, in status_map: {', '.join(map(repr, open_ones[:MAX_ODD]))}" + (
