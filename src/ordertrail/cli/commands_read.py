@@ -98,13 +98,30 @@ def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: 
         ["--limit"], type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: 100, with --csv all]"
     ),
     click.Option(["--csv", "as_csv"], is_flag=True, help="CSV on stdout, to send back to the vendor."),
+    click.Option(
+        ["--for-vendor"],
+        is_flag=True,
+        help="With --delivery and -o: its rejected rows as its vendor writes them, with line and problem.",
+    ),
+    click.Option(
+        ["--output", "-o", "path"], type=click.Path(path_type=Path), metavar="FILE", help="With --for-vendor: where to."
+    ),
 )
 def rejects(
-    frame: Frame, vendor: str | None, since: datetime | None, delivery: str | None, limit: int | None, as_csv: bool
+    frame: Frame,
+    vendor: str | None,
+    since: datetime | None,
+    delivery: str | None,
+    limit: int | None,
+    as_csv: bool,
+    for_vendor: bool,
+    path: Path | None,
 ) -> int:
     """What was rejected, and why.
 
-    With --csv it is made for a spreadsheet: cells that one would run as a formula begin with an apostrophe.
+    With --csv it is made for a spreadsheet: cells that one would run as a formula begin with an apostrophe. With
+    --for-vendor the rows of one delivery are written with its vendor's header, delimiter and encoding, and two
+    columns more, ordertrail_line and ordertrail_problem; a FILE that is there is not replaced.
     """
     from ordertrail.cli import render, send_back
     from ordertrail.look import document
@@ -112,6 +129,14 @@ def rejects(
 
     if as_csv and frame.as_json:
         raise click.UsageError("--csv and --json do not go together")
+    if for_vendor or path is not None:
+        if not for_vendor or path is None or delivery is None or as_csv or frame.as_json or vendor or since or limit:
+            raise click.UsageError("--for-vendor goes with --delivery ID and -o FILE, and with nothing else")
+        from ordertrail.look.vendor_file import write_vendor_file
+
+        with Reader(frame.config(log=None)) as reader:
+            put(f"{write_vendor_file(reader, delivery, path)}\n")
+        return 0
     with Reader(frame.config(log=None)) as reader:
         limit = limit or (None if as_csv else 100)
         found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
