@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import pickle
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
+import pyarrow as pa
 import pytest
 
+from ordertrail.engines.spark.books import CatalogBooks
+from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Claims, FileIdentity, SenderManifest, Vendor
 from ordertrail.parse.reader import DeliveryReader
@@ -133,3 +139,20 @@ def test_a_final_newline_is_asked_for_only_where_it_is_said_and_nobody_released_
         reader = DeliveryReader(io.BytesIO(FILE[:-1]), vendor, contract, trailers=trailers)
         reader.header()
         assert sum(block.parsed for block in reader.blocks()) == 40
+
+
+def test_spark_tells_the_same_recent_rows_and_its_executors_get_the_bounds() -> None:
+    states = [*["loaded"] * 25, "held", "loaded"]
+    ledger = pa.table(
+        {
+            "delivery_id": [f"{number:06d}-00000-aa" for number in reversed(range(len(states)))],
+            "vendor": [*["acme"] * 26, "blue"],
+            "state": states,
+            "rows_parsed": list(range(len(states))),
+        }
+    )
+    books = CatalogBooks(cast(SparkPass, SimpleNamespace(deliveries=lambda: ledger)))
+    assert books.recent_rows(["acme", "new"]) == {"acme": tuple(range(RECENT)), "new": ()}
+    sender = SenderManifest("a.done", FileIdentity(1, 2, 3, 4, 5), "", Claims(rows=3))
+    one = replace(candidate("acme", b"x", sender), bounds=bounds_of(Volume(1, 2), ()))
+    assert pickle.loads(pickle.dumps(one)) == one
