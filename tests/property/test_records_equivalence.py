@@ -1,4 +1,4 @@
-"""Two cutters, one grammar: whatever the bytes and wherever the chunks end, the same records come out."""
+"""Three cutters, one grammar: whatever the bytes and wherever the chunks end, the same records come out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ordertrail.parse import records
+from ordertrail.parse import grammar, records
+from ordertrail.parse.cutter import Cutter
 from ordertrail.parse.grammar import Grammar
 from ordertrail.parse.records import RecordReader, Written
 
@@ -58,6 +59,7 @@ def read(
     chunk_bytes: int = 1 << 20,
     *,
     fast: bool = True,
+    slow: bool = False,
     written: Written | None = None,
     needed: tuple[int, ...] = (),
 ) -> Found:
@@ -65,6 +67,8 @@ def read(
         patch.setattr(records, "CHUNK_BYTES", chunk_bytes)
         if not fast:
             patch.setattr(Grammar, "plain_end", _never)
+        if slow:
+            patch.setattr(Cutter, "_cut_plain", _never)
         reader = RecordReader(io.BytesIO(data), written, raw=True)
         header = reader.header()
         found = Found(header, [], [], [], 0)
@@ -91,12 +95,24 @@ def _never(*_: object, **__: object) -> None:
     return None
 
 
-@given(texts, st.integers(1, 12), st.sampled_from(SETTINGS), st.sampled_from((b"h,i\n", b"h,i,j\n")))
+@given(
+    texts,
+    st.integers(1, 12),
+    st.sampled_from(SETTINGS),
+    st.sampled_from((b"h,i\n", b"h,i,j\n", b"h\n")),
+    st.sampled_from((1 << 20, 1 << 20, 5, 9)),
+)
 def test_fast_and_careful_agree_and_chunks_do_not_matter(
-    text: str, chunk_bytes: int, written: Written, header: bytes
+    text: str, chunk_bytes: int, written: Written, header: bytes, most_bytes: int
 ) -> None:
-    data = header + text.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammar, "MAX_CELL_BYTES", most_bytes)
+        _all_agree(header + text.encode(), chunk_bytes, written)
+
+
+def _all_agree(data: bytes, chunk_bytes: int, written: Written) -> None:
     whole = read(data, written=written)
+    assert read(data, fast=False, slow=True, written=written) == whole
     assert read(data, fast=False, written=written) == whole
     assert read(data, chunk_bytes, written=written) == whole
     assert read(data, chunk_bytes, fast=False, written=written) == whole

@@ -13,7 +13,7 @@ import pytest
 from bench.nasty_files import KINDS
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Vendor
-from ordertrail.parse import grammar, records
+from ordertrail.parse import cutter, grammar, quoting, records
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.parse.records import RecordReader, Written
 from tests.oracle import default_contract
@@ -270,14 +270,24 @@ def test_a_header_without_an_end_is_a_quarantine(monkeypatch: pytest.MonkeyPatch
             cut(data)
 
 
-def test_only_what_is_misquoted_is_cut_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body whose lines end with a carriage return took 2.5 s a MB, one ragged row made a whole block slow."""
+def test_no_block_is_cut_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body whose lines end with a carriage return took 2.5 s a MB, one misquoted row made a whole block slow."""
     monkeypatch.delattr(grammar.Grammar, "scan")
     body = b'1,"a\rb"\r2,c\r\n3,d\n\r\r4\r5,e,f\r"",""\r \t \r6,g\r'
     _, rows, broken, count = cut(b"h,i\n" + body * 100)
     assert count == 700
     assert list(rows.items())[:4] == [(1, ("1", "a\rb")), (2, ("2", "c")), (3, ("3", "d")), (7, ("6", "g"))]
     assert list(broken.items())[:2] == [(4, ("ragged", "4")), (5, ("ragged", "5,e,f"))]
+    body = b'1,"a\nb"\n"2"x,c\n3,5" d\n"4,e\n5,"f\n6,"g"\n""\n7\n'
+    _, rows, broken, count = cut(b"h,i\n" + body * 100)
+    assert count == 700
+    assert list(rows.items())[:4] == [(1, ("1", "a\nb")), (3, ("3", '5" d')), (6, ("6", "g")), (8, ("1", "a\nb"))]
+    misquoted = [(2, ("quote", '"2"x,c')), (4, ("quote", '"4,e')), (5, ("quote", '5,"f')), (7, ("ragged", "7"))]
+    assert list(broken.items())[:4] == misquoted
+    _, rows, broken, count = cut(b'h\n1\n""\n \n"2\n3"\n"4"x\n' + b'"5\n')
+    assert (rows, broken, count) == ({1: ("1",), 2: ("2\n3",)}, {3: ("quote", '"4"x'), 4: ("quote", '"5')}, 4)
+    with pytest.raises(QuarantineError, match="line 3 is not utf-8"):
+        cut(b'h,i\n1,2\n"\xff"x,c\n')
 
 
 class Work:
@@ -287,6 +297,11 @@ class Work:
         self.bytes = self.cells = 0
         for name in ("first", "scan", "plain_end"):
             monkeypatch.setattr(grammar.Grammar, name, self._counted(getattr(grammar.Grammar, name)))
+        monkeypatch.setattr(cutter, "judged", self._judged)
+
+    def _judged(self, data: bytes, grammar: grammar.Grammar, **options: Any) -> quoting.Judged:
+        self.bytes += len(data)
+        return quoting.judged(data, grammar, **options)
 
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def count(itself: object, data: bytes, **options: Any) -> Any:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ordertrail.model import Reject
-from ordertrail.parse.grammar import Quotes, Scan
+from ordertrail.parse.grammar import Quotes
 from ordertrail.parse.swallowing import Swallowed
 
 
@@ -20,15 +20,17 @@ class Block:
 
     Attributes:
         data: Their bytes; a record begins at the first one.
-        quotes: Offsets of its quotes if it is plain; else None.
-        scan: What the careful cutter found in it if it is not plain; else None.
+        quotes: Offsets of its quotes if it is plain, and of those that open and close cells if it is not.
         line: Number of its first line, for messages.
+        wrong: Offsets of its malformed lines, ascending; None if it is plain.
+        kinds: For each its place in `quoting.MISQUOTED`.
     """
 
     data: bytes
-    quotes: Quotes | None
-    scan: Scan | None
+    quotes: Quotes
     line: int
+    wrong: NDArray[np.int64] | None = None
+    kinds: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Cut blocks of whole records into columns of text, by the fastest way that their bytes allow.
 
 Arrow's CSV reader gets a block once it is proved that the block is plain (see `grammar`) and that every record has as
-many cells as the header. Records that have not are found by counting and removed, and Arrow gets the rest. Only a block
-that is not plain is cut record by record.
+many cells as the header. Where its quotes are not plain, its malformed lines are found first (see `quoting`). They are
+removed, like the records with a wrong number of cells, and Arrow gets the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
 from ordertrail.parse.encoding import physical_ends, utf8_text
-from ordertrail.parse.grammar import Grammar, Quotes, Scan, line_ends, outside, with_line_feeds
+from ordertrail.parse.grammar import Grammar, Quotes, Scan, ends_of_cells, line_ends, outside, with_line_feeds
+from ordertrail.parse.quoting import MISQUOTED, judged
 from ordertrail.parse.swallowing import Swallowed, swallowed
 from ordertrail.parse.tidying import all_empty, equal_rows, kept, merged, unmarked, unpadded
 from ordertrail.rules.bounds import MAX_RAW_CHARS, cut
@@ -29,13 +30,13 @@ _BLANK[list(b" \t\n\r\x0b\x0c")] = True
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of a plain text, blank ones included, each with its line end.
+    """The lines of a text, blank ones included, each with its line end.
 
     Attributes:
         starts: Offsets of their first bytes.
         stops: Offsets of their line ends, or of the end of the text.
         ends: Offsets just after their line ends.
-        counts: How many cells each has.
+        counts: How many cells each has; of malformed lines a negative number, which tells the kind.
         blank: Which of them are blank, and so not records.
         nothing: Which of them hold nothing but delimiters.
     """
@@ -49,7 +50,9 @@ class _Lines:
 
     def only(self, data: bytes, wanted: NDArray[np.bool_]) -> bytes:
         """The text of the wanted lines only."""
-        return np.frombuffer(data, dtype=np.uint8)[np.repeat(wanted, self.ends - self.starts)].tobytes()
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False]))))
+        spans = zip(self.starts[edges[0::2]].tolist(), self.ends[edges[1::2] - 1].tolist(), strict=True)
+        return b"".join([data[start:end] for start, end in spans])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,9 @@ class Cutter:
         plain = self._grammar.plain_end(data, ended=ended, line=line)
         if plain is not None:
             end, quotes = plain
-            return Block(data[:end], quotes, None, line) if end else None
-        scan = self._scan(data, line, ended=ended)
-        return Block(data[: scan.end], None, scan, line) if scan.end else None
-
-    def _scan(self, data: bytes, line: int, *, ended: bool) -> Scan:
-        return self._grammar.scan(data, ended=ended, width=self._width, line=line, fill=self._shape.fill)
+            return Block(data[:end], quotes, line) if end else None
+        found = judged(data, self._grammar, ended=ended, line=line)
+        return Block(data[: found.end], found.quotes, line, found.wrong, found.kinds) if found.end else None
 
     def cut(self, block: Block) -> Cut:
         """Cut one block.
@@ -125,7 +125,7 @@ class Cutter:
         Raises:
             QuarantineError: Its bytes are not valid UTF-8.
         """
-        found = self._cut_plain(block, block.quotes) if block.quotes is not None else None
+        found = self._cut_plain(block)
         if found is None:
             found = self._cut_carefully(block)
         if self._dialect is not None and self._dialect.widths:
@@ -139,18 +139,12 @@ class Cutter:
     def _swallowed(self, block: Block, records: int) -> Swallowed | None:
         """Lines inside of cells that look like records, where there are more lines than records."""
         data, quotes = block.data, block.quotes
-        if quotes is not None and not len(quotes):
+        if not len(quotes):
             return None
         feeds = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
         if (feeds or data.count(b"\r")) <= records:
             return None
-        if quotes is not None:
-            starts = np.concatenate(([0], line_ends(with_line_feeds(data, quotes), quotes) + 1))
-        elif block.scan is not None:
-            found = (*block.scan.good, *block.scan.broken)
-            starts = np.sort(np.array([start for _, start, *_ in found], dtype=np.int64))
-        else:
-            return None
+        starts = np.concatenate(([0], line_ends(with_line_feeds(data, quotes), quotes) + 1))
         return swallowed(data, starts, self._grammar.delimiter, self._width, block.line)
 
     def _with_rows_only(self, found: Cut) -> Cut:
@@ -209,9 +203,15 @@ class Cutter:
 
     # -- plain blocks ---------------------------------------------------------------------------------------
 
-    def _cut_plain(self, block: Block, quotes: Quotes) -> Cut | None:
+    def _cut_plain(self, block: Block) -> Cut | None:
+        """The block as Arrow cuts it; None when Arrow does not find the records that the grammar has."""
+        quotes = block.quotes
         data = with_line_feeds(block.data, quotes)
-        cells = self._cut_fast(data, block)
+        cells = None
+        if block.wrong is None and self._width > 1:  # Arrow would make a row of a single blank cell
+            cells = self._cut_fast(data, block)
+        else:
+            utf8_text(block.data, block.line)  # Arrow does not see the malformed lines
         if cells is None:
             return self._cut_ragged(data, quotes, block)
         text = _raw_records(data, quotes) if self._raw else None
@@ -221,14 +221,12 @@ class Cutter:
         return Cut(cells, np.arange(cells.num_rows, dtype=np.int64), text, lines, None, cells.num_rows)
 
     def _cut_ragged(self, data: bytes, quotes: Quotes, block: Block) -> Cut | None:
-        """Remove the records with a wrong number of cells, and cut the others the fast way."""
-        lines = self._lines(data, quotes)
-        if lines is None:
-            return None
+        """Remove malformed lines and records with a wrong number of cells, and cut the others the fast way."""
+        lines = self._lines(data, quotes, block)
         numbers = np.cumsum(~lines.blank) - 1
         good = ~lines.blank & (lines.counts == self._width)
         if self._shape.fill:
-            good |= ~lines.blank & (lines.counts < self._width)
+            good |= ~lines.blank & (lines.counts > 0) & (lines.counts < self._width)
         text_kept = lines.only(data, good)
         filled = self._filled(text_kept, lines, good)
         cells = self._cut_fast(filled, block) if filled else self._nothing()
@@ -239,9 +237,7 @@ class Cutter:
         broken: Broken | None = None
         if self._raw:
             places = _lines_at(block, lines.starts[good])
-            text = _raw_records(text_kept, self._grammar.quotes(text_kept))
-            if len(text) != cells.num_rows:
-                return None
+            text = _split_texts(text_kept, (lines.ends - lines.starts)[good])
             wrong = ~lines.blank & ~good & ~lines.nothing
             lengths = (lines.ends - lines.starts)[wrong]
             counts, kind = np.unique(lines.counts[wrong], return_inverse=True)
@@ -262,23 +258,28 @@ class Cutter:
         stops -= octets[np.maximum(stops - 1, 0)] == ord("\r")
         return np.insert(octets, np.repeat(stops, missing), ord(self._grammar.delimiter)).tobytes()
 
-    def _lines(self, data: bytes, quotes: Quotes) -> _Lines | None:
-        """The lines of a plain text; None when a quote makes it hard to tell whether one of them is blank."""
+    def _lines(self, data: bytes, quotes: Quotes, block: Block) -> _Lines:
+        """The lines of a text; malformed ones have a negative number of cells, that of their kind."""
         feeds = line_ends(data, quotes)
         starts = np.concatenate(([0], feeds + 1))
         stops = np.concatenate((feeds, [len(data)]))
         delimiters = outside(self._grammar.delimiters(data), quotes)
         counts = np.searchsorted(delimiters, stops) - np.searchsorted(delimiters, starts) + 1
+        if block.wrong is not None and block.kinds is not None:
+            counts[np.searchsorted(starts, block.wrong)] = -1 - block.kinds
+        ends = np.minimum(stops + 1, len(data))
         octets = np.frombuffer(data, dtype=np.uint8)
-        seen = np.concatenate(([0], np.cumsum(~_BLANK[octets])))
-        blank = (counts == 1) & (seen[stops] == seen[starts])
-        quoted = np.searchsorted(quotes, stops) > np.searchsorted(quotes, starts)
-        if self._width == 1 or np.any(quoted & (counts == 1)):
-            return None
-        of_cells = (octets != ord(self._grammar.delimiter)) & (octets != ord("\r"))
-        seen = np.concatenate(([0], np.cumsum(of_cells)))
-        nothing = (counts > 1) & (seen[stops] == seen[starts])
-        return _Lines(starts, stops, np.minimum(stops + 1, len(data)), counts, blank, nothing)
+        other_bytes = stops - starts - (counts - 1)
+        nothing = (counts > 1) & (other_bytes <= 1)
+        nothing[nothing] = (other_bytes[nothing] == 0) | (octets[stops[nothing] - 1] == ord("\r"))
+        blank = (counts == 1) & (stops == starts)
+        single = np.flatnonzero((counts == 1) & ~blank)
+        if len(single):
+            of_cells = ~_BLANK[octets]
+            of_cells[ends_of_cells(quotes)] = False
+            seen = np.concatenate(([0], np.cumsum(of_cells)))
+            blank[single] = seen[stops[single]] == seen[starts[single]]
+        return _Lines(starts, stops, ends, counts, blank, nothing)
 
     def _cut_fast(self, data: bytes, block: Block) -> pa.RecordBatch | None:
         options = pacsv.ParseOptions(
@@ -301,11 +302,11 @@ class Cutter:
         batches = table.combine_chunks().to_batches()
         return batches[0] if batches else self._nothing()
 
-    # -- all others -----------------------------------------------------------------------------------------
+    # -- record by record, should Arrow ever disagree ----------------------------------------------------------
 
     def _cut_carefully(self, block: Block) -> Cut:
         data = block.data
-        scan = block.scan or self._scan(data, block.line, ended=True)
+        scan = self._grammar.scan(data, ended=True, width=self._width, line=block.line, fill=self._shape.fill)
         utf8_text(data, block.line)
         cells = [pa.array(column, pa.string()) for column in scan.columns]
         raw: pa.StringArray | None = None
@@ -344,7 +345,9 @@ class Cutter:
         )
 
     def _wrong(self, what: str | int) -> Wrong:
-        """The reason for an element of `Scan.broken`."""
+        """The reason for an element of `Scan.broken`, or a number of cells of `_Lines`."""
+        if isinstance(what, int) and what < 0:
+            what = MISQUOTED[-1 - what]
         if isinstance(what, int):
             return Wrong(rule="ragged", reason=self._ragged(what))
         return Wrong(rule="quote", reason=f"{what}: close it or double it")
@@ -374,15 +377,20 @@ def _raw_records(block: bytes, quotes: Quotes) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(block))
 
 
-def _cut_texts(joined: bytes, lengths: NDArray[np.int64]) -> pa.StringArray:
-    """Split joined texts in UTF-8; long ones are cut.
+def _split_texts(joined: bytes, lengths: NDArray[np.int64]) -> pa.StringArray:
+    """Split joined texts in UTF-8.
 
     Args:
         joined: All texts, one after the other.
         lengths: The length of each in bytes.
     """
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(joined))
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(joined))
+
+
+def _cut_texts(joined: bytes, lengths: NDArray[np.int64]) -> pa.StringArray:
+    """`_split_texts`; long ones are cut."""
+    texts = _split_texts(joined, lengths)
     if len(lengths) and int(lengths.max()) > MAX_RAW_CHARS:
         texts = pa.array([cut(text.rstrip("\r\n"), MAX_RAW_CHARS) for text in texts.to_pylist()], pa.string())
     return texts

@@ -27,6 +27,10 @@ MAX_CELL_BYTES = 1 << 20
 MAX_RECORD_BYTES = 4 << 20
 """Longest record, its line end included; a text file has no longer ones. Must exceed MAX_CELL_BYTES."""
 
+TEXT_FOLLOWS = "text or a stray quote follows a quoted cell"
+NEVER_CLOSED = "a quoted cell is never closed"
+NOT_IN_LINE = "a quoted cell does not end in its line, and newlines_in_cells is false"
+
 _LINE_FEED, _RETURN = ord("\n"), ord("\r")
 
 Quotes: TypeAlias = "NDArray[np.int64]"
@@ -223,10 +227,9 @@ class Grammar:
         while True:
             cell: bytes | None = None
             if data.startswith(self._q, at):
-                window = at + MAX_CELL_BYTES
-                match = self._quoted.match(data, at, window)
-                # Where the window cuts the text, the look-ahead sees an end that is not one.
-                if match is None or match.end() == window < len(data):
+                # A byte more, because the look-ahead would see an end where the window cuts the text.
+                match = self._quoted.match(data, at, at + MAX_CELL_BYTES + 1)
+                if match is None or match.end() > at + MAX_CELL_BYTES:
                     return Record([], count, start, at, self._why_not(data, at))
                 if count < most:
                     cell = match[1].replace(self._q + self._q, self._q)
@@ -251,9 +254,9 @@ class Grammar:
 
     def _why_not(self, data: bytes, at: int) -> str:
         if not self.newlines and data.find(self._q, at + 1, self._stop_of(self._line, data, at)) < 0:
-            return "a quoted cell does not end in its line, and newlines_in_cells is false"
+            return NOT_IN_LINE
         closing = data.find(self._q, at + 1, at + MAX_CELL_BYTES)
-        return "a quoted cell is never closed" if closing < 0 else "text or a stray quote follows a quoted cell"
+        return NEVER_CLOSED if closing < 0 else TEXT_FOLLOWS
 
     def _may_go_on(self, data: bytes, end: int, *, ended: bool) -> bool:
         r"""Whether more of a record may follow: a final `\r` may be half of `\r\n`."""
@@ -340,8 +343,10 @@ class Grammar:
         if len(quotes) % 2:
             return False
         opening, closing = quotes[0::2], quotes[1::2]
-        if int((closing - opening).max()) >= MAX_CELL_BYTES:
-            return False
+        if end >= MAX_CELL_BYTES:
+            cells = ends_of_cells(quotes)
+            if int((cells[1::2] - cells[0::2]).max()) >= MAX_CELL_BYTES:
+                return False
         if not self.newlines and np.any(np.searchsorted(quotes, _breaks(data[:end])) % 2):
             return False
         around = np.zeros(256, dtype=bool)
@@ -355,6 +360,12 @@ class Grammar:
 def outside(offsets: NDArray[np.int64], quotes: Quotes) -> NDArray[np.int64]:
     """The offsets in a plain text that are outside quoted cells."""
     return offsets[np.searchsorted(quotes, offsets) % 2 == 0] if len(quotes) else offsets
+
+
+def ends_of_cells(quotes: Quotes) -> Quotes:
+    """Of the quotes of a plain text, or those of quoted cells, the ones that open and close cells: none is doubled."""
+    doubled = np.flatnonzero(np.diff(quotes)[1::2] == 1) * 2 + 1
+    return np.delete(quotes, np.concatenate((doubled, doubled + 1)))
 
 
 def _breaks(data: bytes) -> NDArray[np.int64]:
