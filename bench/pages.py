@@ -26,7 +26,7 @@ from urllib.parse import quote
 import duckdb
 
 from bench import tables
-from bench.report import peak_mb, save
+from bench.report import memory_mb, peak_mb, save
 from bench.upsert import Case, sizes
 from ordertrail import load_config
 from ordertrail.delta.actions import Txn
@@ -41,6 +41,7 @@ PASSES = 4
 PASS_ROWS = 100_000
 SORTED_WITHIN_S = 600.0
 PATIENCE_S = 300.0
+IDLE_S = 3.0
 GOALS = {"page_p95_ms": 100, "first_byte_during_passes_p95_ms": 150, "rss_mb": 150}
 
 _DELIVERIES = {
@@ -206,8 +207,7 @@ def measure(folder: Path, rows: int, deliveries: int, rounds: int) -> dict[str, 
                 "first_time_ms": cold,
                 "warm": _told(warm),
                 "during_passes": _told(busy),
-                "rss_mb": _rss_mb(process.pid),
-                "peak_rss_mb": round(peak_mb(process.pid)),
+                **_memory(process.pid),
                 "goals": GOALS,
             }
         finally:
@@ -273,14 +273,22 @@ def _told(found: dict[str, list[Took]]) -> dict[str, object]:
     }
 
 
+def _memory(process_id: int) -> dict[str, int]:
+    """Memory of the server in MB: after the last page, a moment later, and at its peak."""
+    busy = memory_mb(process_id)
+    time.sleep(IDLE_S)
+    return {
+        "rss_mb": round(busy),
+        "rss_idle_mb": round(memory_mb(process_id)),
+        "rss_idle_data_mb": round(memory_mb(process_id, "RssAnon")),
+        "rss_idle_code_mb": round(memory_mb(process_id, "RssFile")),
+        "peak_rss_mb": round(peak_mb(process_id)),
+    }
+
+
 def _p95(values: Sequence[float]) -> float:
     ascending = sorted(values)
     return round(ascending[min(len(ascending) - 1, int(0.95 * len(ascending)))], 1)
-
-
-def _rss_mb(process_id: int) -> int:
-    lines = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8").splitlines()
-    return round(int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1.024 / 1000)
 
 
 def main() -> None:

@@ -77,8 +77,19 @@ def timed_command(words: Sequence[str]) -> Timed:
 
 def peak_mb(process_id: int) -> float:
     """The most resident memory that a running process has had so far, in MB (10^6 bytes)."""
+    return memory_mb(process_id, "VmHWM")
+
+
+def memory_mb(process_id: int, what: str = "VmRSS") -> float:
+    """Memory of a running process, in MB (10^6 bytes).
+
+    Args:
+        process_id: Of the process.
+        what: A line of `/proc/<process>/status`: `VmRSS` is what is resident now, `RssAnon` its data, `RssFile` the
+            code and files that are mapped.
+    """
     lines = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1.024 / 1000
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1.024 / 1000
 
 
 def summary(runs: Sequence[Timed]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from ordertrail.rules.column_types import decimal_of, plain_type
 from ordertrail.rules.identifiers import MAX_WORD_CHARS, WORD_BEGINS, WORD_ENDS
 from ordertrail.rules.texts import BLANKS
 
+NEVER = np.iinfo(np.int64).min
+"""Stands for NULL among times that are numbers."""
+
 _BLANK, _LAST_ASCII = 0x20, 0x7F
 _LETTERS_AND_DIGITS = f"{string.ascii_letters}{string.digits}_-".encode()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _table(octets: Iterable[int]) -> NDArray[np.bool_]:
@@ -87,10 +92,53 @@ def epochs_us(times: pa.ChunkedArray) -> list[int | None]:
     return [us for chunk in column.chunks for us in chunk.view(pa.int64()).to_pylist()]
 
 
-def few_texts(texts: pa.ChunkedArray) -> list[str | None]:
-    """Texts of which few are distinct as Python values: one object for each of these takes a tenth of the memory."""
-    known: dict[str, str] = {}
-    return [None if text is None else known.setdefault(text, text) for text in texts.to_pylist()]
+def coded(texts: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Texts of which few are distinct, without an object for each row; best read as dictionaries.
+
+    Args:
+        texts: Of text, or of dictionaries of texts.
+
+    Returns:
+        Shape (n,), the place of each in the distinct ones; and these. NULL is the empty text.
+    """
+    places: dict[str, int] = {}
+    found = [np.empty(0, np.int64)]
+    for chunk in texts.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            texts_of = chunk.dictionary.to_pylist() + ([""] if chunk.indices.null_count else [])
+            known = [places.setdefault(text, len(places)) for text in texts_of]
+            found.append(np.array(known, np.int64)[integers(chunk.indices, -1)])
+        else:
+            found.append(np.array([places.setdefault(text or "", len(places)) for text in chunk.to_pylist()], np.int64))
+    return np.concatenate(found), tuple(places)
+
+
+def at_us(us: int) -> datetime | None:
+    """The aware UTC time so many microseconds after 1970; None for `NEVER`."""
+    return None if us == NEVER else _EPOCH + timedelta(microseconds=us)
+
+
+def integers(column: pa.Array | pa.ChunkedArray, null: int) -> NDArray[np.int64]:
+    """Whole numbers, or times as microseconds since 1970 UTC, without an object for each row.
+
+    `pyarrow.compute`, which Arrow's own ways need, takes longer to import than this.
+
+    Args:
+        column: Of integers, or of times.
+        null: Stands for NULL.
+    """
+    if pa.types.is_timestamp(column.type):
+        column = _cast(column, pa.timestamp("us", column.type.tz))
+    found = [np.empty(0, np.int64)]
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else (column,):
+        bitmap, values = chunk.buffers()
+        kind = pa.int64() if pa.types.is_timestamp(chunk.type) else chunk.type
+        part = slice(chunk.offset, chunk.offset + len(chunk))
+        numbers_of = np.frombuffer(values or b"", kind.to_pandas_dtype())[part].astype(np.int64)
+        if bitmap is not None:
+            numbers_of[~np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")[part].view(bool)] = null
+        found.append(numbers_of)
+    return np.concatenate(found)
 
 
 def is_plain(texts: pa.StringArray) -> bool:

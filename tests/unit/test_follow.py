@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail.errors import OrdertrailError
+from ordertrail.look.beside import beside
 from ordertrail.look.follow import Followed, Moment
 from tests.harness import House, open_house, without_fsync
 
@@ -90,3 +91,12 @@ def test_a_query_has_a_reader_of_its_own(tmp_path: Path) -> None:
         with pytest.raises(OrdertrailError, match="others"), moment.querying(wait_s=0.01):
             pass
     followed.close()
+
+
+def test_two_readings_at_the_same_time_return_both_or_raise() -> None:
+    meet = threading.Barrier(2, timeout=10)  # passes only when both are at work
+    assert beside(lambda: meet.wait() >= 0, lambda: meet.wait() * 0) == (True, 0)
+    with pytest.raises(ZeroDivisionError):
+        beside(lambda: 1, lambda: 1 // 0)
+    with pytest.raises(KeyError):
+        beside(lambda: dict[str, int]()["first"], lambda: 1 // 0)

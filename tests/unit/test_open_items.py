@@ -71,11 +71,12 @@ Row = tuple[int, str, str, str]
 )
 def test_a_delivery_is_open_until_its_bytes_are_loaded(rows: Sequence[Row], expected: list[int]) -> None:
     batches, states, vendors, hashes = zip(*rows, strict=True) if rows else ((), (), (), ())
-    assert open_places(states, batches, lambda: (vendors, hashes)) == expected
+    contents = dict(enumerate(zip(vendors, hashes, strict=True)))
+    assert open_places(states, batches, lambda places: contents if places else {}) == expected
 
 
 def test_vendors_and_hashes_are_read_only_when_a_delivery_is_set_aside() -> None:
-    def unwanted() -> tuple[list[str], list[str]]:
+    def unwanted(_: Sequence[int]) -> dict[int, tuple[str, str]]:
         raise AssertionError
 
     assert open_places(["loaded", "empty"], [1, 2], unwanted) == []

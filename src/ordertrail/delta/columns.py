@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,13 @@ Columns = Callable[[Sequence[str]], "pa.Table"]
 """Reads some columns of all rows; every call returns the rows in the same order."""
 
 
-def columns_in(snapshot: Snapshot, columns: Sequence[TableColumn]) -> Columns:
+def columns_in(snapshot: Snapshot, columns: Sequence[TableColumn], few: Collection[str] = ()) -> Columns:
     """The columns of a small table in its folder.
 
     Args:
         snapshot: The table.
         columns: What it has; one that it lacks is read as NULL.
+        few: Those of text with few distinct ones: they are dictionaries.
 
     Raises:
         TableError: A data file or a deletion vector is damaged or gone.
@@ -40,6 +41,9 @@ def columns_in(snapshot: Snapshot, columns: Sequence[TableColumn]) -> Columns:
         snapshot.require_readable()
         # Engines write one type in several ways: Spark's times have nanoseconds and no zone.
         schema = arrow_schema((name, types[name]) for name in names)
+        for place, field in enumerate(schema):
+            if field.name in few:
+                schema = schema.set(place, field.with_type(pa.dictionary(pa.int32(), field.type)))
         batches = [rows for file in snapshot.files.values() for rows in _rows_of(snapshot, file, schema)]
         return pa.Table.from_batches(batches, schema)
 
@@ -55,7 +59,8 @@ def _rows_of(snapshot: Snapshot, file: AddFile, schema: pa.Schema) -> list[pa.Re
 
     path = snapshot.path_of(file)
     try:
-        with pq.ParquetFile(path) as opened:
+        few = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        with pq.ParquetFile(path, read_dictionary=few) as opened:
             batches = [conformed(rows, schema) for rows in opened.iter_batches(columns=schema.names)]
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error

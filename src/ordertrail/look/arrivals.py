@@ -9,7 +9,6 @@ vendor's. A correction and a migration are of no vendor.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -126,30 +125,31 @@ def came_by_vendor(
         now: Aware UTC; a file that waits since nobody knows when has just come.
         back: How far back files matter of a vendor that sent any since.
     """
-    from ordertrail.arrow import epochs_us, few_texts
+    import numpy as np
+    import pyarrow as pa
+
+    from ordertrail.arrow import NEVER, coded, integers
 
     table = columns(NEEDED[:3])
-    vendors = few_texts(table["vendor"])
-    times = epochs_us(table["discovered_at"])
-    again = _read_again(columns, table)
-    counts = Counter(vendors)
-    counts.subtract(vendors[place] for place in again)
-    horizon_us = (now - back - _EPOCH) // _MICROSECOND
-    recent: dict[str, list[tuple[int, int]]] = {}
+    codes, vendors = coded(table["vendor"])
+    times = integers(table["discovered_at"], NEVER)
+    new = np.ones(len(times), dtype=bool)
+    new[list(_read_again(columns, table))] = False
+    counts = np.bincount(codes[new], minlength=len(vendors))
+    timed = new & (times != NEVER)
     # Of 100,000 deliveries most are too old to matter: they are passed over before anything is made of them.
-    for place, at_us in enumerate(times):
-        if at_us is not None and at_us >= horizon_us and place not in again and (vendor := vendors[place]):
-            recent.setdefault(vendor, []).append((at_us, place))
-    silent = {vendor for vendor, files in counts.items() if files > 0} - recent.keys()
-    for place, vendor in enumerate(vendors if silent else ()):
-        if vendor and vendor in silent and (at_us := times[place]) is not None and place not in again:
-            recent.setdefault(vendor, []).append((at_us, place))
-    names = columns(("file_name",))["file_name"] if recent else None
-    came = {}
-    for vendor, files in recent.items():
-        files.sort()
-        last = "" if names is None else names[files[-1][1]].as_py()
-        came[vendor] = Came(tuple(_EPOCH + timedelta(microseconds=at_us) for at_us, _ in files), last, counts[vendor])
+    recent = timed & (times >= (now - back - _EPOCH) // _MICROSECOND)
+    lively = np.bincount(codes[recent], minlength=len(vendors)) > 0
+    wanted = np.flatnonzero(np.where(lively[codes], recent, timed))
+    wanted = wanted[np.lexsort((wanted, times[wanted], codes[wanted]))]
+    parts = np.split(wanted, np.flatnonzero(np.diff(codes[wanted])) + 1) if len(wanted) else ()
+    names = columns(("file_name",))["file_name"] if len(wanted) else pa.chunked_array([], pa.string())
+    came: dict[str, Came] = {}
+    for places in parts:
+        code = int(codes[places[0]])
+        if vendors[code]:
+            at = tuple(_EPOCH + timedelta(microseconds=us) for us in times[places].tolist())
+            came[vendors[code]] = Came(at, names[int(places[-1])].as_py(), int(counts[code]))
     for file in waiting:
         if file.vendor is not None:
             came[file.vendor] = _with(came.get(file.vendor), min(file.since or now, now), file.file_name)

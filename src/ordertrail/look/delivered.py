@@ -6,10 +6,10 @@ Plain Python and Parquet, without DuckDB: `ordertrail status` must answer at onc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from ordertrail.delta.columns import Columns
 from ordertrail.delta.columns import columns_in as columns_of
@@ -30,7 +30,9 @@ NEEDED = tuple(dict.fromkeys((*DETAILS, "sha256", "loaded_at")))
 """All columns that `delivered` asks for."""
 
 
-# Plain texts: a member of an enumeration takes three times as long to compare, 100,000 times.
+FEW = ("vendor", "state")
+"""The columns of a delivery with few distinct texts."""
+
 _LOADED = State.LOADED.value
 _SET_ASIDE = frozenset(state.value for state in SET_ASIDE)
 
@@ -78,7 +80,9 @@ class Delivered:
 
 
 def open_places(
-    states: Sequence[str], batches: Sequence[int], contents: Callable[[], tuple[Sequence[str], Sequence[str]]]
+    states: Sequence[str],
+    batches: Sequence[int],
+    contents: Callable[[Sequence[int]], Mapping[int, tuple[str, str]]],
 ) -> list[int]:
     """The deliveries that need a person, by their place.
 
@@ -88,19 +92,18 @@ def open_places(
     Args:
         states: Of all deliveries.
         batches: Of all deliveries, in the same order.
-        contents: Returns vendors and SHA-256s of all deliveries in this order; called only when any is set aside.
+        contents: Given some places, returns vendor and SHA-256 of the deliveries whose SHA-256 is that of any of these,
+            by place; called only when any is set aside.
     """
     found = [place for place, state in enumerate(states) if state in _SET_ASIDE]
     if not found:
         return []
-    vendors, hashes = contents()
-    wanted = {hashes[place] for place in found}
+    same = contents(found)
     loaded: dict[tuple[str, str], int] = {}
-    for place in [place for place, sha256 in enumerate(hashes) if sha256 in wanted]:
+    for place, content in same.items():
         if states[place] == _LOADED:
-            content = vendors[place], hashes[place]
-            loaded[content] = max(batches[place], loaded.get(content, 0))
-    return [place for place in found if loaded.get((vendors[place], hashes[place]), -1) < batches[place]]
+            loaded[content] = max(int(batches[place]), loaded.get(content, 0))
+    return [place for place in found if loaded.get(same[place], -1) < batches[place]]
 
 
 def delivered(columns: Columns) -> Delivered:
@@ -109,24 +112,31 @@ def delivered(columns: Columns) -> Delivered:
     Args:
         columns: Reads the table.
     """
-    from ordertrail.arrow import few_texts
+    import numpy as np
+
+    from ordertrail.arrow import NEVER, at_us, coded, integers
 
     table = columns(("state", "batch"))
-    states: list[str] = few_texts(table["state"])  # type: ignore[assignment]
-    batches: list[int] = table["batch"].to_pylist()
+    codes, known = coded(table["state"])
+    batches = integers(table["batch"], 0)
+    # A list of few objects: no row has one of its own.
+    states: list[str] = np.array(known, dtype=object)[codes].tolist()
 
-    def contents() -> tuple[Sequence[str], Sequence[str]]:
+    def contents(places: Sequence[int]) -> dict[int, tuple[str, str]]:
         found = columns(("vendor", "sha256"))
-        return few_texts(found["vendor"]), found["sha256"].to_pylist()  # type: ignore[return-value]
+        vendors, names = coded(found["vendor"])
+        return {place: (names[vendors[place]], sha256) for place, sha256 in _equal(found["sha256"], places)}
 
-    places = open_places(states, batches, contents)
-    loaded = [place for place, state in enumerate(states) if state == _LOADED]
-    last = max(loaded, key=batches.__getitem__, default=None)
-    loaded_at = None if last is None else columns(("loaded_at",))["loaded_at"][last].as_py()
+    places = open_places(states, batches, contents)  # type: ignore[arg-type] # an array is as good as a sequence
+    loaded = np.flatnonzero(codes == known.index(_LOADED)) if _LOADED in known else ()
+    last_us = NEVER
+    if len(loaded):
+        last = int(loaded[np.argmax(batches[loaded])])
+        last_us = integers(columns(("loaded_at",))["loaded_at"].slice(last, 1), NEVER)[0]
     counts = Counter(states)
     return Delivered(
         states={str(state): counts[state] for state in State if state in counts},
-        last_loaded_at=None if loaded_at is None else loaded_at.astimezone(UTC),
+        last_loaded_at=at_us(int(last_us)),
         open=tuple(_set_aside(columns(DETAILS), places)) if places else (),
     )
 
@@ -149,21 +159,34 @@ def doubts_in(columns: Columns, most: int) -> tuple[str, ...]:
     )
 
 
+def _equal(texts: pa.ChunkedArray, places: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """The texts that are equal to any of those at some places, each with its place."""
+    wanted = {texts[place].as_py() for place in places}
+    first = 0
+    for chunk in texts.chunks:  # a part at a time: all as Python objects would take ten times the memory
+        yield from ((place, text) for place, text in enumerate(chunk.to_pylist(), first) if text in wanted)
+        first += len(chunk)
+
+
 def _set_aside(table: pa.Table, places: Sequence[int]) -> Iterator[SetAside]:
     # Row by row: what takes rows by their places is in `pyarrow.compute`, whose import costs more than some rows.
-    found, first, left = [], 0, list(reversed(places))
+    from ordertrail.arrow import NEVER, at_us, integers
+
+    found: list[dict[str, Any]] = []
+    first, left = 0, list(reversed(places))
     for batch in table.to_batches():
         while left and left[-1] < first + batch.num_rows:
-            found += batch.slice(left.pop() - first, 1).to_pylist()
+            row = batch.slice(left.pop() - first, 1)
+            since = at_us(int(integers(row["discovered_at"], NEVER)[0]))
+            found.append({"since": since, **row.drop_columns(["discovered_at"]).to_pylist()[0]})
         first += batch.num_rows
-    for row in sorted(found, key=lambda one: str(one["delivery_id"]), reverse=True):
-        since = row.pop("discovered_at")
-        yield SetAside(**row, since=None if since is None else since.astimezone(UTC))
+    for one in sorted(found, key=lambda one: str(one["delivery_id"]), reverse=True):
+        yield SetAside(**one)
 
 
 def columns_in(snapshot: Snapshot) -> Columns:
     """The columns of the deliveries table in its folder; raises as `delta.columns.columns_in`."""
-    return columns_of(snapshot, DELIVERIES)
+    return columns_of(snapshot, DELIVERIES, FEW)
 
 
 def kept_columns(columns: Columns) -> Columns:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ordertrail.config import Config
+from ordertrail.look.beside import beside
 from ordertrail.look.deliveries import delivery_row
 from ordertrail.look.open_items import command_of
 from ordertrail.look.quick import Look
@@ -84,12 +85,14 @@ def delivery(look: Look, delivery_id: str) -> Delivery | None:
     row = delivery_row(look, delivery_id)
     if row is None:
         return None
-    mended = _mended(look, row)
+    mended, (first_rows, rejects) = beside(
+        lambda: _mended(look, row), lambda: (_first_rows(look, row), _rejects(look, delivery_id))
+    )
     return Delivery(
         row=row,
         equation={str(one): count for one in Outcome if (count := _count(row, f"rows_{one}"))},
-        first_rows=_first_rows(look, row),
-        rejects=_rejects(look, delivery_id),
+        first_rows=first_rows,
+        rejects=rejects,
         corrections=tuple(one for one in mended if one["correction"]),
         replaces=tuple(one for one in mended if one["replayed_by"] == delivery_id),
         replaced_by=next((one for one in mended if one["delivery_id"] == row["replayed_by"]), None),

@@ -83,6 +83,12 @@ class Finder:
                 for run in runs:  # whichever it was: a scan answers now, and they are written anew
                     self._cache.forget(run)
 
+    def is_sorted(self, kind: str) -> bool:
+        """Whether the cache has all terms of a kind: then what `find` finds does not depend on its `where`."""
+        one = self._kinds[kind]
+        snapshot = self._snapshots[one.role]
+        return not uncovered(self._cache.runs(one, snapshot, self._config.contract), snapshot)
+
     def rows_sql(self, hits: Hits) -> str:
         """SQL of a relation with the columns of the hits' table, and `_pos` as `delta.table.scan_sql` has it."""
         columns = columns_by_role(self._config.contract)[hits.role]

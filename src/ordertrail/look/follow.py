@@ -217,7 +217,7 @@ class _Shared:
         from ordertrail.look.quick import QuickTables
 
         with self._lock:
-            self._tables = self._tables or QuickTables()
+            self._tables = self._tables or QuickTables(QUICK_MB)
             return self._tables
 
     def finder(self, look: QuickLook) -> Finder:

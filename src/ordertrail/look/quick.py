@@ -27,11 +27,12 @@ from ordertrail.scratch import scratch_folder, sweep_left
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MEMORY_MB = 64
-"""Most memory of the database, in MB. What does not fit spills."""
+THREADS = 1
+"""How many threads a query has: most read one row group, which several cannot share, and passes need some, too."""
 
-THREADS = 2
-"""How many threads the database has."""
+_GIVING_BACK = "SET GLOBAL allocator_background_threads = true"
+"""What queries no longer need goes back to the system a second later: DuckDB's allocator would hold 20 MB. To give it
+back after each query would cost a query a third more."""
 
 RENEW_AFTER = 16
 """After looks at so many states of the tables another database takes over: it frees the deleted rows of old ones."""
@@ -88,13 +89,15 @@ class QuickLook:
         self._lock = lock
         self._columns = columns_by_role(config.contract)
         self._relations: dict[str, str] = {}
+        self._opening = threading.Lock()
 
     def relation(self, role: str) -> str:
         """See `Look.relation`."""
-        if role not in self._relations:
-            with cured(self.config), duckdb_errors("cannot read the tables"), self._cursor() as cursor:
-                self._relations[role] = scan_sql(cursor, self.snapshots[role], self._columns[role])
-        return self._relations[role]
+        with self._opening:
+            if role not in self._relations:
+                with cured(self.config), duckdb_errors("cannot read the tables"), self._cursor() as cursor:
+                    self._relations[role] = scan_sql(cursor, self.snapshots[role], self._columns[role])
+            return self._relations[role]
 
     def read(self, sql: str) -> pa.Table:
         """See `Look.read`."""
@@ -112,10 +115,10 @@ class QuickTables:
     """Keeps one database for looks at the tables. Safe to use by several threads; call `close` at the end.
 
     Args:
-        memory_mb: Most memory of the database, in MB; less where the config says so.
+        memory_mb: Most memory of the database, in MB; less where the config says so. What does not fit spills.
     """
 
-    def __init__(self, memory_mb: int = MEMORY_MB) -> None:
+    def __init__(self, memory_mb: int) -> None:
         self._memory_mb = memory_mb
         self._lock = threading.Lock()
         self._closing = ExitStack()
@@ -135,6 +138,7 @@ class QuickTables:
             if self._con is None or self._looks % RENEW_AFTER == 0:
                 # The one before is not closed: a look may be at work with it. It goes with the last of these.
                 self._con = connect(THREADS, min(self._memory_mb, config.memory_limit_mb), self._folder())
+                self._con.execute(_GIVING_BACK).fetchall()
             return QuickLook(self._con, self._lock, config, snapshots)
 
     def close(self) -> None:

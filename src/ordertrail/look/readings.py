@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
@@ -21,9 +20,6 @@ from ordertrail.look.standing import Status, not_begun, standing, waiting_in
 from ordertrail.markers import Belonging
 from ordertrail.model import ROW_OUTCOMES
 from ordertrail.rules.incidents import Incident
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MOST_VENDORS = 100
 """Vendors that are told by name: those of the config first, then those that only the tables know."""
@@ -113,24 +109,31 @@ def counted(columns: Columns, known: Sequence[str]) -> tuple[Counts, Counts]:
         known: The vendors of the config; they are told even when nothing came from them.
     """
     names = tuple(f"rows_{outcome.value}" for outcome in ROW_OUTCOMES)
+    import numpy as np
+
+    from ordertrail.arrow import coded, integers
+
     table = columns(("vendor", "state", *names))
-    sums = table.group_by("vendor").aggregate([(name, "sum") for name in names]).to_pylist()
-    states = table.group_by(["vendor", "state"]).aggregate([([], "count_all")]).to_pylist()
-    called = _called(known, table["vendor"])
+    vendor, vendors = coded(table["vendor"])
+    state, states = coded(table["state"])
+    called = _called(known, vendors)
     rows: dict[str, dict[str, int]] = {name: {} for name in called.values()}
-    for one in sums:
-        if one["vendor"]:
-            _add(rows[called[one["vendor"]]], {name: one[f"rows_{name}_sum"] or 0 for name in ROW_OUTCOMES})
     deliveries: dict[str, dict[str, int]] = {name: {} for name in called.values()}
-    for one in states:
-        if one["vendor"]:
-            _add(deliveries[called[one["vendor"]]], {one["state"]: one["count_all"]})
+    for outcome, name in zip(ROW_OUTCOMES, names, strict=True):
+        sums = np.zeros(len(vendors), dtype=np.int64)
+        np.add.at(sums, vendor, integers(table[name], 0))
+        for one, total in zip(vendors, sums, strict=True):
+            if one:
+                _add(rows[called[one]], {outcome: int(total)})
+    for place, count in enumerate(np.bincount(vendor * len(states) + state)):
+        if count and (one := vendors[place // len(states)]):
+            _add(deliveries[called[one]], {states[place % len(states)]: int(count)})
     return rows, deliveries
 
 
-def _called(known: Sequence[str], column: pa.ChunkedArray) -> dict[str, str]:
+def _called(known: Sequence[str], vendors: Sequence[str]) -> dict[str, str]:
     """The name under which each vendor is told."""
-    found = dict.fromkeys((*known, *sorted(name for name in column.unique().to_pylist() if name)))
+    found = dict.fromkeys((*known, *sorted(name for name in vendors if name)))
     return {name: name if place < MOST_VENDORS else OTHERS for place, name in enumerate(found)}
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ordertrail.arrow import NEVER, coded, integers
 from ordertrail.model import ROW_OUTCOMES, SET_ASIDE, State
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ HOURS = 24
 DAYS = 14
 
 _OUTCOMES = tuple(str(outcome) for outcome in ROW_OUTCOMES)
-_NEVER = np.iinfo(np.int64).min
 _FILES = tuple(state.value for state in State if state not in (State.CORRECTION, State.MIGRATION))
 
 NEEDED = ("vendor", "state", "discovered_at", "modified_at", "loaded_at", *(f"rows_{one}" for one in _OUTCOMES))
@@ -94,7 +94,7 @@ class Lately:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The deliveries that are files as arrays; times in microseconds since 1970, `_NEVER` for NULL."""
+    """The deliveries that are files as arrays; times in microseconds since 1970, `NEVER` for NULL."""
 
     vendor: Numbers
     vendors: tuple[str, ...]
@@ -111,18 +111,18 @@ def columns_of(table: pa.Table) -> Columns:
     Args:
         table: With the columns `NEEDED`.
     """
-    state, states = _encoded(table["state"])
+    state, states = coded(table["state"])
     files = np.isin(state, [place for place, one in enumerate(states) if one in _FILES])
     aside = np.isin(state[files], [place for place, one in enumerate(states) if one in SET_ASIDE])
-    vendor, vendors = _encoded(table["vendor"])
+    vendor, vendors = coded(table["vendor"])
     # A file has no 2 billion rows; 100,000 deliveries would take 6 MB as numbers of 64 bits.
-    counts = [np.asarray(table[f"rows_{one}"].fill_null(0)).astype(np.int32)[files] for one in _OUTCOMES]
+    counts = [integers(table[f"rows_{one}"], 0).astype(np.int32)[files] for one in _OUTCOMES]
     return Columns(
         vendor=vendor[files],
         vendors=vendors,
-        found_us=_micros(table["discovered_at"])[files],
-        modified_us=_micros(table["modified_at"])[files],
-        loaded_us=_micros(table["loaded_at"])[files],
+        found_us=integers(table["discovered_at"], NEVER)[files],
+        modified_us=integers(table["modified_at"], NEVER)[files],
+        loaded_us=integers(table["loaded_at"], NEVER)[files],
         set_aside=aside,
         rows=np.stack(counts, axis=1) if counts else np.zeros((0, len(_OUTCOMES)), dtype=np.int32),
     )
@@ -145,7 +145,7 @@ def lately(columns: Columns, edges: Sequence[datetime], asked: Sequence[str]) ->
         Span(start.astimezone(UTC), end.astimezone(UTC), int(came), dict(zip(_OUTCOMES, map(int, counts), strict=True)))
         for (start, end), came, counts in zip(pairwise(edges), files, rows, strict=True)
     ]
-    timed = inside & (columns.loaded_us != _NEVER) & (columns.modified_us != _NEVER)
+    timed = inside & (columns.loaded_us != NEVER) & (columns.modified_us != NEVER)
     lags_s = np.maximum(columns.loaded_us[timed] - columns.modified_us[timed], 0) / 1e6
     p50, p95 = np.percentile(lags_s, (50, 95)) if len(lags_s) else (None, None)
     return Lately(
@@ -179,7 +179,7 @@ def _vendors(columns: Columns, inside: Numbers, asked: Sequence[str]) -> list[Ve
     files = summed(np.ones(len(columns.vendor)))
     rows, aside = summed(columns.rows.sum(axis=1)), summed(columns.set_aside)
     rejected = summed(columns.rows[:, _OUTCOMES.index("rejected")])
-    last_us = np.full(number, _NEVER, dtype=np.int64)
+    last_us = np.full(number, NEVER, dtype=np.int64)
     np.maximum.at(last_us, columns.vendor, columns.found_us)
     names = [*asked, *sorted(name for name in places if name and name not in asked)]
     found = []
@@ -187,22 +187,9 @@ def _vendors(columns: Columns, inside: Numbers, asked: Sequence[str]) -> list[Ve
         if (at := places.get(name)) is None:
             found.append(VendorLately(name, None, 0, 0, 0, 0))
             continue
-        last = None if last_us[at] == _NEVER else datetime.fromtimestamp(int(last_us[at]) / 1e6, UTC)
+        last = None if last_us[at] == NEVER else datetime.fromtimestamp(int(last_us[at]) / 1e6, UTC)
         found.append(VendorLately(name, last, int(files[at]), int(rows[at]), int(rejected[at]), int(aside[at])))
     return found
-
-
-def _encoded(texts: pa.ChunkedArray) -> tuple[Numbers, tuple[str, ...]]:
-    """Texts as places in a list of those that occur; NULL is the empty one."""
-    # Not as Python values: 100,000 of them take 10 MB.
-    found = texts.fill_null("").combine_chunks().dictionary_encode()
-    return np.asarray(found.indices), tuple(found.dictionary.to_pylist())
-
-
-def _micros(times: pa.ChunkedArray) -> Numbers:
-    import pyarrow as pa
-
-    return np.asarray(times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(_NEVER), dtype=np.int64)
 
 
 def _us(at: datetime) -> int:

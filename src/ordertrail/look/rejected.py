@@ -21,7 +21,6 @@ from ordertrail.rules.tables import REJECTS
 
 _INVISIBLE = ("Cc", "Cf")
 _NUMBERS = ("int", "bigint")
-_ARCHIVED = "archived_to of the delivery"  # no column of ours has a blank
 
 
 def rejected_rows(look: Look, parts: Sequence[str], as_of: AsOf | None = None) -> tuple[Row, ...]:
@@ -46,26 +45,35 @@ def rejected_rows(look: Look, parts: Sequence[str], as_of: AsOf | None = None) -
     then = "" if as_of is None else f" AND batch <= {as_of.batch}"
     found = rows_of(
         look.read(
-            f"WITH said AS MATERIALIZED (SELECT {columns} FROM {look.relation('rejects')} WHERE file_row IS NOT NULL "
-            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))){then}) '
-            f"SELECT r.*, d.archived_to AS {name_sql(_ARCHIVED)} FROM said r LEFT JOIN "
-            f"(SELECT delivery_id, archived_to FROM {look.relation('deliveries')} "
-            "WHERE delivery_id IN (SELECT delivery_id FROM said)) d "
-            "ON r.delivery_id = d.delivery_id ORDER BY r.batch, r.delivery_id, file_row"
+            f"SELECT {columns} FROM {look.relation('rejects')} WHERE file_row IS NOT NULL "
+            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))){then} ORDER BY batch, delivery_id, file_row'
         )
     ).dicts()
+    archived = _archived(look, {str(row["delivery_id"]) for row in found})
     vendors = {vendor.name: vendor for vendor in config.vendors}
     places: dict[str, tuple[int, ...] | None] = {}
     rows = []
     for row in found:
-        archived = row.pop(_ARCHIVED)
         vendor = vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
         delivery = str(row["delivery_id"])
         if delivery not in places:
-            places[delivery] = None if archived is None else _key_places(config, vendor, str(archived))
+            path = archived.get(delivery)
+            places[delivery] = None if path is None else _key_places(config, vendor, path)
         if _is_of(_cells(row, vendor), wanted, places[delivery]):
             rows.append(row)
     return tuple(rows)
+
+
+def _archived(look: Look, ids: set[str]) -> dict[str, str]:
+    """Where the files of some deliveries are, below the archive folder."""
+    if not ids:
+        return {}
+    listed = ", ".join(map(quoted, sorted(ids)))
+    found = look.read(
+        f"SELECT delivery_id, archived_to FROM {look.relation('deliveries')} "
+        f"WHERE delivery_id IN ({listed}) AND archived_to IS NOT NULL"
+    )
+    return {str(one): str(path) for one, path in rows_of(found).rows}
 
 
 class _Part:

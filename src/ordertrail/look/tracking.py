@@ -10,6 +10,7 @@ from typing import Any
 from ordertrail.engines.local.bearers import taken_back
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, Then, place_sql
+from ordertrail.look.beside import beside
 from ordertrail.look.finder import MOST_HITS, Finder, Hits
 from ordertrail.look.quick import Look
 from ordertrail.look.rejected import rejected_rows
@@ -89,6 +90,7 @@ class _Tracking:
         self._types = {column.name: sql_type(column.type) for column in self._contract.columns}
         self._ranks = {name: rank for rank, name in enumerate(self._contract.status_rank)}
         self._folds = as_of is not None or look.config.appends
+        self._missing: str | None = None  # a term that no row of the target has
 
     def of(self, number: str | Sequence[str]) -> Track:
         try:
@@ -117,16 +119,26 @@ class _Tracking:
         ]
         where = " AND ".join(f"{name_sql(k)} = {cell}" for k, cell in zip(self._contract.key, cells, strict=True))
         joined = f"concat_ws('/', {', '.join(f'CAST({cell} AS VARCHAR)' for cell in cells)})"
-        term = self._text(lower_sql(joined))
-        said = self._finder.find(SAID, is_sql(term), where=where)
-        history = self._rows(self._recorded(self._finder.rows_sql(said)), where) if said.rows else []
-        current = self._current(term, said, where)
-        ledger = self._ledger({str(row["_delivery_id"]) for row in (*history, *current)})
+        plain = all(self._types[name] == "VARCHAR" for name in self._contract.key)
+        term = (_lower("/".join(parts)) if plain else None) or self._text(lower_sql(joined))
+
+        def heard() -> tuple[Hits, list[Row], dict[str, Row]]:
+            said = self._finder.find(SAID, is_sql(term), where=where)
+            history = self._rows(self._recorded(self._finder.rows_sql(said)), where) if said.rows else []
+            return said, history, self._ledger({str(row["_delivery_id"]) for row in history})
+
+        def stands() -> tuple[list[Row], tuple[Row, ...]]:
+            rejected = rejected_rows(self._look, parts, self._as_of)
+            return [] if self._folds else self._current(term, where), rejected
+
+        (said, history, ledger), (current, rejected) = beside(heard, stands)
+        if self._folds:
+            current = self._folded(said, where)
+        ledger |= self._ledger({str(row["_delivery_id"]) for row in current} - ledger.keys())
         history.sort(key=lambda row: self._place(row, ledger))
         current.sort(key=lambda row: self._place(row, ledger), reverse=True)
         for row in history:
             row["_taken_back"] = _taken_back(ledger.get(str(row["_delivery_id"])))
-        rejected = rejected_rows(self._look, parts, self._as_of)
         lacks = {one: frozenset(json.loads(str(found["absent"] or "[]"))) for one, found in ledger.items()}
         return Track(
             "/".join(parts),
@@ -137,10 +149,14 @@ class _Tracking:
             lacks=lacks,
         )
 
-    def _current(self, term: str, said: Hits, where: str) -> list[Row]:
-        if self._folds:
-            return self._rows(f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where)
+    def _folded(self, said: Hits, where: str) -> list[Row]:
+        """The rows that a target of that moment, or one that keeps all rows, makes of a key's rows in the history."""
+        return self._rows(f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where)
+
+    def _current(self, term: str, where: str) -> list[Row]:
         hits = self._finder.find(NUMBER, is_sql(term), where=where)
+        if not hits.rows and self._finder.is_sorted(NUMBER):
+            self._missing = term
         return self._rows(self._finder.rows_sql(hits), where) if hits.rows else []
 
     def _rows(self, relation: str, where: str) -> list[Row]:
@@ -213,12 +229,13 @@ class _Tracking:
 
     def _ways(self, given: str) -> Iterator[tuple[str, Callable[[], Hits]]]:
         """Each way to search, with what finds the rows of the target."""
-        find, lower = self._finder.find, self._text(lower_sql(quoted(given)))
-        yield CASE, lambda: find(NUMBER, is_sql(lower), MOST_HITS)
+        find, lower = self._finder.find, _lower(given) or self._text(lower_sql(quoted(given)))
+        if lower != self._missing:
+            yield CASE, lambda: find(NUMBER, is_sql(lower), MOST_HITS)
         for place, name in enumerate(order_numbers(self._contract)):
             yield name, lambda kind=f"{ORDER}_{place}": find(kind, is_sql(lower), MOST_HITS)  # type: ignore[misc]
         if len(given) >= MIN_PART_CHARS:
-            turned = self._text(turned_sql(quoted(lower)))
+            turned = _turned(lower) or self._text(turned_sql(quoted(lower)))
             yield ENDS, lambda: find(ENDING, begins_sql(turned), MOST_HITS)
             yield STARTS, lambda: find(NUMBER, begins_sql(lower), MOST_HITS)
             yield PART, lambda: find(NUMBER, f"contains(term, {quoted(lower)})", MOST_HITS)
@@ -241,6 +258,16 @@ class _Tracking:
         matches = tuple(Match(str(row[0]), found_by, *row[-3:]) for row in rows[:MOST_MATCHES])  # type: ignore[arg-type]
         only = tuple(map(str, rows[0][1 : 1 + len(keys)])) if len(rows) == 1 and not more else None
         return _Found(matches, more, only)
+
+
+def _lower(text: str) -> str | None:
+    """A text as terms have it, where Python certainly does it as DuckDB does; else None."""
+    return text.lower() if text.isascii() else None
+
+
+def _turned(text: str) -> str | None:
+    """A text turned round, where Python certainly does it as DuckDB does, which keeps letters of several parts."""
+    return text[::-1] if text.isascii() and text.isprintable() else None
 
 
 def _taken_back(came: Row | None) -> str | None:

@@ -25,6 +25,7 @@ from ordertrail import __version__
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.log import Log
+from ordertrail.look import deliveries as listing
 from ordertrail.look.follow import PATIENCE_S, Followed, Moment
 from ordertrail.look.metrics import Metrics
 from ordertrail.look.rows import Rows
@@ -33,6 +34,7 @@ from ordertrail.web.guard import Guard
 from ordertrail.web.page import Answer, Ask, Page, Twin
 from ordertrail.web.pages import NAVIGATION, PAGES
 from ordertrail.web.shown import ago, static, templates, when
+from ordertrail.web.sparing import give_back_code
 from ordertrail.web.today import prepare
 from ordertrail.web.twins import csv_bytes, json_bytes
 
@@ -243,8 +245,13 @@ class _Site:
         return self._html("login", {"page": None, "wrong": wrong, "next": target}, 401 if wrong else 200)
 
     def _look(self) -> None:
-        with suppress(OrdertrailError), self._followed.now():
-            pass
+        """See the tables and load the libraries before a reader waits for that."""
+        with suppress(OrdertrailError):
+            with self._followed.now() as moment:
+                if moment.begun:
+                    listing.deliveries(moment.look, listing.Wanted(), 1)
+            templates().get_template("today.html")
+            give_back_code()
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002 - Starlette gives it

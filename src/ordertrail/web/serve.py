@@ -87,8 +87,9 @@ def serve(config: Config, access: Access, port: int | None, tell: Callable[[List
     import uvicorn
 
     from ordertrail.web.application import application
+    from ordertrail.web.sparing import be_sparing
 
-    _be_sparing()
+    be_sparing()
     app = application(config, access)
     with _bound(access.host, port) as listener:
         options = uvicorn.Config(
@@ -109,20 +110,14 @@ def serve(config: Config, access: Access, port: int | None, tell: Callable[[List
     return 0
 
 
-def _be_sparing() -> None:
-    """Let Arrow give memory back at once: its own pool would hold 40 MB more than it needs."""
-    import pyarrow as pa
-
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
 @contextmanager
 def _bound(host: str, port: int | None) -> Iterator[socket.socket]:
     try:
         family, kind, _, _, _ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise UsageError(f"there is no address {host!r}: {error.strerror}", hint="take --host 127.0.0.1") from error
-    with socket.socket(family, kind) as listener:
+    # The protocol is said, as asyncio asks for it before it sends small parts at once: else each page waits 40 ms.
+    with socket.socket(family, kind, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             _bind(listener, host, port)

@@ -55,16 +55,17 @@ def today(moment: Moment, ask: Ask) -> Answer:
 
 def prepare(moment: Moment) -> None:
     """Make what a moment keeps for this page, before anybody waits for it."""
-    _columns(moment)
+    columns_now(moment)
     moment.arrivals(datetime.now(UTC), days=1)
 
 
-def _columns(moment: Moment) -> Columns:
+def columns_now(moment: Moment) -> Columns:
+    """The deliveries as arrays, made once for a state of the tables."""
     return cast(Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED, keep=False))))
 
 
 def _came(moment: Moment, ask: Ask, period: str) -> Lately:
-    columns = _columns(moment)
+    columns = columns_now(moment)
     edges = (hour_edges if period == "24h" else day_edges)(ask.now, ask.zone)
     names = [vendor.name for vendor in moment.config.vendors]
     key = (lately, period, edges[0], ask.zone.key)

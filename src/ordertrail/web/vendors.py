@@ -11,13 +11,13 @@ from ordertrail.look import document
 from ordertrail.look.arrivals import Arrivals
 from ordertrail.look.drift import Drift
 from ordertrail.look.follow import Moment
-from ordertrail.look.recent import NEEDED, Columns, Lately, VendorLately, columns_of, day_edges, lately
+from ordertrail.look.recent import Lately, VendorLately, day_edges, lately
 from ordertrail.look.rows import Json, Rows, json_value
 from ordertrail.look.vendor import StatusCount, columns_of_vendor, statuses_of
 from ordertrail.web.apart import apart
 from ordertrail.web.chart import Bar, bars
 from ordertrail.web.page import Answer, Ask
-from ordertrail.web.today import SERIES
+from ordertrail.web.today import SERIES, columns_now
 
 DAYS = 28
 """How many days of a vendor are shown."""
@@ -40,7 +40,7 @@ _STATES = {
 def vendors(moment: Moment, ask: Ask) -> Answer:
     """See `web.page.Page.make`."""
     arrivals = {one.vendor: one for one in _arrivals(moment, ask)}
-    came = lately(_columns(moment), day_edges(ask.now, ask.zone, DAYS), list(arrivals))
+    came = lately(columns_now(moment), day_edges(ask.now, ask.zone, DAYS), list(arrivals))
     rows = [_summary(one, arrivals.get(one.vendor)) for one in came.vendors]
     names = tuple(rows[0]) if rows else ()
     told: dict[str, Json] = {
@@ -55,7 +55,7 @@ def vendors(moment: Moment, ask: Ask) -> Answer:
 def vendor(moment: Moment, ask: Ask) -> Answer:
     """See `web.page.Page.make`."""
     name = ask.text("name")
-    columns = columns_of_vendor(_columns(moment), name)
+    columns = columns_of_vendor(columns_now(moment), name)
     arrivals = next((one for one in _arrivals(moment, ask) if one.vendor == name), None)
     if arrivals is None and not len(columns.vendor):
         raise UsageError(
@@ -95,10 +95,6 @@ def _arrivals(moment: Moment, ask: Ask) -> Sequence[Arrivals]:
             return reader.arrivals(days=DAYS, now=ask.now)
 
     return cast("Sequence[Arrivals]", moment.kept(("arrivals", minute), make))
-
-
-def _columns(moment: Moment) -> Columns:
-    return cast(Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED))))
 
 
 def _summary(one: VendorLately, arrivals: Arrivals | None) -> dict[str, object]:
