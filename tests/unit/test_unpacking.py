@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,22 @@ def test_every_damaged_byte_of_an_archive_is_noticed_or_harmless() -> None:
             found = texts(wrong)
             if found != [("", wrong)]:  # a name, a date, or the mark that says it is an archive at all
                 assert [text for _, text in found] == [text for _, text in right], at
+
+
+def test_a_place_before_the_first_byte_is_damage_too(tmp_path: Path) -> None:
+    """A file answers with an error of the system where a stream in memory says that the value is wrong."""
+    data = zipped({"a.csv": noise(400), "b.csv": noise(300)})
+    directory, refusals = data.index(b"PK\x01\x02"), 0
+    for at in range(directory, len(data)):
+        file = tmp_path / "orders.zip"
+        file.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        with file.open("rb") as stream:
+            try:
+                for member in members(stream, AUTO):
+                    member.stream.read(MB)
+            except QuarantineError:
+                refusals += 1
+    assert refusals > 50
 
 
 def test_what_unpacks_to_too_much_is_refused_as_soon_as_that_is_known() -> None:

@@ -7,12 +7,13 @@ unpacked size and its ratio to the packed one are bounded, and so is the number 
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Protocol
 
@@ -236,21 +237,30 @@ class _ZipText:
 
     def read(self, size: int, /) -> bytes:
         """See `Readable`."""
-        try:
+        with _damage_told(self._name):
             data = self._file.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise _damaged(error, self._name) from None
         self._budget.spend(len(data), self._packed_bytes)
         return data
+
+
+@contextmanager
+def _damage_told(member: str = "") -> Iterator[None]:
+    """Turn what `zipfile` raises of a damaged archive into a refusal; an error of the disk stays what it is."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise _damaged(error, member) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which a place before the file's first byte gives
+            raise
+        raise _damaged(error, member) from None
 
 
 def _zip_members(stream: BinaryIO, vendor: Vendor) -> Iterator[Member]:
     size_bytes = stream.seek(0, os.SEEK_END)
     count = _members_said(stream, size_bytes)
-    try:
+    with _damage_told():
         box = zipfile.ZipFile(stream)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise _damaged(error) from None
     with closing(box):
         infos = box.infolist()
         if len(infos) != count:
@@ -268,10 +278,8 @@ def _zip_members(stream: BinaryIO, vendor: Vendor) -> Iterator[Member]:
         budget, packed_bytes = _Budget(vendor, _ZIP), 0
         for info in wanted:
             packed_bytes = min(packed_bytes + info.compress_size, size_bytes)
-            try:
+            with _damage_told(info.filename):
                 file = box.open(info)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-                raise _damaged(error, info.filename) from None
             with file:
                 text = _ZipText(file, info.filename, budget, packed_bytes)
                 yield Member(clean_name(info.filename), _unpacked(text, f"the member {_shown(info.filename)}"))
