@@ -113,8 +113,8 @@ def commands(config: Config, row: Row) -> tuple[Command, ...]:
     found = []
     if row["rows_rejected"]:
         found.append(Command(command_of(config, f"rejects --delivery {one}"), "list all that was rejected"))
-        text = command_of(config, f"rejects --delivery {one} --csv")
-        found.append(Command(f"{text} > rejects.csv", "the file to send back to the vendor"))
+        text = command_of(config, f"rejects --delivery {one} --for-vendor -o send-back.csv")
+        found.append(Command(text, "the rejected rows as the vendor writes them, to send back"))
     for kind, why in _WHY.items():
         if state in ALLOWED[kind] and not (kind is CorrectionKind.REDO and not _accepted(row)):
             file = " --with FILE" if kind is CorrectionKind.CORRECT else ""
