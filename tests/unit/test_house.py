@@ -38,9 +38,6 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=name)
-
-
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
@@ -57,6 +54,12 @@ def code_lines(function: Function) -> int:
         return lines
     docstring = function.body[0]
     return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1)
+
+
+def parameters(function: Function) -> int:
+    """How many a function has, without `self` and `cls`."""
+    arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    return len([a for a in arguments if a.arg not in ("self", "cls")])
 
 
 def public(path: Path) -> Iterator[Function | ast.ClassDef]:
@@ -125,25 +128,25 @@ def test_there_is_something_to_look_at() -> None:
     assert ROOT / "pyproject.toml" in text_files()
 
 
-@every_module
-def test_modules_are_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
+def test_modules_are_short() -> None:
+    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {path: count for path, count in lines.items() if count > MAX_MODULE_LINES} == {}
 
 
-@every_module
-def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
-    for function in functions(path):
-        where = f"{name(path)}:{function.lineno} {function.name}"
-        assert code_lines(function) <= MAX_FUNCTION_LINES, where
-        arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
-        assert len([a for a in arguments if a.arg not in ("self", "cls")]) <= MAX_PARAMETERS, where
+def test_functions_are_short() -> None:
+    lines = {f"{name(path)}:{one.lineno} {one.name}": code_lines(one) for path in MODULES for one in functions(path)}
+    assert {where: count for where, count in lines.items() if count > MAX_FUNCTION_LINES} == {}
 
 
-@every_module
-def test_what_is_exported_is_documented(path: Path) -> None:
-    assert ast.get_docstring(tree(path)), f"{name(path)} has no docstring"
-    undocumented = [f"{node.lineno} {node.name}" for node in public(path) if not ast.get_docstring(node)]
-    assert undocumented == []
+def test_functions_take_few_parameters() -> None:
+    taken = {f"{name(path)}:{one.lineno} {one.name}": parameters(one) for path in MODULES for one in functions(path)}
+    assert {where: count for where, count in taken.items() if count > MAX_PARAMETERS} == {}
+
+
+def test_what_is_exported_is_documented() -> None:
+    assert [name(path) for path in MODULES if not ast.get_docstring(tree(path))] == [], "modules without a docstring"
+    found = ((path, node) for path in MODULES for node in public(path) if not ast.get_docstring(node))
+    assert [f"{name(path)}:{node.lineno} {node.name}" for path, node in found] == []
 
 
 def test_the_root_of_the_package_is_easy_to_see() -> None:
@@ -168,17 +171,16 @@ def test_imports_make_no_ring() -> None:
     assert imports == {}, "these modules import each other, or one that does"
 
 
-@every_module
-def test_no_module_is_a_place_where_everything_goes(path: Path) -> None:
-    assert not MIXING_PLACES & set(path.relative_to(PACKAGE).with_suffix("").parts)
+def test_no_module_is_a_place_where_everything_goes() -> None:
+    parts = {name(path): set(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
+    assert [path for path, found in parts.items() if MIXING_PLACES & found] == []
 
 
-@every_module
-def test_only_config_reads_the_environment_and_toml(path: Path) -> None:
-    reads = uses(path) & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "tomllib"}
-    if path in (PROCESS_START, SPARK_START):
-        reads -= {"os.environ"}  # it sets what the libraries read
-    assert not reads or path == CONFIG_READER
+def test_only_config_reads_the_environment_and_toml() -> None:
+    reads = {path: uses(path) & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "tomllib"} for path in MODULES}
+    for path in (PROCESS_START, SPARK_START):
+        reads[path] -= {"os.environ"}  # it sets what the libraries read
+    assert [name(path) for path, found in reads.items() if found and path != CONFIG_READER] == []
 
 
 def test_broad_excepts_are_rare() -> None:
