@@ -81,6 +81,24 @@ def typed(call: Call, item: dict[str, Any]) -> Result:
     return call(*words)
 
 
+def test_a_vendor_whose_file_has_many_more_rejects_than_usual(call: Call) -> None:
+    for number in range(10):
+        drop(f"{number}.csv", HEADER + f"{number},1Z00{number},2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00\n")
+    assert call("run").exit_code == 0
+    assert items_of(call) == []
+    bad = "".join(f"{n},1Z1{n:02d},2024-13-20,,PICKED_UP,x,2024-11-20 10:00:00\n" for n in range(25))
+    good = "".join(f"{n},1Z2{n:03d},2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00\n" for n in range(375))
+    drop("late.csv", HEADER + bad + good)
+    assert call("run").exit_code == 0
+    (item,) = items_of(call)
+    assert (item["kind"], item["key"], item["rows"]) == ("rejects", "rejects:default", 25)
+    assert "25 of 400 rows of late.csv of default are rejected (6.2%), usually none" in item["text"]
+    assert call(*shlex.split(item["next"])[1:]).stdout.count("late.csv") == 25
+    drop("next.csv", HEADER + "1,1Z300,2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00\n")
+    assert call("run").exit_code == 0
+    assert items_of(call) == []
+
+
 def test_a_healthy_pipeline_is_one_line(call: Call) -> None:
     assert items_of(call) == [], "before the first pass"
     drop("a.csv", GOOD)

@@ -25,6 +25,7 @@ from ordertrail.look.arrivals import Late
 from ordertrail.look.delivered import SetAside, delivered, open_places
 from ordertrail.look.heartbeat import SILENT_S, Heard, heard, heartbeat_path
 from ordertrail.look.open_items import FAILED_PASSES, KINDS, NEXT_PASS, Facts, OpenItem, Waiting, open_items
+from ordertrail.look.rejecting import Rejecting
 from ordertrail.look.space import LOW_SPACE_BYTES, NO_SPACE_BYTES, Space
 from ordertrail.sources.directory import NO_VENDOR
 from ordertrail.sources.settling import STILL_OPEN
@@ -229,6 +230,7 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
         deliveries=(BAD, replace(BAD, delivery_id="000001-00000-bb", state="held")),
         waiting=(Waiting("a.csv", None, NO_VENDOR, NOW - timedelta(days=1)),),
         late=(Late("acme", NOW, NOW),),
+        rejecting=(Rejecting("acme", "a.csv", 30, 100, 0.0, NOW),),
         source_trouble="cannot read the source folder",
         debt=("orders_target: 9 small files",),
         contract="the tables carry another contract",
@@ -239,7 +241,7 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
     )
     found = open_items(config, facts, NOW)
     kinds = ["failing", "stalled", "contract", "disk", "not_fold", "not_fold", "quarantined", "held", "waiting", "late"]
-    kinds += ["debt", "consumer"]
+    kinds += ["rejects", "debt", "consumer"]
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)

@@ -20,13 +20,26 @@ from ordertrail.engines.local.consumers import Lag
 from ordertrail.look.arrivals import Late, late_text
 from ordertrail.look.delivered import SetAside
 from ordertrail.look.heartbeat import Heard
+from ordertrail.look.rejecting import Rejecting
 from ordertrail.look.space import NO_SPACE_BYTES, Space
 from ordertrail.model import State
+from ordertrail.rules.rejecting import rejecting_text
 from ordertrail.rules.waiting import waiting_text, waits_long
 from ordertrail.sources.directory import NO_VENDOR, UNARCHIVED
 
 Kind = Literal[
-    "quarantined", "held", "waiting", "late", "failing", "stalled", "contract", "debt", "consumer", "disk", "not_fold"
+    "quarantined",
+    "held",
+    "waiting",
+    "late",
+    "rejects",
+    "failing",
+    "stalled",
+    "contract",
+    "debt",
+    "consumer",
+    "disk",
+    "not_fold",
 ]
 
 Severity = Literal["warning", "critical"]
@@ -37,6 +50,7 @@ KINDS: Mapping[Kind, str] = {
     "held": "a delivery is held, and its bytes were not loaded since",
     "waiting": "a file waits for longer than `waiting_warn_h`, or for something that does not happen by itself",
     "late": "no file of a vendor came by the time at which one is expected, and the grace after it is over",
+    "rejects": "the newest file of a vendor has many more rejected rows than its files usually have",
     "failing": "the passes of the service fail one after the other, or the source folder cannot be read",
     "stalled": "the service has no heartbeat any more and did not end normally",
     "contract": "the tables carry another contract than the config, and no pass loads until that is settled",
@@ -52,6 +66,7 @@ NEXT: Mapping[Kind, str] = {
     "quarantined": "rejects --delivery {id}",
     "held": "release {id} --plan",
     "late": "deliveries --vendor {vendor}",
+    "rejects": "rejects --vendor {vendor}",
     "failing": "doctor",
     "stalled": "watch",
     "contract": "migrate",
@@ -64,6 +79,9 @@ NEXT: Mapping[Kind, str] = {
 
 FAILED_PASSES = 3
 """After this many failed passes in a row a person should look."""
+
+REJECTS_D = 7
+"""So many days after it was loaded a file with unusually many rejected rows is no item any more."""
 
 NEXT_PASS = "waits for the next pass"
 """`Waiting.reason` of a complete file that a vendor takes."""
@@ -78,8 +96,8 @@ class OpenItem:
     Attributes:
         kind: What it is, see `KINDS`.
         key: What tells it from all other items, and stays the same while it is open: `delivery:ID`, `waiting:PATH`,
-            `vendor:NAME:late`, `pipeline:failing`, `pipeline:source`, `pipeline:stalled`, `tables:contract`,
-            `tables:debt`, `consumer:NAME`, `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
+            `vendor:NAME:late`, `rejects:NAME`, `pipeline:failing`, `pipeline:source`, `pipeline:stalled`,
+            `tables:contract`, `tables:debt`, `consumer:NAME`, `disk:warehouse`, `disk:archive`, `tables:not_fold:…`.
         since: Since when; aware UTC, None when nothing tells.
         severity: `critical` when nothing loads or the target cannot be trusted, else `warning`.
         text: What is wrong, on one line.
@@ -126,6 +144,7 @@ class Facts:
         deliveries: Those that need a person.
         waiting: The files in the source folder.
         late: The vendors of which a file is missing.
+        rejecting: The vendors whose newest file has unusually many rejected rows.
         source_trouble: Why the source folder cannot be read; None when it can.
         heartbeat: Of the service; None when there is none.
         service_expected: Whether a missing heartbeat is an item.
@@ -140,6 +159,7 @@ class Facts:
     deliveries: Sequence[SetAside] = ()
     waiting: Sequence[Waiting] = ()
     late: Sequence[Late] = ()
+    rejecting: Sequence[Rejecting] = ()
     source_trouble: str | None = None
     heartbeat: Heard | None = None
     service_expected: bool = False
@@ -165,6 +185,7 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
         *(_delivery(config, one) for one in facts.deliveries),
         *_waiting(config, facts.waiting, now),
         *(_late(config, one) for one in facts.late),
+        *_rejecting(config, facts.rejecting, now),
         *_service(config, facts, now),
         *_contract(config, facts),
         *_debt(config, facts, now),
@@ -204,6 +225,16 @@ def _next_of_waiting(one: Waiting) -> str:
 def _late(config: Config, one: Late) -> OpenItem:
     command = _command(config, NEXT["late"], vendor=one.vendor)
     return OpenItem("late", f"vendor:{one.vendor}:late", one.since, "warning", late_text(one), command, one.vendor)
+
+
+def _rejecting(config: Config, vendors: Sequence[Rejecting], now: datetime) -> Iterator[OpenItem]:
+    for one in vendors:
+        if one.loaded_at is not None and now - one.loaded_at > timedelta(days=REJECTS_D):
+            continue
+        text = rejecting_text(one.vendor, one.file_name, one.rejected, one.parsed, one.usual)
+        command = _command(config, NEXT["rejects"], vendor=one.vendor)
+        key = f"rejects:{one.vendor}"
+        yield OpenItem("rejects", key, one.loaded_at, "warning", text, command, one.vendor, one.rejected)
 
 
 def _service(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
-from ordertrail.look import arrivals
+from ordertrail.look import arrivals, rejecting
 from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered, doubts_in
 from ordertrail.look.heartbeat import heard
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
@@ -155,17 +155,14 @@ def standing(
     came = came or delivered(columns)
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
-    facts = Facts(
+    facts = replace(
+        _around(config, waiting, warnings, service_expected=service_expected),
         deliveries=came.open,
-        waiting=waiting,
+        rejecting=rejecting.rejecting(columns),
         late=() if warnings else _late(config, columns, waiting, now),
-        source_trouble=next(iter(warnings), None),
-        heartbeat=heard(config),
-        service_expected=service_expected,
         debt=debt.reasons,
         damage=(*_resets(target, app_id, stands.loaded), *damage),
         contract=held(config, tables).differs,
-        spaces=tuple(low_spaces(config)),
         consumers=lags(config, DeltaLog(target.root), app_id),
     )
     return Status(
@@ -191,6 +188,17 @@ def standing(
     )
 
 
+def _around(config: Config, waiting: Sequence[Waiting], warnings: Sequence[str], *, service_expected: bool) -> Facts:
+    """What is known without a look into the tables: the source folder, the service and the disks."""
+    return Facts(
+        waiting=waiting,
+        source_trouble=next(iter(warnings), None),
+        heartbeat=heard(config),
+        service_expected=service_expected,
+        spaces=tuple(low_spaces(config)),
+    )
+
+
 def not_begun(config: Config, *, service_expected: bool = False) -> Status:
     """The state of a pipeline without tables: nothing is loaded, and these files wait.
 
@@ -200,13 +208,7 @@ def not_begun(config: Config, *, service_expected: bool = False) -> Status:
     """
     now = datetime.now(UTC)
     waiting, warnings = waiting_in(config, now)
-    facts = Facts(
-        waiting=waiting,
-        source_trouble=next(iter(warnings), None),
-        heartbeat=heard(config),
-        service_expected=service_expected,
-        spaces=tuple(low_spaces(config)),
-    )
+    facts = _around(config, waiting, warnings, service_expected=service_expected)
     return Status(
         pipeline=config.name,
         engine=config.engine,
@@ -242,7 +244,7 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
     from ordertrail.engines.spark.reading import deliveries_of
 
     now = datetime.now(UTC)
-    needed = {*NEEDED, *(arrivals.NEEDED if config.expectations else ())}
+    needed = {*NEEDED, *rejecting.NEEDED, *(arrivals.NEEDED if config.expectations else ())}
     rows = deliveries_of(config, session, sorted(needed))
     waiting, trouble = waiting_in(config, now)
 
@@ -251,6 +253,7 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
 
     facts = Facts(
         deliveries=delivered(columns).open,
+        rejecting=rejecting.rejecting(columns),
         waiting=waiting,
         late=() if trouble else _late(config, columns, waiting, now),
         source_trouble=next(iter(trouble), None),
