@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ordertrail.engines.spark.adoptable import _require_delta, _require_mergeable
-from ordertrail.errors import UnsupportedTableError, UsageError
+from ordertrail.engines.spark.adoptable import _other_format, _unmergeable
+from ordertrail.errors import UnsupportedTableError
 
 
 def detail(**changes: Any) -> dict[str, Any]:
@@ -16,9 +16,9 @@ def detail(**changes: Any) -> dict[str, Any]:
 
 def test_what_merge_brings_up_to_date_is_taken() -> None:
     for properties in ({}, {"delta.appendOnly": "false"}, {"delta.constraints.a": "b > 0"}):
-        _require_mergeable("t", "`t`", detail(properties=properties))
-    _require_mergeable("t", "`t`", detail(tableFeatures=None))
-    _require_delta("t", "`t`", detail())
+        assert list(_unmergeable("t", "`t`", detail(properties=properties))) == []
+    assert list(_unmergeable("t", "`t`", detail(tableFeatures=None))) == []
+    assert _other_format("t", "`t`", detail()) is None
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,20 @@ def test_what_merge_brings_up_to_date_is_taken() -> None:
     ],
 )  # fmt: skip
 def test_what_it_cannot_is_refused_with_what_to_do(found: dict[str, Any], said: str, hint: str) -> None:
-    with pytest.raises(UnsupportedTableError, match="was not touched") as refused:
-        _require_mergeable("t", "`t`", found)
-    assert said in refused.value.message
-    assert hint in refused.value.hint
+    (refused,) = _unmergeable("t", "`t`", found)
+    assert isinstance(refused, UnsupportedTableError)
+    assert "was not touched" in refused.message
+    assert said in refused.message
+    assert hint in refused.hint
+
+
+def test_all_that_it_cannot_is_told_at_once() -> None:
+    append_only = detail(properties={"delta.appendOnly": "true"}, tableFeatures=["identityColumns"])
+    assert len(list(_unmergeable("t", "`t`", append_only))) == 2
 
 
 def test_a_table_of_another_format_is_to_be_converted() -> None:
-    with pytest.raises(UsageError, match="of the format parquet, not delta") as refused:
-        _require_delta("t", "`t`", detail(format="parquet"))
-    assert refused.value.hint.endswith("CONVERT TO DELTA `t`")
+    refused = _other_format("t", "`t`", detail(format="parquet"))
+    assert refused is not None
+    assert "of the format parquet, not delta" in refused.message
+    assert refused.hint.endswith("CONVERT TO DELTA `t`")

@@ -49,6 +49,13 @@ WHERE k IN (SELECT k FROM repeated)
 """`ranked`: every staged row with its place among the rows of its key, and among the equal ones; 1 is the newest. Most
 keys occur once in a batch: only those in `repeated` are sorted."""
 
+SUPERSEDED = f"""
+SELECT fr, CASE WHEN repeat > 1 THEN '{Outcome.DUPLICATE}' ELSE '{Outcome.SUPERSEDED}' END AS outcome
+FROM ranked
+WHERE place > 1
+"""
+"""Of a single file that nothing was before: the rows that are not the newest of their key, each with its outcome."""
+
 BEST_ALONE = f"SELECT k, pos, ch, rv, bn, ins, {', '.join(ORDER)}, 1 AS place, 1 AS copies FROM current"
 """`best` of a target in which no key occurs more than once."""
 

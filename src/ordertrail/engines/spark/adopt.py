@@ -288,8 +288,7 @@ class _Adoption:
         same = {name: f.lit(0) for name in ("dn", *OF_DELIVERY)}  # all are of one delivery
         staged = f"SELECT * FROM {run.view(kept(measured(ours, contract, {}).withColumns(same)))}"
         relations = {"staged": staged, "repeated": outcomes.several("staged"), "ranked": outcomes.RANKED}
-        loses = f"CASE WHEN repeat > 1 THEN '{Outcome.DUPLICATE}' ELSE '{Outcome.SUPERSEDED}' END"
-        return kept(run.run_rule(f"SELECT fr, {loses} AS outcome FROM ranked WHERE place > 1", relations))
+        return kept(run.run_rule(outcomes.SUPERSEDED, relations))
 
     def _judged(self, rows: DataFrame, losers: DataFrame | None, batch: Batch) -> DataFrame:
         """The rows as the history has them; one that lost never was a state of its key."""

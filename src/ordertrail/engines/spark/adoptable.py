@@ -57,11 +57,8 @@ def refusals(run: SparkPass) -> Iterator[OrdertrailError]:
     """
     target = run.tables.target
     detail = run.spark.sql(f"DESCRIBE DETAIL {target.sql_name}").collect()[0].asDict()
-    if detail["format"] != "delta":
-        yield UsageError(
-            f"the table {target.name} is of the format {detail['format']}, not delta",
-            hint=f"make it one first: CONVERT TO DELTA {target.sql_name}",
-        )
+    if other := _other_format(target.name, target.sql_name, detail):
+        yield other
         return
     if run.config.in_folders:
         try:
@@ -117,6 +114,16 @@ def doubled_error(run: SparkPass, doubled: Doubled) -> UsageError:
         hint="ordertrail adopt --doubled newest keeps of each key the row that is the newest by the order rules, and "
         f"has the others in the history. To look at them: SELECT {key}, count(*) FROM {table.sql_name} GROUP BY {key} "
         "HAVING count(*) > 1",
+    )
+
+
+def _other_format(name: str, sql_name: str, detail: Mapping[str, Any]) -> UsageError | None:
+    """The refusal of a table that is no Delta table."""
+    if detail["format"] == "delta":
+        return None
+    return UsageError(
+        f"the table {name} is of the format {detail['format']}, not delta",
+        hint=f"make it one first: CONVERT TO DELTA {sql_name}",
     )
 
 
