@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: 
     click.Option(
         ["--limit"], type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: 100, with --csv all]"
     ),
+    click.Option(
+        ["--open", "only_open"],
+        is_flag=True,
+        help="Only those that are open: no later file brought a row with their key and event time.",
+    ),
     click.Option(["--csv", "as_csv"], is_flag=True, help="CSV on stdout, to send back to the vendor."),
     click.Option(
         ["--for-vendor"],
@@ -113,6 +119,7 @@ def rejects(
     since: datetime | None,
     delivery: str | None,
     limit: int | None,
+    only_open: bool,
     as_csv: bool,
     for_vendor: bool,
     path: Path | None,
@@ -130,7 +137,17 @@ def rejects(
     if as_csv and frame.as_json:
         raise click.UsageError("--csv and --json do not go together")
     if for_vendor or path is not None:
-        if not for_vendor or path is None or delivery is None or as_csv or frame.as_json or vendor or since or limit:
+        if (
+            not for_vendor
+            or path is None
+            or delivery is None
+            or only_open
+            or as_csv
+            or frame.as_json
+            or vendor
+            or since
+            or limit
+        ):
             raise click.UsageError("--for-vendor goes with --delivery ID and -o FILE, and with nothing else")
         from ordertrail.look.vendor_file import write_vendor_file
 
@@ -139,7 +156,12 @@ def rejects(
         return 0
     with Reader(frame.config(log=None)) as reader:
         limit = limit or (None if as_csv else 100)
-        found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
+        if only_open:
+            found = reader.open_rejects(vendor=vendor, since=since, delivery=delivery)
+            cut = limit is not None and len(found) > limit
+            found = replace(found, rows=found.rows[:limit], cut=cut)
+        else:
+            found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
     if as_csv:
         terminal = on_terminal(sys.stdout)
         if isinstance(sys.stdout, io.TextIOWrapper) and not terminal:

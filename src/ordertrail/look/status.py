@@ -257,6 +257,16 @@ class Reader:
         order = "delivery_id, file_row NULLS FIRST"
         return self._rows(self.config.tables.rejects, wanted, ("rejected_at", since), order, limit)
 
+    def open_rejects(
+        self, *, vendor: str | None = None, since: datetime | None = None, delivery: str | None = None
+    ) -> Rows:
+        """Those of the rejects that are still open, see `look.open_rejects`; arguments as for `rejects`."""
+        from ordertrail.look.open_rejects import open_rejects
+
+        found = self.rejects(vendor=vendor, since=since, delivery=delivery)
+        deliveries = {str(row["delivery_id"]): row for row in self.deliveries(vendor=vendor).dicts()}
+        return open_rejects(self.config, found, deliveries, self._opened().read)
+
     def drift(self, *, vendor: str | None = None, limit: int | None = None) -> Drift:
         """What vendors send beyond the contract.
 
