@@ -103,10 +103,10 @@ def deliveries(frame: Frame, vendor: str | None, since: datetime | None, state: 
         is_flag=True,
         help="Only those that are open: no later file brought a row with their key and event time.",
     ),
-    click.Option(["--csv", "as_csv"], is_flag=True, help="CSV on stdout, to send back to the vendor."),
+    click.Option(["--csv", "form"], flag_value="csv", help="CSV on stdout, to send back to the vendor."),
     click.Option(
-        ["--for-vendor"],
-        is_flag=True,
+        ["--for-vendor", "form"],
+        flag_value="vendor",
         help="With --delivery and -o: its rejected rows as its vendor writes them, with line and problem.",
     ),
     click.Option(
@@ -120,8 +120,7 @@ def rejects(
     delivery: str | None,
     limit: int | None,
     only_open: bool,
-    as_csv: bool,
-    for_vendor: bool,
+    form: str | None,
     path: Path | None,
 ) -> int:
     """What was rejected, and why.
@@ -134,20 +133,11 @@ def rejects(
     from ordertrail.look import document
     from ordertrail.look.status import Reader
 
-    if as_csv and frame.as_json:
+    if form == "csv" and frame.as_json:
         raise click.UsageError("--csv and --json do not go together")
-    if for_vendor or path is not None:
-        if (
-            not for_vendor
-            or path is None
-            or delivery is None
-            or only_open
-            or as_csv
-            or frame.as_json
-            or vendor
-            or since
-            or limit
-        ):
+    if form == "vendor" or path is not None:
+        others = (only_open, frame.as_json, vendor, since, limit)
+        if form != "vendor" or path is None or delivery is None or any(others):
             raise click.UsageError("--for-vendor goes with --delivery ID and -o FILE, and with nothing else")
         from ordertrail.look.vendor_file import write_vendor_file
 
@@ -155,14 +145,14 @@ def rejects(
             put(f"{write_vendor_file(reader, delivery, path)}\n")
         return 0
     with Reader(frame.config(log=None)) as reader:
-        limit = limit or (None if as_csv else 100)
+        limit = limit or (None if form == "csv" else 100)
         if only_open:
             found = reader.open_rejects(vendor=vendor, since=since, delivery=delivery)
             cut = limit is not None and len(found) > limit
             found = replace(found, rows=found.rows[:limit], cut=cut)
         else:
             found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
-    if as_csv:
+    if form == "csv":
         terminal = on_terminal(sys.stdout)
         if isinstance(sys.stdout, io.TextIOWrapper) and not terminal:
             sys.stdout.reconfigure(encoding="utf-8")
