@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -244,6 +245,36 @@ def test_from_the_file_to_the_recovery(call: Call, web: Web) -> None:
     assert json.loads(call("alerts", "list", "--json").stdout)["incidents"] == []
     (closed,) = json.loads(call("alerts", "list", "--all", "--json").stdout)["incidents"]
     assert (closed["acknowledged_why"], closed["posts"][0]["told"]) == ("the vendor sends it again", "close")
+
+
+def test_the_service_tells_by_itself_and_once(call: Call, web: Web) -> None:
+    """`ordertrail watch` as a process of its own: it tells of a broken file, and after a later pass that it is over."""
+    alerts(f'name = "hook"\nurl = "json://127.0.0.1:{web.port}/hook"')
+    service = subprocess.Popen(
+        [sys.executable, "-m", "ordertrail", "watch", "--interval", "1"], stderr=subprocess.DEVNULL
+    )
+    try:
+        drop("order_tracking_2024_11_20.csv", BAD)
+        waited(lambda: len(web.asked) == 1)
+        drop("order_tracking_2024_11_21.csv", GOOD)
+        waited(lambda: json.loads(call("status", "--json").stdout)["deliveries"].get("loaded") == 1)
+        (incident,) = json.loads(call("alerts", "list", "--json").stdout)["incidents"]
+        call("dismiss", incident["key"].removeprefix("delivery:"), "--why", "known")
+        drop("order_tracking_2024_11_22.csv", GOOD.replace("1Z1", "1Z2"))
+        waited(lambda: len(web.asked) == 2)
+    finally:
+        service.terminate()
+        assert service.wait(timeout=10) == 0
+    titles = [json.loads(body)["title"] for _, _, body in web.asked]
+    assert [one.partition(": order")[0] for one in titles] == ["orders", "orders: over"]
+
+
+def waited(reached: Callable[[], bool]) -> None:
+    """Wait until something holds; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_failed_run_is_told_once_and_ended_by_a_pass_alone(call: Call, web: Web) -> None:
