@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ordertrail.arrow import numbers
 from ordertrail.parse.records import RecordBlock
@@ -68,6 +67,8 @@ def _rounded(block: RecordBlock, place: int) -> Rounded | None:
     octets, last = np.frombuffer(texts, dtype=np.uint8), ends[1:][long]
     zeros = (octets[last - 1] == _ZERO) & (octets[last - 2] == _ZERO) & (octets[last - 3] == _ZERO)
     found = cells.take(numbers(long[zeros]))
+    import pyarrow.compute as pc  # which few files need, and which takes 50 ms
+
     matches = pc.match_substring_regex(found, ROUNDED)
     first = pc.index(matches, pa.scalar(True)).as_py()
     if first < 0:
