@@ -2,7 +2,8 @@
 
 Each makes a table from Parquet files, brings a batch into it by the key in the way its own documentation shows, reads
 it whole, and writes its rows to one Parquet file to compare with. A batch is typed in memory before the clock of
-`merge` starts, but for floe, which reads the CSV itself. Only the standard library is imported before one is chosen.
+`merge` starts, but for floe, which reads the CSV itself. Only the standard library, and `bench.peers`,
+is imported before one is chosen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.peers import COLUMN_TYPES, merge_sql
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -22,7 +25,7 @@ Figures = dict[str, object]
 KEY = "tracking_num"
 ORDER = "last_update_timestamp"
 DATES = ("pck_recieved_date", "package_deliver_date")
-COLUMNS = ("order_num", KEY, *DATES, "status", "address", ORDER)
+COLUMNS = tuple(COLUMN_TYPES)
 
 
 class Peer(Protocol):
@@ -129,14 +132,9 @@ class DuckLake:
         """See `Peer.merge`."""
         con = self._connect(table)
         con.register("batch", typed(csv))
-        con.execute("CREATE TEMP TABLE s AS FROM batch")
-        sets = ", ".join(f"{name} = s.{name}" for name in COLUMNS)
-        values = ", ".join(f"s.{name}" for name in COLUMNS)
+        con.execute("CREATE TEMP TABLE typed AS FROM batch")
         began = time.perf_counter()
-        con.execute(
-            f"MERGE INTO lake.orders AS t USING s ON t.{KEY} = s.{KEY} WHEN MATCHED THEN UPDATE SET {sets} "
-            f"WHEN NOT MATCHED THEN INSERT ({', '.join(COLUMNS)}) VALUES ({values})"
-        ).fetchall()
+        con.execute(merge_sql("lake.orders", "typed")).fetchall()
         return {"load_s": time.perf_counter() - began}
 
     def batches(self, table: Path) -> Iterable[pa.RecordBatch]:

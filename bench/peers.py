@@ -39,6 +39,16 @@ def read_csv_sql(path: Path) -> str:
     return f"read_csv('{quoted}', header = true, columns = {COLUMN_TYPES})"
 
 
+def merge_sql(table: str, batch: str) -> str:
+    """DuckDB's `MERGE` of a batch by the key; both are SQL."""
+    sets = ", ".join(f"{name} = s.{name}" for name in COLUMN_TYPES)
+    values = ", ".join(f"s.{name}" for name in COLUMN_TYPES)
+    return (
+        f"MERGE INTO {table} AS t USING {batch} AS s ON {SAME_KEY} WHEN MATCHED THEN UPDATE SET {sets} "
+        f"WHEN NOT MATCHED THEN INSERT ({', '.join(COLUMN_TYPES)}) VALUES ({values})"
+    )
+
+
 def delta_rs_merge(table: Path, csv: Path) -> Figures:
     """delta-rs `merge`: update what matches, insert the rest."""
     from deltalake import DeltaTable
@@ -89,14 +99,8 @@ def duckdb_merge(table: Path, csv: Path) -> Figures:
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         before = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()[0][0]
         rows = connection.execute(f"CREATE TEMP TABLE batch AS FROM {read_csv_sql(csv)}").fetchall()[0][0]
-        names = ", ".join(COLUMN_TYPES)
-        sets = ", ".join(f"{name} = s.{name}" for name in COLUMN_TYPES)
-        values = ", ".join(f"s.{name}" for name in COLUMN_TYPES)
         began = time.perf_counter()
-        connection.execute(
-            f"MERGE INTO {TABLE} AS t USING batch AS s ON {SAME_KEY} WHEN MATCHED THEN UPDATE SET {sets} "
-            f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
-        ).fetchall()
+        connection.execute(merge_sql(TABLE, "batch")).fetchall()
         connection.execute("CHECKPOINT").fetchall()
         took_s = time.perf_counter() - began
         after = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()[0][0]

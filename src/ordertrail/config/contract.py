@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, ColumnSection, ContractSection
 from ordertrail.model import Column, Contract, UnknownColumns
@@ -23,6 +23,8 @@ from ordertrail.rules.column_types import PLAIN_TYPES, bits_of
 from ordertrail.rules.headers import RESERVED, folded
 from ordertrail.rules.texts import BLANKS
 from ordertrail.rules.times import DIRECTIVE, FRACTIONS, WORDS
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class Fail(Protocol):
@@ -68,6 +70,22 @@ def nearest(word: str, words: Iterable[str], *, otherwise: str) -> str:
     """A hint: the nearest valid word if there is a similar one, else the given text."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else otherwise
+
+
+def one_of(key: str, value: str, choices: tuple[Choice, ...], otherwise: str, fail: Fail) -> Choice:
+    """The choice that a setting makes.
+
+    Args:
+        key: The setting, such as `vendors[acme].rows`.
+        value: What it says.
+        choices: All that it may say.
+        otherwise: What to do about a word that resembles none of them.
+        fail: Called when it is none of them.
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    return fail(key, value, "there is no such choice", nearest(value, choices, otherwise=otherwise))
 
 
 # --- the contract ------------------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ordertrail.config.contract import Fail, nearest
+from ordertrail.config.contract import Fail, one_of
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.model import RowOrder, ShortRows, Vendor
 
 _WIDEST = 10_000
+_ROW_ORDERS: tuple[RowOrder, ...] = ("oldest_first", "newest_first")
+_SHORT_ROWS: tuple[ShortRows, ...] = ("reject", "fill")
 
 
 def with_rows(vendor: Vendor, where: str, section: VendorSection, fail: Fail) -> Vendor:
@@ -28,9 +30,9 @@ def with_rows(vendor: Vendor, where: str, section: VendorSection, fail: Fail) ->
     return replace(
         vendor,
         newlines_in_cells=section.newlines_in_cells,
-        short_rows=_short_rows(f"{where}.short_rows", section.short_rows, fail),
+        short_rows=one_of(f"{where}.short_rows", section.short_rows, _SHORT_ROWS, 'use "fill" or "reject"', fail),
         continuation_lines=section.continuation_lines,
-        rows=_rows(f"{where}.rows", section.rows, fail),
+        rows=one_of(f"{where}.rows", section.rows, _ROW_ORDERS, 'use "newest_first" or "oldest_first"', fail),
         widths=tuple(section.widths),
     )
 
@@ -50,21 +52,3 @@ def _check_widths(where: str, section: VendorSection, fail: Fail) -> None:
     if not section.header and section.columns and len(section.columns) != len(section.widths):
         problem = f"names {len(section.columns)} columns, and there are {len(section.widths)} widths"
         fail(f"{where}.columns", section.columns, problem, "give every column a name and a width")
-
-
-def _rows(key: str, value: str, fail: Fail) -> RowOrder:
-    match value:
-        case "oldest_first" | "newest_first":
-            return value
-        case _:
-            hint = nearest(value, ("oldest_first", "newest_first"), otherwise='use "newest_first" or "oldest_first"')
-            return fail(key, value, "there is no such choice", hint)
-
-
-def _short_rows(key: str, value: str, fail: Fail) -> ShortRows:
-    match value:
-        case "reject" | "fill":
-            return value
-        case _:
-            hint = nearest(value, ("reject", "fill"), otherwise='use "fill" or "reject"')
-            return fail(key, value, "there is no such choice", hint)

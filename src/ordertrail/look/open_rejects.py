@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from ordertrail.rules.dialects import dialect_of
 from ordertrail.rules.sql import name_sql, quoted
 
 _NEVER_FUTURE = (1 << 62, "")
+_NO_ROW = "?"
+"""Stands for a record that cannot be read again: it has no event time."""
+
 _MEMORY_MB = 256
 _ASKED_AT_ONCE = 1000
 
@@ -36,16 +39,16 @@ Read = Callable[[str], pa.Table]
 """The rows of a query over the tables."""
 
 
-def open_rejects(config: Config, rejects: Rows, deliveries: Mapping[str, Row], read: Read) -> Rows:
+def open_rejects(config: Config, rejects: Rows, read: Read) -> Rows:
     """Those of some rejects that are open.
 
     Args:
         config: Of the pipeline, with the contract that the tables carry.
         rejects: As the table has them, whole.
-        deliveries: The rows of their deliveries in the ledger, by id.
         read: Asks the tables.
     """
     rows = rejects.dicts()
+    deliveries = _deliveries(config, {str(row["delivery_id"]) for row in rows}, read)
     kept = {place for place, row in enumerate(rows) if _counts(row, deliveries.get(str(row["delivery_id"])))}
     by_delivery: dict[str, list[int]] = {}
     for place in sorted(kept):
@@ -60,6 +63,18 @@ def open_rejects(config: Config, rejects: Rows, deliveries: Mapping[str, Row], r
         if accepted.get(key_and_time, 0) > int(str(rows[place]["batch"])):
             kept.discard(place)
     return replace(rejects, rows=tuple(row for place, row in enumerate(rejects.rows) if place in kept))
+
+
+def _deliveries(config: Config, ids: Collection[str], read: Read) -> dict[str, Row]:
+    """What the ledger says of some deliveries, by id."""
+    if not ids:
+        return {}
+    listed = ", ".join(map(quoted, sorted(ids)))
+    found = read(
+        f"SELECT delivery_id, vendor, state, archived_to FROM {name_sql(config.tables.deliveries)} "
+        f"WHERE delivery_id IN ({listed})"
+    )
+    return {str(row["delivery_id"]): row for row in rows_of(found).dicts()}
 
 
 def _counts(reject: Row, delivery: Row | None) -> bool:
@@ -125,7 +140,7 @@ def _text(config: Config, vendor: Vendor, path: Path, rejects: Sequence[Row]) ->
         raw = str(one["raw"] or "")
         # What is no record of its own, such as a quote that is never closed, would swallow the next ones.
         whole = dialect.cells(raw) is not None and ("\n" not in raw or raw.count(vendor.quote or "\0") % 2 == 0)
-        lines.append(raw if whole and raw.strip() else vendor.delimiter.join("??"))
+        lines.append(raw if whole and raw.strip() else _NO_ROW)
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -264,8 +264,7 @@ class Reader:
         from ordertrail.look.open_rejects import open_rejects
 
         found = self.rejects(vendor=vendor, since=since, delivery=delivery)
-        deliveries = {str(row["delivery_id"]): row for row in self.deliveries(vendor=vendor).dicts()}
-        return open_rejects(self.config, found, deliveries, self._opened().read)
+        return open_rejects(self.config, found, self._opened().read)
 
     def drift(self, *, vendor: str | None = None, limit: int | None = None) -> Drift:
         """What vendors send beyond the contract.

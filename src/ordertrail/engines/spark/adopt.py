@@ -244,7 +244,7 @@ class _Adoption:
             if table is not self._target:
                 table.create(owned_by(app_id, run.config.name), vectors=False)
         rows = self._target.rows()
-        losers = self._losers(rows)
+        losers = self._losers(rows) if doubled.keys else None
         if not self._recorded().head(1):
             with run.commit(batch, "ADOPT"):
                 tables.history.append(self._judged(rows, losers, batch))
@@ -273,8 +273,8 @@ class _Adoption:
         """The rows of the history that adopting wrote."""
         return self._run.tables.history.rows().where(_OURS)
 
-    def _losers(self, rows: DataFrame) -> DataFrame | None:
-        """Of keys that are there several times all rows but the newest: `fr` and `outcome`; None without such keys.
+    def _losers(self, rows: DataFrame) -> DataFrame:
+        """Of keys that are there several times all rows but the newest: `fr` and `outcome`.
 
         Args:
             rows: The target's, with their audit columns.
@@ -282,8 +282,6 @@ class _Adoption:
         from pyspark.sql import functions as f
 
         run, contract = self._run, self._run.config.contract
-        if not doubled_keys(run, rows).keys:
-            return None
         ours = rows.join(several(run, rows), list(contract.key), "left_semi")
         same = {name: f.lit(0) for name in ("dn", *OF_DELIVERY)}  # all are of one delivery
         staged = f"SELECT * FROM {run.view(kept(measured(ours, contract, {}).withColumns(same)))}"
