@@ -17,7 +17,8 @@ from ordertrail.errors import OrdertrailError
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.kernel import Kernel, KernelFile
 from ordertrail.parse.reader import DeliveryReader
-from ordertrail.rules.headers import map_header
+from ordertrail.rules.cell_text import name_column
+from ordertrail.rules.headers import map_header, named
 
 FAR_FUTURE_US = 1 << 61
 
@@ -54,6 +55,7 @@ def parse(
     vendor: Vendor | None = None,
     *,
     limit_us: int = FAR_FUTURE_US,
+    file_name: str = "",
 ) -> Parsed:
     """Read a file with a header twice: rows, then rejects."""
     vendor = vendor or Vendor("acme")
@@ -64,6 +66,8 @@ def parse(
     files = [KernelFile(3, lambda: io.BytesIO(data), failed)]
     limits = pa.array([limit_us], pa.int64())
     heads = pa.table({"d": pa.array([3], pa.int32()), "limit_us": limits, "dated": ["that of the test"]})
+    for name, text in named(file_name, vendor).items():
+        heads = heads.append_column(name_column(contract.names.index(name)), pa.array([text]))
     rows_path, rejects_path = folder / "rows.parquet", folder / "rejects.parquet"
     rows_path.unlink(missing_ok=True)
     rejects_path.unlink(missing_ok=True)

@@ -467,7 +467,7 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
     sparse = replace(ACME, absent=("qty",))
     house = open_house(tmp_path, contract=BASE, vendors=(sparse,))
     head = "tracking_num,status,ts,Scan Date,Scan Time\n"
-    house.drop("a_CHI_20261120.csv", f"{head}K1,NEW,2026-11-20 08:00:00,2026-11-19,07:30\n")
+    house.drop("a_CHI_20261120.csv", f"{head}K1,NEW,2026-11-20 08:00:00,2026-11-19 , 07:30\n")
     house.drop("a_20261121.csv", f"{head}K2,NEW,2026-11-21 08:00:00,2026-11-20,\n")
     house.drop(
         "a_NYC_20261122.csv", "tracking_num,status,ts,qty\nK3,NEW,2026-11-22 08:00:00,5\nK4,NEW,2026-11-22 08:00:00,\n"
@@ -477,20 +477,27 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
         sparse,
         absent=(),
         combine=(("scanned", ("Scan Date", "SCAN_TIME")),),
-        constants=(("carrier", "UPS"), ("qty", "1")),
+        constants=(("carrier", "UPS"), ("qty", "1"), ("rate", "1.234"), ("insured", "true")),
+        decimal=",",
+        thousands=".",
+        true_words=("ja",),
+        false_words=("nein",),
         from_name="_(?P<depot>[A-Z]{3})_",
     )
-    contract = more(BASE, Column("scanned", "timestamp"), Column("carrier", "string"), Column("depot", "string"))
+    added = ("scanned", "timestamp"), ("carrier", "string"), ("depot", "string"), ("rate", "double")
+    contract = more(BASE, *(Column(*one) for one in added), Column("insured", "boolean"))
     house.turn(contract=contract, vendors=(told,))
     fills = [one for one in migrate(house.config).steps if one.kind == "fill"]
     assert all(one.text == f"{one.column} is filled from what the vendors' profiles say" for one in fills)
     filled = {one.column: one.rows for one in fills}
-    assert filled == {"scanned": 1, "carrier": 4, "depot": 3, "qty": 2}
+    assert filled == {"scanned": 1, "carrier": 4, "depot": 3, "qty": 2, "rate": 4, "insured": 4}
     with Reader(house.config) as reader:
         notes = {one.column: (one.like, one.note) for one in reader.drift().columns}
     assert all("migrate fills it" in note for _, note in notes.values()), notes
     assert migrate(house.config, apply=True).applied
     assert by_key(house, "carrier") == dict.fromkeys(["K1", "K2", "K3", "K4"], "UPS")
+    assert by_key(house, "rate") == dict.fromkeys(["K1", "K2", "K3", "K4"], 1.234), "as the config says it"
+    assert by_key(house, "insured") == dict.fromkeys(["K1", "K2", "K3", "K4"], True)
     assert by_key(house, "depot") == {"K1": "CHI", "K2": None, "K3": "NYC", "K4": "NYC"}
     assert by_key(house, "qty") == {"K1": "1", "K2": "1", "K3": "5", "K4": None}  # the file of K4 has the column
     scanned = {key: str(value)[:19] for key, value in by_key(house, "scanned").items()}

@@ -1,13 +1,11 @@
 """Any layout that a profile can say: a file that is written so reads back to the cells that it was written from.
 
-The writer follows the words of the docs, line by line, and shares no code with the readers.
+What is written follows the words of the docs (`tests/written.py`); typed cells are in `test_cells_read_back.py`.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import zipfile
 
 import pytest
 from hypothesis import given
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.parse.reader import DeliveryReader
+from tests.written import file_of
 
 pytestmark = pytest.mark.property
 
@@ -46,45 +45,6 @@ def vendors(draw: st.DrawFn) -> Vendor:
     )
 
 
-def written(cells: Cells, vendor: Vendor) -> str:
-    if vendor.widths:
-        line = "".join(cell.ljust(width) for cell, width in zip(cells, vendor.widths, strict=True))
-        return line.rstrip() if vendor.short_rows == "fill" else line
-    found = []
-    for cell in cells:
-        text = cell
-        if vendor.escape:
-            text = text.replace("\\", "\\\\")
-        if vendor.quote:
-            text = text.replace(vendor.quote, (vendor.escape or vendor.quote) + vendor.quote)
-            text = f"{vendor.quote}{text}{vendor.quote}" if cell else ""
-        elif vendor.escape:
-            text = text.replace(vendor.delimiter, vendor.escape + vendor.delimiter)
-        found.append(text)
-    while vendor.short_rows == "fill" and not found[-1]:
-        found.pop()
-    return vendor.delimiter.join(found)
-
-
-def file_of(rows: list[Cells], vendor: Vendor, line_end: str, packed: str) -> bytes:
-    lines = ["Report of the day"] + ([written(HEADER, vendor)] if vendor.header else [])
-    for row in rows:
-        lines.append(written(row, vendor))
-        if vendor.continuation_lines:
-            lines.append(written(("", "more", ""), vendor))
-    if vendor.trailer:
-        lines.append(f"END {len(rows)}")
-    data = "".join(line + line_end for line in lines).encode(vendor.encoding or "utf-8")
-    if packed == "gzip":
-        return gzip.compress(data)
-    if packed == "zip":
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as archive:
-            archive.writestr("part.csv", data)
-        return out.getvalue()
-    return data
-
-
 @given(
     vendors(),
     st.lists(
@@ -107,7 +67,9 @@ def test_what_is_written_as_the_profile_says_is_read_back(
         if not vendor.quote:
             note = note.strip("|~")  # what would make a longer delimiter with the real one
         rows.append((key, note.strip(), "2"))
-    reader = DeliveryReader(io.BytesIO(file_of(rows, vendor, line_end, packed)), vendor, CONTRACT, raw=raw)
+    between = ("", "more", "") if vendor.continuation_lines else ()
+    data = file_of(HEADER, rows, vendor, line_end=line_end, packed=packed, between=between)
+    reader = DeliveryReader(io.BytesIO(data), vendor, CONTRACT, raw=raw)
     assert reader.header() == HEADER
     found = []
     for block in reader.blocks():

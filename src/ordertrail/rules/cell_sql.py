@@ -89,11 +89,13 @@ class Cell:
         formats = dict(vendor.formats).get(column.name, column.formats)
         self.formats = tuple(time_pattern(pattern, vendor.zones) for pattern in formats)
         self.number = self.text
-        self.plain_numbers = (vendor.decimal, vendor.thousands) == (".", "")
+        by_config = column.name in dict(vendor.constants)  # and so in the config's notation, not the vendor's
+        self.notation = (".", "") if by_config else (vendor.decimal, vendor.thousands)
+        self.plain_numbers = self.notation == (".", "")
         if self.kind in _NUMBERS and not self.plain_numbers:
             self.number = f"m{index}"
-        self.notation = (vendor.decimal, vendor.thousands)
-        self.words = (vendor.true_words or _TRUE, vendor.false_words or _FALSE)
+        said = ((), ()) if by_config else (vendor.true_words, vendor.false_words)
+        self.words = (said[0] or _TRUE, said[1] or _FALSE)
         self.no_time = "" if vendor.continuation_lines else _goes_on(contract)
         self.status_map = vendor.status_map if self.is_status else ()
 
@@ -184,7 +186,7 @@ class Cell:
             case "int" | "bigint" | "double" | "decimal":
                 return f"coalesce({self._number(self.number)}, {self._number(ending_minus_sql(self.number))})"
             case "boolean":
-                true, false = (", ".join(quoted(word.lower()) for word in words) for words in self.words)
+                true, false = (", ".join(quoted(word.strip(BLANKS).lower()) for word in words) for words in self.words)
                 text = f"lower({self.text})"
                 return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
         raise ValueError(self.column.type)

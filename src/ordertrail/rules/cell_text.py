@@ -7,6 +7,7 @@ is one of `nulls`; the key in the vendor's `key_case`, without `key_strip`. What
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ordertrail.model import Column, Contract, Vendor
@@ -23,7 +24,7 @@ class CellText:
         raw: What the file has, to be shown when it is wrong.
         steps: (name, SQL), each of which may read the ones before.
         text: Name of the text; for text columns it is NULL when nothing is left.
-        parts: SQL of the cells that are put together; empty for a column that is one cell.
+        parts: SQL of what the cells say that are put together; empty for a column that is one cell.
     """
 
     raw: str
@@ -52,11 +53,13 @@ def cell_text(index: int, column: Column, contract: Contract, vendor: Vendor) ->
     """
     raw, is_key = f"c{index}", column.name in contract.key
     steps: list[tuple[str, str]] = []
-    parts = tuple(parts_of(index, len(dict(vendor.combine).get(column.name, ()))))
+    nulls = nulls_of(column, vendor)
+    cells = parts_of(index, len(dict(vendor.combine).get(column.name, ())))
+    parts = tuple(part_sql(cell, nulls, trim=column.type != "string" or column.trim) for cell in cells)
     text = raw
     if elsewhere := _elsewhere(index, column.name, vendor, parts):
         text = f"j{index}"
-        raw = elsewhere if parts else text
+        raw = _joined(cells) if parts else text
         steps.append((text, elsewhere))
     is_text = column.type == "string" and column.trim
     if is_text:
@@ -67,15 +70,32 @@ def cell_text(index: int, column: Column, contract: Contract, vendor: Vendor) ->
             cleaned = f"CASE WHEN f{index} THEN {cleaned} ELSE {text} END"
         steps.append((f"t{index}", cleaned))
         text = f"t{index}"
-    if nulls := [word.strip(BLANKS) for word in (*vendor.nulls, *column.nulls)]:
+    if nulls and column.name not in dict(vendor.constants):
         said = text if is_text else trimmed_sql(text)
-        listed = ", ".join(map(quoted, dict.fromkeys(nulls)))
-        steps.append((f"n{index}", f"CASE WHEN {said} IN ({listed}) THEN NULL ELSE {text} END"))
+        steps.append((f"n{index}", _without(nulls, said, text)))
         text = f"n{index}"
     if is_key and column.type == "string" and (vendor.key_strip or vendor.key_case == "upper"):
         steps.append((f"y{index}", _key(text, vendor)))
         text = f"y{index}"
     return CellText(raw, tuple(steps), text, parts)
+
+
+def nulls_of(column: Column, vendor: Vendor) -> tuple[str, ...]:
+    """The texts that mean no value in a column, without blanks around them."""
+    return tuple(dict.fromkeys(word.strip(BLANKS) for word in (*vendor.nulls, *column.nulls)))
+
+
+def part_sql(cell: str, nulls: Sequence[str], *, trim: bool) -> str:
+    """SQL of one of the cells that make a column; NULL when it says nothing.
+
+    Args:
+        cell: SQL of its text.
+        nulls: From `nulls_of`.
+        trim: Whether blanks around it are taken off.
+    """
+    said = trimmed_sql(cell)
+    kept = said if trim else cell
+    return _without(nulls, said, kept) if nulls else kept
 
 
 def name_column(index: int) -> str:
@@ -91,12 +111,20 @@ def parts_of(index: int, count: int) -> list[str]:
 def _elsewhere(index: int, name: str, vendor: Vendor, parts: tuple[str, ...]) -> str | None:
     """SQL of a column that no cell of its own says; None when one does."""
     if parts:
-        return f"nullif(concat_ws(' ', {', '.join(parts)}), '')"
+        return _joined(parts)
     if name in dict(vendor.constants):
         return quoted(dict(vendor.constants)[name])
     if vendor.from_name is not None and name in re.compile(vendor.from_name).groupindex:
         return f"CAST({name_column(index)} AS VARCHAR)"
     return None
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return f"nullif(concat_ws(' ', {', '.join(texts)}), '')"
+
+
+def _without(nulls: Sequence[str], said: str, kept: str) -> str:
+    return f"CASE WHEN {said} IN ({', '.join(map(quoted, nulls))}) THEN NULL ELSE {kept} END"
 
 
 def _cleaned(text: str, *, identifier: bool) -> str:

@@ -56,7 +56,7 @@ _MINUTE_US = 60_000_000
 _SERIAL_1970 = 25_569
 _DAY_MS = 86_400_000
 # Not behind another number: in `08:24:00` the hour is 8.
-_MIDNIGHT = r"(^|[^:\d])24:00(?::00(?:[.,]0+)?)?"
+_MIDNIGHT = r"(^|[^:\d])24:00(?::00([.,]0+)?)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class TimePattern:
 
     @property
     def _midnight(self) -> str:
-        return "\\1" + ("00:00:00" if "%H:%M:%S" in self.text else "00:00")
+        fraction = "\\2" if any(f"%{letter}" in self.text for letter in FRACTIONS) else ""
+        return "\\1" + ("00:00:00" if "%H:%M:%S" in self.text else "00:00") + fraction
 
     def _wall_of(self, text: str) -> str:
         plain = None if self._plain is None else f"try_strptime({text}, {quoted(self._plain)})"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
 from ordertrail.engines.local.from_profile import FromProfile, from_profile, lacked_sql
+from ordertrail.engines.local.said_again import text_of
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_sql import Cell, sql_type
@@ -220,7 +221,7 @@ class Conversion:
             old = None if name is None else (name, self._terms.columns[name][0])
             keys = tuple(key for key in rescued if key != AMBIGUOUS and means(header_of(key)) == column.name)
             retyped = old is not None and old[1] != column.type
-            also = from_profile(column.name, vendor, rescued)
+            also = from_profile(column, vendor, rescued)
             if keys or retyped or also:
                 yield Reading(column, old, keys, retyped, also)
 
@@ -264,11 +265,7 @@ class Conversion:
     def _read(self, branch: Branch, relation: str) -> str:
         """SQL of the rows with the texts of the readings, and what the row rules make of them."""
         rules = self._rules(branch)
-        texts = [
-            text
-            for i, reading in enumerate(branch.readings)
-            for text in self._texts(i, reading, branch.profile.timezone)
-        ]
+        texts = [text for i, reading in enumerate(branch.readings) for text in self._texts(i, reading, branch.profile)]
         rows = f"CAST(0 AS INTEGER) AS d, coalesce({self._places['_file_row']}, 0) AS r"
         rows += "".join(f", true AS f{i}" for i in range(len(branch.readings)))
         rows += f", CAST({_NO_LIMIT} AS BIGINT) AS limit_us, '' AS dated"
@@ -282,7 +279,7 @@ class Conversion:
             bad.append(f"(both{i} OR (c{i} IS NOT NULL AND ({' OR '.join(wrong) or 'false'}))) AS bad{i}")
         return f"(SELECT *, {', '.join(bad)} FROM {relation})"
 
-    def _texts(self, i: int, reading: Reading, zone: str) -> Iterator[str]:
+    def _texts(self, i: int, reading: Reading, vendor: Vendor) -> Iterator[str]:
         """SQL of the text of a reading, and of where it comes from."""
         rescued = self._places["_rescued"]
         found = [f"({rescued} ->> {quoted(_pointer(key))})" for key in reading.keys]
@@ -296,7 +293,7 @@ class Conversion:
         yield f"({have} = 1 AND {empty}) AS fill{i}"
         fill = f"CASE WHEN {have} = 1 AND {empty} THEN coalesce({', '.join(found)}) END" if found else "NULL"
         if place is not None and reading.retyped and reading.old is not None:
-            fill = f"coalesce({_text_of(place, reading.old[1], reading.column.type, zone)}, {fill})"
+            fill = f"coalesce({text_of(place, reading.old[1], reading.column.type, vendor)}, {fill})"
         yield f"CAST({fill} AS VARCHAR) AS c{i}"
 
     def _told(self, reading: Reading, told: FromProfile) -> str:
@@ -400,27 +397,6 @@ class Conversion:
 def _pointer(name: str) -> str:
     """The JSON pointer (RFC 6901) of a member."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def _text_of(value: str, kind: str, wanted: str, zone: str) -> str:
-    """SQL of a value as a file would say it.
-
-    Args:
-        value: SQL of the value.
-        kind: Its contract type.
-        wanted: The type that the text is to be read as.
-        zone: Of the vendor's clock, which tells the day of a time.
-    """
-    text = f"CAST({value} AS VARCHAR)"
-    if kind == "timestamp" and wanted == "date":
-        return f"CAST(CAST({value} AT TIME ZONE {quoted(zone)} AS DATE) AS VARCHAR)"
-    if kind == "timestamp":
-        return f"replace(CAST({value} AT TIME ZONE 'UTC' AS VARCHAR), ' ', 'T') || 'Z'"
-    if kind == "boolean" and wanted != "string":
-        return f"CAST(CAST({value} AS INTEGER) AS VARCHAR)"
-    if wanted in ("int", "bigint"):
-        return f"regexp_replace({text}, '\\.0+$', '')"  # 7.00 is the whole number 7
-    return text
 
 
 def absent_after(

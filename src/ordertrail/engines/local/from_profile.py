@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ordertrail.engines.local.said_again import constant_text
 from ordertrail.errors import QuarantineError
-from ordertrail.model import Vendor
+from ordertrail.model import Column, Vendor
 from ordertrail.rules.accepted import ABSENT
+from ordertrail.rules.cell_text import nulls_of, part_sql
 from ordertrail.rules.cells import header_of
 from ordertrail.rules.headers import folded, named, told_by_config
 from ordertrail.rules.sql import quoted
@@ -23,12 +25,16 @@ class FromProfile:
     Attributes:
         column: The contract column.
         parts: For each part of a combined column, the names in `_rescued` that it has there.
-        constant: Its value; None when it is no constant.
+        nulls: Texts of a part that mean no value.
+        trim: Whether blanks around a part are taken off.
+        constant: Its value as the vendor would write it; None when it is no constant.
         from_name: The expression for a file's name that tells it; None when it does not.
     """
 
     column: str
     parts: tuple[tuple[str, ...], ...] = ()
+    nulls: tuple[str, ...] = ()
+    trim: bool = True
     constant: str | None = None
     from_name: str | None = None
 
@@ -47,7 +53,8 @@ class FromProfile:
             names: The names of the files, for `from_name`.
         """
         if self.parts:
-            texts = [f"coalesce({', '.join(_member(rescued, key) for key in part)})" for part in self.parts]
+            members = [f"coalesce({', '.join(_member(rescued, key) for key in part)})" for part in self.parts]
+            texts = [part_sql(member, self.nulls, trim=self.trim) for member in members]
             whole = " AND ".join(f"{text} IS NOT NULL" for text in texts)
             joined = " || ' ' || ".join(texts)
             return f"CASE WHEN {whole} THEN {joined} END"
@@ -59,7 +66,7 @@ class FromProfile:
         return f"CASE WHEN {lacked} THEN map_extract(MAP {{{listed}}}, {file_name})[1] END" if found else "NULL"
 
 
-def from_profile(column: str, vendor: Vendor, rescued: Sequence[str]) -> FromProfile | None:
+def from_profile(column: Column, vendor: Vendor, rescued: Sequence[str]) -> FromProfile | None:
     """What a vendor's profile tells of a column; None when it tells nothing.
 
     Args:
@@ -67,15 +74,18 @@ def from_profile(column: str, vendor: Vendor, rescued: Sequence[str]) -> FromPro
         vendor: The profile.
         rescued: Names in `_rescued` of the vendor's rows.
     """
-    headers = dict(vendor.combine).get(column)
+    headers = dict(vendor.combine).get(column.name)
     if headers is not None:
         folds = {key: folded(header_of(key)) for key in rescued}
         parts = tuple(tuple(key for key, fold in folds.items() if fold == folded(header)) for header in headers)
-        return FromProfile(column, parts) if all(parts) else None
-    if column not in told_by_config(vendor):
+        trim = column.type != "string" or column.trim
+        return FromProfile(column.name, parts, nulls_of(column, vendor), trim) if all(parts) else None
+    if column.name not in told_by_config(vendor):
         return None
-    constant = dict(vendor.constants).get(column)
-    return FromProfile(column, constant=constant, from_name=None if constant is not None else vendor.from_name)
+    constant = dict(vendor.constants).get(column.name)
+    if constant is not None:
+        return FromProfile(column.name, constant=constant_text(constant, column.type, vendor))
+    return FromProfile(column.name, from_name=vendor.from_name)
 
 
 def lacked_sql(delivery_id: str, name: str, deliveries: str) -> str:
@@ -98,4 +108,4 @@ def _of_name(name: str, vendor: Vendor, column: str) -> str | None:
 
 def _member(rescued: str, key: str) -> str:
     pointer = "/" + key.replace("~", "~0").replace("/", "~1")
-    return f"nullif(trim({rescued} ->> {quoted(pointer)}), '')"
+    return f"nullif({rescued} ->> {quoted(pointer)}, '')"
