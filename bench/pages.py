@@ -32,6 +32,7 @@ from ordertrail import load_config
 from ordertrail.delta.actions import Txn
 from ordertrail.delta.table import Change, Table
 from ordertrail.look.search_cache import FOLDER
+from ordertrail.parse.kernel import SMALL_PARQUET
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import DELIVERIES, REJECTS, TableColumn
@@ -181,7 +182,9 @@ def _add(root: Path, columns: Sequence[TableColumn], cells: dict[str, str], rows
     )
     came = "TIMESTAMPTZ '2026-01-01' + to_minutes(CAST(range * 4 AS BIGINT))"
     source = f"SELECT range AS i, {came} AS came FROM range({rows})"
-    duckdb.sql(f"COPY (SELECT {listed} FROM ({source})) TO '{path}' (FORMAT parquet)")
+    duckdb.sql(
+        f"COPY (SELECT {listed} FROM ({source}) ORDER BY i) TO '{path}' ({SMALL_PARQUET})"
+    )  # as maintenance does
     table.commit(base, Change(Txn("bench", 1, 0), "WRITE", [table.added(path, rows)]))
 
 

@@ -28,7 +28,7 @@ from ordertrail.delta.table import Table, duckdb_errors, said_after
 from ordertrail.engines.local.find import cover
 from ordertrail.engines.local.session import Session
 from ordertrail.errors import CommitConflictError, TableError, UnsupportedTableError
-from ordertrail.parse.kernel import PARQUET
+from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, SMALL_ROWS
 from ordertrail.rules.sql import quoted
 
 ATTEMPTS = 5
@@ -166,7 +166,8 @@ def _write(session: Session, base: Snapshot, files: Sequence[AddFile], path: Pat
         # Positions are translated by the order of the rows.
         con.execute("SET preserve_insertion_order = true").fetchall()
         con.register("compacted_rows", reader)
-        written = con.execute(f"COPY (FROM compacted_rows) TO {quoted(str(path))} ({PARQUET})").fetchall()[0][0]
+        options = SMALL_PARQUET if start < SMALL_ROWS else PARQUET
+        written = con.execute(f"COPY (FROM compacted_rows) TO {quoted(str(path))} ({options})").fetchall()[0][0]
         con.unregister("compacted_rows")
     if written != start:
         raise TableError(

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ordertrail.errors import UsageError
+from ordertrail.look.places import places, rows_at
 from ordertrail.look.quick import Look
-from ordertrail.look.rows import Row, Rows, rows_of
+from ordertrail.look.rows import Row, Rows
 from ordertrail.model import State
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import quoted
+from ordertrail.rules.tables import DELIVERIES
 
 COLUMNS = (
     "delivery_id",
@@ -84,13 +86,14 @@ def deliveries(look: Look, wanted: Wanted, most: int) -> Listed:
     Raises:
         UsageError: There is no such state, or `after` is no place in a list.
     """
-    where = list(_conditions(wanted))
+    asked = _conditions(wanted)
     if wanted.after:
         batch, one = _place(wanted.after)
-        where.append(f"(batch < {batch} OR (batch = {batch} AND delivery_id < {quoted(one)}))")
-    columns = ", ".join(map(name_sql, COLUMNS))
-    sql = f"SELECT {columns} FROM {look.relation('deliveries')} WHERE {' AND '.join(where) or 'true'}"
-    found = rows_of(look.read(f"{sql} ORDER BY batch DESC, delivery_id DESC LIMIT {most + 1}"))
+        asked.append(("batch", f"(batch < {batch} OR (batch = {batch} AND delivery_id < {quoted(one)}))"))
+    names = tuple(dict.fromkeys(("batch", "delivery_id", *(name for name, _ in asked))))
+    where = " AND ".join(condition for _, condition in asked) or "true"
+    there = places(look, "deliveries", names, where, "batch DESC, delivery_id DESC", most + 1)
+    found = rows_at(look, "deliveries", COLUMNS, there)
     if len(found) <= most:
         return Listed(found, None)
     rows = Rows(found.columns, found.rows[:most], cut=True)
@@ -100,27 +103,28 @@ def deliveries(look: Look, wanted: Wanted, most: int) -> Listed:
 
 def delivery_row(look: Look, delivery_id: str) -> Row | None:
     """All that the ledger says of one delivery; None when there is none with this id."""
-    sql = f"FROM {look.relation('deliveries')} WHERE delivery_id = {quoted(delivery_id)} LIMIT 1"
-    found = rows_of(look.read(f"SELECT * EXCLUDE (_pos) {sql}")).dicts()
+    there = places(look, "deliveries", ("delivery_id",), f"delivery_id = {quoted(delivery_id)}", most=1)
+    found = rows_at(look, "deliveries", [column.name for column in DELIVERIES], there).dicts()
     return found[0] if found else None
 
 
-def _conditions(wanted: Wanted) -> list[str]:
+def _conditions(wanted: Wanted) -> list[tuple[str, str]]:
+    """What must hold of a delivery: the column, and SQL over it."""
     if wanted.state and wanted.state not in tuple(State):
         raise UsageError(f"there is no state {wanted.state!r}", hint=f"the states are: {', '.join(State)}")
     found = []
     if wanted.vendor:
-        found.append(f"vendor = {quoted(wanted.vendor)}")
+        found.append(("vendor", f"vendor = {quoted(wanted.vendor)}"))
     if wanted.state:
-        found.append(f"state = {quoted(wanted.state)}")
+        found.append(("state", f"state = {quoted(wanted.state)}"))
     if wanted.since is not None:
-        found.append(f"discovered_at >= {_at(wanted.since)}")
+        found.append(("discovered_at", f"discovered_at >= {_at(wanted.since)}"))
     if wanted.until is not None:
-        found.append(f"discovered_at < {_at(wanted.until)}")
+        found.append(("discovered_at", f"discovered_at < {_at(wanted.until)}"))
     if wanted.name:
-        found.append(f"contains(lower(file_name), lower({quoted(wanted.name)}))")
+        found.append(("file_name", f"contains(lower(file_name), lower({quoted(wanted.name)}))"))
     if wanted.rejects:
-        found.append("rows_rejected > 0")
+        found.append(("rows_rejected", "rows_rejected > 0"))
     return found
 
 

@@ -10,17 +10,33 @@ from ordertrail.config import Config
 from ordertrail.look.beside import beside
 from ordertrail.look.deliveries import delivery_row
 from ordertrail.look.open_items import command_of
+from ordertrail.look.places import places, rows_at
 from ordertrail.look.quick import Look
-from ordertrail.look.rows import Row, Rows, rows_of
+from ordertrail.look.rows import Row, Rows
 from ordertrail.model import CorrectionKind, Outcome, State
 from ordertrail.rules.corrections import ALLOWED, IN_HISTORY, correction_from
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import quoted
+from ordertrail.rules.tables import DELIVERIES
 
 FIRST_ROWS = 10
 """So many of its rows are shown, and so many of its rejects."""
 
 _LOOKED_AT = 200  # of the records of its file, for the first that were accepted
 _REJECTS = ("file_row", "file_line", "column", "value", "rule", "reason", "raw")
+_MENDED = (
+    "delivery_id",
+    "vendor",
+    "file_name",
+    "state",
+    "batch",
+    "staged_at",
+    "changed_at",
+    "changed_by",
+    "changed_why",
+    "replayed_by",
+    "correction",
+    "rows_parsed",
+)
 _WHY: Mapping[CorrectionKind, str] = {
     CorrectionKind.REPLAY: "read the archived file again, under the config as it is now",
     CorrectionKind.RELEASE: "load it, although it is held",
@@ -82,12 +98,10 @@ def delivery(look: Look, delivery_id: str) -> Delivery | None:
         look: The tables.
         delivery_id: Its id.
     """
-    row = delivery_row(look, delivery_id)
+    row, mended = _told(look, delivery_id)
     if row is None:
         return None
-    mended, (first_rows, rejects) = beside(
-        lambda: _mended(look, row), lambda: (_first_rows(look, row), _rejects(look, delivery_id))
-    )
+    first_rows, rejects = beside(lambda: _first_rows(look, row), lambda: _rejects(look, delivery_id))
     return Delivery(
         row=row,
         equation={str(one): count for one in Outcome if (count := _count(row, f"rows_{one}"))},
@@ -124,24 +138,27 @@ def commands(config: Config, row: Row) -> tuple[Command, ...]:
     return tuple(found)
 
 
-def _mended(look: Look, row: Row) -> list[Row]:
-    """Corrections about a delivery, and the deliveries that changed places with it, oldest first."""
-    one, heir = quoted(str(row["delivery_id"])), quoted(str(row["replayed_by"] or ""))
-    found = rows_of(
-        look.read(
-            "SELECT delivery_id, vendor, file_name, state, batch, staged_at, changed_at, changed_by, changed_why, "
-            f"replayed_by, correction, rows_parsed FROM {look.relation('deliveries')} WHERE replayed_by = {one} "
-            f"OR delivery_id = {heir} OR (correction IS NOT NULL AND contains(correction, {one})) ORDER BY delivery_id"
-        )
-    ).dicts()
+def _told(look: Look, delivery_id: str) -> tuple[Row | None, list[Row]]:
+    """A delivery; corrections about it, and the deliveries that changed places with it, oldest first."""
+    one = quoted(delivery_id)
+    where = f"delivery_id = {one} OR replayed_by = {one} OR contains(correction, {one})"
+    there = places(look, "deliveries", ("delivery_id", "replayed_by", "correction"), where)
+    found = rows_at(look, "deliveries", [column.name for column in DELIVERIES], there).dicts()
+    row = next((other for other in found if other["delivery_id"] == delivery_id), None)
+    if row is None:
+        return None, []
+    known = {other["delivery_id"] for other in found}
+    if row["replayed_by"] and row["replayed_by"] not in known:
+        heir = delivery_row(look, str(row["replayed_by"]))
+        found += [] if heir is None else [heir]
     told = []
-    for other in found:
-        if (made := correction_from(str(other["correction"] or ""))) is not None:
-            if row["delivery_id"] not in made.of:
-                continue
-            other["correction"] = str(made.kind)
-        told.append(other)
-    return told
+    for other in sorted(found, key=lambda other: str(other["delivery_id"])):
+        made = correction_from(str(other["correction"] or ""))
+        if other is row or (made is not None and delivery_id not in made.of):
+            continue
+        kind = None if made is None else str(made.kind)
+        told.append({**{name: other[name] for name in _MENDED}, "correction": kind})
+    return row, told
 
 
 def _first_rows(look: Look, row: Row) -> Rows:
@@ -149,23 +166,16 @@ def _first_rows(look: Look, row: Row) -> Rows:
         return Rows((), ())
     names = ("_file_row", "_outcome", *look.config.contract.names)
     # By batch and record number whole row groups are passed over.
-    return rows_of(
-        look.read(
-            f"SELECT {', '.join(map(name_sql, names))} FROM {look.relation('history')} WHERE _batch = {row['batch']} "
-            f"AND _file_row <= {_LOOKED_AT} AND _delivery_id = {quoted(str(row['delivery_id']))} "
-            f"ORDER BY _file_row LIMIT {FIRST_ROWS}"
-        )
-    )
+    one = quoted(str(row["delivery_id"]))
+    where = f"_batch = {row['batch']} AND _file_row <= {_LOOKED_AT} AND _delivery_id = {one}"
+    there = places(look, "history", ("_batch", "_file_row", "_delivery_id"), where, "_file_row", FIRST_ROWS)
+    return rows_at(look, "history", names, there)
 
 
 def _rejects(look: Look, delivery_id: str) -> Rows:
-    columns = ", ".join(map(name_sql, _REJECTS))
-    return rows_of(
-        look.read(
-            f"SELECT {columns} FROM {look.relation('rejects')} WHERE delivery_id = {quoted(delivery_id)} "
-            f'ORDER BY file_row NULLS FIRST, "column" LIMIT {FIRST_ROWS}'
-        )
-    )
+    where, order = f"delivery_id = {quoted(delivery_id)}", 'file_row NULLS FIRST, "column"'
+    there = places(look, "rejects", ("delivery_id", "file_row", "column"), where, order, FIRST_ROWS)
+    return rows_at(look, "rejects", _REJECTS, there)
 
 
 def _accepted(row: Row) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,7 @@ from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.local.whole import cured
 from ordertrail.parse.database import connect, release
+from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import columns_by_role
 from ordertrail.scratch import scratch_folder, sweep_left
 
@@ -51,14 +52,27 @@ class Look(Protocol):
         """Of the five tables, by role."""
         ...
 
-    def relation(self, role: str) -> str:
-        """SQL of a relation with the live rows of a table.
+    def relation(self, role: str, names: Sequence[str] | None = None) -> str:
+        """SQL of a relation with the live rows of a table, and `_pos` as `delta.table.scan_sql` has it.
 
         Args:
             role: One of `rules.losses.ROLES`.
+            names: Only these columns: DuckDB plans a query of few columns in less time. None for all.
 
         Raises:
             TableError: A deletion vector is damaged or gone.
+        """
+        ...
+
+    def columns_in(self, files: Sequence[str]) -> set[str]:
+        """The columns that any of some data files has, in lower case.
+
+        Args:
+            files: Their paths.
+
+        Raises:
+            StorageError: One cannot be read.
+            TableError: Something else is wrong with it.
         """
         ...
 
@@ -81,23 +95,42 @@ class QuickLook:
     """
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, lock: threading.Lock, config: Config, snapshots: Mapping[str, Snapshot]
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lock: threading.Lock,
+        config: Config,
+        snapshots: Mapping[str, Snapshot],
+        names: dict[str, set[str]],
     ) -> None:
         self.config = config
         self.snapshots = snapshots
         self._con = con
         self._lock = lock
         self._columns = columns_by_role(config.contract)
-        self._relations: dict[str, str] = {}
+        self._relations: dict[tuple[str, tuple[str, ...] | None], str] = {}
         self._opening = threading.Lock()
+        self._names = names
 
-    def relation(self, role: str) -> str:
+    def relation(self, role: str, names: Sequence[str] | None = None) -> str:
         """See `Look.relation`."""
+        key = role, None if names is None else tuple(names)
         with self._opening:
-            if role not in self._relations:
+            if key not in self._relations:
+                columns = [column for column in self._columns[role] if names is None or column.name in names]
                 with cured(self.config), duckdb_errors("cannot read the tables"), self._cursor() as cursor:
-                    self._relations[role] = scan_sql(cursor, self.snapshots[role], self._columns[role])
-            return self._relations[role]
+                    self._relations[key] = scan_sql(cursor, self.snapshots[role], columns)
+            return self._relations[key]
+
+    def columns_in(self, files: Sequence[str]) -> set[str]:
+        """See `Look.columns_in`."""
+        if missing := [file for file in files if file not in self._names]:
+            listed = ", ".join(map(quoted, missing))
+            found = self.read(f"SELECT file_name, lower(name) AS name FROM parquet_schema([{listed}])")
+            names: dict[str, set[str]] = {file: set() for file in missing}
+            for file, name in zip(found["file_name"].to_pylist(), found["name"].to_pylist(), strict=True):
+                names[file].add(name)
+            self._names.update(names)
+        return set().union(*(self._names[file] for file in files))
 
     def read(self, sql: str) -> pa.Table:
         """See `Look.read`."""
@@ -125,6 +158,7 @@ class QuickTables:
         self._spill: Path | None = None
         self._con: duckdb.DuckDBPyConnection | None = None
         self._looks = 0
+        self._names: dict[str, set[str]] = {}
 
     def look(self, config: Config, snapshots: Mapping[str, Snapshot]) -> QuickLook:
         """A look at one state of the tables.
@@ -139,7 +173,8 @@ class QuickTables:
                 # The one before is not closed: a look may be at work with it. It goes with the last of these.
                 self._con = connect(THREADS, min(self._memory_mb, config.memory_limit_mb), self._folder())
                 self._con.execute(_GIVING_BACK).fetchall()
-            return QuickLook(self._con, self._lock, config, snapshots)
+                self._names = {}  # of data files, which never change; those that are gone go with the database
+            return QuickLook(self._con, self._lock, config, snapshots, self._names)
 
     def close(self) -> None:
         """Release all resources. Idempotent."""

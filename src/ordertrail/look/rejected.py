@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.as_of import AsOf
+from ordertrail.look.places import places, rows_at
 from ordertrail.look.quick import Look
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
 from ordertrail.rules.dialects import dialect_of
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import REJECTS
 
 _INVISIBLE = ("Cc", "Cf")
@@ -41,25 +42,22 @@ def rejected_rows(look: Look, parts: Sequence[str], as_of: AsOf | None = None) -
     keys = ", ".join(map(quoted, config.contract.key))
     visible = r"regexp_replace(value, '[\p{Cc}\p{Cf}]', '', 'g')"
     itself = " OR ".join(f"contains({visible}, {quoted(part.text)})" for part in wanted)
-    columns = ", ".join(name_sql(column.name) for column in REJECTS)
     then = "" if as_of is None else f" AND batch <= {as_of.batch}"
-    found = rows_of(
-        look.read(
-            f"SELECT {columns} FROM {look.relation('rejects')} WHERE file_row IS NOT NULL "
-            f'AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))){then} ORDER BY batch, delivery_id, file_row'
-        )
-    ).dicts()
+    where = f'file_row IS NOT NULL AND (({inside}) OR ("column" IN ({keys}) AND ({itself}))){then}'
+    order = "batch, delivery_id, file_row"
+    there = places(look, "rejects", ("raw", "value", "column", "batch", "delivery_id", "file_row"), where, order)
+    found = rows_at(look, "rejects", [column.name for column in REJECTS], there).dicts()
     archived = _archived(look, {str(row["delivery_id"]) for row in found})
     vendors = {vendor.name: vendor for vendor in config.vendors}
-    places: dict[str, tuple[int, ...] | None] = {}
+    cells: dict[str, tuple[int, ...] | None] = {}
     rows = []
     for row in found:
         vendor = vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
         delivery = str(row["delivery_id"])
-        if delivery not in places:
+        if delivery not in cells:
             path = archived.get(delivery)
-            places[delivery] = None if path is None else _key_places(config, vendor, path)
-        if _is_of(_cells(row, vendor), wanted, places[delivery]):
+            cells[delivery] = None if path is None else _key_places(config, vendor, path)
+        if _is_of(_cells(row, vendor), wanted, cells[delivery]):
             rows.append(row)
     return tuple(rows)
 
@@ -69,8 +67,9 @@ def _archived(look: Look, ids: set[str]) -> dict[str, str]:
     if not ids:
         return {}
     listed = ", ".join(map(quoted, sorted(ids)))
+    names = ("delivery_id", "archived_to")
     found = look.read(
-        f"SELECT delivery_id, archived_to FROM {look.relation('deliveries')} "
+        f"SELECT delivery_id, archived_to FROM {look.relation('deliveries', names)} "
         f"WHERE delivery_id IN ({listed}) AND archived_to IS NOT NULL"
     )
     return {str(one): str(path) for one, path in rows_of(found).rows}

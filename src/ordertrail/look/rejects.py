@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 from ordertrail.errors import UsageError
 from ordertrail.look.deliveries import Listed
+from ordertrail.look.places import places, rows_at
 from ordertrail.look.quick import Look
 from ordertrail.look.rows import Rows, rows_of
-from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.sql import quoted
 
 SENT_BACK = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rule", "reason", "raw")
 """The columns that a vendor needs to correct its file."""
@@ -18,6 +19,8 @@ SENT_BACK = ("vendor", "file_name", "file_row", "file_line", "column", "value", 
 MOST_KINDS = 100
 """So many kinds of rejects are listed, the most frequent ones."""
 
+_OF_KINDS = ("vendor", "rule", "column", "delivery_id", "rejected_at", "reason", "value")
+_ORDER = ("batch", "delivery_id", "file_row", "column")
 _SHOWN = ("delivery_id", *SENT_BACK, "batch", "rejected_at")
 _CURSOR = re.compile(r"(\d{1,18})\.(-?\d{1,18})\.([^.]{1,200})\.(.{0,200})", re.DOTALL)
 _WHOLE_FILE = -1  # the place of a reject that is of a whole file, in its delivery
@@ -76,11 +79,12 @@ def reject_kinds(look: Look, wanted: Wanted) -> tuple[RejectKind, ...]:
         look: The tables.
         wanted: Which of them; `after` does not matter.
     """
+    where = " AND ".join(condition for _, condition in _conditions(wanted)) or "true"
     found = rows_of(
         look.read(
             "SELECT coalesce(vendor, ''), coalesce(rule, ''), \"column\", count(*) AS n, count(DISTINCT delivery_id), "
             "max(rejected_at), coalesce(any_value(reason), ''), any_value(value) "
-            f"FROM {look.relation('rejects')} WHERE {_where(wanted)} GROUP BY ALL "
+            f"FROM {look.relation('rejects', _OF_KINDS)} WHERE {where} GROUP BY ALL "
             f"ORDER BY n DESC, 1, 2, 3 LIMIT {MOST_KINDS}"
         )
     )
@@ -98,18 +102,18 @@ def rejects(look: Look, wanted: Wanted, most: int) -> Listed:
     Raises:
         UsageError: `after` is no place in a list.
     """
-    where, place = _where(wanted), f"coalesce(file_row, {_WHOLE_FILE})"
+    asked, place = _conditions(wanted), f"coalesce(file_row, {_WHOLE_FILE})"
     if wanted.after:
         batch, row, one, column = _place(wanted.after)
-        where += (
-            f" AND (batch < {batch} OR (batch = {batch} AND (delivery_id < {quoted(one)} OR "
+        after = (
+            f"(batch < {batch} OR (batch = {batch} AND (delivery_id < {quoted(one)} OR "
             f"(delivery_id = {quoted(one)} AND ({place}, coalesce(\"column\", '')) > ({row}, {quoted(column)})))))"
         )
-    columns = ", ".join(map(name_sql, _SHOWN))
+        asked.append(("batch", after))
+    where = " AND ".join(condition for _, condition in asked) or "true"
     order = f"batch DESC, delivery_id DESC, {place}, coalesce(\"column\", '')"
-    found = rows_of(
-        look.read(f"SELECT {columns} FROM {look.relation('rejects')} WHERE {where} ORDER BY {order} LIMIT {most + 1}")
-    )
+    names = tuple(dict.fromkeys((*_ORDER, *(name for name, _ in asked))))
+    found = rows_at(look, "rejects", _SHOWN, places(look, "rejects", names, where, order, most + 1))
     if len(found) <= most:
         return Listed(found, None)
     rows = Rows(found.columns, found.rows[:most], cut=True)
@@ -124,14 +128,17 @@ def send_back(found: Rows) -> Rows:
     return replace(found, columns=SENT_BACK, rows=rows)
 
 
-def _where(wanted: Wanted) -> str:
+def _conditions(wanted: Wanted) -> list[tuple[str, str]]:
+    """What must hold of a reject: the column, and SQL over it."""
     cells = {"vendor": wanted.vendor, "rule": wanted.rule, "delivery_id": wanted.delivery}
-    found = [f"{name} = {quoted(value)}" for name, value in cells.items() if value]
+    found = [(name, f"{name} = {quoted(value)}") for name, value in cells.items() if value]
     if wanted.column:
-        found.append('"column" IS NULL' if wanted.column == "-" else f'"column" = {quoted(wanted.column)}')
+        is_it = '"column" IS NULL' if wanted.column == "-" else f'"column" = {quoted(wanted.column)}'
+        found.append(("column", is_it))
     if wanted.since is not None:
-        found.append(f"rejected_at >= TIMESTAMPTZ {quoted(wanted.since.astimezone(UTC).isoformat())}")
-    return " AND ".join(found) or "true"
+        since = f"rejected_at >= TIMESTAMPTZ {quoted(wanted.since.astimezone(UTC).isoformat())}"
+        found.append(("rejected_at", since))
+    return found
 
 
 def _place(after: str) -> tuple[int, int, str, str]:

@@ -30,6 +30,7 @@ from ordertrail.engines.choice import placed
 from ordertrail.engines.local.find import physical_rows
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import read_whole
+from ordertrail.look.sorted_terms import COLUMNS, SortedTerms
 from ordertrail.look.terms import Kind, fingerprint, kinds_of
 from ordertrail.model import Contract
 from ordertrail.parse.database import connected
@@ -69,12 +70,14 @@ class Run:
         kind: The name of the kind.
         fingerprint: See `terms.fingerprint`.
         files: Path in the log, size in bytes and rows of each data file, in the order of their numbers in the run.
+        terms: What is in it.
     """
 
     path: Path
     kind: str
     fingerprint: str
     files: tuple[tuple[str, int, int], ...]
+    terms: SortedTerms
 
     @property
     def rows(self) -> int:
@@ -290,8 +293,11 @@ def _opened(path: Path) -> Run | None:
     import pyarrow.parquet as pq
 
     try:
-        note = json.loads((pq.read_metadata(path).metadata or {})[_NOTE.encode()])
+        footer = pq.read_metadata(path)
+        note = json.loads((footer.metadata or {})[_NOTE.encode()])
         files = tuple((str(name), int(size), int(rows)) for name, size, rows in note["files"])
-        return Run(path, str(note["kind"]), str(note["fingerprint"]), files)
+        if tuple(footer.schema.names) != COLUMNS:
+            return None
+        return Run(path, str(note["kind"]), str(note["fingerprint"]), files, SortedTerms(path, footer))
     except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):
         return None

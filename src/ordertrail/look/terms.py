@@ -74,22 +74,60 @@ def turned_sql(sql: str) -> str:
     return f"reverse({sql})"
 
 
-def is_sql(term: str) -> str:
-    """SQL that is true of one term.
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Which terms are looked for.
+
+    Attributes:
+        sql: SQL that is true of them, over `term`.
+        spans: Where they are among sorted terms: the first text, and the first one behind them; each span apart from
+            the others. Empty: they may be anywhere.
+    """
+
+    sql: str
+    spans: tuple[tuple[str, str], ...] = ()
+
+
+def these(*terms: str) -> Sought:
+    """Some terms.
+
+    Args:
+        terms: In the form of their kind, at least one.
+    """
+    texts = sorted(set(terms))
+    return Sought(f"term IN ({', '.join(map(quoted, texts))})", tuple((text, f"{text}\0") for text in texts))
+
+
+def beginning(term: str) -> Sought:
+    """The terms that begin with a text.
 
     Args:
         term: In the form of its kind.
     """
-    return f"term = {quoted(term)}"
+    return Sought(f"term >= {quoted(term)} AND term < {quoted(term + _LAST)}", ((term, term + _LAST),))
 
 
-def begins_sql(term: str) -> str:
-    """SQL that is true of the terms that begin with a text.
+def holding(term: str) -> Sought:
+    """The terms that have a text in them, wherever.
 
     Args:
         term: In the form of its kind.
     """
-    return f"term >= {quoted(term)} AND term < {quoted(term + _LAST)}"
+    return Sought(f"contains(term, {quoted(term)})")
+
+
+def ends_sql(contract: Contract, text: str) -> str:
+    """SQL that is true of at least the rows whose key ends with a text, over the key's columns.
+
+    It takes a tenth of the time that it takes to turn a key round, which it leaves to keys that are not plain ASCII:
+    there a letter may have several parts.
+
+    Args:
+        contract: Of the pipeline.
+        text: Plain ASCII, in lower case.
+    """
+    key = lower_sql(joined_sql(contract))
+    return f"(ends_with({key}, {quoted(text)}) OR strlen({key}) <> length({key}))"
 
 
 def fingerprint(kind: Kind, snapshot: Snapshot, contract: Contract) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from os.path import samestat
 from typing import Any
 
+from ordertrail.delta.table import ROW_BITS
 from ordertrail.engines.local.bearers import taken_back
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf, Then, place_sql
@@ -15,7 +18,19 @@ from ordertrail.look.finder import MOST_HITS, Finder, Hits
 from ordertrail.look.quick import Look
 from ordertrail.look.rejected import rejected_rows
 from ordertrail.look.rows import Row, rows_of
-from ordertrail.look.terms import ENDING, NUMBER, ORDER, SAID, begins_sql, is_sql, joined_sql, lower_sql, turned_sql
+from ordertrail.look.terms import (
+    ENDING,
+    NUMBER,
+    ORDER,
+    SAID,
+    beginning,
+    ends_sql,
+    holding,
+    joined_sql,
+    lower_sql,
+    these,
+    turned_sql,
+)
 from ordertrail.look.track import (
     CASE,
     ENDS,
@@ -33,6 +48,7 @@ from ordertrail.rules.accepted import RECORDED, lacking_sql
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.corrections import taken_back_words
 from ordertrail.rules.sql import name_sql, quoted
+from ordertrail.rules.tables import target_columns
 from ordertrail.rules.texts import visible
 
 _EVER = 1 << 62  # no batch comes after it
@@ -74,11 +90,12 @@ def track(look: Look, finder: Finder, number: str | Sequence[str], as_of: AsOf |
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The result of a search; `parts` are those of the only match."""
+    """The result of a search; `parts` are those of the only match, `stands` the target's rows with them if known."""
 
     matches: tuple[Match, ...] = ()
     more: int = 0
     parts: tuple[str, ...] | None = None
+    stands: Hits | None = None
 
 
 class _Tracking:
@@ -93,26 +110,32 @@ class _Tracking:
         self._missing: str | None = None  # a term that no row of the target has
 
     def of(self, number: str | Sequence[str]) -> Track:
+        refusal: UsageError | None = None
+        parts: Sequence[str] = ()
         try:
             parts = key_parts(self._contract, number)
-            exact = self._exact(parts)
-        except UsageError:
-            found = self._search(number)
+        except UsageError as error:
+            refusal = error
+        if refusal is None and (exact := self._exact(parts)) is not None:
+            return exact
+        found = self._search(number)
+        if found.parts is not None and (only := self._exact(found.parts, found.stands)) is not None:
+            return replace(only, matches=found.matches, more=found.more)
+        if refusal is not None:
             if not found.matches:
-                raise
-            exact = Track(str(number), None, (), as_of=self._as_of)
-        else:
-            if exact.current is not None or exact.history:
-                return exact
-            found = self._search(number)
-        if found.parts is not None:
-            exact = self._exact(found.parts)
-        return replace(exact, matches=found.matches, more=found.more)
+                raise refusal
+            return Track(str(number), None, (), as_of=self._as_of, matches=found.matches, more=found.more)
+        rejected = rejected_rows(self._look, parts, self._as_of)
+        key = "/".join(parts)
+        return Track(key, None, (), rejected, as_of=self._as_of, matches=found.matches, more=found.more)
 
     # -- one key ----------------------------------------------------------------------------------------------
 
-    def _exact(self, parts: Sequence[str]) -> Track:
-        """What is known about a key, given by a part for each key column."""
+    def _exact(self, parts: Sequence[str], known: Hits | None = None) -> Track | None:
+        """What is known about a key, given by a part for each key column; None when no row has it.
+
+        `known` are the target's rows with it; None finds them.
+        """
         cells = [
             f"TRY_CAST({quoted(part)} AS {self._types[name]})"
             for name, part in zip(self._contract.key, parts, strict=True)
@@ -121,22 +144,35 @@ class _Tracking:
         joined = f"concat_ws('/', {', '.join(f'CAST({cell} AS VARCHAR)' for cell in cells)})"
         plain = all(self._types[name] == "VARCHAR" for name in self._contract.key)
         term = (_lower("/".join(parts)) if plain else None) or self._text(lower_sql(joined))
+        said, stands = beside(
+            lambda: self._finder.find(SAID, these(term), where=where),
+            lambda: self._standing(term, where) if known is None else known,
+        )
+        if not said.rows and not stands.rows:
+            return None
+        twin = self._twin(said, stands)
 
-        def heard() -> tuple[Hits, list[Row], dict[str, Row]]:
-            said = self._finder.find(SAID, is_sql(term), where=where)
+        def heard() -> tuple[list[Row], dict[str, Row]]:
             history = self._rows(self._recorded(self._finder.rows_sql(said)), where) if said.rows else []
-            return said, history, self._ledger({str(row["_delivery_id"]) for row in history})
+            return history, self._ledger({str(row["_delivery_id"]) for row in history})
 
-        def stands() -> tuple[list[Row], tuple[Row, ...]]:
+        def told() -> tuple[list[Row], tuple[Row, ...]]:
             rejected = rejected_rows(self._look, parts, self._as_of)
-            return [] if self._folds else self._current(term, where), rejected
+            return [] if twin is not None else self._rows(self._finder.rows_sql(stands), where), rejected
 
-        (said, history, ledger), (current, rejected) = beside(heard, stands)
+        (history, ledger), (current, rejected) = beside(heard, told)
         if self._folds:
             current = self._folded(said, where)
+        elif twin is not None:
+            names = [column.name for column in target_columns(self._contract)]
+            current = [{name: row[name] for name in names} for row in history if row["_pos"] == twin]
+        if not current and not history:
+            return None
         ledger |= self._ledger({str(row["_delivery_id"]) for row in current} - ledger.keys())
         history.sort(key=lambda row: self._place(row, ledger))
         current.sort(key=lambda row: self._place(row, ledger), reverse=True)
+        for row in (*history, *current):
+            row.pop("_pos", None)
         for row in history:
             row["_taken_back"] = _taken_back(ledger.get(str(row["_delivery_id"])))
         lacks = {one: frozenset(json.loads(str(found["absent"] or "[]"))) for one, found in ledger.items()}
@@ -149,29 +185,44 @@ class _Tracking:
             lacks=lacks,
         )
 
+    def _standing(self, term: str, where: str) -> Hits:
+        """The rows of the target with a key; none where they are folded from the history."""
+        if self._folds:
+            return Hits("target", ())
+        hits = self._finder.find(NUMBER, these(term), where=where)
+        if not hits.rows and self._finder.is_sorted(NUMBER):
+            self._missing = term
+        return hits
+
+    def _twin(self, said: Hits, stands: Hits) -> int | None:
+        """The `_pos` of the history's row that is the only row of the target as well: a first load writes one file."""
+        if len(stands.rows) != 1:
+            return None
+        path, row = stands.rows[0]
+        target, history = self._look.snapshots["target"], self._look.snapshots["history"]
+        with suppress(OSError):  # whoever reads the rows says why
+            file = target.path_of(target.files[path]).stat()
+            for number, other in enumerate(history.files):
+                if (other, row) in said.rows and samestat(file, history.path_of(history.files[other]).stat()):
+                    return number << ROW_BITS | row
+        return None
+
     def _folded(self, said: Hits, where: str) -> list[Row]:
         """The rows that a target of that moment, or one that keeps all rows, makes of a key's rows in the history."""
         return self._rows(f"({self._then(self._finder.rows_sql(said)).target_sql(where)})", where)
 
-    def _current(self, term: str, where: str) -> list[Row]:
-        hits = self._finder.find(NUMBER, is_sql(term), where=where)
-        if not hits.rows and self._finder.is_sorted(NUMBER):
-            self._missing = term
-        return self._rows(self._finder.rows_sql(hits), where) if hits.rows else []
-
     def _rows(self, relation: str, where: str) -> list[Row]:
-        return rows_of(
-            self._look.read(f"SELECT * EXCLUDE (_pos) FROM (SELECT *, 0 AS _pos FROM {relation}) WHERE {where}")
-        ).dicts()
+        return rows_of(self._look.read(f"SELECT * FROM {relation} WHERE {where}")).dicts()
 
     def _ledger(self, ids: set[str]) -> dict[str, Row]:
         """What the deliveries say of some of them."""
-        listed = ", ".join(map(quoted, sorted(ids)))
-        if not listed:
+        if not ids:
             return {}
-        columns = ", ".join(_OF_DELIVERY)
-        sql = f"SELECT {columns} FROM {self._deliveries()} WHERE delivery_id IN ({listed})"
-        return {str(row["delivery_id"]): row for row in rows_of(self._look.read(sql)).dicts()}
+        # One query: of sorted ids the statistics know the row groups, so few cells are unpacked.
+        relation = self._look.relation("deliveries", (*_OF_DELIVERY, "batch"))
+        where = f"delivery_id IN ({', '.join(map(quoted, sorted(ids)))}) AND {self._by_then()}"
+        found = rows_of(self._look.read(f"SELECT {', '.join(_OF_DELIVERY)} FROM {relation} WHERE {where}"))
+        return {str(row["delivery_id"]): row for row in found.dicts()}
 
     def _place(self, row: Row, ledger: Mapping[str, Row]) -> tuple[tuple[bool, Any], ...]:
         """The place of a row in the total order (design, section 6); what is NULL comes first."""
@@ -190,8 +241,11 @@ class _Tracking:
         return history if self._as_of is None else f"(FROM {history} WHERE coalesce(_batch, 0) <= {self._as_of.batch})"
 
     def _deliveries(self) -> str:
-        deliveries = self._look.relation("deliveries")
-        return deliveries if self._as_of is None else f"(FROM {deliveries} WHERE batch <= {self._as_of.batch})"
+        return f"(FROM {self._look.relation('deliveries')} WHERE {self._by_then()})"
+
+    def _by_then(self) -> str:
+        """SQL that is true of the deliveries up to the moment that is asked for."""
+        return "true" if self._as_of is None else f"batch <= {self._as_of.batch}"
 
     def _then(self, history: str) -> Then:
         """Makes the latest state of keys from their rows in the history."""
@@ -231,14 +285,16 @@ class _Tracking:
         """Each way to search, with what finds the rows of the target."""
         find, lower = self._finder.find, _lower(given) or self._text(lower_sql(quoted(given)))
         if lower != self._missing:
-            yield CASE, lambda: find(NUMBER, is_sql(lower), MOST_HITS)
+            yield CASE, lambda: find(NUMBER, these(lower), MOST_HITS)
         for place, name in enumerate(order_numbers(self._contract)):
-            yield name, lambda kind=f"{ORDER}_{place}": find(kind, is_sql(lower), MOST_HITS)  # type: ignore[misc]
+            yield name, lambda kind=f"{ORDER}_{place}": find(kind, these(lower), MOST_HITS)  # type: ignore[misc]
         if len(given) >= MIN_PART_CHARS:
-            turned = _turned(lower) or self._text(turned_sql(quoted(lower)))
-            yield ENDS, lambda: find(ENDING, begins_sql(turned), MOST_HITS)
-            yield STARTS, lambda: find(NUMBER, begins_sql(lower), MOST_HITS)
-            yield PART, lambda: find(NUMBER, f"contains(term, {quoted(lower)})", MOST_HITS)
+            plain = _turned(lower)
+            turned = plain or self._text(turned_sql(quoted(lower)))
+            where = ends_sql(self._contract, lower) if plain else "true"
+            yield ENDS, lambda: find(ENDING, beginning(turned), MOST_HITS, where=where)
+            yield STARTS, lambda: find(NUMBER, beginning(lower), MOST_HITS)
+            yield PART, lambda: find(NUMBER, holding(lower), MOST_HITS)
 
     def _matches(self, found_by: str, hits: Hits) -> _Found:
         """The shipments of some rows of the target, as they are or were; a target that keeps all rows has more rows."""
@@ -247,8 +303,7 @@ class _Tracking:
         joined, contract = joined_sql(self._contract), self._contract
         if self._folds:
             terms = self._run(f"SELECT DISTINCT {lower_sql(joined)} FROM {first}")
-            wanted = ", ".join(quoted(str(term)) for (term,) in terms)
-            said = self._finder.rows_sql(self._finder.find(SAID, f"term IN ({wanted})"))
+            said = self._finder.rows_sql(self._finder.find(SAID, these(*(str(term) for (term,) in terms))))
             first = f"({self._then(said).target_sql(f'{joined} IN (SELECT {joined} FROM {first})')})"
         keys = [f"CAST({name_sql(name)} AS VARCHAR)" for name in contract.key]
         shown = [joined, *keys, "_vendor", name_sql(contract.status) if contract.status else "NULL"]
@@ -257,7 +312,9 @@ class _Tracking:
         more += max(0, len(rows) - MOST_MATCHES)
         matches = tuple(Match(str(row[0]), found_by, *row[-3:]) for row in rows[:MOST_MATCHES])  # type: ignore[arg-type]
         only = tuple(map(str, rows[0][1 : 1 + len(keys)])) if len(rows) == 1 and not more else None
-        return _Found(matches, more, only)
+        # Whatever has the same key was found as well, but not by its order number.
+        stands = hits if found_by in (CASE, ENDS, STARTS, PART) and len(hits.rows) == 1 and not self._folds else None
+        return _Found(matches, more, only, stands)
 
 
 def _lower(text: str) -> str | None:

@@ -42,7 +42,11 @@ dictionary for a column with more distinct values in a row group than this, so t
 building one. Files are written a fifth faster and are a sixth smaller than with DuckDB's defaults."""
 
 SMALL_PARQUET = f"{PARQUET}, ROW_GROUP_SIZE 20480"
-"""The same for small files that are read back immediately: threads divide a file by its row groups."""
+"""The same for files of fewer rows than `SMALL_ROWS`: threads divide a file by its row groups, and who looks for one
+row unpacks no more than one of them."""
+
+SMALL_ROWS = 400_000
+"""A file of more rows has enough row groups for all threads, and with smaller ones its footer would be long to read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from ordertrail.engines.local.others import carry
 from ordertrail.engines.local.relations import WeighedBatch
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Outcome
-from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET
+from ordertrail.parse.kernel import PARQUET, SMALL_PARQUET, SMALL_ROWS
 from ordertrail.rules.audit import CHANGED, listed_sql
 from ordertrail.rules.outcomes import CODES
 from ordertrail.rules.sql import name_sql
@@ -39,9 +39,6 @@ from ordertrail.rules.tables import TableColumn, target_columns
 
 GONE = (CODES[Outcome.UPDATED], CODES[Outcome.REMOVED])
 """The numbers of the outcomes by which a row leaves the target."""
-
-SMALL_ROWS = 400_000
-"""A data file with fewer rows gets small row groups, which two threads write and read in parallel."""
 
 Doomed = list[tuple[AddFile, np.ndarray]]
 """Live data files with rows that go, and the numbers of these rows in each, ascending from 0."""
