@@ -14,6 +14,8 @@ LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --gen
 TYPED := src tests/typing
 # Two workers that end together, and where the time went.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+# Of a series of cases every fourth one, another one each time; CI looks at all, as DEPTH=1 does. See tests/depth.py.
+export DEPTH ?= $(if $(filter 1 true,$(CI)),1,6)
 # Tests start hundreds of interpreters: without compiled files each would compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -31,7 +33,7 @@ serve: $(VENV)/.web ## open the pages on the demo's tables; makes them when they
 	@test -f ordertrail-demo/ordertrail.toml || $(BIN)/ordertrail demo >/dev/null
 	@$(BIN)/ordertrail serve --config ordertrail-demo/ordertrail.toml
 
-check: lint test ## everything CI runs: style, types, layers, then all tests
+check: lint test ## style, types, layers, then all tests; of a series of cases every fourth, with DEPTH=1 all, as in CI
 
 lint: $(VENV)/.dev ## style, types and layers only
 	$(BIN)/ruff check .
@@ -39,9 +41,8 @@ lint: $(VENV)/.dev ## style, types and layers only
 	$(BIN)/mypy --strict $(TYPED)
 	$(BIN)/lint-imports
 
-test: lint spark-jars ## the fast tests, then the slow ones, last those with Spark
-	$(PYTEST) -m "not slow and not spark"
-	$(PYTEST) -m "slow and not spark"
+test: lint spark-jars ## all tests, those with Spark last
+	$(PYTEST) -m "not spark"
 	$(PYTEST) --dist load --maxschedchunk 1 --timeout 900 -m spark tests/spark tests/contract
 
 test-fast: $(VENV)/.dev ## what to run all day: unit, property, contract on the embedded engine, docs

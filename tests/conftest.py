@@ -1,4 +1,4 @@
-"""What all tests share: where they write, long ones first, the hypothesis profiles, and one Spark for all.
+"""What all tests share: where they write, long ones first, how deep they look, hypothesis profiles, one Spark for all.
 
 `HYPOTHESIS_PROFILE=ci` repeats the same examples every time. `PYTEST_DEBUG_TEMPROOT`, `TMPDIR` or `--basetemp` says
 where tests write; without them that is the memory, where the machine has a file system there: every pass waits some
@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from ordertrail.engines.spark import locations
 from ordertrail.log import _waiting
+from tests import depth
 from tests.spark.session import Spark, problem, start
 
 # No deadline: the machine may be busy, and time is not what these tests are about.
@@ -35,16 +36,25 @@ MEMORY_BYTES = 4 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let tests write to memory; workers get it from the environment and from their options."""
+    """Let tests write to memory, and draw from the series; workers get both from the environment."""
+    depth.draw()
     if config.option.basetemp or {"PYTEST_DEBUG_TEMPROOT", "TMPDIR"} & os.environ.keys():
         return
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
+def pytest_report_header() -> str | None:
+    """Which cases of a series are looked at."""
+    return f"series: one case of {depth.DEPTH}, DRAW={depth.draw()}" if depth.DEPTH > 1 else None
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests go first, so that no worker begins one when the others have nothing left to do."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not drawn. Long tests go first, so that no worker begins one when the others are done."""
+    if left_out := {item.nodeid: item for item in depth.undrawn(items)}:
+        config.hook.pytest_deselected(items=[*left_out.values()])
+        items[:] = [item for item in items if item.nodeid not in left_out]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.get_closest_marker("fault") is None)
 
 

@@ -32,6 +32,7 @@ STATES = {
 every_state = pytest.mark.parametrize("name", STATES)
 
 
+@pytest.mark.series
 @every_state
 def test_is_accessible_and_fits(open_page: OpenPage, name: str) -> None:
     page = open_page(STATES[name])

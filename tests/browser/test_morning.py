@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from ordertrail.config import load_config
 from ordertrail.pipeline import Pipeline
 from tests.browser.conftest import SCREENSHOTS
+from tests.depth import drawn
 from tests.harness import without_fsync
 
 pytestmark = pytest.mark.slow
@@ -96,8 +97,16 @@ def address(desk: Path) -> Iterator[str]:
         assert process.wait(5) == 0
 
 
+PICTURES = (
+    "vendors", "vendor", "deliveries", "delivery-quarantined", "shipment-search", "shipment", "delivery",
+    "shipment-list", "rejects",
+)  # fmt: skip
+
+
 def picture(page: Page, name: str) -> None:
     """Leave pictures of a page, wide and narrow, light and dark; it fits and is accessible."""
+    if name not in drawn(PICTURES, "pictures"):
+        return
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for width, scheme in ((360, "light"), (360, "dark"), (1280, "dark"), (1280, "light")):
         page.set_viewport_size({"width": width, "height": 900})

@@ -17,12 +17,12 @@ from tests.spark.session import Spark
 MakeHouse = Callable[[str], House]
 
 
+PLAYED_BY_SPARK = [pytest.mark.spark, pytest.mark.slow, pytest.mark.series("a scenario on a way of Spark")]
+
 WAYS = (
     "vectors",
-    "copies",
-    pytest.param("spark", marks=pytest.mark.spark),
-    pytest.param("named", marks=[pytest.mark.spark, pytest.mark.slow]),
-    pytest.param("executors", marks=[pytest.mark.spark, pytest.mark.slow]),
+    pytest.param("copies", marks=pytest.mark.series("a scenario with copies")),
+    *(pytest.param(way, marks=PLAYED_BY_SPARK) for way in ("spark", "named", "executors")),
 )
 """The embedded engine with deletion vectors and with copies; Spark on tables in folders, on tables with names, and in
 the executors. The tables with names are on storage that only Spark reads."""

@@ -40,6 +40,7 @@ def live_in(house: House) -> None:
     house.run()
 
 
+@pytest.mark.series
 @pytest.mark.spared("executors", "named", covered_by="spark")
 @readers
 @pytest.mark.parametrize("table", TABLES)

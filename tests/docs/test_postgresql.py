@@ -20,6 +20,7 @@ import pytest
 
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
+from tests.depth import share
 from tests.harness import House, open_house, without_fsync
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "postgresql.md"
@@ -187,7 +188,7 @@ def test_killed_at_any_time_the_table_is_the_target(tmp_path: Path, server: Serv
     feed = Feed(house, server, tmp_path)
     states = {}
     with without_fsync():
-        for number in range(8):
+        for number in range(2 + share(6)):
             batch = load(house, chance, number)
             states[batch] = target(house)
             process = feed.start()

@@ -25,6 +25,7 @@ from ordertrail.rules.alert_text import Message
 from ordertrail.rules.incidents import Cause, Incident, Seen
 from ordertrail.rules.outbox import LEASE, Channel
 from ordertrail.rules.secrets import SecretUrl
+from tests.depth import drawn
 from tests.fault.world import World
 from tests.harness import without_fsync
 
@@ -138,7 +139,7 @@ def test_killed_anywhere_nothing_is_lost_and_at_most_one_message_comes_twice(wor
     effects = life(undisturbed.base, None)
     assert effects > 30
     assert {name: sorted(lines) for name, lines in heard(undisturbed.base).items()} == dict.fromkeys(CHANNELS, ALL)
-    for kill_at in range(effects):
+    for kill_at in drawn(range(effects), "alerts"):
         one = world.copy(tmp_path / f"killed-{kill_at}")
         assert life(one.base, kill_at) == -1, kill_at
         assert life(one.base, None) >= 0, kill_at

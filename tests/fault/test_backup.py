@@ -10,6 +10,7 @@ import pytest
 
 from ordertrail.keep.backed_up import check_hashes, read_manifest
 from ordertrail.look.verify import verify
+from tests.depth import drawn
 from tests.fault.world import BATCHES, Driver, State, World
 
 pytestmark = pytest.mark.fault
@@ -70,7 +71,7 @@ def test_a_restore_is_killed_at_every_effect(driver: Driver, story: Story, tmp_p
     swaps = [name for name in effects if name.startswith(("restore.aside", "restore.in"))]
     assert len(swaps) == (5 if lost else 10)
     noted, done = effects.index("restore.noted"), effects.index("restore.done")
-    for place, name in enumerate(effects):
+    for place, name in drawn(list(enumerate(effects)), lost):
         each = world(f"{place}")
         assert driver.run(each, **again, kill_at=place).get("signal") == 9
         passed = driver.run(each)

@@ -10,6 +10,7 @@ import pytest
 from ordertrail.look.verify import verify
 from ordertrail.model import Column
 from tests.change_feed import check_feed
+from tests.depth import drawn
 from tests.fault.test_migration import NOTED
 from tests.fault.world import BATCHES, PLAIN_CONFIG, Driver, World
 from tests.harness import House
@@ -52,7 +53,7 @@ def test_a_pass_is_killed_at_every_effect_on_the_target(driver: Driver, tmp_path
     check(whole)
     places = [place for place, name in enumerate(effects) if name.startswith("load.") or "orders_target" in name]
     assert "load.feed" in effects
-    for place in places:
+    for place in drawn(places, more):
         world = before.copy(tmp_path / f"killed-{place}")
         assert driver.run(world, kill_at=place).get("signal") == 9
         driver.effects(world)
@@ -69,7 +70,7 @@ def test_a_rebuild_is_killed_at_every_effect(driver: Driver, tmp_path: Path) -> 
     whole = before.copy(tmp_path / "whole")
     effects = driver.effects(whole, rebuild=True)
     assert "rebuild.feed" in effects
-    for place, name in enumerate(effects):
+    for place, name in drawn(list(enumerate(effects)), "rebuild"):
         world = before.copy(tmp_path / f"killed-{place}")
         assert driver.run(world, rebuild=True, kill_at=place).get("signal") == 9
         driver.effects(world, rebuild=True)
@@ -90,9 +91,8 @@ def test_a_migration_that_switches_it_on_is_killed_at_every_effect(driver: Drive
     since = House(whole.config).version() + 1
     effects = driver.effects(whole, migrate=True)
     assert effects.index("schema.feed") < effects.index("migrate.feed")
-    for place, name in enumerate(effects):
-        if "feed" not in name and "orders_target" not in name:
-            continue
+    told = [(place, name) for place, name in enumerate(effects) if "feed" in name or "orders_target" in name]
+    for place, name in drawn(told, "migrate"):
         world = before.copy(tmp_path / f"killed-{place}")
         assert driver.run(world, migrate=True, kill_at=place).get("signal") == 9
         driver.effects(world, migrate=True)

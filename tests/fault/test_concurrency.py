@@ -34,6 +34,7 @@ from ordertrail.errors import CommitConflictError, ForeignChangeError, PassRunni
 from ordertrail.keep.maintain import maintain
 from ordertrail.look.verify import verify
 from ordertrail.model import Batch, Probe, RowCounts, no_probe
+from tests.depth import DEPTH
 from tests.feeds import HEADER
 from tests.harness import House, check_readers, open_house, without_fsync
 
@@ -42,7 +43,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow]
 EAGER = "[maintenance]\nmax_small_files = 2\nmax_deleted_share = 0.1\nretention_h = 0\nlog_retention_h = 0\n"
 SHARED = ("S0", "S1", "S2", "S3")
 MADE_WAY = (CommitConflictError, ForeignChangeError, PassRunningError, SourceError)
-ROUNDS = int(os.environ.get("ROUNDS", "24"))
+ROUNDS = int(os.environ.get("ROUNDS", "24" if DEPTH == 1 else "12"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,7 @@ def test_a_pass_and_a_foreign_writer(tmp_path: Path) -> None:
         assert arena.done["delete", True], arena
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(("writer", "optimizer"), [("load_elsewhere", "optimize"), ("load", "compact")])
 def test_a_pass_and_an_optimizer(tmp_path: Path, writer: str, optimizer: str) -> None:
     # There is something to compact in every third round: each kind of meeting has its turn.

@@ -15,6 +15,7 @@ from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import correct
 from ordertrail.pipeline import Pipeline
+from tests.depth import drawn
 from tests.fault.driver import wanted
 from tests.fault.test_storage import FailingStore
 from tests.fault.world import ABSENT_CONFIG, BATCHES, Driver, Json, State, World, distinct, file, row
@@ -128,9 +129,9 @@ def tell(driver: Driver, kind: str, folder: Path) -> Story:
 def test_killed_at_every_effect(stories: Stories, kind: str) -> None:
     """Those that only change states, or read files that are in the archive, take the same steps: after each commit."""
     story = stories(kind)
-    for place in distinct(story.effects):
-        if kind not in ("undo", "correct") and not story.effects[place].startswith("after put"):
-            continue
+    whole = kind in ("undo", "correct")
+    places = [at for at in distinct(story.effects) if whole or story.effects[at].startswith("after put")]
+    for place in drawn(places, kind):
         world = story.world()
         ended = story.driver.run(world, correct=story.job, kill_at=place)
         assert ended.get("signal") == 9, ended
@@ -141,7 +142,7 @@ def test_killed_at_every_effect(stories: Stories, kind: str) -> None:
 def test_the_pass_that_recovers_is_killed_as_well(stories: Stories) -> None:
     story = stories("correct")
     names = story.driver.effects(begun(story))
-    for place in distinct(names):
+    for place in drawn(distinct(names), "recovers"):
         world = begun(story)
         assert story.driver.run(world, kill_at=place).get("signal") == 9
         story.ends_right(world, f"{place} {names[place]} of the recovering pass")
@@ -155,6 +156,7 @@ def begun(story: Story) -> World:
     return world
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("kind", ["undo", "correct"])
 def test_killed_at_some_effects(stories: Stories, kind: str) -> None:
     """The quick form: before and after each commit that tells."""
@@ -185,7 +187,7 @@ def test_a_reply_that_is_lost(stories: Stories, kind: str) -> None:
         raise OSError(errno.EIO, "the reply is lost")
 
     puts = sum(name.startswith("before put") for name in story.effects)
-    for at in range(puts):
+    for at in drawn(range(puts), kind):
         world = story.world()
         store = FailingStore(at, lose)
         pipeline = Pipeline(
@@ -219,6 +221,7 @@ def test_two_machines_that_no_lock_keeps_apart(stories: Stories) -> None:
         check(world)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("stop_at", ["stage.committed", "load.files", "deliveries.files"])
 def test_a_pass_beside_a_correction_waits_or_finishes_it(stories: Stories, stop_at: str) -> None:
     """While the correction stands still a pass goes away; when it is killed there, the pass finishes it and goes on."""

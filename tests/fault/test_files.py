@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ordertrail.sources import writers
+from tests.depth import drawn
 from tests.fault.world import Driver, World, file, row
 from tests.feeds import FeedFile, csv_bytes
 from tests.oracle import judge, keyed
@@ -81,6 +82,7 @@ def victim(content: bytes) -> FeedFile:
     return FeedFile(VICTIM, content, BYSTANDER.mtime_ns)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("step", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STEPS])
 @pytest.mark.parametrize("how", list(CHANGES))
 def test_a_file_that_moves_under_the_pass(tmp_path: Path, step: str, how: str) -> None:
@@ -204,7 +206,7 @@ def test_killed_while_the_archive_is_not_as_planned(
     names = driver.effects(probe)
     done = names.index("deliveries.committed")
     wrong = []
-    for place in range(done + 1, len(names) + 3):
+    for place in drawn(range(done + 1, len(names) + 3), spoil.__name__):
         world = World.make(tmp_path / str(place))
         world.put([victim(OLD), BYSTANDER])
         started = driver.start(world, stop_at=done, kill_at=place)

@@ -64,6 +64,7 @@ def by_key(world: World) -> dict[object, object]:
     return found
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("step", ["stage.committed", "load.files", "load.committed"])
 @pytest.mark.parametrize("act", [append, delete])
 def test_a_foreign_commit_while_we_load(world: World, tmp_path: Path, act: Callable[[World], None], step: str) -> None:

@@ -77,6 +77,7 @@ def killed_once(fresh: Callable[[int], World], *words: str) -> World:
     raise AssertionError(f"{words} was never killed")
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     "words",
     [("run",), ("maintain",), ("rebuild",), ("rebuild", "--history-from-archive")],

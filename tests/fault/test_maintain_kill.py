@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import drawn
 from tests.fault.world import BATCHES, MAX_REJECT_SHARE, PLAIN_CONFIG, Driver, State, World, distinct, file, row
 from tests.feeds import FeedFile
 from tests.oracle import judge, keyed
@@ -96,6 +97,7 @@ def test_the_effects_are_there(story: Story) -> None:
     assert any(name.startswith("before put orders_history") for name in story.effects)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("name", STEPS)
 def test_killed_at_each_kind_of_effect(driver: Driver, story: Story, tmp_path: Path, name: str) -> None:
     world = story.before.copy(tmp_path / "world")
@@ -105,7 +107,7 @@ def test_killed_at_each_kind_of_effect(driver: Driver, story: Story, tmp_path: P
 
 @pytest.mark.slow
 def test_killed_at_every_effect(driver: Driver, story: Story, tmp_path: Path) -> None:
-    for place in distinct(story.effects):
+    for place in drawn(distinct(story.effects), "maintain"):
         world = story.before.copy(tmp_path / f"world-{place}")
         assert driver.run(world, maintain=True, kill_at=place).get("signal") == 9
         goes_on(driver, story, world, f"{place} {story.effects[place]}")
@@ -114,8 +116,8 @@ def test_killed_at_every_effect(driver: Driver, story: Story, tmp_path: Path) ->
 @pytest.mark.slow
 def test_killed_while_it_goes_on_again(driver: Driver, story: Story, tmp_path: Path) -> None:
     """Each maintenance after a killed one is killed too."""
-    chance = random.Random(5)
-    for number in range(4):
+    for number in drawn(range(4), "again"):
+        chance = random.Random(number)
         world = story.before.copy(tmp_path / f"world-{number}")
         places = [chance.randrange(len(story.effects)) for _ in range(3)]
         for place in places:

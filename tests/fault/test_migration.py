@@ -24,6 +24,7 @@ from ordertrail.look.status import Reader, open_items_of
 from ordertrail.look.verify import verify
 from ordertrail.mend.migration import migrate
 from ordertrail.pipeline import Pipeline
+from tests.depth import drawn
 from tests.fault.test_storage import FailingStore
 from tests.fault.world import BATCHES, MTIME_NS, PLAIN_CONFIG, Driver, State, World, distinct, row
 from tests.feeds import FeedFile, Layout, csv_bytes
@@ -121,7 +122,7 @@ def test_what_it_did(story: Story) -> None:
 
 
 def test_a_kill_at_every_effect(story: Story) -> None:
-    for place in distinct(story.effects):
+    for place in drawn(distinct(story.effects), "migrate"):
         world = story.world()
         assert story.driver.run(world, migrate=True, kill_at=place).get("signal") == 9
         story.ends_right(world, story.effects[: place + 1])
@@ -135,7 +136,7 @@ def test_a_kill_in_its_recovery(story: Story) -> None:
     whole = first.copy(story.folder / "recovered")
     effects = list(story.driver.run(whole)["effects"])
     assert "migrate.target.committed" in effects
-    for place in distinct(effects):
+    for place in drawn(distinct(effects), "recovers"):
         world = first.copy(story.folder / f"recovery-{place}")
         assert story.driver.run(world, kill_at=place).get("signal") == 9
         story.ends_right(world, effects[: place + 1])
@@ -155,7 +156,7 @@ def test_a_kill_between_the_migration_and_the_batch_that_reads_files_again(story
     assert any("'012'" in line for line in after.target)
     first = len(effects) - 1 - effects[::-1].index("migrate.deliveries.committed")
     places = [first, *(effects.index(name, first) for name in ("plan.decided", "stage.committed", "load.committed"))]
-    for place in places:
+    for place in drawn(places, "healed"):
         world = before.copy(story.folder / f"healed-{place}")
         assert story.driver.run(world, migrate=True, replay=True, kill_at=place).get("signal") == 9
         if place <= effects.index("stage.committed", first) - 1:
@@ -180,7 +181,7 @@ def test_a_batch_under_way_is_finished_first(story: Story, tmp_path: Path) -> No
     effects = story.driver.effects(whole)
     turn(whole, NEW_CONFIG)
     story.driver.effects(whole, migrate=True)
-    for name in ("stage.committed", "load.committed", "history.committed"):
+    for name in drawn(("stage.committed", "load.committed", "history.committed"), "under way"):
         each = world.copy(tmp_path / name)
         story.driver.run(each, kill_at=effects.index(name))
         turn(each, NEW_CONFIG)
@@ -199,7 +200,7 @@ def test_every_lost_reply(story: Story) -> None:
 
     counted = FailingStore(-1, lose)
     migrate(story.world().config, apply=True, store=counted)
-    for at in range(counted.puts):
+    for at in drawn(range(counted.puts), "lost reply"):
         world = story.world()
         store = FailingStore(at, lose)
         migrate(world.config, apply=True, store=store)
@@ -212,7 +213,7 @@ def test_a_full_disk_at_every_commit(story: Story) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for at in range(5):
+    for at in drawn(range(5), "full disk"):
         world = story.world()
         with pytest.raises(StorageError):
             migrate(world.config, apply=True, store=FailingStore(at, full))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import drawn, share
 from tests.fault.world import BATCHES, TABLES, Driver, Json, World, distinct, file, row
 from tests.feeds import FeedFile
 
@@ -61,7 +62,7 @@ def test_a_second_pass_makes_way(driver: Driver, world: World) -> None:
 def test_passes_that_start_together(driver: Driver, world: World) -> None:
     """Many rounds of two and three at once on one machine, each with new files."""
     files = sent()
-    for number in range(12):
+    for number in range(share(12)):
         world.put([late_file(number)])
         files.append(late_file(number))
         ended = driver.together(world, 2 + number % 2)
@@ -88,7 +89,7 @@ def before(driver: Driver, tmp_path: Path) -> World:
 @pytest.mark.slow
 def test_another_machine_at_every_effect(driver: Driver, before: World, tmp_path: Path) -> None:
     """No lock reaches the second machine: the first pass stands still at an effect, the second runs to its end."""
-    for place in distinct(driver.effects(fresh(before, tmp_path / "probe"))):
+    for place in drawn(distinct(driver.effects(fresh(before, tmp_path / "probe"))), "another machine"):
         world = fresh(before, tmp_path / str(place))
         first = driver.start(world, stop_at=place, lock=False)
         assert "stopped" in first
@@ -105,7 +106,7 @@ def test_two_machines_that_decided_the_same_number(driver: Driver, before: World
     """
     names = driver.effects(fresh(before, tmp_path / "probe"))
     decided = names.index("plan.decided")
-    for place in distinct(names)[1:]:
+    for place in drawn(distinct(names)[1:], "the same number"):
         world = fresh(before, tmp_path / str(place))
         first = driver.start(world, stop_at=decided, lock=False)
         world.put([late_file()])
@@ -121,7 +122,7 @@ def test_another_machine_makes_the_tables_too(driver: Driver, tmp_path: Path) ->
     """The very first pass, on two machines: the tables get one application id."""
     names = driver.effects(World.make(tmp_path / "probe"))
     assert sum(name.startswith("before put") for name in names) == len(TABLES)
-    for place in distinct(names):
+    for place in drawn(distinct(names), "tables"):
         world = World.make(tmp_path / str(place))
         first = driver.start(world, stop_at=place, lock=False)
         world.put(BATCHES[0])
@@ -135,7 +136,7 @@ def test_another_machine_makes_the_tables_too(driver: Driver, tmp_path: Path) ->
 def test_machines_that_start_together(driver: Driver, world: World) -> None:
     """Many rounds of two machines at once, as the scheduler will have it."""
     files = sent()
-    for number in range(15):
+    for number in range(share(15)):
         world.put([late_file(number)])
         files.append(late_file(number))
         for end in driver.together(world, 2, lock=False):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import drawn
 from tests.fault.world import BATCHES, Driver, State, World
 
 pytestmark = pytest.mark.fault
@@ -56,6 +57,7 @@ def lose_the_folder(world: World) -> None:
 Damage = Callable[[World], None]
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("damage", [lose_the_files, lose_the_folder])
 @pytest.mark.parametrize("step", KILLED_AT)
 def test_a_pass_is_killed_and_the_target_is_lost(
@@ -81,7 +83,7 @@ def test_a_rebuild_is_killed_at_every_effect(driver: Driver, story: Story, tmp_p
     damage(world)
     effects = driver.effects(world.copy(tmp_path / "whole"), rebuild=True)
     assert effects == ["rebuild.folded", "rebuild.table", "rebuild.files", "rebuild.committed", "rebuild.indexed"]
-    for place, name in enumerate(effects):
+    for place, name in drawn(list(enumerate(effects)), damage.__name__):
         each = world.copy(tmp_path / name)
         assert driver.run(each, rebuild=True, kill_at=place).get("signal") == 9
         driver.run(each, rebuild=True)
@@ -92,7 +94,7 @@ def test_a_rebuild_is_killed_at_every_effect(driver: Driver, story: Story, tmp_p
 
 def test_a_rebuild_of_a_sound_target_is_killed_at_every_effect(driver: Driver, story: Story, tmp_path: Path) -> None:
     """A pass may follow at once: the target is the old one or the new one, and both are right."""
-    for place in range(4):
+    for place in drawn(range(4), "sound"):
         world = story.before.copy(tmp_path / str(place))
         assert driver.run(world, rebuild=True, kill_at=place).get("signal") == 9
         driver.effects(world)
@@ -112,7 +114,7 @@ def test_a_rebuild_from_the_archive_is_killed_at_every_effect(
     effects = driver.effects(world.copy(tmp_path / "whole"), **again)
     committed = ["rebuild.orders_history.committed", "rebuild.orders_rejects.committed", "rebuild.committed"]
     assert [name for name in effects if name in committed] == committed
-    for place, name in enumerate(effects):
+    for place, name in drawn(list(enumerate(effects)), lost):
         each = world.copy(tmp_path / f"{place}")
         assert driver.run(each, **again, kill_at=place).get("signal") == 9
         if lost and place + 1 < len(effects):

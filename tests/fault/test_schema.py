@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from ordertrail.look.verify import verify
+from tests.depth import drawn
 from tests.fault.world import BATCHES, PLAIN_CONFIG, TABLES, Driver, World, distinct
 from tests.feeds import FeedFile
 from tests.oracle import default_contract
@@ -38,7 +39,7 @@ def test_a_pass_is_killed_among_the_metadata_commits(driver: Driver, tmp_path: P
     end = whole.state()
     assert all("'weight': None" in row for row in end.target)
     last = max(place for place, name in enumerate(effects) if name == "schema.committed")
-    for place in (place for place in distinct(effects) if place < last + 2):
+    for place in drawn([place for place in distinct(effects) if place < last + 2], "wider"):
         each = world.copy(tmp_path / str(place))
         assert driver.run(each, kill_at=place).get("signal") == 9
         driver.effects(each)
@@ -72,7 +73,7 @@ def test_a_pass_is_killed_while_it_adds_what_a_file_brings(driver: Driver, tmp_p
     assert any("'lane_1': 'L0'" in row for row in end.target)
     last = effects.index("stage.committed")
     first = effects.index("absent.committed")
-    for place in (place for place in distinct(effects) if first - 4 <= place <= last):
+    for place in drawn([place for place in distinct(effects) if first - 4 <= place <= last], "added"):
         each = world.copy(tmp_path / str(place))
         assert driver.run(each, kill_at=place).get("signal") == 9
         withdrawn = each.copy(tmp_path / f"withdrawn-{place}")

@@ -22,13 +22,14 @@ from ordertrail.markers import MARKER
 from ordertrail.model import SET_ASIDE, DeliveryReport, RunReport, State
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.tables import target_columns
+from tests.depth import share
 from tests.fuzz.nasty import LEFT, VENDORS_TOML, NastyFile, nasty_files
 
 pytestmark = pytest.mark.fuzz
 
 MTIME_NS = 1_763_683_200 * 10**9  # 2025-11-21, a year before the rows' own date
 FILES = nasty_files()
-PASSES = 40
+PASSES = share(40)
 
 
 def make_config(base: Path) -> Config:

@@ -107,7 +107,8 @@ class Mailbox:
 
 def login(_: SMTP, __: Session, ___: Envelope, mechanism: str, data: object) -> AuthResult:
     assert isinstance(data, LoginPassword)
-    return AuthResult(success=(data.login, data.password) == (b"desk", PASSWORD.encode()))
+    # What is not handled here the server answers: with 535 when the password is wrong.
+    return AuthResult(success=(data.login, data.password) == (b"desk", PASSWORD.encode()), handled=False)
 
 
 @pytest.fixture

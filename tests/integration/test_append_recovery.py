@@ -97,6 +97,7 @@ ACTS: dict[str, Act] = {
 }
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("name", ACTS)
 def test_killed_between_any_two_commits(copies: Callable[[], House], name: str) -> None:
     act = ACTS[name]

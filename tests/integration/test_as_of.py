@@ -14,6 +14,7 @@ from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.status import Reader
 from ordertrail.rules.tables import target_columns
+from tests.depth import share
 from tests.harness import House, bag, copied, open_house, without_fsync
 
 HEADER = "tracking_num,status,address,at\n"
@@ -75,7 +76,7 @@ FILES = st.tuples(st.booleans(), st.integers(1, 9), st.lists(ROWS, min_size=1, m
 
 @pytest.mark.property
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=share(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.lists(FILES, min_size=2, max_size=3))
 def test_every_batch_of_random_feeds(tmp_path_factory: pytest.TempPathFactory, files: list[tuple]) -> None:
     house = open_house(tmp_path_factory.mktemp("then"), CONTRACT)

@@ -110,6 +110,7 @@ def target() -> DeltaTable:
 # -- before a migration -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.series
 @changed
 def test_who_looks_sees_the_tables_as_they_are_and_is_told(call: Call, change: tuple[tuple[str, str], ...]) -> None:
     queries = ("FROM orders_target ORDER BY ALL", "FROM orders_history ORDER BY ALL")

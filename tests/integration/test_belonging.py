@@ -303,6 +303,7 @@ def test_a_full_archive_is_told_before_anything_is_loaded(tmp_path: Path, monkey
     assert keys(house) == {"1"}
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pipelines": [1]}', '{"pipelines": [{"id": 1}]}', "\udcff"])
 def test_a_damaged_marker_is_told_and_its_hint_works(house: House, text: str) -> None:
     marker = house.config.archive / MARKER

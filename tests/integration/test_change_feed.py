@@ -43,7 +43,12 @@ def fast() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=MODES, ids=["pairs", "images", "copies"])
+@pytest.fixture(
+    params=[
+        pytest.param(mode, marks=pytest.mark.series, id=name)
+        for mode, name in zip(MODES, ("pairs", "images", "copies"), strict=True)
+    ]
+)
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> House:
     """A, B and C of the 20th."""
     mode, vectors = request.param

@@ -376,6 +376,7 @@ def test_a_pass_makes_the_checkpoint_that_it_writes_durable(house: House, monkey
 # -- every cure that an error names, works --------------------------------------------------------------------------
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("damage", ["gone", "behind", "emptied", "cut"])
 def test_the_target_is_cured_as_the_error_says(house: House, life: House, tmp_path: Path, damage: str) -> None:
     if damage == "gone":
@@ -392,6 +393,7 @@ def test_the_target_is_cured_as_the_error_says(house: House, life: House, tmp_pa
     goes_on(house, copied(life, tmp_path / "like"))
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("damage", ["gone", "behind", "emptied"])
 def test_the_stage_is_made_again_by_a_rebuild(house: House, life: House, tmp_path: Path, damage: str) -> None:
     if damage == "gone":

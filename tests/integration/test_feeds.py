@@ -63,6 +63,7 @@ def test_the_plan_says_the_same(ran: dict[str, Ran]) -> None:
         assert (name, file.state, sorted(found, key=repr)) == (name, expected["state"], sorted(wanted, key=repr))
 
 
+@pytest.mark.series
 @each_case
 def test_a_worker_of_spark(case: FeedCase, tmp_path: Path) -> None:
     expected = case.expected
@@ -99,6 +100,7 @@ def test_every_case_is_told_apart() -> None:
 REFUSED = [case for case in CASES if "refused" in case.expected["draft"]]
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("case", [one for one in CASES if one not in REFUSED], ids=lambda case: case.name)
 def test_a_draft_reads_the_file(case: FeedCase, tmp_path: Path) -> None:
     wanted = case.expected["draft"]

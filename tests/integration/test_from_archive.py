@@ -127,6 +127,7 @@ def lose_the_stage_and_a_record(house: House) -> None:
     lose_the_rejects(house)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     "damage",
     [
@@ -204,6 +205,7 @@ def link(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     ("act", "words"),
     [(delete, "is not there"), (change, "has SHA-256"), (grow, "bytes were loaded"), (link, "is no regular file")],

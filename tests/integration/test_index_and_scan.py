@@ -150,6 +150,7 @@ def test_after_our_own_batches(house: House) -> None:
     assert check_both_ways(house) == len(house.rows("target"))
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     "write", [doubled, deleted, updated, compacted, restored, without_index, with_half_a_run], ids=lambda w: w.__name__
 )

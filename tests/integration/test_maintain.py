@@ -26,6 +26,7 @@ from ordertrail.keep.maintain import MaintenancePlan, Step, TidyIndex, maintain,
 from ordertrail.lock import maintenance_lock, pipeline_lock
 from ordertrail.look.status import Reader
 from ordertrail.look.verify import verify
+from tests.depth import share
 from tests.harness import House, bag, check_books, check_readers, open_house, without_fsync
 
 TABLES = ("target", "history", "rejects", "deliveries")
@@ -310,7 +311,7 @@ def test_readers_that_began_before_keep_working(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_files_and_log_stay_bounded(tmp_path: Path) -> None:
     house = open_house(tmp_path, EAGER)
-    for minute in range(30):
+    for minute in range(15 + share(15)):
         load(house, minute, range(minute, minute + 15))
         if minute % 3 == 0:
             maintain(house.config)

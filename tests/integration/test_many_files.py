@@ -1,4 +1,4 @@
-"""Thousands of files in one pass: right, and each of them its own delivery. `FILES=10000` for more."""
+"""Very many files in one pass: right, and each of them its own delivery. `FILES=10000` for more."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from ordertrail.model import RowCounts, RunReport
+from tests.depth import share
 from tests.feeds import DAY_ONE, STATUSES, FeedFile, cells, csv_bytes, dated
 from tests.harness import NOON_NS, House, check_books, check_readers, open_house
 from tests.oracle import judge
 
-FILES = int(os.environ.get("FILES", "3000"))
+FILES = int(os.environ.get("FILES") or 1000 + share(2000))
 FOLLOW_UP_FILES = 100
 KEYS = 1_200
 VENDORS = """

@@ -269,6 +269,7 @@ def test_two_columns_cannot_become_one(house: House) -> None:
     house.turn(contract=BASE)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     ("before", "after", "sent", "there"),
     [

@@ -14,6 +14,7 @@ from ordertrail.errors import UsageError
 from ordertrail.look.plan import MAX_REJECTS, PlanReport, plan_files
 from ordertrail.markers import MARKER
 from ordertrail.model import RowCounts, State, Vendor
+from tests.depth import share
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, Batches, batchings, feeds
 from tests.harness import NOON_NS, House, open_house, without_fsync
 
@@ -155,7 +156,7 @@ def test_only_the_first_rejects_are_shown(tmp_path: Path) -> None:
 
 
 @given(feeds().flatmap(batchings), st.integers(0, 5))
-@settings(max_examples=12)
+@settings(max_examples=share(12))
 def test_any_feed_is_planned_as_it_then_goes(
     tmp_path_factory: pytest.TempPathFactory, batches: Batches, planned: int
 ) -> None:

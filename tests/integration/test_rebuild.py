@@ -228,6 +228,7 @@ DAMAGE: tuple[Damage, ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.series
 @both_writers
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_it_cures_what_somebody_did_to_the_target(house: House, damage: Damage) -> None:
@@ -253,6 +254,7 @@ def test_a_pass_that_notices_the_damage_offers_it(house: House, damage: Damage) 
     assert house.run().warnings == ()
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("damage", [delete, delete_all, update, update_audit, overwrite, restore, double])
 def test_it_cures_also_what_the_batches_after_the_damage_made_of_it(
     tmp_path: Path, house: House, damage: Damage
@@ -317,6 +319,7 @@ def run_until(house: House, step: str) -> None:
         house.run(kill)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("damage", [lose_the_files, restore])
 @pytest.mark.parametrize("step", ["stage.committed", "load.committed", "history.committed", "rejects.committed"])
 def test_a_batch_under_way_is_loaded_again_after_it(tmp_path: Path, house: House, step: str, damage: Damage) -> None:
@@ -379,6 +382,7 @@ def lose_a_delivery(house: House) -> None:
     DeltaTable(house.table_path("deliveries")).delete(f"file_name = '{dated(21)}'")
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     "damage", [lose_history, lose_a_history_file, lose_the_history, restore_history, lose_a_delivery]
 )
@@ -500,6 +504,7 @@ def test_a_full_disk_leaves_the_target_and_no_file(house: House, monkeypatch: py
 # -- the dry run and the command ------------------------------------------------------------------------------------
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [

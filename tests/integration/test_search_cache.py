@@ -88,6 +88,7 @@ MOVES: dict[str, Callable[[House], object]] = {
 }
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("move", MOVES)
 def test_a_search_finds_the_same_whatever_happens_to_the_tables(house: House, move: str) -> None:
     with without_fsync():
@@ -117,6 +118,7 @@ def test_few_runs_stay_however_many_batches_come(house: House) -> None:
     assert answers(house) == without(house)
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("wrong", ["cut", "empty", "text", "gone"])
 def test_a_run_that_cannot_be_read_is_passed_over_and_written_anew(house: House, wrong: str) -> None:
     with without_fsync():

@@ -122,6 +122,7 @@ def test_vendors_that_lack_a_column_fold_right(tmp_path: Path) -> None:
     assert failed(verify(house.config)) == {}
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("point", ["stage.committed", "load.committed", "history.committed", "rejects.committed"])
 def test_a_batch_under_way_is_a_note_and_no_fault(house: House, point: str) -> None:
     class Cut(Exception):
@@ -292,6 +293,7 @@ def lose_a_table(house: House) -> None:
     shutil.rmtree(house.table_path("rejects"))
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     ("damage", "names", "says"),
     [
@@ -333,6 +335,7 @@ def test_damage_is_seen_named_and_comes_with_a_hint(
     assert all(check.hint for check in wrong.values())
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(
     "damage",
     [

@@ -100,6 +100,7 @@ def agree(ours: House, theirs: House, contract: Contract) -> None:
     check_books(House(replace(ours.config, contract=contract)))
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_added_columns_are_columns_from_the_start(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

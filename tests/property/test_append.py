@@ -16,6 +16,7 @@ from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
+from tests.depth import share
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
 from tests.harness import House, check_books, check_readers, open_house, without_fsync
 from tests.oracle import default_contract, judge, judge_file
@@ -49,7 +50,7 @@ def check_kept(house: House, files: Iterable[FeedFile]) -> None:
     assert rebuild(house.config, dry_run=True).differences == Differences(0, 0, 0, 0)
 
 
-@settings(max_examples=FEEDS // 2)
+@settings(max_examples=share(FEEDS // 2))
 @given(arrivals(absent=True))
 def test_the_rows_do_not_depend_on_the_arrival(arrival: Arrival) -> None:
     files, batches = arrival
@@ -63,6 +64,7 @@ def test_the_rows_do_not_depend_on_the_arrival(arrival: Arrival) -> None:
         assert house.target() == judge(files, None, FEED_VENDORS, **FEED_LIMITS).target
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(3))
 def test_corrections(tmp_path: Path, seed: int) -> None:
     """Files and corrections in turn: the latest state is the upsert's at each step, and no row ever leaves."""

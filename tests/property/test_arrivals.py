@@ -15,6 +15,7 @@ from hypothesis import given, settings
 
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.model import Outcome, RowCounts, RunReport
+from tests.depth import share
 from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile
 from tests.harness import House, bag, check_books, open_house, without_fsync
 from tests.oracle import Accepted, FileVerdict, Row, default_contract, judge_file
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.property, pytest.mark.slow]
 TABLES = ("target", "history", "rejects", "deliveries")
 
 
-@settings(max_examples=FEEDS)
+@settings(max_examples=share(FEEDS))
 @given(arrivals(absent=True))
 def test_any_arrival_is_as_the_oracle_says_and_is_built_again_as_it_was(arrival: Arrival) -> None:
     """One house for all that is asked of it: it is the passes that cost, and not the questions.

@@ -103,6 +103,7 @@ class Life:
         self.dice.choice([*often, *rare])()
 
 
+@pytest.mark.series
 @pytest.mark.parametrize(("mode", "vectors"), MODES)
 def test_the_feed_replayed_is_the_target(tmp_path: Path, mode: str, vectors: bool) -> None:
     """Every version of one pipeline that lives through everything, by each reader."""

@@ -157,6 +157,7 @@ def check_lines(house: House, changes: pa.Table) -> None:
             }
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(2))
 def test_random_feeds_with_corrections_and_maintenance(tmp_path: Path, seed: int) -> None:
     """Late rows, ties, repeats, vendors that lack a column; files are taken back, put back and read again."""
@@ -220,6 +221,7 @@ def altered(row: dict[str, Any], after: Contract) -> dict[str, Any]:
     return {**made, "_rescued": row["_rescued"]}
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(4))
 def test_across_migrations(tmp_path: Path, seed: int) -> None:
     """Who read before a migration, and who begins after it, has the target; those who must begin anew are told."""

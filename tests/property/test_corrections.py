@@ -18,6 +18,7 @@ from ordertrail.errors import UsageError
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, RunReport
+from tests.depth import share
 from tests.feeds import (
     ADDRESSES,
     FEED_LIMITS,
@@ -122,6 +123,7 @@ def many_histories(chance: random.Random, shipments: int) -> list[FeedFile]:
     return files
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(3))
 def test_a_thousand_histories_at_once(tmp_path: Path, seed: int) -> None:
     """Every step is one correction of two thirds of the shipments; in between files come, and batches are repeated."""
@@ -182,7 +184,7 @@ def test_replay_of_all_is_a_pipeline_with_todays_config_from_the_start(tmp_path:
     assert verify(house.config).ok
 
 
-@settings(max_examples=FEEDS // 2)  # the thousand histories do the rest
+@settings(max_examples=share(FEEDS // 2))  # the thousand histories do the rest
 @given(arrivals(absent=True), st.data())
 def test_after_any_corrections_the_target_is_the_fold_of_what_counts(arrival: Arrival, data: st.DataObject) -> None:
     _, batches = arrival

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import share
 from tests.harness import open_house, without_fsync
 from tests.interleaving import FOREIGN, OURS, ByVectors, DeltaRs, Step, World, play
 
@@ -44,7 +45,7 @@ EVERY_KIND = [
 """Every kind of foreign write with a pass after it, then without an index or after maintenance a pass again."""
 
 
-@settings(max_examples=SEQUENCES)
+@settings(max_examples=share(SEQUENCES))
 @given(sequences)
 @example(EVERY_KIND)
 def test_any_sequence_of_writers_ends_as_the_model_says(steps: list[Step]) -> None:

@@ -168,6 +168,7 @@ def undo_first(house: House, name: str) -> None:
     correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, of, "a test", "me")))
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(10))
 def test_a_migration_is_a_load_under_the_new_contract(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
@@ -234,6 +235,7 @@ def spoilt(chance: random.Random, file: FeedFile) -> FeedFile:
     return replace(file, content="\n".join((head, *rows, "")).encode())
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(4))
 def test_with_replay_nothing_is_excepted(tmp_path: Path, seed: int) -> None:
     """Rejected rows and quarantined files of the old contract are there, as after a load under the new one."""

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.look.verify import verify
 from ordertrail.model import Vendor
+from tests.depth import share
 from tests.feeds import (
     FEED_LIMITS,
     FEED_VENDORS,
@@ -94,7 +95,7 @@ REREAD_AS = (("LOST", "DELIVERED"), ("IN_TRANSIT", "PICKED_UP"), ("DELIVERED", "
 """A change of `status_map` that gives some statuses a higher rank, some a lower one."""
 
 
-@settings(max_examples=FEEDS // 4)
+@settings(max_examples=share(FEEDS // 4))
 @given(arrivals(), st.booleans())
 def test_the_same_files_again_under_another_profile(arrival: Arrival, absent: bool) -> None:
     """The order is total: where all else is equal, the later reading of a file wins, and a rebuild gives the same."""
@@ -124,6 +125,7 @@ DAYS_APART = [dated(20), dated(21), dated(22)]
 ONE_DAY = [dated(20, part) for part in ("_a", "_b", "_c")]
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("names", [DAYS_APART, ONE_DAY], ids=["days apart", "one day"])
 @pytest.mark.parametrize("last", [X, X_AND_MORE], ids=["the same bytes again", "other bytes"])
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order)))

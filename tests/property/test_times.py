@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ordertrail.model import Column, Vendor
 from ordertrail.parse.database import connect
+from tests.depth import share
 from tests.kernels import contract_of, csv_of, parse
 
 pytestmark = pytest.mark.property
@@ -125,7 +126,7 @@ def cases(draw: st.DrawFn) -> tuple[str, list[str]]:
     return f"{day} {clock}{fraction}{zone}", texts
 
 
-@settings(max_examples=60)  # two compilations of the row rules each
+@settings(max_examples=share(60))  # two compilations of the row rules each
 @given(
     case=cases(),
     zone=st.sampled_from(["UTC", "America/Chicago", "Europe/Berlin"]),

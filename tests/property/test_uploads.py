@@ -178,6 +178,7 @@ def uploads(folder: Path, seed: int) -> None:
 
 
 @pytest.mark.property
+@pytest.mark.series
 @pytest.mark.parametrize("seed", [100, 101])
 def test_no_row_of_an_upload_is_lost(tmp_path: Path, seed: int) -> None:
     uploads(tmp_path, seed)
@@ -185,6 +186,7 @@ def test_no_row_of_an_upload_is_lost(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.property
 @pytest.mark.slow
+@pytest.mark.series
 @pytest.mark.parametrize("seed", range(102, 110))
 def test_no_row_of_many_uploads_is_lost(tmp_path: Path, seed: int) -> None:
     uploads(tmp_path, seed)

@@ -10,6 +10,15 @@ import pytest
 from tests.harness import House, check_books, open_house, without_fsync
 from tests.spark.session import Spark, check_spark
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here takes many seconds of planning: those of a module are a series, see `tests/depth.py`."""
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.series(item.path.name))
+
 
 @pytest.fixture
 def house(tmp_path: Path, spark: Spark) -> Iterator[House]:

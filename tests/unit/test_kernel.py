@@ -21,6 +21,7 @@ from ordertrail.parse.database import connect
 from ordertrail.parse.kernel import Kernel, KernelFile
 from ordertrail.rules.cells import key_sql, row_hash_sql, row_sql
 from ordertrail.rules.headers import map_header
+from tests.depth import share
 from tests.kernels import contract_of, csv_of, parse
 from tests.oracle import default_contract
 
@@ -121,7 +122,7 @@ rows = st.lists(st.lists(words | st.text(max_size=5), min_size=7, max_size=9), m
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "America/Chicago"])
-@settings(max_examples=25)
+@settings(max_examples=share(25))
 @given(data=st.data())
 def test_parsed_is_good_plus_rejected_whatever_comes(
     con: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFactory, timezone: str, data: st.DataObject

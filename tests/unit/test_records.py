@@ -316,6 +316,7 @@ class Work:
         return count
 
 
+@pytest.mark.series
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Delimiters, blank lines, quotes and names without end were looked at again with every chunk."""
