@@ -146,6 +146,9 @@ FILE_RULES = {
     "engine": "the memory does not suffice for the file even alone, or the engine fails on it: the delivery is `held`",
     "cut_off": "the last line has no line end, and `final_newline` says that it has one: the delivery is `held`",
     "expect_rows": "the file has more or fewer rows than `expect_rows` says: the delivery is `held`",
+    "max_new_share": "more keys of the file are new to the target than `max_new_share` allows: the delivery is `held`",
+    "max_stale_share": "more keys of the file are older than what the target holds than `max_stale_share` allows: the "
+    "delivery is `held`",
     "manifest": "the sender's manifest says another number of rows than the file has: the delivery is `held`",
     "trailer": "the trailer is missing, or tells another number of rows than the file has: the delivery is `held`",
     "line_length": "a record is longer than a record of a text file can be, 4 MiB",

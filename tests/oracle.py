@@ -203,6 +203,30 @@ def judge_rounds(
     return {key: fold(contract, rows) for key, rows in by_key.items()}
 
 
+def held_by_shares(
+    files: Sequence[tuple[Mapping[Key, int], tuple[float, float] | None]], known: Mapping[Key, int], least: int
+) -> list[str]:
+    """Which of some files are held because of their keys, as if they came one by one: "new", "stale", or "" for none.
+
+    Args:
+        files: In their order: the event time of each key's newest row, and which shares may be new and stale, if that
+            is judged.
+        known: The same of the keys that are there before.
+        least: With fewer keys a file is not judged.
+    """
+    there, found = dict(known), []
+    for times, limits in files:
+        new = sum(key not in there for key in times)
+        stale = sum(key in there and time < there[key] for key, time in times.items())
+        why = ""
+        if limits is not None and len(times) >= least:
+            why = "new" if new > limits[0] * len(times) else "stale" if stale > limits[1] * len(times) else ""
+        if not why:
+            there |= {key: max(time, there.get(key, time)) for key, time in times.items()}
+        found.append(why)
+    return found
+
+
 def keyed(rows: Iterable[Mapping[str, Value]], contract: Contract | None = None) -> dict[Key, Row]:
     """Bring rows read from a table (`to_pylist()`) into the shape of `Verdict.target`.
 

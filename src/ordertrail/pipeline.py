@@ -365,7 +365,7 @@ class _Pass:
             else:
                 vendor = vendors[file.vendor]
                 found.append(candidate_of(file, vendor, (batch, len(found)), digest, hashes[vendor.name]))
-        return bounded(found, self._config.volumes, self._engine.recent_rows)
+        return bounded(found, self._config.volumes, self._config.shares, self._engine.recent_rows)
 
     def _discover(self, complete: frozenset[str]) -> tuple[datetime, Discovery]:
         """List the source, twice when only a second look can tell whether a file is at rest; and when that was."""

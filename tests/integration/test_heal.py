@@ -17,6 +17,7 @@ from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.mend.migration import migrate
 from ordertrail.model import Column, Contract, Correction, CorrectionKind, State, Vendor
+from ordertrail.rules import shares
 from tests.harness import House, check_readers, open_house, without_fsync
 from tests.oracle import Row
 
@@ -137,6 +138,16 @@ def test_what_a_person_decided_and_what_cannot_be_read_stays(house: House) -> No
     house.turn(vendors=VENDORS)
     assert migrate(house.config, apply=True, replay=True).replay_batch == 8
     assert {row["tracking_num"] for row in house.rows("target")} == {"K3", "K5"}
+
+
+def test_files_that_were_set_aside_are_judged_by_their_keys(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the target once it carries the contract; before that their keys may have other names there."""
+    monkeypatch.setattr(shares, "LEAST_KEYS", 2)
+    house.turn(shares=(("acme", shares.Shares(new=0.4)),))  # half of their keys are new
+    assert len(migrate(house.config, replay=True).heals) == 3
+    done = migrate(house.config, apply=True, replay=True, by="ops")
+    assert [one.file_name for one in done.heals] == ["a_20261120.csv"]
+    assert {row["tracking_num"] for row in house.rows("target")} == {"K1", "K2", "K3"}
 
 
 def test_the_lock_is_held_from_the_migration_to_the_end(house: House) -> None:

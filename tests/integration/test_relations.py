@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -21,7 +23,9 @@ from ordertrail.engines.local.correct import CorrectionWeighing
 from ordertrail.engines.local.others import carry, carry_by_key
 from ordertrail.engines.local.relations import (
     BATCH_DELIVERIES,
+    FILE_KEYS,
     FIRSTS,
+    KNOWN_TIMES,
     LOADED,
     OUTCOMES,
     RELATIONS,
@@ -30,13 +34,14 @@ from ordertrail.engines.local.relations import (
     STANDING,
     WRITTEN,
     Relation,
+    RunSql,
 )
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.weigh import LocalWeighing
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind, no_probe
 from ordertrail.parse.database import connect
-from ordertrail.rules import corrections, outcomes, placing
+from ordertrail.rules import corrections, outcomes, placing, shares
 from ordertrail.rules.tables import TableColumn
 from tests.feeds import Layout, cells, csv_bytes, dated
 from tests.harness import House, open_house
@@ -49,6 +54,7 @@ THEIRS = TableColumn("note", "string", "somebody else's")
 OF_CORRECTIONS = [one for one in RELATIONS if one.maker == "local.correct"]
 OF_APPENDING_CORRECTIONS = [one for one in RELATIONS if one.maker == "local.append_correct"]
 OF_APPEND = (STANDING, FIRSTS, WRITTEN, *OF_APPENDING_CORRECTIONS)
+OF_FILES = (FILE_KEYS, KNOWN_TIMES)
 STEPS = {"known", "weighed", "folded_content", "rows"}
 
 
@@ -79,7 +85,9 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
         weighing.weigh(target.version)
         assert carry(session, weighing.change.weighed, target, [THEIRS]) is not None
         carry_by_key(session, target, [THEIRS])
-        made |= describe(session, [one for one in RELATIONS if one not in (*OF_CORRECTIONS, *OF_APPEND, LOADED)])
+        made |= describe(
+            session, [one for one in RELATIONS if one not in (*OF_CORRECTIONS, *OF_APPEND, *OF_FILES, LOADED)]
+        )
     house.run()
     first = house.delivery(dated(20))["delivery_id"]
     correct(house.pipeline(), Wanted(Correction(CorrectionKind.UNDO, (str(first),), "a test", "me")))
@@ -88,7 +96,25 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
         again = describe(session, [BATCH_DELIVERIES, STAGED_ROWS, REPEATED, OUTCOMES])
         assert again == {name: made[name] for name in again}
         made |= describe(session, OF_CORRECTIONS)
+    made |= described_of_files(tmp_path_factory.mktemp("files"))
     return made | described_of_append(tmp_path_factory.mktemp("append"))
+
+
+def described_of_files(folder: Path) -> dict[str, dict[str, str]]:
+    """The relations by which the keys of files are compared with the target; they are emptied afterwards."""
+    house = open_house(folder, '[[vendors]]\nname = "acme"\nmax_new_share = 0.5\n')
+    made: dict[str, dict[str, str]] = {}
+
+    def described(relation: Relation, run: RunSql) -> Relation:
+        rows = cast(Session, getattr(run, "__self__")).run(f"DESCRIBE {relation}")  # noqa: B009 - a bound method
+        made[relation.name] = {str(name): str(kind) for name, kind, *_ in rows}
+        return relation
+
+    with mock.patch.object(Relation, "make_empty", described):
+        for day in (20, 21):
+            house.drop(dated(day), csv_bytes([cells("1", "2026-11-20 10:00:00")]))
+            house.run()
+    return made
 
 
 def described_of_append(folder: Path) -> dict[str, dict[str, str]]:
@@ -147,6 +173,7 @@ def test_each_is_made_by_its_maker_alone_and_named_nowhere_else_in_sql() -> None
             "rules.outcomes",
             "rules.placing",
             "rules.corrections",
+            "rules.shares",
         }:
             continue  # Spark's own relations of these names, and the rules' texts
         assert not named.findall(path.read_text()), module
@@ -157,7 +184,7 @@ def test_each_is_made_by_its_maker_alone_and_named_nowhere_else_in_sql() -> None
             assert ".make(" in maker
 
 
-@pytest.mark.parametrize("module", [outcomes, placing, corrections], ids=["outcomes", "placing", "corrections"])
+@pytest.mark.parametrize("module", [outcomes, placing, corrections, shares], ids=lambda one: one.__name__)
 def test_what_the_rules_read_is_declared_with_them_as_readers(module: object) -> None:
     texts = [value for value in vars(module).values() if isinstance(value, str)]
     read = {name for text in texts for name in re.findall(r"(?:FROM|JOIN) ([a-z_]+)\b", text)} - STEPS

@@ -491,6 +491,8 @@ REFUSALS: list[tuple[str, str, str, str]] = [
     (vendor("manifest = '{name}'"), "vendors[acme].manifest = '{name}'", "name of the file itself", "add to it"),
     (vendor("expect_rows = 'all'"), "vendors[acme].expect_rows = 'all'", "no such choice", 'or "learn"'),
     (vendor("expect_rows = [5, 2]"), "vendors[acme].expect_rows = [5, 2]", "the fewest and the most", "[100, 100000]"),
+    (vendor("max_new_share = 20"), "vendors[acme].max_new_share = 20", "from 0 to 1", "for 20 % write 0.2"),
+    (vendor("max_stale_share = -0.1"), "vendors[acme].max_stale_share = -0.1", "from 0 to 1", "half of the keys"),
     (vendor("expect_rows = [5]"), "vendors[acme].expect_rows = [5]", "the fewest and the most", "[100, 100000]"),
     (vendor("quote = ','"), "vendors[acme].quote = ','", "is the delimiter too", "two different"),
     (vendor("skip_lines = -1"), "vendors[acme].skip_lines = -1", "negative", "how many lines"),

@@ -21,6 +21,7 @@ from ordertrail.errors import QuarantineError
 from ordertrail.model import Claims, FileIdentity, SenderManifest, Vendor
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.planning import Candidate, bounded, wrong_file, wrong_rows
+from ordertrail.rules.shares import Shares
 from ordertrail.rules.volume import LEAST, RECENT, Volume, bounds_of
 from tests.feeds import TIMES, cells, csv_bytes
 from tests.oracle import default_contract
@@ -91,10 +92,13 @@ def test_only_vendors_of_the_batch_that_learn_are_asked_for() -> None:
 
     volumes = [("learns", LEARN), ("says", Volume(1, 2)), ("absent", LEARN), ("new", LEARN)]
     names = ("learns", "says", "new", "other")
-    found = bounded([candidate(name, b"") for name in names], volumes, recent)
+    shares = [("learns", Shares(new=0.5)), ("other", Shares(new=0.5)), ("absent", Shares(stale=0.5))]
+    found = bounded([candidate(name, b"") for name in names], volumes, shares, recent)
     assert [one.bounds and one.bounds.least for one in found] == [850, 1, None, None]
-    assert asked == [["learns", "new"]]
-    assert bounded([candidate("says", b"")], volumes[1:2], recent)[0].bounds is not None
+    # Of a vendor without a loaded file nothing is judged: all that it brings is new.
+    assert [one.shares for one in found] == [Shares(new=0.5), None, None, None]
+    assert asked == [["learns", "new", "other"]]
+    assert bounded([candidate("says", b"")], volumes[1:2], shares, recent)[0].bounds is not None
     assert len(asked) == 1
     reject = wrong_rows(found[1], 3)
     assert reject is not None

@@ -10,6 +10,7 @@ from ordertrail.config.contract import Fail, nearest
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.config.vendors import known_zone
 from ordertrail.rules.expectation import BY_GRACE, DAYS, Expectation, Kind, duration, duration_text
+from ordertrail.rules.shares import Shares
 from ordertrail.rules.volume import Volume
 
 _KINDS: dict[str, Kind] = {"expect_by": "by", "expect_every": "every", "expect": "learned"}
@@ -43,6 +44,29 @@ def build_volumes(sections: Sequence[VendorSection], fail: Fail) -> tuple[tuple[
         By the vendor's name; a vendor of which nothing is expected is not there.
     """
     return tuple((one.name, _volume(one, fail)) for one in sections if one.expect_rows not in ([], ""))
+
+
+def build_shares(sections: Sequence[VendorSection], fail: Fail) -> tuple[tuple[str, Shares], ...]:
+    """Check how many keys of vendors' files may be new, or stale.
+
+    Args:
+        sections: `[[vendors]]`, whose names are checked already.
+        fail: Called with the first mistake.
+
+    Returns:
+        By the vendor's name; a vendor of which nothing is expected is not there.
+    """
+    names = ("max_new_share", "max_stale_share")
+    said = ((one.name, Shares(*(_share(one, name, fail) for name in names))) for one in sections)
+    return tuple((name, shares) for name, shares in said if shares != Shares())
+
+
+def _share(section: VendorSection, name: str, fail: Fail) -> float:
+    said: float = getattr(section, name)
+    if not 0 <= said <= 1:
+        hint = f"for {said:g} % write {said / 100:g}" if 1 < said <= 100 else "0.5 is half of the keys, 1 holds no file"
+        fail(f"vendors[{section.name}].{name}", said, "must be from 0 to 1", hint)
+    return said
 
 
 def _volume(section: VendorSection, fail: Fail) -> Volume:

@@ -16,7 +16,7 @@ from typing import NoReturn, get_args
 from ordertrail.config.alerts import SECRET_URLS, Place, build_alerts, build_ping
 from ordertrail.config.contract import Fail, build_contract, nearest
 from ordertrail.config.document import given_in, read_document
-from ordertrail.config.expectations import build_expectations, build_volumes
+from ordertrail.config.expectations import build_expectations, build_shares, build_volumes
 from ordertrail.config.places import folders_of, plain_name, table_names
 from ordertrail.config.settings import (
     ENVIRONMENT_PREFIX,
@@ -133,10 +133,11 @@ def parse_config(
     config = _config(document.pipeline, contract, vendors, base, file, fail)
     expectations = build_expectations(document.vendors, fail)
     volumes = build_volumes(document.vendors, fail)
+    shares = build_shares(document.vendors, fail)
     alerts = build_alerts(document.alerts, [one.name for one in vendors], Place(base, environ), fail)
     ping = build_ping(document.pipeline.ping_url, Place(base, environ), fail)
     config = replace(config, maintenance=maintenance, spark=spark, expectations=expectations, volumes=volumes)
-    return replace(config, alerts=alerts, ping=ping)
+    return replace(config, shares=shares, alerts=alerts, ping=ping)
 
 
 def log_level(environ: Mapping[str, str] | None = None, *, default: str = "info") -> str:

@@ -11,6 +11,7 @@ from ordertrail.model import Contract, Limits, Vendor
 from ordertrail.rules.expectation import Expectation
 from ordertrail.rules.outbox import Channel
 from ordertrail.rules.secrets import SecretUrl, masked, masked_value
+from ordertrail.rules.shares import Shares
 from ordertrail.rules.volume import Volume
 
 EngineName = Literal["embedded", "spark"]
@@ -150,6 +151,7 @@ class Config:
             (`engines.choice.located`), and where they are in none.
         expectations: By a vendor's name, when its files are expected; nothing of it decides how a file is read.
         volumes: By a vendor's name, how many rows its files have as a rule; nothing of it decides how a file is read.
+        shares: By a vendor's name, how many keys of a file may be new or stale; nothing of it decides how one is read.
     """
 
     name: str
@@ -184,6 +186,7 @@ class Config:
     folders: tuple[tuple[str, Path], ...] = ()
     expectations: tuple[tuple[str, Expectation], ...] = ()
     volumes: tuple[tuple[str, Volume], ...] = ()
+    shares: tuple[tuple[str, Shares], ...] = ()
 
     @property
     def limits(self) -> Limits:

@@ -188,6 +188,22 @@ class VendorSection(Section, frozen=True, kw_only=True):
             [100, 100000],
         ),
     ] = []
+    max_new_share: Annotated[
+        float,
+        said(
+            "The share of a file's keys that the target may lack; a file with more new ones is held. Not judged are "
+            "the files of the pass in which the vendor begins, and files with fewer than 20 keys.",
+            0.5,
+        ),
+    ] = 1.0
+    max_stale_share: Annotated[
+        float,
+        said(
+            "The share of a file's keys whose newest row may be older than what the target holds; a file with more of "
+            "them is held. Not judged are the same files as of max_new_share.",
+            0.2,
+        ),
+    ] = 1.0
     expect_by: Annotated[
         str | list[str],
         said('By which time of the day a file came, or a list of times; "" expects none by a time.', "07:30"),

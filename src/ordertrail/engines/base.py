@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
-from ordertrail.model import Batch, Correction, Limits, RowCounts
+from ordertrail.model import Batch, Correction, Limits, Reject, RowCounts
 from ordertrail.parse.job import ParsedFile
 from ordertrail.rules.added import Newcomers
 from ordertrail.rules.corrections import Known
@@ -86,6 +86,20 @@ class StageRequest:
     def fresh(self) -> list[Candidate]:
         """The candidates that must be parsed: neither duplicates nor held."""
         return [c for c in self.candidates if c.number not in self.duplicates and c.number not in self.held]
+
+    @property
+    def judges_shares(self) -> bool:
+        """Whether the keys of some file must be compared with the target before anything is committed."""
+        return any(candidate.shares is not None for candidate in self.fresh)
+
+    def judged(self, verdicts: Mapping[int, Reject]) -> StageRequest:
+        """The request once the shares of its files were judged: they are not judged again.
+
+        Args:
+            verdicts: By number, why files are held.
+        """
+        candidates = [replace(c, shares=None, verdict=verdicts.get(c.number)) for c in self.candidates]
+        return replace(self, candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)

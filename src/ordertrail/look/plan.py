@@ -165,7 +165,7 @@ def _plan(config: Config, given: Sequence[_Given], dry_run: DryRun) -> PlanRepor
     batch = Batch(ledger.highest + 1, uuid.uuid4().hex, datetime.now(UTC), ())
     taken = [(file, file.vendor) for file in given if file.vendor is not None and file.left_alone is None]
     candidates = [_candidate(config, file, by, batch, number) for number, (file, by) in enumerate(taken)]
-    candidates = bounded(candidates, config.volumes, dry_run.recent_rows)
+    candidates = bounded(candidates, config.volumes, config.shares, dry_run.recent_rows)
     places = {candidate.number: file.path for candidate, (file, _) in zip(candidates, taken, strict=True)}
     known = dry_run.loaded_files([candidate.identity.size_bytes for candidate in candidates])
     duplicates, held = repeats(candidates, known)

@@ -200,7 +200,7 @@ class Asking:
 
     def _judged(self, candidate: Candidate, one: Known, recent: Recent) -> Candidate:
         """A file that was set aside, with what it is held against again."""
-        (candidate,) = bounded([candidate], self.config.volumes, recent)
+        (candidate,) = bounded([candidate], self.config.volumes, self.config.shares, recent)
         return self._with_manifest(candidate, one)
 
     def _with_manifest(self, candidate: Candidate, one: Known) -> Candidate:

@@ -29,6 +29,7 @@ from ordertrail.model import Batch, Correction, CorrectionKind, Manifest, Probe,
 from ordertrail.parse.database import connected
 from ordertrail.pipeline import Pipeline
 from ordertrail.rules.corrections import Known
+from ordertrail.rules.schema import CONTRACT, terms_of
 from ordertrail.rules.tables import APP_ID, REJECTS, stage_columns
 
 WHY = "the contract was changed: ordertrail migrate --replay"
@@ -82,6 +83,8 @@ def heals_of(config: Config) -> tuple[Heal, ...]:
         batch = Batch(number, uuid.uuid4().hex, datetime.now(UTC), ())
         asked = Wanted(Correction(CorrectionKind.REPLAY, tuple(one.delivery_id for one in wanted), WHY, ""))
         request = replace(Asking(config, asked, dry=True)(batch, run), correction=None, accept=list)
+        if session.tables.history.newest().metadata.properties.get(CONTRACT) != terms_of(config.contract).text:
+            request = request.judged({})  # the keys of a target that carries another contract cannot be compared
         manifests = {one.replaces: one for one in stage_batch(session, request).batch.manifests}
         rejected_now = _staged_rejects(session) if manifests else {}
         found = (_judged(one, manifests.get(one.delivery_id), rejected, rejected_now) for one in wanted)

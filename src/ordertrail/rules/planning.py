@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ordertrail.model import FileIdentity, FoundFile, Limits, Reject, SenderManifest, State, Vendor
 from ordertrail.rules.filekey import clean_name, file_key
+from ordertrail.rules.shares import KeyCounts, Shares, held_files
 from ordertrail.rules.volume import RowBounds, Volume, bounds_of
 
 
@@ -33,6 +34,8 @@ class Candidate:
         archived_to: Where in the archive the file is already; None when it still has to be archived.
         sender: Its sender's manifest, which it must agree with; None when there is none, or a person has decided.
         bounds: How many rows it may have; None when nothing is expected, or a person has decided.
+        shares: How many of its keys may be new or stale; None when they are not judged, or were.
+        verdict: Why it is held, as a reject of the whole file, once its shares were judged; None when they allow it.
     """
 
     number: int
@@ -49,6 +52,8 @@ class Candidate:
     archived_to: str | None = None
     sender: SenderManifest | None = None
     bounds: RowBounds | None = None
+    shares: Shares | None = None
+    verdict: Reject | None = None
 
     @property
     def sha256(self) -> str:
@@ -199,12 +204,14 @@ def wrong_file(candidate: Candidate) -> str | None:
 
 
 def wrong_rows(candidate: Candidate, rows: int) -> Reject | None:
-    """Why a file is held because of its number of rows, as a reject of the whole file; None when it is not.
+    """Why a file is held because of its rows, as a reject of the whole file; None when it is not.
 
     Args:
         candidate: The file.
         rows: Its data rows, rejected ones included.
     """
+    if candidate.verdict is not None:
+        return candidate.verdict
     said = None if candidate.sender is None else candidate.sender.claims.rows
     if said not in (None, rows):
         reason = _held(candidate, f"says {said:,} rows, the file has {rows:,}")
@@ -225,20 +232,58 @@ def _held(candidate: Candidate, what: str) -> str:
 def bounded(
     candidates: Sequence[Candidate],
     volumes: Sequence[tuple[str, Volume]],
+    shares: Sequence[tuple[str, Shares]],
     recent: Callable[[Collection[str]], Mapping[str, Sequence[int]]],
 ) -> list[Candidate]:
-    """The files with the bounds of their rows. Files of one batch teach each other nothing.
+    """The files with the bounds of their rows and the shares of their keys.
+
+    Files of one batch teach each other nothing. The shares of a vendor's first files are not judged: all that they
+    bring may be new.
 
     Args:
         candidates: The files.
-        volumes: By a vendor's name, what is expected of its files.
-        recent: See `Books.recent_rows`; asked only when a vendor's files teach.
+        volumes: By a vendor's name, what is expected of the rows of its files.
+        shares: By a vendor's name, what is expected of their keys.
+        recent: See `Books.recent_rows`; asked only when it matters what a vendor has sent before.
     """
-    expected = {name: volume for name, volume in volumes if name in {one.vendor.name for one in candidates}}
-    learning = [name for name, volume in expected.items() if volume.learn]
-    taught = recent(learning) if learning else {}
-    bounds = {name: bounds_of(volume, taught.get(name, ())) for name, volume in expected.items()}
-    return [replace(one, bounds=bounds.get(one.vendor.name)) for one in candidates]
+    names = {one.vendor.name for one in candidates}
+    expected = {name: volume for name, volume in volumes if name in names}
+    limits = {name: limit for name, limit in shares if name in names}
+    asked = [*(name for name, volume in expected.items() if volume.learn), *limits]
+    before = recent(list(dict.fromkeys(asked))) if asked else {}
+    bounds = {name: bounds_of(volume, before.get(name, ())) for name, volume in expected.items()}
+    limits = {name: limit for name, limit in limits.items() if before.get(name)}
+    return [replace(one, bounds=bounds.get(one.vendor.name), shares=limits.get(one.vendor.name)) for one in candidates]
+
+
+def places_of(candidates: Sequence[Candidate]) -> dict[int, int]:
+    """By number, the place of each file in the order of files, 0 = first."""
+    ordered = sorted(candidates, key=lambda c: (c.file_key, c.vendor.name.encode(), *c.order[1:], c.number))
+    return {candidate.number: place for place, candidate in enumerate(ordered)}
+
+
+def wrong_shares(
+    candidates: Sequence[Candidate], count: Callable[[Collection[int]], Iterable[KeyCounts]]
+) -> dict[int, Reject]:
+    """Why files are held because of the shares of their keys, by number, as rejects of whole files.
+
+    Equal files are judged by the one of them that was parsed, and held alike.
+
+    Args:
+        candidates: The files of a batch, also those that are not judged.
+        count: See `held_files`; places are those of `places_of`.
+    """
+    places = places_of(candidates)
+    held = held_files({places[c.number]: c.shares for c in candidates if c.shares is not None}, count)
+    found: dict[int, Reject] = {}
+    for group in rounds(candidates) if held else ():
+        broken = next((held[places[one.number]] for one in group if places[one.number] in held), None)
+        if broken is None:
+            continue
+        for one in group:
+            reason = f"{broken.how}; {to_decide(one.delivery_id)}"
+            found[one.number] = Reject(None, None, None, rule=broken.rule, reason=reason, raw=None)
+    return found
 
 
 def to_decide(delivery_id: str) -> str:

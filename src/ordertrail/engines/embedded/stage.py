@@ -26,9 +26,10 @@ from ordertrail.engines.batch_rows import (
 from ordertrail.engines.embedded.shorten import shorten_stage
 from ordertrail.engines.local.accepted import ROWS_TAG
 from ordertrail.engines.local.session import Session
+from ordertrail.engines.local.shares import over_shares
 from ordertrail.errors import CommitConflictError, TableError
 from ordertrail.model import Batch
-from ordertrail.parse.job import ParsedFile, ParseJob
+from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.rules.audit import clock_sql, inserted_sql
 from ordertrail.rules.tables import stage_columns
 
@@ -55,17 +56,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
 
     try:
         _sweep(session, batch.number)
-        job = ParseJob(
-            session.database,
-            session.config.contract,
-            limits=request.limits or session.config.limits,
-            open_file=request.open_file,
-            unchanged=request.unchanged,
-            extra=staged_columns(batch),
-            new_path=new_path,
-            pool=session.pool,
-        )
-        parsed = job.run(request.fresh)
+        parsed = _parsed(session, request, new_path)
         files, changed = decided(request, parsed.files)
         files = list(request.accept(files))
         gone = (*parsed.changed, *changed)
@@ -85,6 +76,30 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     session.probe("stage.committed")
     table.checkpoint_if_due(version)
     return Staged(whole, gone)
+
+
+def _parsed(session: Session, request: StageRequest, new_path: NewPath) -> ParsedBatch:
+    """The files, parsed: once more when some are held because of their keys, for nothing of them is staged."""
+
+    def parsed(request: StageRequest) -> ParsedBatch:
+        job = ParseJob(
+            session.database,
+            session.config.contract,
+            limits=request.limits or session.config.limits,
+            open_file=request.open_file,
+            unchanged=request.unchanged,
+            extra=staged_columns(request.batch),
+            new_path=new_path,
+            pool=session.pool,
+        )
+        return job.run(request.fresh)
+
+    found = parsed(request)
+    if not request.judges_shares or not (verdicts := over_shares(session, request, found)):
+        return found
+    for path in (*(path for path, _ in found.rows), *found.rejects):
+        path.unlink()
+    return parsed(request.judged(verdicts))
 
 
 def read_staged(session: Session) -> Batch:

@@ -22,7 +22,14 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
-from ordertrail.engines.local.relations import DOUBLED, STANDING, TARGET_BEFORE, FoundRows, Relation, StagedBatch
+from ordertrail.engines.local.relations import (
+    DOUBLED,
+    STANDING,
+    TARGET_BEFORE,
+    FoundRows,
+    Relation,
+    StagedBatch,
+)
 from ordertrail.engines.local.session import Session
 from ordertrail.keyindex.index import ENTRY, Covered, Found, KeyIndex
 from ordertrail.rules.outcomes import several
@@ -126,28 +133,48 @@ def find_standing(
         wanted: A relation with the rows to look for, `k` and `ch`; which others `standing` has does not matter.
         gone: Ids of the deliveries whose rows do not count.
     """
-    run, columns = session.run, target_columns(session.config.contract)
-    listed = ", ".join(map(quoted, gone))
-    if session.index is None or not _look_up(session, session.index, target, staged):
+    run = session.run
+    if session.index is None or not _look_up(session, session.index, target, _distinct(staged)):
         key = contract_key_sql(session.config.contract)
-        counts = f" AND coalesce(_delivery_id, '') NOT IN ({listed})" if gone else ""
+        counts = f" AND coalesce(_delivery_id, '') NOT IN ({', '.join(map(quoted, gone))})" if gone else ""
+        columns = target_columns(session.config.contract)
         return STANDING.make(
             run,
             f"SELECT {session.key_hash_sql(key)} AS k, {content_sql(session.config.contract)} AS ch "
             f"FROM {scan_sql(session.con, target, columns)} WHERE {key} IN (SELECT key FROM {staged.keys}){counts}",
         )
-    apart = ""
     if gone:
         run(
             "CREATE OR REPLACE TEMP TABLE equal_rows AS "
             f"SELECT f.pos FROM found_rows f SEMI JOIN {wanted} s ON f.k = s.k AND f.ch = s.ch"
         )
-        files = ", ".join(map(str, _files_of(session, "equal_rows"))) or "-1"
-        apart = (
-            f" WHERE pos NOT IN (SELECT _pos FROM {scan_sql(session.con, target, columns)} WHERE (_pos >> {ROW_BITS}) "
-            f"IN ({files}) AND _pos IN (SELECT pos FROM equal_rows) AND _delivery_id IN ({listed}))"
-        )
-    return STANDING.make(run, f"SELECT k, ch FROM found_rows{apart}")
+    return STANDING.make(run, f"SELECT k, ch FROM found_rows{_counting_sql(session, target, 'equal_rows', gone)}")
+
+
+def _counting_sql(session: Session, target: Snapshot, rows: str, gone: Sequence[str]) -> str:
+    """SQL that leaves rows of some deliveries out of `found_rows`, as far as they are in a relation, `rows`."""
+    if not gone:
+        return ""
+    files = ", ".join(map(str, _files_of(session, rows))) or "-1"
+    scan = scan_sql(session.con, target, target_columns(session.config.contract))
+    return (
+        f" WHERE pos NOT IN (SELECT _pos FROM {scan} WHERE (_pos >> {ROW_BITS}) IN ({files}) "
+        f"AND _pos IN (SELECT pos FROM {rows}) AND _delivery_id IN ({', '.join(map(quoted, gone))}))"
+    )
+
+
+def entries_sql(session: Session, target: Snapshot, once: str, gone: Sequence[str]) -> str | None:
+    """SQL of `k` and `ev` of the target's rows that count, from the key index; None when the index lacks some.
+
+    Args:
+        session: The pass.
+        target: Any version.
+        once: SQL of the keys to look for, `k`, each once.
+        gone: Ids of the deliveries whose rows do not count.
+    """
+    if session.index is None or not _look_up(session, session.index, target, once):
+        return None
+    return f"SELECT k, ev FROM found_rows{_counting_sql(session, target, 'found_rows', gone)}"
 
 
 def cover(session: Session, target: Snapshot, files: Sequence[AddFile]) -> None:
@@ -320,16 +347,20 @@ def _halves_sql(name: str) -> str:
 
 def _find_by_index(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> FoundRows | None:
     """Like `find_rows`; None when the index does not cover the target."""
-    return _read_ties(session, target, staged) if _look_up(session, index, target, staged) else None
+    return _read_ties(session, target, staged) if _look_up(session, index, target, _distinct(staged)) else None
 
 
-def _look_up(session: Session, index: KeyIndex, target: Snapshot, staged: StagedBatch) -> bool:
-    """Create `found_rows`: the entries of live rows of the staged keys; False when the index lacks some."""
+def _distinct(staged: StagedBatch) -> str:
+    """SQL of the staged keys, each once."""
+    repeated = f"SELECT k FROM {staged.repeated}"
+    return f"SELECT k FROM {staged.rows} WHERE k NOT IN ({repeated}) UNION ALL {repeated}"
+
+
+def _look_up(session: Session, index: KeyIndex, target: Snapshot, once: str) -> bool:
+    """Create `found_rows`: the entries of live rows of some keys, `k`, each once; False when the index lacks some."""
     missing = uncovered(index, target)
     if missing:
         cover(session, target, missing)
-    repeated = f"SELECT k FROM {staged.repeated}"
-    once = f"SELECT k FROM {staged.rows} WHERE k NOT IN ({repeated}) UNION ALL {repeated}"
     keys = session.con.sql(f"SELECT {_halves_sql('k')} FROM ({once})").fetchnumpy()
     upper, lower = (np.asarray(keys[name], dtype=np.uint64) for name in ("upper", "lower"))
     found = index.find(upper, lower, target.files.keys())

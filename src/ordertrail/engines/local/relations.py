@@ -243,6 +243,23 @@ WRITTEN = Relation(
     "a row that the batch's commit put into the target",
 )
 
+# -- the keys of files, before they are staged ----------------------------------------------------------------------
+
+FILE_KEYS = Relation(
+    "file_keys",
+    (_KEY, ("place", "INTEGER"), *_order("ev")),
+    "local.shares",
+    ("rules.shares",),
+    "a key of a file that would be loaded: the file's place in the order of files, the event time of the newest row",
+)
+KNOWN_TIMES = Relation(
+    "known_times",
+    (_KEY, *_order("ev")),
+    "local.shares",
+    ("rules.shares",),
+    "such a key that the target has, with the event time of its newest row there",
+)
+
 # -- a correction ---------------------------------------------------------------------------------------------------
 
 NEW_ROWS = Relation(
@@ -328,6 +345,8 @@ CARRIED_KEYS = Relation(
 )
 
 RELATIONS = (
+    FILE_KEYS,
+    KNOWN_TIMES,
     BATCH_DELIVERIES,
     STAGED_ROWS,
     REPEATED,

@@ -14,13 +14,23 @@ from ordertrail.rules.placing import TOTAL_ORDER, content_sql, order_sql
 from ordertrail.rules.sql import name_sql
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 _MEASURED = {column.name: column.type for column in TOTAL_ORDER if not column.of_delivery} | {
     "delivery_id": "string",
     "ch": "bigint",
 }
 """What `measured` gives beside the key, with contract types: `ch` is the content, the rest leads to the order."""
+
+
+def key_column(contract: Contract) -> Column:
+    """The key of a row of one of our tables as one value that Spark can compare."""
+    from pyspark.sql import functions as f
+
+    columns = [f.col(ticked(name)) for name in contract.key]
+    if len(columns) == 1:
+        return columns[0]
+    return f.struct(*(column.alias(f"key{i}") for i, column in enumerate(columns)))
 
 
 def measured(rows: DataFrame, contract: Contract, carried: Mapping[str, str]) -> DataFrame:

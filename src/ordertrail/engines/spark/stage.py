@@ -21,12 +21,14 @@ from ordertrail.engines.batch_rows import decided, manifests_of, staged_batch
 from ordertrail.engines.spark.causes import causes, first_line, translated
 from ordertrail.engines.spark.constraints import with_rejects
 from ordertrail.engines.spark.route import DRIVER
+from ordertrail.engines.spark.shares import compared, over_shares
+from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
 from ordertrail.errors import CommitConflictError, QuarantineError, TableError
-from ordertrail.model import Batch, State
+from ordertrail.model import Batch, Reject, State
 from ordertrail.parse.failures import failing
-from ordertrail.parse.job import set_aside
+from ordertrail.parse.job import ParsedBatch, set_aside
 from ordertrail.rules.planning import Candidate, rounds
 from ordertrail.rules.secrets import masked
 
@@ -91,6 +93,8 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
             open_file=request.open_file,
             unchanged=request.unchanged,
         )
+        if verdicts := _over_shares(run, request, (scratch, parsed), for_tasks):
+            return _stage(run, request.judged(verdicts), why_held)
         found, changed = decided(request, [*parsed.files, *held])
         files = tuple(request.accept(found))
         manifests = manifests_of(request, files)
@@ -160,6 +164,29 @@ def _by_tasks(run: SparkPass, batch: Batch, groups: Sequence[Sequence[Candidate]
     )
     files = run.spark.read.format("binaryFile").load(paths).select("path", "content")
     return files.mapInArrow(task, spark_schema(run.tables.stage.columns))
+
+
+def _over_shares(
+    run: SparkPass, request: StageRequest, parsed: tuple[Scratch, ParsedBatch], groups: Sequence[Sequence[Candidate]]
+) -> dict[int, Reject]:
+    """Why files are held because of the shares of their keys; the executors parse theirs for it once more.
+
+    Args:
+        run: The pass.
+        request: What to stage.
+        parsed: The files of the driver, and where they are.
+        groups: The files of the executors.
+    """
+    if not request.judges_shares:
+        return {}
+    scratch, here = parsed
+    columns = [c for c in run.tables.stage.columns if c.name in compared(run.config.contract)]
+    names = [column.name for column in columns]
+    parts = [run.frame(scratch.good_rows(here, names), columns)] if here.rows else []
+    if groups:
+        rows = _by_tasks(run, request.batch, groups).where("_kind = 'row'")
+        parts.append(rows.select(*map(ticked, names)))
+    return over_shares(run, request, parts) if parts else {}
 
 
 def _failing(run: SparkPass, request: StageRequest) -> dict[int, QuarantineError]:

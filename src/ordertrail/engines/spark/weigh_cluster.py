@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ordertrail.engines.batch_rows import batch_deliveries, counted, rejects_sql
-from ordertrail.engines.spark.measured import measured
+from ordertrail.engines.spark.measured import key_column, measured
 from ordertrail.engines.spark.merge import Changes, Pruning, pruned_by, slots_for
 from ordertrail.engines.spark.session import kept
 from ordertrail.engines.spark.tables import ticked
@@ -112,16 +112,6 @@ class ClusterWeighing:
     def _staged(self) -> DataFrame:
         return self.pass_.tables.stage.rows(self._stage_version).where("_kind = 'row'")
 
-    def _key(self, alias: str = "") -> Column:
-        """The key of a row of one of our tables as one value that Spark can compare."""
-        from pyspark.sql import functions as f
-
-        prefix = f"{alias}." if alias else ""
-        columns = [f.col(f"{prefix}{ticked(name)}") for name in self.contract.key]
-        if len(columns) == 1:
-            return columns[0]
-        return f.struct(*(column.alias(f"key{i}") for i, column in enumerate(columns)))
-
     # -- outcomes -------------------------------------------------------------------------------------------
 
     def _weigh(self, target_version: int, rule: str) -> Mapping[str, RowCounts]:
@@ -188,7 +178,9 @@ class ClusterWeighing:
 
     def _standing_rows(self, version: int) -> dict[str, str]:
         """`standing` of the rules: the target's rows of the staged keys, without those of deliveries taken back."""
-        found = self._of_keys(self.pass_.tables.target.rows(version), self._staged().select(self._key().alias("k")))
+        found = self._of_keys(
+            self.pass_.tables.target.rows(version), self._staged().select(key_column(self.contract).alias("k"))
+        )
         found = self._counting(found)
         return {"standing": f"SELECT k, ch FROM {self.pass_.view(kept(measured(found, self.contract, {})))}"}
 
@@ -218,7 +210,7 @@ class ClusterWeighing:
         wanted = keys.select(f.col("k").alias("_wanted")).distinct()
         if sum(m.rows_parsed for m in self.batch.manifests) <= BROADCAST_ROWS:
             wanted = f.broadcast(wanted)
-        return rows.join(wanted, self._key() == f.col("_wanted"), "left_semi")
+        return rows.join(wanted, key_column(self.contract) == f.col("_wanted"), "left_semi")
 
     def _recalled(self, relations: dict[str, str], staged: DataFrame, absent: Sequence[str]) -> DataFrame:
         """The history's rows of keys that only it can decide; of every staged key when some delivery lacks columns."""
@@ -306,7 +298,7 @@ class ClusterWeighing:
         from pyspark.sql import functions as f
 
         staged = self._staged()
-        past = self._of_keys(self._past(), staged.select(self._key().alias("k")))
+        past = self._of_keys(self._past(), staged.select(key_column(self.contract).alias("k")))
         wanted = {f"c{i}": name for i, name in enumerate(names)}
         parts = [measured(rows, self.contract, wanted) for rows in (past, staged)]
         rows = parts[0].unionByName(parts[1])
@@ -373,16 +365,16 @@ class ClusterWeighing:
         nothing = [f.lit(None).cast(source.schema[key].dataType).alias(key) for key in keys]
         marks = [f.lit(False).alias("_found"), f.lit(None).cast("bigint").alias("_old_revision")]
         marks.append(f.lit(None).cast("bigint").alias("_old_ins"))
-        is_double = self._key() == f.col("d_k")
+        is_double = key_column(self.contract) == f.col("d_k")
         alone = source.join(doubled, is_double, "left_anti").withColumn("_gone", f.lit(False))
         target = self.pass_.tables.target.rows(self._target_version, others=True)
         others = tuple(target.columns[len(names) :])
         standing = self._standing(target, doubled)
         kept = standing.select(f.col("d_k").alias("c_k"), *(f.col(ticked(name)) for name in others))
-        new = source.join(doubled, is_double, "left_semi").join(kept, self._key() == f.col("c_k"), "left")
+        new = source.join(doubled, is_double, "left_semi").join(kept, key_column(self.contract) == f.col("c_k"), "left")
         ours = [f.col(ticked(name)) for name in (*names, *others)]
         new = new.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
-        taken = source.select(self._key().alias("t_k"))
+        taken = source.select(key_column(self.contract).alias("t_k"))
         staying = standing.join(taken, f.col("d_k") == f.col("t_k"), "left_anti")
         staying = staying.select(*ours, *marks, *nothing, f.lit(False).alias("_gone"))
         gone = doubled.select(*_key_columns(keys), f.lit(True).alias("_gone"))

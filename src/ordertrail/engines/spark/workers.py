@@ -26,6 +26,7 @@ from ordertrail.model import Batch, Contract, Limits
 from ordertrail.parse.database import Database, connect, connected, release
 from ordertrail.parse.job import ParsedBatch, ParseJob
 from ordertrail.rules.planning import Candidate
+from ordertrail.rules.sql import name_sql, quoted
 
 RELATION = "spark_rows"
 """The relation that SQL passed to `run_sql` reads."""
@@ -153,6 +154,11 @@ class Scratch:
     def _new_path(self, kind: str) -> Path:
         self._made += 1
         return self._folder / f"{kind}-{self._made}.parquet"
+
+    def good_rows(self, parsed: ParsedBatch, names: Sequence[str]) -> pa.Table:
+        """The different values of some columns in the good rows of parsed files, of which there are some."""
+        listed, paths = ", ".join(map(name_sql, names)), ", ".join(quoted(str(path)) for path, _ in parsed.rows)
+        return self._con.sql(f"SELECT DISTINCT {listed} FROM read_parquet([{paths}])").to_arrow_table()
 
     def stage_rows(self, batch: Batch, parsed: ParsedBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """All rows of the stage for some parsed files.
