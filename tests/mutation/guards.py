@@ -45,6 +45,11 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "rules/outcomes.py": ORDER,
     "rules/placing.py": ("tests/unit/test_placing_sql.py", *ORDER, *ROWS),
     "rules/planning.py": ("tests/unit/test_planning.py",),
+    "rules/shares.py": (
+        "tests/unit/test_shares.py",
+        "tests/property/test_shares.py",
+        "tests/integration/test_shares.py",
+    ),
     "rules/schema.py": ("tests/unit/test_schema.py", "tests/contract/test_schema_changes.py"),
     "rules/losses.py": ("tests/unit/test_losses.py",),
     "rules/cells.py": ("tests/unit/test_cells.py", "tests/unit/test_zones.py"),

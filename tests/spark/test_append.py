@@ -9,6 +9,7 @@ import pytest
 
 from ordertrail.config import SparkSettings
 from ordertrail.errors import TableError
+from ordertrail.rules import shares
 from tests.feeds import FEED_LIMITS, FEED_VENDORS
 from tests.harness import House, bag, check_books, columns_of, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, IN_EXECUTORS, Crash, by_name, check_same, crash_at, feed, state
@@ -32,14 +33,20 @@ def load(house: House, *engines: tuple[str, SparkSettings], killed_at: str = "")
 
 
 def appending(root: Path, **changes: object) -> House:
-    return open_house(root, 'mode = "append"\n', vendors=FEED_VENDORS, **{**FEED_LIMITS, **changes})  # type: ignore[arg-type]
+    limits = {**FEED_LIMITS, "shares": (("blue", shares.Shares(stale=0.4)),)}
+    return open_house(root, 'mode = "append"\n', vendors=FEED_VENDORS, **{**limits, **changes})  # type: ignore[arg-type]
 
 
-def test_the_engines_append_the_same_rows(tmp_path: Path, spark: Spark) -> None:
-    """Executors after the embedded engine in its folders; and names of three levels, beside which stands a view."""
+def test_the_engines_append_the_same_rows(tmp_path: Path, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors after the embedded engine in its folders; and names of three levels, beside which stands a view.
+
+    Files that are stale are held, and so on every engine.
+    """
+    monkeypatch.setattr(shares, "LEAST_KEYS", 1)
     with without_fsync():
         alone, mixed = appending(tmp_path / "alone"), appending(tmp_path / "mixed")
         load(alone, EMBEDDED, EMBEDDED)
+        assert {row["state"] for row in alone.rows("deliveries") if row["vendor"] == "blue"} >= {"held", "loaded"}
         load(mixed, EMBEDDED, IN_EXECUTORS, killed_at="load.committed")
         check_same(state(alone), state(mixed))
         check_books(mixed)
