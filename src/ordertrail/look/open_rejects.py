@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
+from ordertrail.look.archived_header import archived_header
 from ordertrail.look.rows import Row, Rows, rows_of
 from ordertrail.model import SET_ASIDE, Contract, State, Vendor
 from ordertrail.parse.database import connected
@@ -93,7 +94,7 @@ def _said(config: Config, delivery: Row, rejects: Sequence[Row]) -> dict[int, tu
     vendor = next((one for one in config.vendors if one.name == delivery["vendor"]), None)
     if vendor is None or delivery["archived_to"] is None:
         return {}
-    text = _text(config, vendor, config.archive / str(delivery["archived_to"]), rejects)
+    text = _text(config, vendor, str(delivery["archived_to"]), rejects)
     if text is None:
         return {}
     plain = replace(
@@ -123,14 +124,13 @@ def _said(config: Config, delivery: Row, rejects: Sequence[Row]) -> dict[int, tu
         return {}
 
 
-def _text(config: Config, vendor: Vendor, path: Path, rejects: Sequence[Row]) -> bytes | None:
+def _text(config: Config, vendor: Vendor, archived_to: str, rejects: Sequence[Row]) -> bytes | None:
     """The header of the archived file, and the raw records below it: as many records as there are rejects."""
     dialect = dialect_of(vendor.delimiter, vendor.quote, vendor.escape, vendor.widths)
     lines = []
     if vendor.header:
         try:
-            with path.open("rb") as stream:
-                header = DeliveryReader(stream, vendor, config.contract).header()
+            header = archived_header(config, vendor, archived_to)
         except (OSError, OrdertrailError):
             return None
         if not header or vendor.widths:

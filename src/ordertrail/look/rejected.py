@@ -17,6 +17,7 @@ from ordertrail.look.quick import Look
 from ordertrail.look.rows import Row, rows_of
 from ordertrail.model import Vendor
 from ordertrail.rules.dialects import dialect_of
+from ordertrail.rules.headers import map_header
 from ordertrail.rules.sql import quoted
 from ordertrail.rules.tables import REJECTS
 
@@ -108,16 +109,13 @@ def _cells(row: Mapping[str, object], vendor: Vendor) -> list[str]:
 
 def _key_places(config: Config, vendor: Vendor, archived_to: str) -> tuple[int, ...] | None:
     """The places of the key's columns in an archived file; None when the file is missing or has changed."""
-    from ordertrail.parse.reader import DeliveryReader
+    from ordertrail.look.archived_header import archived_header
 
     contract = config.contract
     try:
-        with (config.archive / archived_to).open("rb") as stream:
-            layout = DeliveryReader(stream, vendor, contract).layout()
-        if layout is None:
-            return None
-        found = dict(zip(contract.names, layout.cells, strict=True))
+        layout = map_header(archived_header(config, vendor, archived_to), contract, vendor)
     except (OSError, OrdertrailError):
         return None
+    found = dict(zip(contract.names, layout.cells, strict=True))
     places = tuple(place for name in contract.key if (place := found[name]) is not None)
     return places if len(places) == len(contract.key) else None

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, UsageError
+from ordertrail.look.archived_header import archived_header
 from ordertrail.look.csv_text import harmless
 from ordertrail.look.rows import Row
 from ordertrail.model import Vendor
 from ordertrail.parse.encoding import codec_of
-from ordertrail.parse.reader import DeliveryReader
 from ordertrail.parse.unpacking import members
 from ordertrail.rules.dialects import dialect_of
 
@@ -118,12 +118,10 @@ def _written(config: Config, vendor: Vendor, delivery: Row, otherwise: str) -> t
     """The header of the archived file, its byte order mark and its codec."""
     if delivery["archived_to"] is None:
         raise UsageError(f"the file of {delivery['delivery_id']} is not in the archive", hint=otherwise)
-    path = config.archive / str(delivery["archived_to"])
     try:
-        with path.open("rb") as stream:
+        with (config.archive / str(delivery["archived_to"])).open("rb") as stream:
             first = next(iter(members(stream, vendor))).stream.read(_FIRST_BYTES)
-        with path.open("rb") as stream:
-            header = DeliveryReader(stream, vendor, config.contract).header() or ()
+        header = archived_header(config, vendor, str(delivery["archived_to"]))
     except (OSError, OrdertrailError, StopIteration) as error:
         raise UsageError(
             f"the archived file {delivery['archived_to']} cannot be read: {error}", hint=otherwise
