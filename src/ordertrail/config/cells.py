@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ordertrail.config.contract import Fail, check_nulls, known_column, nearest, value_of
+from ordertrail.config.contract import Fail, check_nulls, known_column, one_of, value_of
 from ordertrail.config.vendor_section import VendorSection
-from ordertrail.model import Contract
+from ordertrail.model import Contract, KeyCase, Vendor
 from ordertrail.rules.headers import folded
 
+_KEY_CASES: tuple[KeyCase, ...] = ("keep", "upper")
 _THOUSANDS = ("", ".", ",", " ", "'")
 
 
@@ -23,9 +25,6 @@ def check_cells(where: str, section: VendorSection, contract: Contract, fail: Fa
         fail: Called with the first mistake.
     """
     check_nulls(f"{where}.nulls", section.nulls, fail)
-    if section.key_case not in ("keep", "upper"):
-        hint = nearest(section.key_case, ("keep", "upper"), otherwise='use "keep" or "upper"')
-        fail(f"{where}.key_case", section.key_case, "there is no such choice", hint)
     if any(char.isalnum() for char in section.key_strip):
         fail(f"{where}.key_strip", section.key_strip, "has a letter or a digit", "name signs only, such as ' -'")
     if section.decimal not in (".", ","):
@@ -36,6 +35,31 @@ def check_cells(where: str, section: VendorSection, contract: Contract, fail: Fa
         fail(f"{where}.thousands", section.thousands, "is the sign of decimals, too", "use two different ones")
     _check_words(where, section, fail)
     _check_sources(where, section, contract, fail)
+
+
+def with_cells(vendor: Vendor, where: str, section: VendorSection, fail: Fail) -> Vendor:
+    """The vendor with what its profile says of cells.
+
+    Args:
+        vendor: With all else that it says.
+        where: Key of the vendor, such as `vendors[acme]`.
+        section: As parsed, and checked.
+        fail: Called with the first mistake.
+    """
+    return replace(
+        vendor,
+        nulls=tuple(section.nulls),
+        key_case=one_of(f"{where}.key_case", section.key_case, _KEY_CASES, 'use "keep" or "upper"', fail),
+        key_strip=section.key_strip,
+        decimal=section.decimal,
+        thousands=section.thousands,
+        true_words=tuple(section.true_words),
+        false_words=tuple(section.false_words),
+        combine=tuple((column, tuple(headers)) for column, headers in section.combine.items()),
+        constants=tuple(section.constants.items()),
+        from_name=section.from_name,
+        final_newline=section.final_newline,
+    )
 
 
 def _check_words(where: str, section: VendorSection, fail: Fail) -> None:

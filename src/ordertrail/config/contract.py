@@ -26,6 +26,8 @@ from ordertrail.rules.times import DIRECTIVE, FRACTIONS, WORDS
 
 Choice = TypeVar("Choice", bound=str)
 
+_UNKNOWN: tuple[UnknownColumns, ...] = ("rescue", "strict", "add")
+
 
 class Fail(Protocol):
     """Reports a mistake in the config: raises a `ConfigError` that names the file."""
@@ -125,7 +127,9 @@ def build_contract(section: ContractSection, given: Collection[str], fail: Fail)
         order_by=section.order_by,
         status=status,
         status_rank=_status_rank(section, given, status, fail),
-        unknown_columns=_unknown_columns(section.unknown_columns, fail),
+        unknown_columns=one_of(
+            "contract.unknown_columns", section.unknown_columns, _UNKNOWN, 'use "rescue", "strict" or "add"', fail
+        ),
         max_future_s=_max_future_s(section.max_future_h, fail),
         max_added_columns=_max_added_columns(section.max_added_columns, fail),
     )
@@ -377,15 +381,6 @@ def _status_rank(section: ContractSection, given: Collection[str], status: str |
         if one in section.status_rank[:position]:
             fail("contract.status_rank", section.status_rank, f"{one!r} is there twice", "give each status one place")
     return tuple(section.status_rank)
-
-
-def _unknown_columns(value: str, fail: Fail) -> UnknownColumns:
-    match value:
-        case "rescue" | "strict" | "add":
-            return value
-        case _:
-            hint = 'use "rescue", "strict" or "add"'
-            return fail("contract.unknown_columns", value, "there is no such choice", hint)
 
 
 def _max_added_columns(most: int, fail: Fail) -> int:

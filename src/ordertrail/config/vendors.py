@@ -9,11 +9,10 @@ import codecs
 import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
-from ordertrail.config.cells import check_cells
-from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest
+from ordertrail.config.cells import check_cells, with_cells
+from ordertrail.config.contract import TIMES, Fail, check_format, known_column, nearest, one_of
 from ordertrail.config.rows import with_rows
 from ordertrail.config.vendor_section import VendorSection
 from ordertrail.errors import QuarantineError
@@ -24,6 +23,8 @@ from ordertrail.rules.sender_manifest import naming
 from ordertrail.rules.times import OFFSET
 
 _LONGEST_DELIMITER = 8
+_COMPRESSIONS: tuple[Compression, ...] = ("auto", "none")
+_UNPACKS = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
 
 
 def build_vendors(sections: Sequence[VendorSection], contract: Contract, fail: Fail) -> tuple[Vendor, ...]:
@@ -86,10 +87,10 @@ def _vendor(section: VendorSection, contract: Contract, fail: Fail) -> Vendor:
         skip_lines=section.skip_lines,
         header=section.header,
         columns=tuple(name.strip() for name in section.columns),
-        compression=_compression(f"{where}.compression", section.compression, fail),
+        compression=one_of(f"{where}.compression", section.compression, _COMPRESSIONS, _UNPACKS, fail),
         max_unpacked_mb=section.max_unpacked_mb,
     )
-    vendor = with_rows(_with_cells(vendor, section), where, section, fail)
+    vendor = with_rows(with_cells(vendor, where, section, fail), where, section, fail)
     if not vendor.header:
         _check_mapping(f"{where}.columns", vendor, contract, fail)
     return vendor
@@ -102,24 +103,6 @@ def _check_mapping(key: str, vendor: Vendor, contract: Contract, fail: Fail) -> 
     except QuarantineError as error:
         problem = error.message.replace("the file has", "has").replace("; its header is", "; it is")
         fail(key, list(vendor.columns), problem, error.hint.partition(", then run")[0])
-
-
-def _with_cells(vendor: Vendor, section: VendorSection) -> Vendor:
-    """The vendor with what its profile says of cells."""
-    return replace(
-        vendor,
-        nulls=tuple(section.nulls),
-        key_case="upper" if section.key_case == "upper" else "keep",
-        key_strip=section.key_strip,
-        decimal=section.decimal,
-        thousands=section.thousands,
-        true_words=tuple(section.true_words),
-        false_words=tuple(section.false_words),
-        combine=tuple((column, tuple(headers)) for column, headers in section.combine.items()),
-        constants=tuple(section.constants.items()),
-        from_name=section.from_name,
-        final_newline=section.final_newline,
-    )
 
 
 def _check_characters(where: str, section: VendorSection, fail: Fail) -> None:
@@ -188,15 +171,6 @@ def _encoding(key: str, name: str | None, fail: Fail) -> str | None:
     except (LookupError, ValueError):
         hint = nearest(name.lower(), ("utf-8", "cp1252", "latin-1", "utf-16", "cp437"), otherwise="use such as cp1252")
         fail(key, name, "there is no such text encoding", hint)
-
-
-def _compression(key: str, value: str, fail: Fail) -> Compression:
-    match value:
-        case "auto" | "none":
-            return value
-        case _:
-            hint = 'use "auto", which unpacks gzip and zip by their first bytes, or "none"'
-            return fail(key, value, "there is no such choice", hint)
 
 
 def known_zone(key: str, name: str, fail: Fail) -> str:
