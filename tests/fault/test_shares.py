@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.depth import drawn
 from tests.fault.world import PLAIN_CONFIG, Driver, World, distinct, file, row
 from tests.feeds import FeedFile
 
@@ -36,7 +37,7 @@ def test_killed_from_the_stage_to_the_target(driver: Driver, tmp_path: Path) -> 
     states = {one["file_name"]: one["state"] for one in undisturbed.rows("orders_deliveries")}
     assert states == {"a_2026_11_20.csv": "loaded", "wrong_2026_11_21.csv": "held", "right_2026_11_22.csv": "loaded"}
     first, last = effects.index("stage.files"), effects.index("load.committed")
-    for kill_at in (place for place in distinct(effects) if first <= place <= last):
+    for kill_at in drawn([place for place in distinct(effects) if first <= place <= last], "shares"):
         other = world(str(kill_at))
         assert driver.run(other, kill_at=kill_at).get("signal") == 9
         driver.run(other)

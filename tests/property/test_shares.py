@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordertrail.rules.shares import LEAST_KEYS, KeyCounts, Shares, counts_sql, held_files
+from tests.depth import share
 from tests.feeds import FEED_VENDORS, NO_ADDRESS, FeedFile, cells, csv_bytes
 from tests.harness import NOON_NS, check_books, open_house, without_fsync
 from tests.oracle import Key, default_contract, held_by_shares, judge, judge_file
@@ -97,7 +98,7 @@ def arrivals(draw: st.DrawFn) -> list[list[FeedFile]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=FEEDS // 3)
+@settings(max_examples=share(FEEDS // 3))
 @given(st.sampled_from(("upsert", "append")), arrivals())
 def test_a_pipeline_holds_what_the_oracle_holds(mode: str, batches: list[list[FeedFile]]) -> None:
     loaded: list[FeedFile] = []
