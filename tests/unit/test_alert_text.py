@@ -14,7 +14,7 @@ from ordertrail.rules.outbox import Event
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BAD = Incident(
     "i1", "delivery:1", "quarantined", "warning", "acme", "a.csv of acme is quarantined: no column x",
-    "ordertrail rejects --delivery 1", 240, NOON - timedelta(minutes=65), NOON, NOON,
+    "ordertrail rejects --delivery 1", 240, NOON - timedelta(minutes=65), NOON, NOON, shipments=1231,
 )  # fmt: skip
 FAILS = replace(
     BAD, incident_id="i2", key="pipeline:failing", severity="critical", text="3 passes failed", rows=None, vendor=None
@@ -24,10 +24,10 @@ FAILS = replace(
 def test_a_message_says_what_since_when_how_much_and_what_to_type() -> None:
     found = message("orders", [(BAD, "open")], NOON)
     assert found.text == (
-        "orders: a.csv of acme is quarantined: no column x\n"
+        "orders: a.csv of acme is quarantined: no column x (240 rows of about 1,231 shipments)\n"
         "\n"
         "since      2026-11-23 10:55 UTC, for 1 h 5 min\n"
-        "concerns   240 rows, at most as many shipments: none of them is in the target\n"
+        "concerns   240 rows of about 1,231 shipments: none of them is in the target\n"
         "type next  ordertrail rejects --delivery 1\n"
         'known?     ordertrail alerts ack delivery:1 --why "..."'
     )
@@ -67,7 +67,19 @@ def test_a_long_text_is_cut_in_the_first_line_and_whole_below(length: int) -> No
 
 def test_a_text_of_several_lines_has_one_first_line() -> None:
     found = message("orders", [(replace(BAD, text="a\nb\r\nc"), "open")], NOON)
-    assert found.title == "orders: a b c"
+    assert found.title == "orders: a b c (240 rows of about 1,231 shipments)"
+
+
+def test_rows_are_told_in_the_first_line_where_they_fit() -> None:
+    told = " (240 rows, at most as many shipments)"
+    for length in (1, FIRST_LINE - len("orders: ") - len(told)):
+        found = message("orders", [(replace(BAD, text="x" * length, shipments=None), "open")], NOON)
+        assert found.title == f"orders: {'x' * length}{told}"
+        assert found.body.startswith("since")
+    longer = message("orders", [(replace(BAD, text="x" * (length + 1), shipments=None), "open")], NOON)
+    assert longer.title == f"orders: {'x' * (length + 1)}"
+    assert "concerns   240 rows, at most as many shipments: none of them is" in longer.body
+    assert "rows" not in message("orders", [(replace(BAD, closed_at=NOON), "close")], NOON).title
 
 
 def test_one_row_is_one_shipment_at_most() -> None:

@@ -27,6 +27,7 @@ from ordertrail.look.heartbeat import SILENT_S, Heard, heard, heartbeat_path
 from ordertrail.look.open_items import FAILED_PASSES, KINDS, NEXT_PASS, Facts, OpenItem, Waiting, open_items
 from ordertrail.look.rejecting import Rejecting
 from ordertrail.look.space import LOW_SPACE_BYTES, NO_SPACE_BYTES, Space
+from ordertrail.look.usual import Usual
 from ordertrail.sources.directory import NO_VENDOR
 from ordertrail.sources.settling import STILL_OPEN
 
@@ -183,6 +184,21 @@ def test_a_vendor_that_is_late(config: Config) -> None:
     assert item.text == "acme is late: a file was expected by Mon 2026-11-23 12:00 UTC; none has ever come"
 
 
+def test_how_many_shipments_it_is_about_by_what_the_vendor_usually_sends(config: Config) -> None:
+    usual = {("acme", 2): Usual(200, 100, 0.5), ("acme", None): Usual(4100, 3900, 0.95)}
+    aside = only(config, deliveries=(replace(BAD, vendor="acme", rows_parsed=240),), usual=usual)
+    assert (aside.rows, aside.shipments) == (240, 120)
+    unread = only(config, deliveries=(replace(BAD, vendor="acme", rows_parsed=None),), usual=usual)
+    assert (unread.rows, unread.shipments) == (None, None)
+    stranger = only(config, deliveries=(replace(BAD, vendor="new", rows_parsed=240),), usual=usual)
+    assert (stranger.rows, stranger.shipments) == (240, None)
+    late = only(config, late=(Late("acme", NOW, NOW),), usual=usual)
+    assert late.text.endswith("; a file of it usually has 4,100 rows of 3,900 shipments")
+    assert (late.rows, late.shipments) == (None, None)
+    many = only(config, rejecting=(Rejecting("acme", "a.csv", 100, 200, 0.0, NOW),), usual=usual)
+    assert (many.rows, many.shipments) == (100, 95)
+
+
 def test_passes_that_fail_one_after_the_other(config: Config) -> None:
     failing = replace(BEAT, failures=FAILED_PASSES, failing_since=NOW, last_error="E_SOURCE: away")
     item = only(config, heartbeat=failing)
@@ -245,7 +261,7 @@ def test_critical_items_come_first_then_the_kinds_in_their_order(config: Config)
     assert [one.kind for one in found] == kinds
     assert set(kinds) == set(KINDS)
     assert len({one.key for one in found}) == len(found)
-    members = {"kind", "key", "since", "severity", "text", "next", "vendor", "rows"}
+    members = {"kind", "key", "since", "severity", "text", "next", "vendor", "rows", "shipments"}
     assert all(set(one) == members for one in document.health(found)["items"])  # type: ignore[index,call-overload]
 
 

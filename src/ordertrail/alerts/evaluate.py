@@ -33,7 +33,15 @@ def causes_of(items: Sequence[OpenItem]) -> tuple[Cause, ...]:
     """The causes of incidents that open items are, each key once."""
     found = {
         one.key: Cause(
-            one.kind, one.key, one.severity, masked(one.text), one.next, one.since, _vendor_of(one), one.rows
+            one.kind,
+            one.key,
+            one.severity,
+            masked(one.text),
+            one.next,
+            one.since,
+            _vendor_of(one),
+            one.rows,
+            one.shipments,
         )
         for one in items
     }

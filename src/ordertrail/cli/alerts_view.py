@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ordertrail.alerts.after import Checked
 from ordertrail.cli.screen import Column, Screen, Style
 from ordertrail.config import Alert
+from ordertrail.look import document
 from ordertrail.look.rows import Json, json_value
 from ordertrail.rules.incidents import Incident
 from ordertrail.rules.outbox import Post
@@ -46,26 +47,8 @@ class Tried:
 
 
 def incident(one: Incident) -> Json:
-    """An incident, wherever it is listed."""
-    return {
-        "incident_id": one.incident_id,
-        "key": one.key,
-        "kind": one.kind,
-        "severity": one.severity,
-        "vendor": one.vendor,
-        "text": one.text,
-        "next": one.next,
-        "rows": one.rows,
-        "since": json_value(one.since),
-        "opened_at": json_value(one.opened_at),
-        "seen_at": json_value(one.seen_at),
-        "count": one.count,
-        "closed_at": json_value(one.closed_at),
-        "acknowledged_at": json_value(one.acknowledged_at),
-        "acknowledged_by": one.acknowledged_by,
-        "acknowledged_why": one.acknowledged_why,
-        "posts": [_post(post) for post in one.posts],
-    }
+    """An incident and whom it was told to, wherever it is listed."""
+    return {**document.incident(one), "posts": [_post(post) for post in one.posts]}
 
 
 def _post(post: Post) -> Json:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ordertrail.look.track import Match, Track
     from ordertrail.look.verify import VerifyReport
     from ordertrail.model import CorrectionReport, DeliveryReport, RowCounts, RunReport
+    from ordertrail.rules.incidents import Incident
 
 
 def run_report(report: RunReport) -> Json:
@@ -99,6 +100,31 @@ def health(items: Sequence[OpenItem]) -> Json:
 def open_item(one: OpenItem) -> Json:
     """An open item, wherever it is listed; `since` is null when nothing tells."""
     return {**asdict(one), "since": json_value(one.since)}
+
+
+def incident(one: Incident) -> dict[str, Json]:
+    """An incident; whom the alerts reach is nobody's business who only reads."""
+    return {
+        "incident_id": one.incident_id,
+        "key": one.key,
+        "kind": one.kind,
+        "severity": one.severity,
+        "vendor": one.vendor,
+        "text": one.text,
+        "next": one.next,
+        "rows": one.rows,
+        "shipments": one.shipments,
+        "since": json_value(one.since),
+        "opened_at": json_value(one.opened_at),
+        "seen_at": json_value(one.seen_at),
+        "count": one.count,
+        "closed_at": json_value(one.closed_at),
+        "acknowledged_at": json_value(one.acknowledged_at),
+        "acknowledged_by": one.acknowledged_by,
+        "acknowledged_why": one.acknowledged_why,
+        "reminded": one.reminded,
+        "remind_at": json_value(one.remind_at),
+    }
 
 
 def arrivals(found: Sequence[Arrivals]) -> Json:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from ordertrail.look.delivered import SetAside
 from ordertrail.look.heartbeat import Heard
 from ordertrail.look.rejecting import Rejecting
 from ordertrail.look.space import NO_SPACE_BYTES, Space
+from ordertrail.look.usual import Asked, Usual
 from ordertrail.model import State
 from ordertrail.rules.rejecting import rejecting_text
 from ordertrail.rules.waiting import waiting_text, waits_long
@@ -104,6 +105,7 @@ class OpenItem:
         next: The command to type next.
         vendor: The vendor concerned; None when it is none, or all.
         rows: Rows that are not in the target because of it; None when that is not known, or does not apply.
+        shipments: About how many shipments these rows are of, by the vendor's earlier files; None when nobody can say.
     """
 
     kind: Kind
@@ -114,6 +116,7 @@ class OpenItem:
     next: str
     vendor: str | None = None
     rows: int | None = None
+    shipments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Facts:
         waiting: The files in the source folder.
         late: The vendors of which a file is missing.
         rejecting: The vendors whose newest file has unusually many rejected rows.
+        usual: What the files of these vendors usually bring.
         source_trouble: Why the source folder cannot be read; None when it can.
         heartbeat: Of the service; None when there is none.
         service_expected: Whether a missing heartbeat is an item.
@@ -160,6 +164,7 @@ class Facts:
     waiting: Sequence[Waiting] = ()
     late: Sequence[Late] = ()
     rejecting: Sequence[Rejecting] = ()
+    usual: Mapping[Asked, Usual] = field(default_factory=dict)
     source_trouble: str | None = None
     heartbeat: Heard | None = None
     service_expected: bool = False
@@ -182,10 +187,10 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
         Critical items first, then in the order of `KINDS`; deliveries newest first.
     """
     found = [
-        *(_delivery(config, one) for one in facts.deliveries),
+        *(_delivery(config, one, facts.usual.get((one.vendor, one.batch))) for one in facts.deliveries),
         *_waiting(config, facts.waiting, now),
-        *(_late(config, one) for one in facts.late),
-        *_rejecting(config, facts.rejecting, now),
+        *(_late(config, one, facts.usual.get((one.vendor, None))) for one in facts.late),
+        *_rejecting(config, facts, now),
         *_service(config, facts, now),
         *_contract(config, facts),
         *_debt(config, facts, now),
@@ -197,12 +202,19 @@ def open_items(config: Config, facts: Facts, now: datetime) -> tuple[OpenItem, .
     return tuple(sorted(found, key=lambda one: (one.severity != "critical", places[one.kind])))
 
 
-def _delivery(config: Config, one: SetAside) -> OpenItem:
+def asked_of(deliveries: Sequence[SetAside], rejecting: Sequence[Rejecting], late: Sequence[Late]) -> set[Asked]:
+    """What `Facts.usual` has to tell of some facts."""
+    vendors = {*(one.vendor for one in rejecting), *(one.vendor for one in late)}
+    return {*((one.vendor, one.batch) for one in deliveries), *((vendor, None) for vendor in vendors)}
+
+
+def _delivery(config: Config, one: SetAside, usual: Usual | None) -> OpenItem:
     kind: Kind = "held" if one.state == State.HELD else "quarantined"
     text = f"{one.file_name} of {one.vendor} is {one.state}: {one.reason or 'nobody said why'}"
     command = _command(config, NEXT[kind], id=one.delivery_id)
     key, rows = f"delivery:{one.delivery_id}", one.rows_parsed or None  # a held file was not read: nobody counted
-    return OpenItem(kind, key, one.since, "warning", text, command, one.vendor, rows)
+    shipments = None if rows is None or usual is None else usual.shipments_in(rows)
+    return OpenItem(kind, key, one.since, "warning", text, command, one.vendor, rows, shipments)
 
 
 def _waiting(config: Config, files: Sequence[Waiting], now: datetime) -> Iterator[OpenItem]:
@@ -222,19 +234,23 @@ def _next_of_waiting(one: Waiting) -> str:
     return "run" if one.reason in (NEXT_PASS, UNARCHIVED) else "status"
 
 
-def _late(config: Config, one: Late) -> OpenItem:
-    command = _command(config, NEXT["late"], vendor=one.vendor)
-    return OpenItem("late", f"vendor:{one.vendor}:late", one.since, "warning", late_text(one), command, one.vendor)
+def _late(config: Config, one: Late, usual: Usual | None) -> OpenItem:
+    command, text = _command(config, NEXT["late"], vendor=one.vendor), late_text(one)
+    if usual is not None:
+        text += f"; a file of it usually has {usual.rows:,} rows of {usual.shipments:,} shipments"
+    return OpenItem("late", f"vendor:{one.vendor}:late", one.since, "warning", text, command, one.vendor)
 
 
-def _rejecting(config: Config, vendors: Sequence[Rejecting], now: datetime) -> Iterator[OpenItem]:
-    for one in vendors:
+def _rejecting(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:
+    for one in facts.rejecting:
         if one.loaded_at is not None and now - one.loaded_at > timedelta(days=REJECTS_D):
             continue
         text = rejecting_text(one.vendor, one.file_name, one.rejected, one.parsed, one.usual)
         command = _command(config, NEXT["rejects"], vendor=one.vendor)
         key = f"rejects:{one.vendor}"
-        yield OpenItem("rejects", key, one.loaded_at, "warning", text, command, one.vendor, one.rejected)
+        usual = facts.usual.get((one.vendor, None))
+        shipments = None if usual is None else usual.shipments_in(one.rejected)
+        yield OpenItem("rejects", key, one.loaded_at, "warning", text, command, one.vendor, one.rejected, shipments)
 
 
 def _service(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:

@@ -23,10 +23,10 @@ from ordertrail.engines.local.consumers import lags
 from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import log_warnings, progress_of, resets_of
 from ordertrail.errors import OrdertrailError
-from ordertrail.look import arrivals, rejecting
-from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered, doubts_in
+from ordertrail.look import arrivals, rejecting, usual
+from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered, doubts_in, kept_columns
 from ordertrail.look.heartbeat import heard
-from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, open_items
+from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, asked_of, open_items
 from ordertrail.look.space import low_spaces
 from ordertrail.model import FoundFile
 from ordertrail.rules.cadence import needed_back
@@ -151,15 +151,17 @@ def standing(
     target, deliveries = tables["target"], tables["deliveries"]
     app_id = deliveries.metadata.properties.get(APP_ID, "")
     stands, now = progress_of(tables, app_id), datetime.now(UTC)
-    columns = columns or columns_in(deliveries)
+    columns = columns or kept_columns(columns_in(deliveries))
     came = came or delivered(columns)
     waiting, warnings = waiting_in(config, now)
     debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
+    many, late = rejecting.rejecting(columns), () if warnings else _late(config, columns, waiting, now)
     facts = replace(
         _around(config, waiting, warnings, service_expected=service_expected),
         deliveries=came.open,
-        rejecting=rejecting.rejecting(columns),
-        late=() if warnings else _late(config, columns, waiting, now),
+        rejecting=many,
+        late=late,
+        usual=usual.usual_of(columns, asked_of(came.open, many, late)),
         debt=debt.reasons,
         damage=(*_resets(target, app_id, stands.loaded), *damage),
         contract=held(config, tables).differs,
@@ -244,18 +246,21 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
     from ordertrail.engines.spark.reading import deliveries_of
 
     now = datetime.now(UTC)
-    needed = {*NEEDED, *rejecting.NEEDED, *(arrivals.NEEDED if config.expectations else ())}
+    needed = {*NEEDED, *rejecting.NEEDED, *usual.NEEDED, *(arrivals.NEEDED if config.expectations else ())}
     rows = deliveries_of(config, session, sorted(needed))
     waiting, trouble = waiting_in(config, now)
 
     def columns(names: Sequence[str]) -> pa.Table:
         return rows.select(list(names))
 
+    aside, many = delivered(columns).open, rejecting.rejecting(columns)
+    late = () if trouble else _late(config, columns, waiting, now)
     facts = Facts(
-        deliveries=delivered(columns).open,
-        rejecting=rejecting.rejecting(columns),
+        deliveries=aside,
+        rejecting=many,
+        usual=usual.usual_of(columns, asked_of(aside, many, late)),
         waiting=waiting,
-        late=() if trouble else _late(config, columns, waiting, now),
+        late=late,
         source_trouble=next(iter(trouble), None),
         heartbeat=heard(config),
         service_expected=service_expected,

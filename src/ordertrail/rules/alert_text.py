@@ -1,10 +1,10 @@
 """The messages about incidents: plain text whose first line fits a text message of a phone.
 
 ```
-orders: bad.csv of acme is quarantined: no column tracking_num
+orders: bad.csv of acme is quarantined: no column tracking_num (240 rows of about 231 shipments)
 
 since      2026-11-23 08:30 UTC, for 1 h 5 min
-concerns   240 rows, at most as many shipments: none of them is in the target
+concerns   240 rows of about 231 shipments: none of them is in the target
 type next  ordertrail rejects --delivery 000012-00001-51c7a1e0
 known?     ordertrail alerts ack delivery:000012-00001-51c7a1e0 --why "..."
 ```
@@ -66,7 +66,7 @@ def message(pipeline: str, told: Sequence[tuple[Incident, Event]], now: datetime
     over = all(event == "close" for _, event in told)
     if len(told) == 1:
         title = _title(pipeline, first, event)
-        whole = () if title.endswith(first.text) else (f"{first.text}\n",)
+        whole = () if first.text in title else (f"{first.text}\n",)
         return Message(title, "\n".join((*whole, *_details(first, event, now, option))), severity, over)
     begun = sum(1 for _, event in told if event != "close")
     parts = [f"{count} {words}" for count, words in ((begun, "open"), (len(told) - begun, "over")) if count]
@@ -94,7 +94,10 @@ def trial(pipeline: str, channel: str, now: datetime) -> Message:
 
 
 def _title(pipeline: str, one: Incident, event: Event) -> str:
-    return _cut(_words(pipeline, one, event))
+    """The first line; with the rows where they fit, for a text message is this line alone."""
+    line = _cut(_words(pipeline, one, event))
+    rows = f" ({_rows(one.rows, one.shipments)})" if one.rows and event != "close" else ""
+    return line + rows if len(line + rows) <= FIRST_LINE else line
 
 
 def _words(pipeline: str, one: Incident, event: Event) -> str:
@@ -113,10 +116,8 @@ def _details(one: Incident, event: Event, now: datetime, option: str) -> Iterato
     until = f" to {_at(end)}" if event == "close" else ""
     yield f"since      {_at(since)}{until}, {'after' if event == 'close' else 'for'} {_span(end - since)}"
     if one.rows:
-        what = (
-            "row, at most one shipment: it is" if one.rows == 1 else "rows, at most as many shipments: none of them is"
-        )
-        yield f"concerns   {one.rows:,} {what}{' not' if one.rows == 1 else ''} in the target"
+        none = "it is not" if one.rows == 1 else "none of them is"
+        yield f"concerns   {_rows(one.rows, one.shipments)}: {none} in the target"
     if one.count > 1:
         yield f"came       {one.count} times since {_at(one.opened_at)}"
     if event == "close":
@@ -124,6 +125,14 @@ def _details(one: Incident, event: Event, now: datetime, option: str) -> Iterato
     yield f"type next  {one.next}"
     if one.kind != CHANNEL:
         yield f'known?     ordertrail alerts ack {shlex.quote(one.key)} --why "..."{option}'
+
+
+def _rows(rows: int, shipments: int | None) -> str:
+    if rows == 1:
+        return "1 row, at most one shipment"
+    if shipments is None:
+        return f"{rows:,} rows, at most as many shipments"
+    return f"{rows:,} rows of about {shipments:,} shipment{'' if shipments == 1 else 's'}"
 
 
 def _at(at: datetime) -> str:

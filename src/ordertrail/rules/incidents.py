@@ -47,6 +47,7 @@ class Cause:
         since: Since when; aware UTC, None when nothing tells.
         vendor: The vendor concerned; None when it is none, or all.
         rows: Rows that are not in the target because of it; None when that is not known, or does not apply.
+        shipments: About how many shipments these rows are of, by the vendor's earlier files; None when nobody can say.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Cause:
     since: datetime | None = None
     vendor: str | None = None
     rows: int | None = None
+    shipments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Incident:
         text: What was wrong when this row was written last, on one line.
         next: The command to type next.
         rows: Rows that are not in the target because of it; None when that is not known, or does not apply.
+        shipments: About how many shipments these rows are of, by the vendor's earlier files; None when nobody can say.
         since: Since when the cause is there, if anything tells.
         opened_at: When it was first seen.
         seen_at: When it was last seen, as of the last change of the table.
@@ -104,6 +107,7 @@ class Incident:
     reminded: int = 0
     remind_at: datetime | None = None
     posts: tuple[Post, ...] = ()
+    shipments: int | None = None
 
     @property
     def open(self) -> bool:
@@ -237,7 +241,7 @@ class _Judging:
     def _opened(self, cause: Cause) -> Incident:
         one = Incident(
             self._new_id(), cause.key, cause.kind, cause.severity, cause.vendor, cause.text, cause.next, cause.rows,
-            cause.since, self._now, self._now,
+            cause.since, self._now, self._now, shipments=cause.shipments,
         )  # fmt: skip
         return self._told(one, "open")
 
@@ -327,6 +331,7 @@ def _as_seen(one: Incident, cause: Cause, now: datetime) -> Incident:
         text=cause.text,
         next=cause.next,
         rows=cause.rows,
+        shipments=cause.shipments,
         since=cause.since or one.since,
         seen_at=now,
     )

@@ -164,6 +164,7 @@ INCIDENTS = (
     TableColumn("text", "string", "what was wrong when the row was written last, one line"),
     TableColumn("next", "string", "the command to type next"),
     TableColumn("rows_affected", "bigint", "rows that are not in the target because of it; NULL when not known"),
+    TableColumn("shipments_affected", "bigint", "about how many shipments these rows are of; NULL when not known"),
     TableColumn("since", "timestamp", "since when the cause is there, if anything tells"),
     TableColumn("opened_at", "timestamp", "when it was first seen", required=True),
     TableColumn("seen_at", "timestamp", "when it was last seen, as of the last change of the table"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 
 from ordertrail.errors import UsageError
+from ordertrail.look import document
 from ordertrail.look.follow import Moment
 from ordertrail.look.incidents import Incident
 from ordertrail.look.open_items import command_of
-from ordertrail.look.rows import Json, Rows, json_value
+from ordertrail.look.rows import Json, Rows
 from ordertrail.web.page import Answer, Ask
 
 _LISTED = (
-    "incident_id", "key", "kind", "severity", "vendor", "text", "rows", "opened_at", "closed_at", "count",
+    "incident_id", "key", "kind", "severity", "vendor", "text", "rows", "shipments", "opened_at", "closed_at", "count",
     "acknowledged_at", "acknowledged_by", "acknowledged_why",
 )  # fmt: skip
 
@@ -34,18 +34,12 @@ def incidents(moment: Moment, ask: Ask) -> Answer:
     told: dict[str, Json] = {
         "pipeline": moment.config.name,
         "open": sum(1 for one in everything if one.open),
-        "incidents": [_told(one) for one in shown],
+        "incidents": [document.incident(one) for one in shown],
         "after": onward,
     }
     commands = {one.incident_id: _acknowledging(moment, one) for one in shown if one.open}
     more = {"found": shown, "which": which, "any": bool(everything), "commands": commands}
     return Answer(told, rows, more)
-
-
-def _told(one: Incident) -> Json:
-    told = asdict(one)
-    del told["posts"]  # whom the alerts reach is nobody's business who reads the pages
-    return {name: json_value(value) for name, value in told.items()}
 
 
 def _acknowledging(moment: Moment, one: Incident) -> str:
