@@ -65,6 +65,10 @@ def test_a_pass_imports_nothing_that_it_only_seems_to_need(folder: Path) -> None
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert {"duckdb", "numpy", "msgspec"} <= imported
     assert not imported & {"numpy.ma", "structlog", "opentelemetry", "ordertrail.cli.traces"}
+    # `pyarrow.compute` alone takes as long as sixty of our modules.
+    assert not imported & {"pyarrow.compute", "urllib.request", "ordertrail.look.status", "ordertrail.alerts"}
+    corrections = {f"ordertrail.engines.{name}" for name in ("local.correct", "local.convert", "embedded.migrate")}
+    assert not imported & {*corrections, "ordertrail.rules.migration"}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"], ["completion", "bash"]])

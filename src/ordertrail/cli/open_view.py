@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ordertrail.cli.screen import Column, Screen, Style
-from ordertrail.look.open_items import OpenItem
+
+if TYPE_CHECKING:
+    from ordertrail.look.open_items import OpenItem
 
 _STYLES: Mapping[str, Style] = {"critical": "red", "warning": "yellow"}
 _COLUMNS = (

@@ -37,6 +37,10 @@ def telling(config: Config, *, whole_pass: bool = True) -> Iterator[Callable[[Ru
 
 
 def _tell(config: Config, error: Exception | None, *, needs_person: bool, whole_pass: bool) -> None:
+    asked = config.alerts or config.ping is not None
+    kept = config.by_name or config.table_path(config.incidents).exists()
+    if not (error or needs_person or asked or kept):
+        return  # nothing to tell and nobody to tell it: most passes need not import what does
     from ordertrail.alerts.after import after_pass
 
     for problem in after_pass(config, error, needs_person=needs_person, whole_pass=whole_pass):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ordertrail.errors import QuarantineError
 from ordertrail.parse.encoding import physical_ends
@@ -89,6 +88,8 @@ def without_marks(texts: pa.StringArray, dialect: Dialect, *, raw: bool = False)
         dialect: Whose marks.
         raw: Whether they are raw records.
     """
+    import pyarrow.compute as pc  # which few files need, and which takes 50 ms
+
     for mark in dialect.marks:
         texts = pc.replace_substring(texts, mark.char, mark.raw if raw else mark.cell)
     return texts

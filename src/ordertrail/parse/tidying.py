@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ordertrail.arrow import lengths_bytes, numbers
@@ -34,6 +33,8 @@ def equal_rows(cells: pa.RecordBatch, header: Sequence[str]) -> NDArray[np.bool_
         likely &= lengths_bytes(column) == len(cell.encode())
         if not likely.any():
             return None
+    import pyarrow.compute as pc  # as in `unpadded`: few files need it, and it takes 50 ms
+
     places = np.flatnonzero(likely)
     same = np.ones(len(places), dtype=bool)
     for column, cell in zip(cells.columns, header, strict=True):
@@ -68,6 +69,8 @@ def merged(one: Broken, other: Broken) -> Broken:
 
 def unpadded(found: Cut) -> Cut:
     """Cells of fixed width without the blanks that fill them; one that has nothing else is empty."""
+    import pyarrow.compute as pc
+
     columns = []
     for column in found.cells.columns:
         texts = pc.utf8_trim_whitespace(column)

@@ -15,14 +15,13 @@ from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
 from ordertrail.engines.embedded.feed import feed_notes
-from ordertrail.engines.embedded.migrate import finish_migration
 from ordertrail.engines.embedded.record import mark_archived
 from ordertrail.engines.embedded.stage import read_staged
 from ordertrail.engines.embedded.widen import widen
 from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.followed import followed
-from ordertrail.engines.local.schema import bring_up_to_date
+from ordertrail.engines.local.schema import bring_up_to_date, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, loaded_files, recent_rows, tables_of
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Contract, Probe, no_probe
@@ -68,7 +67,10 @@ class FolderBooks:
         self._follow(followed(session.config).contract)
         tables = session.tables
         with self.errors("cannot read the stage"):
-            finish_migration(session)
+            if unfinished_migration(session) is not None:
+                from ordertrail.engines.embedded.migrate import finish_migration
+
+                finish_migration(session)
         bring_up_to_date(session)
         self._make()
         snapshots = [table.snapshot() for table in tables.all]

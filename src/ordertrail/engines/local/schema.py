@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -17,10 +18,12 @@ from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.errors import CommitConflictError, ConfigError, TableError
 from ordertrail.model import Batch, no_probe
 from ordertrail.rules.agreement import Agreement, HasNulls, agree
-from ordertrail.rules.migration import Migration, migration_from
 from ordertrail.rules.schema import CONTRACT, DeclaredTable, Difference, declared_columns, lacking
 from ordertrail.rules.sql import name_sql
 from ordertrail.rules.tables import TableColumn, mode_of
+
+if TYPE_CHECKING:
+    from ordertrail.rules.migration import Migration
 
 _MANIFESTS = (TableColumn("_kind", "string", ""), TableColumn("_manifest", "string", ""))
 
@@ -122,7 +125,11 @@ def unfinished_migration(session: Session) -> tuple[Batch, Migration] | None:
         return None
     batch = staged_batch(number, [str(rows[0][0])])
     text = batch.manifests[0].migration
-    return (batch, migration_from(text)) if text else None
+    if not text:
+        return None
+    from ordertrail.rules.migration import migration_from
+
+    return batch, migration_from(text)
 
 
 def agreement_of(config: Config) -> tuple[Difference, ...] | None:
