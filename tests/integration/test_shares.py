@@ -11,7 +11,8 @@ from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.plan import plan_files
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
-from ordertrail.model import Correction, CorrectionKind
+from ordertrail.model import Column, Contract, Correction, CorrectionKind
+from ordertrail.rules.shares import Shares
 from tests.feeds import cells, csv_bytes, dated
 from tests.harness import House, bag, check_books, open_house, without_fsync
 
@@ -77,3 +78,17 @@ def test_from_source_to_rebuild(tmp_path: Path, mode: str) -> None:
         assert rebuild(house.config, from_archive=True) is not None
         assert {table: bag(house.rows(table)) for table in before} == before
         check_books(house)
+
+
+def test_the_contract_may_have_our_own_names(tmp_path: Path) -> None:
+    names = ("k", "place", "dn", "key")
+    columns = (*(Column(name, "string") for name in names), Column("ev", "timestamp", required=True))
+    contract = Contract(columns, ("k", "place"), "ev", None, ())
+    head = ",".join((*names, "ev"))
+    with without_fsync():
+        house = open_house(tmp_path, contract=contract, shares=(("default", Shares(new=0.5)),))
+        for day, kind in ((20, "A"), (21, "B")):
+            lines = (f"{kind}{number},x,y,z,{NOON}" for number in range(20))
+            house.drop(dated(day), "\n".join((head, *lines, "")))
+            house.run()
+        assert (house.delivery(dated(20))["state"], house.delivery(dated(21))["state"]) == ("loaded", "held")

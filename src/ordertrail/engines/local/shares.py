@@ -40,12 +40,12 @@ def over_shares(session: Session, request: StageRequest, parsed: ParsedBatch) ->
     paths = ", ".join(quoted(str(path)) for path, _ in parsed.rows)
     places = places_of(request.fresh)
     numbers, orders = pa.array(list(places), pa.int32()), pa.array(list(places.values()), pa.int32())
-    session.con.register("places_arrow", pa.table({"dn": numbers, "place": orders}))
+    session.con.register("places_arrow", pa.table({"_dn": numbers, "_place": orders}))
     key = contract_key_sql(contract)
     FILE_KEYS.make(
         run,
-        f"SELECT {session.key_hash_sql(key)} AS k, place, max(epoch_us({name_sql(contract.order_by)})) AS ev "
-        f"FROM read_parquet([{paths}]) JOIN places_arrow ON _delivery_no = dn GROUP BY ALL",
+        f"SELECT {session.key_hash_sql(key)} AS k, _place AS place, max(epoch_us({name_sql(contract.order_by)})) AS ev "
+        f"FROM read_parquet([{paths}]) JOIN places_arrow ON _delivery_no = _dn GROUP BY ALL",
     )
     session.con.unregister("places_arrow")
     gone = run(f"SELECT delivery_id FROM {session.deliveries()} WHERE {TAKEN_BACK}") if session.config.appends else ()
