@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -147,28 +147,28 @@ class _Adoption:
 
     def survey(self) -> Adopted:
         with spark_errors("cannot look at the target"):
-            properties = self._properties()
-            problems = [*self._taken_back(properties), *refusals(self._run)]
+            detail, properties = self._described()
+            problems = [*self._taken_back(properties), *refusals(self._run, detail)]
             rows = self._run.spark.table(self._name)
             keyed = set(self._run.config.contract.key) <= set(rows.columns)
             doubled = doubled_keys(self._run, rows) if keyed else Doubled(0, 0)
             if doubled.keys and not self._reduces(properties):
                 problems.append(doubled_error(self._run, doubled))
             left = rows.count() - (doubled.rows if self._reduces(properties) else 0)
-            return self._found(left, doubled, self._version(), tuple(problems))
+            return self._found(left, doubled, self._version(detail), tuple(problems))
 
     def run(self) -> Adopted:
         run = self._run
         with spark_errors("cannot adopt the target"):
-            properties = self._properties()
-            for problem in chain(self._taken_back(properties), refusals(run)):
+            detail, properties = self._described()
+            for problem in chain(self._taken_back(properties), refusals(run, detail)):
                 raise problem
             doubled = doubled_keys(run, run.spark.table(self._name))
             if doubled.keys and not self._reduces(properties):
                 raise doubled_error(run, doubled)
             begun, _, before = properties.get(ADOPTING, "").rpartition("@")
             app_id = begun or self._app_id()
-            found = self._found(0, doubled, int(before) if begun else self._version())
+            found = self._found(0, doubled, int(before) if begun else self._version(detail))
             # from here on the tables are written to
             self._set({ADOPTING: f"{app_id}@{found.before}"})
             run.app_id = adopt_id(app_id)
@@ -328,21 +328,20 @@ class _Adoption:
 
     # -- parts ----------------------------------------------------------------------------------------------
 
-    def _properties(self) -> dict[str, str]:
-        """The properties of a target that is there and not ours yet."""
+    def _described(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """What Delta says of a target that is there and not ours yet, and the properties in it."""
         if not self._target.exists():
             raise TableError(
                 f"there is no table {self._target.name} to adopt", hint="ordertrail run makes a new one by itself"
             )
-        row = self._run.spark.sql(f"DESCRIBE DETAIL {self._name}").select("properties").collect()[0]
-        properties = dict(row["properties"] or {})
+        detail = self._run.spark.sql(f"DESCRIBE DETAIL {self._name}").collect()[0].asDict()
+        properties = dict(detail["properties"] or {})
         if APP_ID in properties:
             raise UsageError(f"the table {self._target.name} is ordertrail's already", hint="there is nothing to do")
-        return properties
+        return detail, properties
 
-    def _version(self) -> int:
+    def _version(self, detail: Mapping[str, Any]) -> int:
         """The newest version of the target; 0 for what is no Delta table."""
-        detail = self._run.spark.sql(f"DESCRIBE DETAIL {self._name}").select("format").collect()[0]
         if detail["format"] != "delta":
             return 0
         return int(self._run.spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT 1").collect()[0]["version"])

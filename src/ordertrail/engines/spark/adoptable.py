@@ -48,15 +48,18 @@ class Doubled:
     examples: tuple[str, ...] = ()
 
 
-def refusals(run: SparkPass) -> Iterator[OrdertrailError]:
+def refusals(run: SparkPass, detail: Mapping[str, Any]) -> Iterator[OrdertrailError]:
     """Why no pass could bring the target up to date afterwards; reads only.
+
+    Args:
+        run: The target, and the contract that it must meet.
+        detail: What `DESCRIBE DETAIL` says of the target.
 
     Yields:
         `UnsupportedTableError` for a feature that we must not write to, `UsageError` for columns or rows that do not
         meet the contract. Rows are looked at where the columns are right.
     """
     target = run.tables.target
-    detail = run.spark.sql(f"DESCRIBE DETAIL {target.sql_name}").collect()[0].asDict()
     if other := _other_format(target.name, target.sql_name, detail):
         yield other
         return
