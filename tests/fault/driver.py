@@ -11,10 +11,11 @@ to the command line is not seen here but in `test_fresh.py`. One JSON object a l
 A pass has `base`, the folder with `ordertrail.toml`, and may have `kill_at` or `stop_at` (place of an effect, from
 0), `kill_after_s`, `lock` (false stands for another machine), `share_rows`, `checkpoint_every`, `rebuild` (a rebuild
 of the target instead of a pass), `from_archive` (of the history before it), `maintain` (maintenance instead of a pass),
-`correct` (a correction instead of a pass: `kind`, `of`, `file`), `migrate` (a migration instead of a pass; with
-`replay` it reads files again), `backup` or `restore` (one of this folder instead of a pass), `untold` (nobody can tell
-who has a file open for writing), `two_disks` (the archive is on another disk), `locked` (names of folders of the source
-where nothing can be renamed). Effects are what the probe sees, and every put of a log entry, before and after it.
+`search` (the search cache is refreshed instead of a pass), `correct` (a correction instead of a pass: `kind`, `of`,
+`file`), `migrate` (a migration instead of a pass; with `replay` it reads files again), `backup` or `restore` (one of
+this folder instead of a pass), `untold` (nobody can tell who has a file open for writing), `two_disks` (the archive is
+on another disk), `locked` (names of folders of the source where nothing can be renamed). Effects are what the probe
+sees, and every put of a log entry, before and after it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ordertrail.engines.embedded import load as embedded_load
 from ordertrail.engines.embedded.engine import EmbeddedEngine
 from ordertrail.errors import OrdertrailError
 from ordertrail.keep import backup, maintain, rebuild, restore
+from ordertrail.look import search_cache
 from ordertrail.mend import corrections, migration
 from ordertrail.model import Correction, CorrectionKind, Probe
 from ordertrail.sources.names import Entry, FileOps
@@ -132,6 +134,8 @@ def one_pass(spec: Spec) -> Spec:
             paid = maintain.maintain(config, probe=effects, store=WatchedStore(effects))
             notes = [one.note for one in paid.steps if one.note]
             return {"steps": len(paid.steps), "notes": notes, "warnings": list(paid.warnings), "effects": effects.seen}
+        if spec.get("search"):
+            return {"runs": search_cache.refresh(config, probe=effects), "effects": effects.seen}
         if spec.get("migrate"):
             replay = bool(spec.get("replay"))
             moved = migration.migrate(config, apply=True, replay=replay, probe=effects, store=WatchedStore(effects))

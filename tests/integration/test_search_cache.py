@@ -22,7 +22,7 @@ from ordertrail.model import Correction, CorrectionKind
 from tests.harness import House, open_house, without_fsync
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
-EAGER = Maintenance(max_small_files=1, max_deleted_share=0.0)
+EAGER = Maintenance(max_small_files=1, max_deleted_share=0.0, retention_h=0, log_retention_h=0)
 QUESTIONS = ("1Z0001", "ord-3", "0004", "1Z00", "9999", "ÏCODE-7", "CODE-7", "1Z0005")
 
 
@@ -79,11 +79,19 @@ def undo(house: House) -> None:
     correct(house.pipeline(), wanted)
 
 
+def maintained(house: House) -> None:
+    """Compacted, and a file that the runs are of is gone from the disk."""
+    folder = house.config.table_path(house.config.tables.target)
+    before = set(folder.glob("*.parquet"))
+    maintain(replace(house.config, maintenance=EAGER))
+    assert before - set(folder.glob("*.parquet"))
+
+
 MOVES: dict[str, Callable[[House], object]] = {
     "nothing": lambda house: None,
     "a batch": later_batch,
     "an undo": undo,
-    "maintenance": lambda house: maintain(replace(house.config, maintenance=EAGER)),
+    "maintenance": lambda house: maintained(house),
     "a rebuild": lambda house: rebuild(house.config),
 }
 

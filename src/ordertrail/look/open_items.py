@@ -237,8 +237,12 @@ def _next_of_waiting(one: Waiting) -> str:
 def _late(config: Config, one: Late, usual: Usual | None) -> OpenItem:
     command, text = _command(config, NEXT["late"], vendor=one.vendor), late_text(one)
     if usual is not None:
-        text += f"; a file of it usually has {usual.rows:,} rows of {usual.shipments:,} shipments"
+        text += f"; a file of it usually has {_number(usual.rows, 'row')} of {_number(usual.shipments, 'shipment')}"
     return OpenItem("late", f"vendor:{one.vendor}:late", one.since, "warning", text, command, one.vendor)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _rejecting(config: Config, facts: Facts, now: datetime) -> Iterator[OpenItem]:

@@ -32,7 +32,7 @@ from ordertrail.engines.local.held import held
 from ordertrail.engines.local.whole import read_whole
 from ordertrail.look.sorted_terms import COLUMNS, SortedTerms
 from ordertrail.look.terms import Kind, fingerprint, kinds_of
-from ordertrail.model import Contract
+from ordertrail.model import Contract, Probe, no_probe
 from ordertrail.parse.database import connected
 from ordertrail.rules.cell_sql import sql_type
 from ordertrail.rules.sql import name_sql, quoted
@@ -179,7 +179,7 @@ def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequenc
     )
 
 
-def refresh(config: Config, *, threads: int = 1) -> int:
+def refresh(config: Config, *, threads: int = 1, probe: Probe = no_probe) -> int:
     """Write the terms that are missing, and remove what is of no use any more. Does not disturb searches or passes.
 
     A run that is not much larger than what is missing is written anew together with it, so that there are few runs,
@@ -188,6 +188,7 @@ def refresh(config: Config, *, threads: int = 1) -> int:
     Args:
         config: Of the pipeline.
         threads: Of the database that sorts.
+        probe: Called after each effect.
 
     Returns:
         The number of runs written.
@@ -208,9 +209,9 @@ def refresh(config: Config, *, threads: int = 1) -> int:
             files, replaced = _to_write(runs, snapshot)
             with connected(threads, BUILD_MEMORY_MB, spill) as con:
                 for part in _parts(snapshot, files):
-                    _write(con, cache.folder, kind, snapshot, config.contract, part)
+                    _write(con, cache.folder, kind, snapshot, config.contract, part, probe)
                     written += 1
-            _remove(cache, kind, [run for run in runs if run not in replaced])
+            _remove(cache, kind, [run for run in runs if run not in replaced], probe)
     return written
 
 
@@ -250,11 +251,11 @@ def _write(
     snapshot: Snapshot,
     contract: Contract,
     files: Sequence[AddFile],
+    probe: Probe,
 ) -> None:
     listed = [[file.path, file.size_bytes, physical_rows(snapshot, file)] for file in files]
     note = json.dumps({"kind": kind.name, "fingerprint": fingerprint(kind, snapshot, contract), "files": listed})
-    name = f"{kind.name}-{uuid.uuid4().hex}"
-    temporary = folder / f"{name}.tmp"
+    temporary = folder / f"{kind.name}-{uuid.uuid4().hex}.tmp"
     try:
         terms = f"FROM {terms_sql(snapshot, kind, contract, files)} WHERE term IS NOT NULL ORDER BY term"
         con.execute(
@@ -262,12 +263,14 @@ def _write(
             f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {_GROUP_ROWS}, "
             f"KV_METADATA {{{quoted(_NOTE)}: {quoted(note)}}})"
         ).fetchall()
-        move_durably(temporary, folder / f"{name}{_SUFFIX}", replace=True)
+        probe("search.sorted")
+        move_durably(temporary, temporary.with_suffix(_SUFFIX), replace=True)
+        probe("search.moved")
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _remove(cache: SearchCache, kind: Kind, keep: Iterable[Run]) -> None:
+def _remove(cache: SearchCache, kind: Kind, keep: Iterable[Run], probe: Probe) -> None:
     """Remove the runs of a kind that no longer answer, and what killed writers left."""
     new = {run.path for run in keep}
     now_s = time.time()
@@ -276,6 +279,7 @@ def _remove(cache: SearchCache, kind: Kind, keep: Iterable[Run]) -> None:
             young = path.stat().st_mtime > now_s - YOUNG_S
             if path not in new and (not young or path in cache._known):
                 path.unlink()
+                probe("search.removed")
 
 
 def _dead_rows(run: Run, snapshot: Snapshot) -> int:
