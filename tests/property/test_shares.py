@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ordertrail.rules.shares import LEAST_KEYS, KeyCounts, Shares, counts_sql, held_files
@@ -26,6 +26,7 @@ Times = Mapping[int, int]
 LIMITS = st.sampled_from([None, (1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.25, 0.75)])
 KEYS = [st.integers(n * LEAST_KEYS, (n + 1) * LEAST_KEYS - 1) for n in range(4)]
 EVENTS = st.integers(0, 3)
+FEW, LATER, MORE = (dict.fromkeys(range(n, n + LEAST_KEYS), ev) for n, ev in ((0, 1), (0, 3), (LEAST_KEYS, 3)))
 
 
 @st.composite
@@ -56,6 +57,9 @@ def fill(name: str, rows: Sequence[tuple[int, ...]], *columns: str) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(key_times(), LIMITS), max_size=5), key_times())
+@example([(FEW, None), (FEW, (1.0, 0.0))], {})  # the time of a file before it
+@example([(FEW, (1.0, 0.0))], FEW)  # the time of the target
+@example([(LATER | MORE, (0.25, 1.0)), (FEW, (1.0, 0.0))], FEW)  # and what is later is of a file that is held
 def test_any_files_are_judged_as_if_they_came_one_by_one(
     files: list[tuple[Times, tuple[float, float] | None]], known: Times
 ) -> None:
