@@ -9,7 +9,10 @@ results.
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import tempfile
+import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +27,8 @@ archive = "archive"
 warehouse = "tables"
 settle_s = 0
 memory_limit_mb = 1024
+[[vendors]]
+name = "default"
 """
 PASS = """
 import sys
@@ -48,7 +53,8 @@ def main() -> None:
         for kind in options.kinds:
             runs = []
             for megabytes in options.megabytes:
-                runs.append(_pass(base / f"{kind}{megabytes}", KINDS[kind](megabytes * 1_000_000)))
+                content = KINDS[kind](megabytes * 1_000_000)
+                runs.append(_pass(base / f"{kind}{megabytes}", content, PROFILES.get(kind, "")))
                 print(kind, megabytes, round(runs[-1].wall_s, 2), round(runs[-1].peak_mb), runs[-1].output, flush=True)
             found[kind] = _figures(runs, idle_s)
     limits = {
@@ -59,9 +65,9 @@ def main() -> None:
     save("nasty_files", {**limits, "kinds": found})
 
 
-def _pass(folder: Path, content: bytes | None) -> Timed:
+def _pass(folder: Path, content: bytes | None, profile: str = "") -> Timed:
     (folder / "in").mkdir(parents=True)
-    (folder / "ordertrail.toml").write_text(CONFIG, encoding="utf-8")
+    (folder / "ordertrail.toml").write_text(CONFIG + profile, encoding="utf-8")
     if content is not None:
         (folder / "in" / "order_tracking_2026_11_23.csv").write_bytes(content)
     return timed(PASS, [str(folder / "ordertrail.toml")])
@@ -100,6 +106,21 @@ def _long_name(size: int) -> bytes:
     return HEADER + b"," + b"n" * 100_000 + b"\n" + (ROW + b",1\n") % 1 * (size // len(ROW % 1 + b",1\n"))
 
 
+def _gzip_of_rows(size: int) -> bytes:
+    """A gzip file that is many, one for each row."""
+    parts = [gzip.compress(ROW % n + b"\n", 1) for n in range(100)]
+    return gzip.compress(HEADER + b"\n") + b"".join(parts) * (size // sum(map(len, parts)))
+
+
+def _zip_of_parts(size: int) -> bytes:
+    """A zip archive of as many members as it may have."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for n in range(1000):
+            archive.writestr(f"{n}.csv", _rows(size // 1000))
+    return out.getvalue()
+
+
 KINDS: dict[str, Callable[[int], bytes]] = {
     "plain": _rows,
     "no_line_end": lambda size: b"x" * size,
@@ -128,8 +149,35 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "long_bad_cells": lambda size: _repeated(b"O1,K,%s,,S,A,%s\n" % (b"d" * 500_000, b"t" * 500_000), size),
     "long_good_cells": lambda size: _repeated(ROW.replace(b"Main", b"M" * 1_000_000) % 1 + b"\n", size),
     "bad_cells_among_good": lambda size: _repeated((ROW % 1 + b"\n") * 9 + b"O1,K,soon,,S,A,\n", size),
+    "gzip": lambda size: gzip.compress(_rows(size), 1),
+    "gzip_for_each_row": _gzip_of_rows,
+    "zip_of_many_members": _zip_of_parts,
+    "headers_again": lambda size: _repeated(HEADER + b"\n", size),
+    "rows_inside_quotes": lambda size: _repeated(b'O1,K,,,S,"' + (ROW % 1 + b"\n") * 1000 + b'",\n', size),
+    "trailers": lambda size: _repeated(b"T\n", size),
+    "rows_before_trailers": lambda size: _rows(size) + b"T\n" * 30_000,
+    "escapes": lambda size: _repeated(ROW.replace(b"Main", b'\\"\\,\\\\') % 1 + b"\n", size),
+    "nothing_but_escapes": lambda size: _repeated(b"\\", size),
+    "continuation_lines": lambda size: _repeated(b",,2026-11-20,,,more,\n", size),
+    "short_rows": lambda size: _repeated(b"O1,K\n", size),
+    "quotes_that_no_line_closes": lambda size: _repeated(b'"a\n', size),
+    "delimiters_of_two": lambda size: _rows(size).replace(b",", b"||"),
+    "short_lines_of_fixed_width": lambda size: _repeated(b"x\n", size),
 }  # fmt: skip
-"""By its name, what makes a file of about a number of bytes."""
+"""By its name, what makes a file of about a number of bytes, where it is packed as it was before."""
+
+PROFILES = {
+    "trailers": "trailer = '^T$'",
+    "rows_before_trailers": "trailer = '^T$'",
+    "escapes": "escape = '\\'",
+    "nothing_but_escapes": "escape = '\\'",
+    "continuation_lines": "continuation_lines = true",
+    "short_rows": "short_rows = 'fill'",
+    "quotes_that_no_line_closes": "newlines_in_cells = false",
+    "delimiters_of_two": "delimiter = '||'",
+    "short_lines_of_fixed_width": "widths = [9, 12, 17, 20, 6, 7, 21]",
+}
+"""By its name, what the vendor's profile says of a kind of file; of the others it says nothing."""
 
 
 if __name__ == "__main__":

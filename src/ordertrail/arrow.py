@@ -187,7 +187,8 @@ def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint
     if data is None or not len(texts):
         return np.zeros(len(texts) + 1, np.int32), np.empty(0, np.uint8)
     ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return ends - ends[0], np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    found = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    return (ends - ends[0] if ends[0] else ends), found
 
 
 def numbers(values: NDArray[Any]) -> pa.Array:

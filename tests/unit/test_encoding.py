@@ -8,7 +8,7 @@ import io
 import pytest
 
 from ordertrail.errors import QuarantineError
-from ordertrail.parse.encoding import utf8_chunks, utf8_text
+from ordertrail.parse.encoding import utf8_chunks, utf8_text, without_nul
 
 TEXT = "h,i\nZoë,📦 €\nend,1\n"
 
@@ -18,7 +18,7 @@ def decoded(data: bytes, encoding: str | None = None, chunk_bytes: int = 4) -> s
 
 
 def decoded_bytes(data: bytes, encoding: str | None = None, chunk_bytes: int = 4) -> bytes:
-    return b"".join(utf8_chunks(io.BytesIO(data), encoding, chunk_bytes))
+    return without_nul(b"".join(utf8_chunks(io.BytesIO(data), encoding, chunk_bytes)), (), 1)
 
 
 @pytest.mark.parametrize("chunk_bytes", [4, 5, 7, 1 << 20])
@@ -85,8 +85,9 @@ def test_what_does_not_decode_is_a_quarantine_that_names_the_line(data: bytes, e
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 100])
 def test_a_nul_byte_is_no_text(chunk_bytes: int) -> None:
-    with pytest.raises(QuarantineError, match="a NUL byte in line 3") as caught:
-        decoded(b"a\nb\nc\0\n", None, chunk_bytes)
+    chunks = list(utf8_chunks(io.BytesIO(b"a\nb\nc\0\n"), None, chunk_bytes))
+    with pytest.raises(QuarantineError, match="a NUL byte in line 12") as caught:
+        [without_nul(chunk, chunks[:n], 10) for n, chunk in enumerate(chunks)]
     assert caught.value.rule == "binary"
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.nasty_files import KINDS
+from bench.nasty_files import CONFIG, KINDS, PROFILES
+from ordertrail.config import parse_config
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Vendor
-from ordertrail.parse import cutter, grammar, quoting, records
+from ordertrail.parse import cutter, grammar, marking, quoting, records, trailer
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.parse.records import RecordReader, Written
+from ordertrail.parse.trailer import Trailer
+from ordertrail.parse.unpacking import members
+from ordertrail.rules.dialects import Dialect, dialect_of
 from tests.oracle import default_contract
 
 
@@ -294,10 +300,15 @@ class Work:
     """Bytes that the two cutters look at, and cells that the careful one makes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bytes = self.cells = 0
+        self.bytes = self.cells = self.blocks = 0
         for name in ("first", "scan", "plain_end"):
             monkeypatch.setattr(grammar.Grammar, name, self._counted(getattr(grammar.Grammar, name)))
         monkeypatch.setattr(cutter, "judged", self._judged)
+        monkeypatch.setattr(marking, "_marked", self._marked)
+
+    def _marked(self, data: bytes, dialect: Dialect, marked: Callable[..., bytes] = marking._marked) -> bytes:
+        self.bytes += len(data)
+        return marked(data, dialect)
 
     def _judged(self, data: bytes, grammar: grammar.Grammar, **options: Any) -> quoting.Judged:
         self.bytes += len(data)
@@ -307,6 +318,7 @@ class Work:
         def count(itself: object, data: bytes, **options: Any) -> Any:
             self.bytes += len(data)
             found = method(itself, data, **options)
+            self.blocks += method.__name__ == "plain_end"
             if isinstance(found, grammar.Record):
                 self.cells += len(found.cells)
             elif isinstance(found, grammar.Scan):
@@ -316,14 +328,18 @@ class Work:
         return count
 
 
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> Work:
+    monkeypatch.setattr(records, "CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 1 << 12)
+    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 1 << 14)
+    return Work(monkeypatch)
+
+
 @pytest.mark.series
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Delimiters, blank lines, quotes and names without end were looked at again with every chunk."""
-    monkeypatch.setattr(records, "CHUNK_BYTES", 1 << 10)
-    monkeypatch.setattr(grammar, "MAX_CELL_BYTES", 1 << 12)
-    monkeypatch.setattr(grammar, "MAX_RECORD_BYTES", 1 << 14)
-    work = Work(monkeypatch)
+    work = small_bounds(monkeypatch)
     data = KINDS[kind](200_000)
     with contextlib.suppress(QuarantineError):
         reader = RecordReader(io.BytesIO(data), Written(max_columns=1000), raw=True)
@@ -332,6 +348,47 @@ def test_the_work_is_bounded_by_the_bytes(monkeypatch: pytest.MonkeyPatch, kind:
             assert block.cells.nbytes < 4 * (grammar.MAX_RECORD_BYTES + grammar.MAX_CELL_BYTES)
     assert work.bytes <= 4 * len(data)
     assert work.cells <= len(data)
+
+
+@pytest.mark.series
+@pytest.mark.parametrize("kind", sorted({*PROFILES, *(kind for kind in KINDS if "zip" in kind)}))
+def test_so_is_that_of_a_packed_or_unusual_text(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A gzip file of small texts gave a block for each of them."""
+    monkeypatch.setattr(records, "HEAD_BYTES", 1 << 11)
+    monkeypatch.setattr(trailer, "TAIL_BYTES", 1 << 10)
+    monkeypatch.setattr(marking, "_LONGEST_LINE_BYTES", 1 << 14)
+    work = small_bounds(monkeypatch)
+    [vendor] = parse_config(CONFIG + PROFILES.get(kind, ""), base=Path("/"), environ={}).vendors
+    data = KINDS[kind](200_000)
+    sizes: list[int] = []
+    for text in members(io.BytesIO(data), vendor):
+        sizes.append(0)
+        while part := text.stream.read(1 << 16):
+            sizes[-1] += len(part)
+    with contextlib.suppress(QuarantineError):
+        reader = DeliveryReader(io.BytesIO(data), vendor, default_contract(), raw=True, trailers=False)
+        reader.header()
+        for block in reader.blocks():
+            assert block.cells.nbytes < 4 * (grammar.MAX_RECORD_BYTES + grammar.MAX_CELL_BYTES)
+    size = sum(sizes)
+    assert work.bytes <= 5 * size
+    assert work.cells <= size
+    assert work.blocks <= 3 * len(sizes) + size / records.CHUNK_BYTES
+
+
+def test_each_line_of_a_trailer_is_looked_at_once() -> None:
+    data, looked = b"T\n \r\n" * 2000, 0
+
+    class Pattern:
+        def search(self, text: str) -> re.Match[str] | None:
+            nonlocal looked
+            looked += len(text)
+            return re.search("^T$", text)
+
+    found = Trailer("T", judged=True)
+    found._pattern = Pattern()  # type: ignore[assignment]
+    assert found.begins_at(b"K1\n" + data, dialect_of(",", '"'), ended=True) == 3
+    assert looked == 2000 + len("K1")
 
 
 def test_the_search_for_a_plain_header_stops_at_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ordertrail.begin.trailers import trailer_of
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Vendor
-from ordertrail.parse.encoding import codec_of, utf8_chunks, wide_codec
+from ordertrail.parse.encoding import codec_of, utf8_chunks, wide_codec, without_nul
 from ordertrail.parse.records import RecordReader, Written
 from ordertrail.parse.trailer import Trailer
 from ordertrail.parse.unpacking import members
@@ -152,7 +152,7 @@ def _decoded(data: bytes, encoding: str | None, path: Path, *, cut: bool) -> tup
             notes.append(f"encoding = {found!r} was found by looking: see that names with accents are right")
     try:
         chunks = utf8_chunks(io.BytesIO(data), codec, 1 << 20)
-        text = b"".join(chunks).decode("utf-8", "ignore" if cut else "strict")
+        text = without_nul(b"".join(chunks), (), 1).decode("utf-8", "ignore" if cut else "strict")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not {codec}", hint=_say_encoding(encoding)) from None
     except QuarantineError as error:

@@ -22,6 +22,7 @@ class Block:
         data: Their bytes; a record begins at the first one.
         quotes: Offsets of its quotes if it is plain, and of those that open and close cells if it is not.
         line: Number of its first line, for messages.
+        lines: How many line ends they have, quoted ones too.
         wrong: Offsets of its malformed lines, ascending; None if it is plain.
         kinds: For each its place in `quoting.MISQUOTED`.
     """
@@ -31,6 +32,7 @@ class Block:
     line: int
     wrong: NDArray[np.int64] | None = None
     kinds: NDArray[np.int64] | None = None
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)

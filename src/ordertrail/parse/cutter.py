@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
-from ordertrail.parse.encoding import physical_ends, utf8_text
+from ordertrail.parse.encoding import count_lines, physical_ends, utf8_text
 from ordertrail.parse.grammar import Grammar, Quotes, Scan, ends_of_cells, line_ends, outside, with_line_feeds
 from ordertrail.parse.quoting import MISQUOTED, judged
 from ordertrail.parse.swallowing import Swallowed, swallowed
@@ -115,9 +115,13 @@ class Cutter:
         plain = self._grammar.plain_end(data, ended=ended, line=line)
         if plain is not None:
             end, quotes = plain
-            return Block(data[:end], quotes, line) if end else None
+            whole = data[:end]
+            return Block(whole, quotes, line, lines=count_lines(whole)) if end else None
         found = judged(data, self._grammar, ended=ended, line=line)
-        return Block(data[: found.end], found.quotes, line, found.wrong, found.kinds) if found.end else None
+        if not found.end:
+            return None
+        whole = data[: found.end]
+        return Block(whole, found.quotes, line, found.wrong, found.kinds, count_lines(whole))
 
     def cut(self, block: Block) -> Cut:
         """Cut one block.
@@ -139,10 +143,7 @@ class Cutter:
     def _swallowed(self, block: Block, records: int) -> Swallowed | None:
         """Lines inside of cells that look like records, where there are more lines than records."""
         data, quotes = block.data, block.quotes
-        if not len(quotes):
-            return None
-        feeds = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
-        if (feeds or data.count(b"\r")) <= records:
+        if not len(quotes) or block.lines <= records:
             return None
         starts = np.concatenate(([0], line_ends(with_line_feeds(data, quotes), quotes) + 1))
         return swallowed(data, starts, self._grammar.delimiter, self._width, block.line)

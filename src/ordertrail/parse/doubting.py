@@ -62,15 +62,18 @@ def _rounded(block: RecordBlock, place: int) -> Rounded | None:
     lengths = np.diff(ends)
     if len(lengths) == 0 or int(lengths.max()) < FEWEST_DIGITS:
         return None
-    long = np.flatnonzero(lengths >= FEWEST_DIGITS)
-    by_chance = float(np.power(10.0, 15 - lengths[long].astype(np.float64)).sum())
-    octets, last = np.frombuffer(texts, dtype=np.uint8), ends[1:][long]
-    zeros = (octets[last - 1] == _ZERO) & (octets[last - 2] == _ZERO) & (octets[last - 3] == _ZERO)
-    found = cells.take(numbers(long[zeros]))
+    many = np.bincount(lengths)[FEWEST_DIGITS:]
+    by_chance = float((many * np.power(10.0, 15.0 - FEWEST_DIGITS - np.arange(len(many)))).sum())
+    octets, last, long = np.frombuffer(texts, dtype=np.uint8), ends[1:], np.flatnonzero(lengths >= FEWEST_DIGITS)
+    for place in (1, 2, 3):  # each look leaves a tenth
+        long = long[octets[last[long] - place] == _ZERO]
+    if not len(long):
+        return Rounded(0, by_chance)
+    found = cells.take(numbers(long))
     import pyarrow.compute as pc  # which few files need, and which takes 50 ms
 
     matches = pc.match_substring_regex(found, ROUNDED)
     first = pc.index(matches, pa.scalar(True)).as_py()
     if first < 0:
         return Rounded(0, by_chance)
-    return Rounded(pc.sum(matches).as_py(), by_chance, int(block.rows[long[zeros][first]]), found[first].as_py())
+    return Rounded(pc.sum(matches).as_py(), by_chance, int(block.rows[long[first]]), found[first].as_py())

@@ -9,7 +9,7 @@ and never become a replacement character.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,11 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
         chunk_bytes: How much to read at a time.
 
     Yields:
-        Non-empty chunks. An encoding other than UTF-8 is decoded strictly here; UTF-8 passes through unchanged, and
-        `utf8_text` checks it when it is cut into cells.
+        Non-empty chunks, which may hold NULs: see `without_nul`. An encoding other than UTF-8 is decoded strictly here;
+        UTF-8 passes through unchanged, and `utf8_text` checks it when it is cut into cells.
 
     Raises:
-        QuarantineError: Rule `encoding`: the bytes are not valid in that encoding. Rule `binary`: they contain NULs.
+        QuarantineError: Rule `encoding`: the bytes are not valid in that encoding.
     """
     first = stream.read(max(chunk_bytes, len(codecs.BOM_UTF32_LE)))
     codec, mark_bytes = codec_of(first, encoding)
@@ -66,20 +66,30 @@ def utf8_chunks(stream: Readable, encoding: str | None, chunk_bytes: int) -> Ite
         )
     first = first[mark_bytes:]
     if codec in ("utf-8", "utf-8-sig", "ascii"):
-        chunks = _chunks(first, stream, chunk_bytes)
+        yield from _chunks(first, stream, chunk_bytes)
     else:
-        chunks = _decoded(_chunks(first, stream, chunk_bytes), codec)
-    line = 1
-    for chunk in chunks:
-        if 0 in chunk:
-            at = line + chunk[: chunk.index(0)].count(b"\n")
-            raise QuarantineError(
-                f"the file is not text: a NUL byte in line {at}",
-                rule="binary",
-                hint="send a text file; if it is UTF-16 without a byte order mark, declare the vendor's encoding",
-            )
-        line += count_lines(chunk)
-        yield chunk
+        yield from _decoded(_chunks(first, stream, chunk_bytes), codec)
+
+
+def without_nul(chunk: bytes, before: Iterable[bytes], line: int) -> bytes:
+    """A chunk of a text, which holds no NUL.
+
+    Args:
+        chunk: From `utf8_chunks`.
+        before: The chunks before it, from the line on.
+        line: Number of the line with which they begin.
+
+    Raises:
+        QuarantineError: Rule `binary`: it holds one; names the line.
+    """
+    if 0 in chunk:
+        at = line + sum(map(count_lines, before)) + chunk[: chunk.index(0)].count(b"\n")
+        raise QuarantineError(
+            f"the file is not text: a NUL byte in line {at}",
+            rule="binary",
+            hint="send a text file; if it is UTF-16 without a byte order mark, declare the vendor's encoding",
+        )
+    return chunk
 
 
 def codec_of(first: bytes, encoding: str | None) -> tuple[str, int]:

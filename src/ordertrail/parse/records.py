@@ -20,7 +20,7 @@ from ordertrail.errors import QuarantineError
 from ordertrail.model import Reject
 from ordertrail.parse.blocks import Block, Broken, Cut
 from ordertrail.parse.cutter import Cutter, RowShape
-from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text
+from ordertrail.parse.encoding import count_lines, utf8_chunks, utf8_text, without_nul
 from ordertrail.parse.grammar import Grammar, Record
 from ordertrail.parse.marking import marked_chunks
 from ordertrail.parse.preamble import header_at
@@ -330,16 +330,17 @@ class RecordReader:
                 self._buffer, trailer = self._buffer[:end], self._buffer[end:]
             block = cutter.block(self._buffer, self._line, ended=self._ended)
             if block is not None:
-                self._drop(len(block.data))
+                self._drop(len(block.data), block.lines)
                 yield block
             self._buffer += trailer
             if self._ended:
                 self._pass_over(len(self._buffer))
                 return
 
-    def _drop(self, end: int) -> None:
+    def _drop(self, end: int, lines: int | None = None) -> None:
+        """Drop the first bytes, with so many line ends."""
         if end:
-            self._line += count_lines(self._buffer[:end])
+            self._line += count_lines(self._buffer[:end]) if lines is None else lines
             self._in_line = self._buffer[end - 1] not in b"\r\n"
             self._buffer = self._buffer[end:]
 
@@ -350,7 +351,7 @@ class RecordReader:
         while wanted > 0 and not self._ended:
             chunk = next(self._chunks, b"")
             self._ended = not chunk
-            parts.append(chunk)
+            parts.append(without_nul(chunk, parts, self._line))
             wanted -= len(chunk)
         self._buffer = b"".join(parts)
 

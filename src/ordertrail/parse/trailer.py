@@ -11,7 +11,7 @@ from ordertrail.rules.dialects import Dialect
 TAIL_BYTES = 1 << 16
 """The trailer, and the blank lines after it, lie within this many of a text's last bytes."""
 
-_LAST_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))[^\r\n]*\Z")
+_BLANK = b" \t\r\n"
 
 
 class Trailer:
@@ -40,9 +40,10 @@ class Trailer:
             return max(len(data) - TAIL_BYTES, 0)
         end = len(data)
         while end > len(data) - TAIL_BYTES:
-            bare = len(data[:end].rstrip(b" \t\r\n"))
-            line = _LAST_LINE.search(data[max(bare - TAIL_BYTES, 0) : bare])
-            text = b"" if line is None else line[0]
+            bare, first = end, max(end - TAIL_BYTES, 0)
+            while bare > first and data[bare - 1] in _BLANK:
+                bare -= 1
+            text = data[max(data.rfind(b"\n", first, bare) + 1, data.rfind(b"\r", first, bare) + 1, first) : bare]
             match = self._pattern.search(dialect.written(text.decode("utf-8", "replace"))) if text else None
             if match is None:
                 break

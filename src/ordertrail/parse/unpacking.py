@@ -187,7 +187,14 @@ class _Gzip:
         self._packed_bytes = 0
 
     def read(self, size: int, /) -> bytes:
-        """See `Readable`."""
+        """See `Readable`; fewer bytes than asked for come only at the end, however small the texts are."""
+        found: list[bytes] = []
+        while size > 0 and (data := self._some(size)):
+            found.append(data)
+            size -= len(data)
+        return b"".join(found)
+
+    def _some(self, size: int) -> bytes:
         while self._waiting or self._fill():
             if not self._open:
                 self._waiting = self._waiting.lstrip(b"\0")
