@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ordertrail.model import Contract, Vendor
 from ordertrail.parse.database import connect
 from tests import typed_cells as cells
+from tests.depth import share
 from tests.kernels import parse
 from tests.typed_cells import Kind
 from tests.written import file_of
@@ -122,7 +123,7 @@ def settled(vendor: Vendor, header: list[str], rows: list[list[str]]) -> Vendor:
     return vendor
 
 
-@settings(max_examples=CELLS)
+@settings(max_examples=share(CELLS))
 @given(st.integers(0, 2**32), st.integers(1, 25), st.sampled_from(("\n", "\r\n")), st.sampled_from(("", "gzip", "zip")))
 def test_typed_cells_read_back_to_the_values_they_were_written_from(
     con: duckdb.DuckDBPyConnection, folder: Path, seed: int, count: int, line_end: str, packed: str
