@@ -22,7 +22,7 @@ from ordertrail.model import Correction, CorrectionKind
 from tests.harness import House, open_house, without_fsync
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
-EAGER = Maintenance(max_small_files=1, max_deleted_share=0.0, retention_h=0, log_retention_h=0)
+EAGER = Maintenance(max_deleted_share=0.0, file_size_bytes=4, retention_h=0, log_retention_h=0)
 QUESTIONS = ("1Z0001", "ord-3", "0004", "1Z00", "9999", "ÏCODE-7", "CODE-7", "1Z0005")
 
 
