@@ -6,11 +6,8 @@ Without Chromium these tests are skipped, and a run with `CI=true` fails. Pictur
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from ordertrail.begin.demo import run_demo
 from ordertrail.pipeline import Pipeline
+from tests.commands import serving
 from tests.harness import without_fsync
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
@@ -69,12 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served(folder: Path) -> Iterator[str]:
     """The address of the pages, without a slash at the end."""
-    words = [sys.executable, "-m", "ordertrail", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"].rstrip("/")
-        process.terminate()
-        assert process.wait(5) == 0
+    with serving(folder=folder) as (_, url):
+        yield url
 
 
 @pytest.fixture

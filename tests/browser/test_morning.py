@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from ordertrail.config import load_config
 from ordertrail.pipeline import Pipeline
 from tests.browser.conftest import SCREENSHOTS
+from tests.commands import serving
 from tests.depth import drawn
 from tests.harness import without_fsync
 
@@ -89,12 +87,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(desk: Path) -> Iterator[str]:
-    words = [sys.executable, "-m", "ordertrail", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(words, cwd=desk, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"].rstrip("/")
-        process.terminate()
-        assert process.wait(5) == 0
+    with serving(folder=desk) as (_, url):
+        yield url
 
 
 PICTURES = (

@@ -26,11 +26,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from apprise.plugins.slack import NotifySlack
 from apprise.plugins.twilio import NotifyTwilio
-from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 
-from ordertrail.cli import cli
-from tests.harness import NOON_NS, without_fsync
+from tests.commands import Call, call_in
+from tests.harness import NOON_NS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),  # apprise imports it
@@ -45,8 +44,6 @@ GOOD = (
 PASSWORD = "correct-horse-battery"
 SID, AUTH = "AC" + "7" * 32, "9f86d081884c7d659a2feaa0c55ad015"
 SLACK = "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
-
-Call = Callable[..., Result]
 
 
 @dataclass
@@ -132,17 +129,7 @@ def mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mail
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    folder = tmp_path / "orders"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
-
-    def invoke(*words: str) -> Result:
-        with without_fsync():
-            return CliRunner().invoke(cli, list(words))
-
-    assert invoke("init").exit_code == 0
-    return invoke
+    return call_in(tmp_path / "orders", monkeypatch)
 
 
 def alerts(*tables: str) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from filelock import FileLock
 from ordertrail.begin.demo_feed import DEMO_SHOWCASE
 from ordertrail.cli import cli
 from ordertrail.model import ROW_OUTCOMES
+from tests.commands import Call, call_in
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
 GOOD = (
@@ -35,18 +35,10 @@ NEWER = HEADER + "0001,1Z1,2024-11-20,2024-11-21,DELIVERED,1 Elm St,2024-11-21 1
 BAD = "order_num,tracking_num\n1,2\n"
 EVIL = "\x1b]0;owned\x07evil\n\u200b\U000e0041.csv"
 
-Call = Callable[..., Result]
-
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
-
-    def invoke(*words: str) -> Result:
-        return CliRunner().invoke(cli, list(words))
-
-    return invoke
+    return call_in(tmp_path, monkeypatch, None)
 
 
 @pytest.fixture

@@ -6,19 +6,16 @@ import csv
 import io
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 from deltalake.schema import Field, PrimitiveType
 
-from ordertrail.cli import cli
+from tests.commands import Call, call_in
 from tests.feeds import HEADER
-
-Call = Callable[..., Result]
 
 VENDORS = """
 [[vendors]]
@@ -35,18 +32,8 @@ NASTY = 'a "quoted" [red]\\name\t\u202e\x7f'
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
-
-    def invoke(*words: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(cli, list(words))
-        assert result.exit_code == code, result.output
-        return result
-
-    invoke("init")
-    with Path("ordertrail.toml").open("a", encoding="utf-8") as config:
-        config.write(VENDORS)
-    return invoke
+    invoke = call_in(tmp_path, monkeypatch, VENDORS)
+    return lambda *words, code=0: invoke(*words, code=code)
 
 
 def drop(name: str, more: dict[str, Sequence[str]], *, without: str = "", first: int = 1) -> None:

@@ -8,20 +8,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from deltalake import DeltaTable
 
-from ordertrail.cli import cli
 from ordertrail.look.heartbeat import SILENT_S
 from ordertrail.look.open_items import FAILED_PASSES
-from tests.harness import NOON_NS, without_fsync
+from tests.commands import Call, call_in
+from tests.harness import NOON_NS
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
 GOOD = HEADER + "0001,1Z1,2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n"
@@ -30,20 +29,10 @@ HALF = HEADER + "".join(
 )
 """Half of its rows are rejected: more than `max_reject_share` allows."""
 
-Call = Callable[..., Result]
-
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
-
-    def invoke(*words: str) -> Result:
-        with without_fsync():
-            return CliRunner().invoke(cli, list(words))
-
-    assert invoke("init").exit_code == 0
-    return invoke
+    return call_in(tmp_path, monkeypatch)
 
 
 def drop(name: str, text: str) -> None:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from ordertrail.cli import cli
 from ordertrail.config import load_config
 from ordertrail.look import standing
 from ordertrail.look.status import Reader, open_items_of
 from ordertrail.watch.heartbeat import Heartbeat
 from ordertrail.watch.open_list import EVERY_S, OpenList
-from tests.harness import NOON_NS, without_fsync
+from tests.commands import Call, call_in
+from tests.harness import NOON_NS
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
 GOOD = HEADER + "0001,1Z1,2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n"
@@ -35,8 +34,6 @@ expect_grace = "10m"
 name = "blue"
 files = "blue/*.csv"
 """
-
-Call = Callable[..., Result]
 
 
 class Clock:
@@ -64,17 +61,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORDERTRAIL_PIPELINE_SETTLE_S", "0")
-
-    def invoke(*words: str) -> Result:
-        with without_fsync():
-            return CliRunner().invoke(cli, list(words))
-
-    assert invoke("init").exit_code == 0
-    with Path("ordertrail.toml").open("a") as file:
-        file.write(VENDORS)
-    return invoke
+    return call_in(tmp_path, monkeypatch, VENDORS)
 
 
 def drop(path: str, text: str) -> None:

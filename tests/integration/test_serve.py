@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -23,6 +21,7 @@ from click.testing import CliRunner
 from ordertrail.cli import cli
 from ordertrail.config import load_config
 from ordertrail.pipeline import Pipeline
+from tests.commands import serving
 from tests.harness import without_fsync
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -47,18 +46,6 @@ def load(n: int) -> None:
     Path(f"data/source/{n}.csv").write_text(HEADER + line)
     with without_fsync():
         Pipeline(load_config()).run()
-
-
-@contextmanager
-def serving(*words: str, **environ: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its address; it is ended when the block is left."""
-    command = [sys.executable, "-m", "ordertrail", "serve", "--port", "0", "--json", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}) as process:
-        assert process.stdout is not None
-        try:
-            yield process, json.loads(process.stdout.readline())["url"].rstrip("/")
-        finally:
-            process.kill()
 
 
 def get(url: str, **headers: str) -> bytes:

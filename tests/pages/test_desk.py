@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import os
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -181,6 +183,70 @@ def test_lines_of_packed_files_are_those_of_the_text(tmp_path: Path, kind: str) 
     assert [line.text for line in archived_lines(house.config, row, 6, around=1).lines] == [
         f"line {number}, and more of it" for number in (5, 6, 7)
     ]
+
+
+ODD = f"""Shipments of November
+
+{HEADER}1,1ZA,2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00
+
+2,1ZB,2024-11-20,,PICKED_UP,"one
+two
+three",2024-11-20 10:00:00
+{HEADER}3,1ZC,2024-11-20,,PICKED_UP,x,no time
+,,,,,,
+
+4,1ZD,2024-11-20,,PICKED_UP,"a
+b",2024-11-20 10:00:00
+5,1ZE,2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00
+"""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_row_leads_to_the_line_that_it_begins_in(tmp_path: Path, open_site: Open, packed: bool) -> None:
+    from ordertrail.look import archived_lines as module
+
+    house = open_house(tmp_path, "max_reject_share = 1.0\n")
+    content = ODD.encode()
+    if packed:
+        file = io.BytesIO()
+        with ZipFile(file, "w") as parts:
+            parts.writestr("one.csv", f"{HEADER}0,1ZZ,2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00")
+            parts.writestr("two.csv", content)
+        content = file.getvalue()
+    with without_fsync():
+        house.drop("a_2024_11_20.csv", content)
+        house.run()
+    ledger, history = house.rows("deliveries")[0], house.rows("history")
+    text = (f"{HEADER}0,1ZZ,2024-11-20,,PICKED_UP,x,2024-11-20 10:00:00\n" if packed else "") + ODD
+    begins = {line.split(",")[1]: number for number, line in enumerate(text.splitlines(), 1) if ",1Z" in line}
+    found = {str(row["tracking_num"]): module.line_of_row(house.config, ledger, row["_file_row"]) for row in history}
+    assert found == {key: begins[key] for key in found}
+    assert set(begins) - set(found) == {"1ZC"}
+    (reject,) = house.rows("rejects")
+    assert module.line_of_row(house.config, ledger, reject["file_row"]) == reject["file_line"] == begins["1ZC"]
+
+    site = open_site(house.config)
+    page = site.get("/shipment?number=1ZD").text
+    (link,) = set(re.findall(r'href="(/delivery\?[^"]*row=[^"]*)#lines"', page))
+    shown = site.get(unescape(link)).text
+    assert re.search(r'class="asked".*?<code>([^<]*)', shown, re.DOTALL)[1] == "4,1ZD,2024-11-20,,PICKED_UP,&#34;a"  # type: ignore[index]
+    assert f'name="line" value="{begins["1ZD"]}"' in shown
+    assert f"&amp;row={history[0]['_file_row']}#lines" in shown, "its first rows lead there as well"
+    gone = site.get(f"/delivery?id={ledger['delivery_id']}&row=99").text
+    assert "the file has no row 99" in gone
+
+
+def test_a_row_far_down_in_a_file_is_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ordertrail.look import archived_lines as module
+
+    monkeypatch.setattr(module, "CUT_BYTES", 10)
+    house = open_house(tmp_path)
+    house.config.archive.mkdir(parents=True, exist_ok=True)
+    (house.config.archive / "a.csv").write_text(HEADER + "1,1ZA,,,NEW,x,2024-11-20 10:00:00\n" * 5)
+    row = {"archived_to": "a.csv", "vendor": "default", "sha256": ""}
+    assert module.line_of_row(house.config, row, 5) == 6
+    assert module.line_of_row(house.config, row, 6).trouble == "row 6 is more than 0 MB into the file"  # type: ignore[union-attr]
+    assert "not in the archive" in module.line_of_row(house.config, {**row, "archived_to": None}, 1).trouble  # type: ignore[union-attr]
 
 
 def test_what_a_correction_did_is_told_on_both_sides(tmp_path: Path, open_site: Open) -> None:

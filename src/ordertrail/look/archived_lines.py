@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +21,8 @@ from ordertrail.errors import QuarantineError
 from ordertrail.look.rows import Row
 from ordertrail.model import Vendor
 from ordertrail.parse.encoding import codec_of
+from ordertrail.parse.reader import DeliveryReader
+from ordertrail.parse.records import RecordBlock
 from ordertrail.parse.unpacking import Readable, members
 from ordertrail.rules.filekey import clean_name
 
@@ -34,6 +37,9 @@ READ_BYTES = 256 << 20
 
 CHECKED_BYTES = 32 << 20
 """The SHA-256 of a larger file is not computed for a look."""
+
+CUT_BYTES = 64 << 20
+"""The row of a line is not looked for further down in a file than this."""
 
 _CHUNK_BYTES = 1 << 20
 _END = re.compile(r"\r\n|\n|\r")
@@ -80,26 +86,88 @@ def archived_lines(config: Config, row: Row, line: int, around: int = AROUND) ->
         line: The number of the line, 1 = first.
         around: How many lines before and after it.
     """
+    try:
+        with _opened(config, row) as file:
+            checked = _checked(file, os.fstat(file.fileno()).st_size, str(row["sha256"] or ""))
+            return _read(file, _vendor_of(config, row), (max(line - around, 1), line + around), checked)
+    except _NoFileError as error:
+        return Lines((), str(error))
+
+
+def line_of_row(config: Config, row: Row, number: int) -> int | Lines:
+    """The line in which a row of a delivery's archived file begins, as rejects tell it.
+
+    That is not always one more than the number of the row: above it may be titles, blank lines and cells of several
+    lines. So the file is cut as a pass cuts it, up to that row, with the vendor's profile as it is now.
+
+    Args:
+        config: Of the pipeline.
+        row: The delivery's row in the ledger.
+        number: The number of the row, as `_file_row` has it.
+
+    Returns:
+        The number of the line, 1 = first; or no lines, and why.
+    """
+    try:
+        with _opened(config, row) as file:
+            reader = DeliveryReader(file, _vendor_of(config, row), config.contract, raw=True, trailers=False)
+            if reader.header() is not None:
+                for block in reader.blocks():
+                    if (line := _line_in(block, number)) is not None:
+                        return line
+                    if file.tell() > CUT_BYTES:
+                        return Lines((), f"row {number:,} is more than {CUT_BYTES >> 20} MB into the file")
+    except _NoFileError as error:
+        return Lines((), str(error))
+    except QuarantineError as error:
+        return Lines((), error.message)
+    return Lines((), f"the file has no row {number:,}")
+
+
+def _line_in(block: RecordBlock, number: int) -> int | None:
+    import numpy as np
+
+    broken = block.broken
+    known = [(block.rows, block.lines), *([] if broken is None else [(broken.numbers, broken.lines)])]
+    for numbers, lines in known:
+        at = int(np.searchsorted(numbers, number))
+        if lines is not None and at < len(numbers) and numbers[at] == number:
+            return int(lines[at])
+    return None
+
+
+class _NoFileError(Exception):
+    """Why an archived file cannot be read."""
+
+
+@contextmanager
+def _opened(config: Config, row: Row) -> Iterator[BufferedReader]:
+    """The archived file of a delivery, for the block.
+
+    Raises:
+        _NoFileError: There is none, or it cannot be read, also while the block reads it.
+    """
     if not row["archived_to"]:
-        return Lines((), "its file is not in the archive")
+        raise _NoFileError("its file is not in the archive")
     place = str(row["archived_to"])
     path = _inside(config.archive, place)
     if path is None:
-        return Lines((), f"{clean_name(place)} is not below the archive folder")
-    vendors = {vendor.name: vendor for vendor in config.vendors}
-    vendor = vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
+        raise _NoFileError(f"{clean_name(place)} is not below the archive folder")
     try:
         # Neither a symbolic link that came there meanwhile, nor a pipe that would wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            return Lines((), f"{clean_name(place)} is no regular file")
+            raise _NoFileError(f"{clean_name(place)} is no regular file")
         with os.fdopen(descriptor, "rb") as file:
-            checked = _checked(file, status.st_size, str(row["sha256"] or ""))
-            return _read(file, vendor, (max(line - around, 1), line + around), checked)
+            yield file
     except OSError as error:
-        return Lines((), f"{clean_name(place)} cannot be read: {error.strerror or error}")
+        raise _NoFileError(f"{clean_name(place)} cannot be read: {error.strerror or error}") from error
+
+
+def _vendor_of(config: Config, row: Row) -> Vendor:
+    vendors = {vendor.name: vendor for vendor in config.vendors}
+    return vendors.get(str(row["vendor"]), Vendor(str(row["vendor"])))
 
 
 def _inside(archive: Path, place: str) -> Path | None:

@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from ordertrail.errors import UsageError
 from ordertrail.look import deliveries as listing
 from ordertrail.look import document
-from ordertrail.look.archived_lines import Lines, archived_lines
+from ordertrail.look.archived_lines import Lines, archived_lines, line_of_row
 from ordertrail.look.delivery import Delivery
 from ordertrail.look.delivery import delivery as find
 from ordertrail.look.follow import Moment
@@ -58,8 +58,12 @@ def delivery(moment: Moment, ask: Ask) -> Answer:
             f"there is no delivery {wanted[:80]!r}" if wanted else "no delivery is asked for",
             hint="choose one of the list of deliveries",
         )
-    line = ask.whole("line", 0, 1, 10**12)
-    lines = archived_lines(moment.config, found.row, line) if line else None
+    line, lines = ask.whole("line", 0, 1, 10**12), None
+    if not line and (number := ask.whole("row", 0, 1, 10**12)):
+        place = line_of_row(moment.config, found.row, number)
+        line, lines = (place, None) if isinstance(place, int) else (0, place)
+    if line:
+        lines = archived_lines(moment.config, found.row, line)
     plan = previewed(moment.config, wanted, PREVIEW_S) if ask.text("undo") else None
     told: dict[str, Json] = {
         "pipeline": moment.config.name,
