@@ -18,14 +18,14 @@ from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors, scan_sql
 from ordertrail.engines.base import Ledger, Staged, StageRequest
-from ordertrail.engines.batch_rows import check_balance, known_deliveries
+from ordertrail.engines.batch_rows import check_balance
 from ordertrail.engines.embedded.feed import feed_notes
 from ordertrail.engines.embedded.stage import stage_batch
 from ordertrail.engines.local.accepted import WeighedHere
 from ordertrail.engines.local.brought import brought
 from ordertrail.engines.local.relations import TOUCHED
 from ordertrail.engines.local.schema import declared, require_agreement
-from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, recent_rows, tables_of
+from ordertrail.engines.local.session import Session, Tables, app_id_of, loaded_files, past, recent_rows, tables_of
 from ordertrail.engines.local.weighing import weighing_of
 from ordertrail.engines.local.whole import look, progress_of
 from ordertrail.look.rows import Cell, Row
@@ -158,7 +158,7 @@ class DryRun:
     def past(self) -> tuple[Known, ...]:
         """All deliveries, for a correction."""
         with duckdb_errors("cannot read the deliveries"):
-            return known_deliveries(self._session.con.sql(f"FROM {self._session.deliveries()}").to_arrow_table())
+            return past(self._session)
 
     def correct(self, request: StageRequest, max_changes: int) -> WeighedCorrection:
         """Determine what a correction would do to the target.

@@ -26,7 +26,7 @@ class KeyCounts:
         keys: How many it has.
         new: How many of these neither the target has nor a file before it.
         stale: For how many the target or a file before it has a later event time.
-        surely_stale: For how many the target has.
+        surely_stale: For how many the target itself has a later event time.
     """
 
     place: int

@@ -12,7 +12,6 @@ from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
-from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.embedded.damage import damage, resets
 from ordertrail.engines.embedded.feed import feed_notes
 from ordertrail.engines.embedded.record import mark_archived
@@ -22,7 +21,7 @@ from ordertrail.engines.ledger import agreed_app_id
 from ordertrail.engines.local.find import is_indexed, open_index
 from ordertrail.engines.local.followed import followed
 from ordertrail.engines.local.schema import bring_up_to_date, unfinished_migration
-from ordertrail.engines.local.session import Session, app_id_of, loaded_files, recent_rows, tables_of
+from ordertrail.engines.local.session import Session, app_id_of, loaded_files, past, recent_rows, tables_of
 from ordertrail.engines.local.whole import cured, log_errors, progress_of, standings_of, whole_again
 from ordertrail.model import Batch, Contract, Probe, no_probe
 from ordertrail.parse.compiled import refuse_unreadable
@@ -98,7 +97,7 @@ class FolderBooks:
     def past(self) -> tuple[Known, ...]:
         """See `Books.past`."""
         with self.errors("cannot read the deliveries"):
-            return known_deliveries(self.session.con.sql(f"FROM {self.session.deliveries()}").to_arrow_table())
+            return past(self.session)
 
     def widen(self, request: StageRequest) -> Newcomers:
         """See `Books.widen`."""

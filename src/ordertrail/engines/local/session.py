@@ -17,13 +17,14 @@ from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
 from ordertrail.delta.vectors import Rows, deleted_rows
+from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.ledger import app_id_in, archive_id
 from ordertrail.keyindex.index import KeyIndex
 from ordertrail.model import Batch, Contract, Probe, State
 from ordertrail.parse.database import Database, connect, release
 from ordertrail.parse.kernel import PARQUET
 from ordertrail.rules.accepted import LOADED
-from ordertrail.rules.corrections import undone
+from ordertrail.rules.corrections import Known, undone
 from ordertrail.rules.others import others_of
 from ordertrail.rules.planning import LoadedFile
 from ordertrail.rules.schema import CONTRACT, terms_of
@@ -42,6 +43,13 @@ from ordertrail.scratch import SPILL
 
 MARKED_ROWS = 4_000_000
 """So many deleted rows of the target a pass remembers between finding rows and marking more (8 bytes each)."""
+
+_TOLD = {
+    "discovered_at", "reason", "first_error", "archived_to", "staged_at", "loaded_at", "changed_at", "replayed_by",
+    "correction", "migrated", "lines_skipped", "doubts",
+}  # fmt: skip
+_ASKED = tuple(column for column in DELIVERIES if column.name not in _TOLD)
+"""The columns of `orders_deliveries` that a pass asks for. Every pass reads all its rows; people ask for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +134,13 @@ class Session:
         return f"md5_number({quoted(salt.hex())} || {key})"
 
     def deliveries(self) -> str:
-        """SQL of a relation with the rows of `orders_deliveries`, which are read once for each version of the table."""
+        """SQL of a relation with the rows of `orders_deliveries`, which are read once for each version of the table.
+
+        It lacks the columns that only people ask for.
+        """
         snapshot = self.tables.deliveries.snapshot()
         if snapshot.version != self._deliveries:
-            self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
+            self._read_deliveries(snapshot)
             self._deliveries = snapshot.version
         return "deliveries"
 
@@ -139,8 +150,11 @@ class Session:
         Args:
             snapshot: With the files of that commit.
         """
-        self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, DELIVERIES)}")
+        self._read_deliveries(snapshot)
         self._deliveries = self.tables.deliveries.snapshot().version
+
+    def _read_deliveries(self, snapshot: Snapshot) -> None:
+        self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, _ASKED)}")
 
     def deleted_rows(self, target: Snapshot, file: AddFile) -> Rows:
         """As `delta.vectors.deleted_rows`, of a live data file of the target; each vector of a version is read once.
@@ -243,3 +257,9 @@ def loaded_files(session: Session, sizes_bytes: Sequence[int]) -> tuple[LoadedFi
         replace(LoadedFile(*told), undone=undone(by, why) if state == State.UNDONE else None)
         for *told, state, by, why in rows
     )
+
+
+def past(session: Session) -> tuple[Known, ...]:
+    """See `Engine.past`."""
+    snapshot = session.tables.deliveries.snapshot()
+    return known_deliveries(session.con.sql(f"FROM {scan_sql(session.con, snapshot, DELIVERIES)}").to_arrow_table())
