@@ -65,7 +65,10 @@ def demo(screen: Screen, found: Demo) -> None:
     screen.command(f"cd {shlex.quote(str(found.folder))}", "")
     screen.command("ordertrail status", "where the pipeline stands")
     screen.command(f"ordertrail track {number}", "that shipment, whole")
-    screen.command("ordertrail rejects --vendor acme --csv", "what to send back to a vendor")
+    back = next(
+        row["delivery_id"] for row in found.deliveries.dicts() if row["state"] == "loaded" and row["rows_rejected"]
+    )
+    screen.command(f"ordertrail rejects --delivery {back} --for-vendor -o back.csv", "what to send back to a vendor")
     screen.command("ordertrail verify", "nothing lost, nothing doubled?")
     screen.command(f"ordertrail query '{_QUERY}'", "")
     screen.command("ordertrail serve", "all of it in a browser (pip install 'ordertrail[web]')")
