@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 
 from ordertrail.cli import cli
 from ordertrail.config import Maintenance
+from ordertrail.engines.local import change_ends, change_texts, changed
 from ordertrail.engines.local.changes import Wanted as Batches
 from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.keep.backup import backup
@@ -393,17 +394,27 @@ def test_a_kill_between_output_and_place_repeats_at_most_a_batch(call: Call, hou
 
 
 def test_many_changes_come_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few rows DuckDB sorts at a time, the changes are the same."""
-    whole = house.pipeline().changes().to_arrow()
-    out = io.BytesIO()
-    consume(house.config, Request(Batches(), "csv"), out)
-    for rows, few in ((1, 3), (2, 0), (3, 0)):
-        monkeypatch.setattr("ordertrail.engines.local.changed._PART_ROWS", rows)
-        monkeypatch.setattr("ordertrail.engines.local.changed._FEW", few)
-        assert house.pipeline().changes().to_arrow() == whole
-        parts = io.BytesIO()
-        consume(house.config, Request(Batches(), "csv"), parts)
-        assert parts.getvalue() == out.getvalue()
+    """However few rows are read, sorted and made texts of at a time, the changes are the same; of corrections too."""
+    first = (str(house.delivery("0_2026_11_20.csv")["delivery_id"]),)
+    correct(house.pipeline(), Wanted(Correction(CorrectionKind.REDO, first, "a test", "me")))
+
+    def told() -> tuple[pa.Table, bytes, bytes, bytes]:
+        asked = [Request(Batches(), form) for form in ("csv", "jsonl")] + [Request(Batches(net=True), "jsonl")]
+        texts = []
+        for one in asked:
+            out = io.BytesIO()
+            consume(house.config, one, out)
+            texts.append(out.getvalue())
+        return (house.pipeline().changes().to_arrow(), *texts)
+
+    whole = told()
+    monkeypatch.setattr(change_ends, "_GRAIN_BITS", 1)
+    for module, name in (
+        (change_ends, "_PART_ROWS"), (change_texts, "_FEW_ROWS"), (change_texts, "_FIRST_ROWS"),
+        (change_texts, "_MOST_ROWS"), (change_texts, "_SLICE_ROWS"), (changed, "_SORTED_ROWS"), (changed, "_MANY_ROWS"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, 1)
+    assert told() == whole
 
 
 def test_in_mode_append_they_are_those_of_the_latest_state(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,12 @@ from tests.change_feed import by_delta_rs, by_polars, check_feed
 from tests.feeds import ADDRESSES, KEYS, STATUSES, Layout, cells, csv_bytes, dated
 from tests.harness import House, check_readers, open_house, without_fsync
 
-pytestmark = pytest.mark.property
-
 STEPS = int(os.environ.get("STEPS", "30"))
+
+pytestmark = [pytest.mark.property, pytest.mark.timeout(max(300, 6 * STEPS))]
+
 SOME_KEYS = (*KEYS, *(f"K{number:02d}" for number in range(12)))
-TIMES = tuple(f"2026-11-{day} {hour:02d}:00:00" for day in (20, 21, 22) for hour in (6, 12, 18))
+FIRST_TIME = datetime(2026, 9, 1, tzinfo=UTC)
 DEBT = {"max_small_files": 3, "max_deleted_share": 0.2}
 
 
@@ -52,8 +54,10 @@ class Life:
         """Files with some rows each: new, newer, older, equal and repeated ones."""
         for _ in range(self.dice.randint(1, 2)):
             self.number += 1
+            # Time goes on, so that however many steps there are, some rows are newer than what the target has.
+            times = [f"{FIRST_TIME + timedelta(hours=self.number + one):%Y-%m-%d %H:%M:%S}" for one in range(9)]
             rows = [
-                cells(*(self.dice.choice(words) for words in (SOME_KEYS, TIMES, STATUSES, ADDRESSES)))
+                cells(*(self.dice.choice(words) for words in (SOME_KEYS, times, STATUSES, ADDRESSES)))
                 for _ in range(self.dice.randint(1, 12))
             ]
             name = f"n{self.number:03d}_{dated(22 + self.dice.randint(0, 6))}"

@@ -1,13 +1,15 @@
-"""Calls that Ctrl-C and a time limit end at once, whatever they do: each runs in a thread of its own.
+"""Calls that Ctrl-C and a time limit end at once, whatever they do: they run in threads of their own.
 
 Otherwise a long call into a C++ library delays a signal until it returns.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Generic, TypeVar
 
 GRACE_S = 1.0
 """How long to wait for a call that was asked to end, in seconds."""
@@ -76,6 +78,61 @@ class Stoppable:
             if ended.wait(_ASK_EVERY_S):
                 return True
         return False
+
+
+class Ahead(Generic[Result]):
+    """Makes items in a thread of its own, each while who takes them works on the one before it. To be closed.
+
+    One thread makes them all: each thread has memory that the allocator keeps for it.
+
+    Args:
+        items: Is used in no other thread.
+        stop: Asks the item that is being made to end. It is called from another thread.
+    """
+
+    def __init__(self, items: Iterator[Result], stop: Callable[[], object]) -> None:
+        self._items = items
+        self._stop = stop
+        self._made: queue.Queue[tuple[Result] | BaseException | None] = queue.Queue()
+        self._wanted = threading.Semaphore()
+        self._ended = threading.Event()
+        self._closing = False
+        threading.Thread(target=self._make, name=_THREAD, daemon=True).start()
+
+    def take(self) -> Result | None:
+        """The next item; None after the last one.
+
+        Raises:
+            BaseException: What the making of it raised.
+        """
+        made = self._made.get()
+        self._wanted.release()
+        if isinstance(made, BaseException):
+            raise made
+        return None if made is None else made[0]
+
+    def close(self) -> None:
+        """End the making, whatever is being made."""
+        self._closing = True
+        self._wanted.release()
+        for _ in range(int(GRACE_S / _ASK_EVERY_S)):
+            if self._ended.wait(0):
+                return
+            self._stop()
+            self._ended.wait(_ASK_EVERY_S)
+
+    def _make(self) -> None:
+        last: BaseException | None = None
+        try:
+            while (
+                self._wanted.acquire() and not self._closing and (made := [(item,) for item in islice(self._items, 1)])
+            ):
+                self._made.put(made.pop())
+        except BaseException as error:  # noqa: BLE001 - raised again where the item is taken
+            last = error
+        finally:
+            self._made.put(last)
+            self._ended.set()
 
 
 def any_stuck() -> bool:

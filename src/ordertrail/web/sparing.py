@@ -1,4 +1,4 @@
-"""Keeps the memory of the pages' process small: what start-up needed, and what readings held, goes back to the system.
+"""Keeps the memory of a process small: what start-up needed, and what readings held, goes back to the system.
 
 All of it is advice to allocators and kernel. Where they know of none, nothing happens.
 """
@@ -15,19 +15,22 @@ _MAPS = Path("/proc/self/maps")
 # `mallopt` of glibc. Thresholds that are given stay as they are: else each large buffer that is freed raises them, and
 # later ones land between small objects that live on, where nobody can give them back.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_LARGE_BYTES = 1 << 17
 _ARENAS = 2
 
 
-def be_sparing() -> None:
-    """Let allocators hold little; before anything large is read, and before there are threads."""
+def be_sparing(large_bytes: int = 1 << 17) -> None:
+    """Let allocators hold little; before anything large is read, and before there are threads.
+
+    Args:
+        large_bytes: What is larger goes back to the system as soon as it is free; to get it again costs time.
+    """
     import pyarrow as pa
 
     # Arrow's own pool would hold 40 MB more than it needs.
     pa.set_memory_pool(pa.system_memory_pool())
     with suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)
-        for option, value in ((_TRIM_THRESHOLD, _LARGE_BYTES), (_MMAP_THRESHOLD, _LARGE_BYTES), (_ARENA_MAX, _ARENAS)):
+        for option, value in ((_TRIM_THRESHOLD, large_bytes), (_MMAP_THRESHOLD, large_bytes), (_ARENA_MAX, _ARENAS)):
             libc.mallopt(option, value)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
+from ordertrail.engines.local.change_ends import flat_sql
 from ordertrail.engines.local.changed import OpenChanges
 from ordertrail.engines.local.changes import Wanted, open_changes
 from ordertrail.engines.local.whole import read_whole
@@ -113,7 +114,7 @@ def _joined(opened: OpenChanges) -> pa.RecordBatchReader:
     """One reader over all statements."""
     import pyarrow as pa
 
-    parts = opened.flat_sql()
+    parts = flat_sql(opened)
     first = opened.con.sql(next(parts)).to_arrow_reader(_ROWS)
 
     def pieces() -> Iterator[pa.RecordBatch]:
