@@ -18,6 +18,7 @@ from markupsafe import escape
 
 from ordertrail.config import Config
 from ordertrail.look.status import Reader
+from ordertrail.look.vendor_file import write_vendor_file
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
 from tests.harness import House, open_house, without_fsync
@@ -360,6 +361,18 @@ def test_the_download_is_the_file_that_the_command_writes(demo: Config, site: Si
     told, expected = (list(csv.reader(io.StringIO(text))) for text in (answer.content.decode("utf-8-sig"), wanted[1:]))
     assert sorted(told) == sorted(expected)
     assert told[0] == expected[0]
+
+
+def test_the_rows_of_a_delivery_are_sent_back_as_the_command_writes_them(
+    demo: Config, site: Site, tmp_path: Path
+) -> None:
+    delivery = deliveries_of(site, "?rejects=1&state=loaded")[0]["delivery_id"]
+    path = f"/rejects.csv?delivery={delivery}&form=vendor"
+    assert path.partition("&")[0] in site.get(f"/rejects?delivery={delivery}").text
+    with Reader(demo) as reader:
+        write_vendor_file(reader, delivery, tmp_path / "wanted.csv")
+    assert site.get(path).content == (tmp_path / "wanted.csv").read_bytes()
+    site.get("/rejects.csv?form=vendor", status=400)
 
 
 def test_rejects_go_on_by_a_key(tmp_path: Path, open_site: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,45 @@ def test_the_feeds_own_file_gives_the_feeds_contract(tmp_path: Path) -> None:
     assert config.vendors[0].aliases == ()
 
 
+FIXED = """\
+Shipments of the day
+
+Tracking    Order Status     Address            Last Updated
+1Z00000001  1     PICKED_UP  1 Elm St, Rome     2024-11-20 10:00:00
+1Z00000002  22    DELIVERED                     2024-11-20 10:00:01
+1Z00000003  333   IN_TRANSIT 3 Lindenstraße 5   2024-11-20 10:00:02
+1Z00000004  4     DELIVERED  4 Elm St, Oslo     2024-11-20 10:00:03
+1Z00000005        PICKED_UP  5 Elm St           2024-11-20 10:00:04
+"""
+
+
+def test_the_widths_of_aligned_columns_are_drafted(tmp_path: Path) -> None:
+    draft = drafted(tmp_path, FIXED)
+    assert draft.vendor.widths == (12, 6, 11, 19, 19)
+    assert any("widths were read off" in note for note in draft.notes)
+    (tmp_path / "ordertrail.toml").write_text(draft.config_text)
+    config = config_of(draft, tmp_path)
+    config.source.mkdir(parents=True, exist_ok=True)
+    (config.source / "sample.csv").write_text(FIXED)
+    rows = Pipeline(config).run().rows
+    assert (rows.parsed, rows.rejected) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("PICKED_UP  5 Elm St", " PICKED_UP 5 Elm St"),
+        ("1 Elm St, Rome     2024", "123456789 Elm Road 2024"),
+        ("Order Status", "Order;Status"),
+        ("Status     Address", "2024-11-20 Address"),
+    ],
+)
+def test_widths_that_are_not_certain_are_left_to_a_person(tmp_path: Path, old: str, new: str) -> None:
+    """A cell that begins to the right, a cell without a blank before the next one, a delimiter, no header."""
+    assert old in FIXED
+    assert drafted(tmp_path, FIXED.replace(old, new.replace("Road 2024", "Roadxx2024"))).vendor.widths == ()
+
+
 def test_other_spellings_become_aliases(tmp_path: Path) -> None:
     draft = drafted(
         tmp_path, "Order No;TrackingNumber;Shipment Status;Last Updated\n1;A1;DELIVERED;2024-11-20T10:00:00Z\n"

@@ -15,6 +15,7 @@ from itertools import islice
 from math import log2
 from pathlib import Path
 
+from ordertrail.begin.fixed_width import widths_of
 from ordertrail.begin.trailers import trailer_of
 from ordertrail.errors import QuarantineError, UsageError
 from ordertrail.model import Vendor
@@ -95,10 +96,14 @@ def read_sample(path: Path, encoding: str | None, knows_columns: frozenset[str] 
     if not lines:
         raise UsageError(f"{path} is empty", hint=_AGAIN)
     vendor = replace(Vendor("default"), encoding=codec)
-    separator = _SEPARATOR.fullmatch(lines[0].lstrip("\ufeff"))
-    delimiter, quote = _characters(found, knows_columns, separator and separator[1])
-    above, header = _header_line(found, delimiter, quote, knows_columns)
-    vendor = replace(vendor, delimiter=delimiter, quote=quote)
+    if fixed := widths_of(lines_of(found)[:LOOKED_LINES]):
+        above, header, vendor = fixed[0], True, replace(vendor, widths=fixed[1])
+        notes.append("widths were read off the header and the rows: see that no later value is longer than its column")
+    else:
+        separator = _SEPARATOR.fullmatch(lines[0].lstrip("\ufeff"))
+        delimiter, quote = _characters(found, knows_columns, separator and separator[1])
+        above, header = _header_line(found, delimiter, quote, knows_columns)
+        vendor = replace(vendor, delimiter=delimiter, quote=quote)
     if not header:
         vendor = replace(vendor, header=False, skip_lines=above or None)
     read = _best_read(found, vendor, above, path)
@@ -278,7 +283,7 @@ def _best_read(text: str, vendor: Vendor, above: int, path: Path) -> Sample:
 def _reads(text: str, vendor: Vendor, above: int, path: Path) -> Iterator[Sample]:
     first = _read(text, vendor, above, path)
     yield first
-    if not first.broken[0]:
+    if not first.broken[0] or vendor.widths:
         return
     others = [(vendor.quote, "\\"), ("", ""), ("", "\\")]
     for quote, escape in others:
@@ -296,6 +301,8 @@ def _read(text: str, vendor: Vendor, above: int, path: Path) -> Sample:
         delimiter=vendor.delimiter,
         quote=vendor.quote,
         escape=vendor.escape,
+        widths=vendor.widths,
+        fill=bool(vendor.widths),
         rule=HeaderRule(names, above, {}, frozenset(), ()),
         trailer=None if vendor.trailer is None else Trailer(vendor.trailer, judged=False),
     )

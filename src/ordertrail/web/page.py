@@ -111,12 +111,14 @@ class Answer:
         rows: The CSV twin; None where a page is no list.
         more: What else the template needs.
         status: Of the answer.
+        file: What the CSV twin is in place of `rows`; None where it is those.
     """
 
     document: Mapping[str, Json]
     rows: Rows | None = None
     more: Mapping[str, object] = field(default_factory=dict)
     status: int = 200
+    file: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

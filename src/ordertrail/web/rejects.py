@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from shlex import quote
 
+from ordertrail.errors import UsageError
 from ordertrail.look import document
 from ordertrail.look import rejects as listing
+from ordertrail.look.deliveries import delivery_row
 from ordertrail.look.follow import Moment
 from ordertrail.look.open_items import command_of
-from ordertrail.look.rows import Json, json_value
+from ordertrail.look.rows import Json, Rows, json_value
+from ordertrail.look.vendor_file import vendor_file
 from ordertrail.web.page import Answer, Ask
 
 PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "all": None}
@@ -53,6 +56,8 @@ def rejects(moment: Moment, ask: Ask) -> Answer:
     words = "rejects --csv"
     words += f" --vendor {quote(wanted.vendor)}" if wanted.vendor else ""
     words += f" --delivery {quote(wanted.delivery)}" if wanted.delivery else ""
+    for_vendor = f"rejects --delivery {quote(wanted.delivery)} --for-vendor -o rejects.csv"
+    file = _for_vendor(moment, ask, wanted, listed.rows) if ask.choice("form", ("vendor",)) else None
     more = {
         "kinds": kinds,
         "rows": listed.rows.dicts(),
@@ -60,5 +65,17 @@ def rejects(moment: Moment, ask: Ask) -> Answer:
         "chosen": chosen,
         "periods": tuple(PERIODS),
         "command": f"{command_of(moment.config, words)} > rejects.csv",
+        "for_vendor": command_of(moment.config, for_vendor) if wanted.delivery else "",
     }
-    return Answer(told, rows=listing.send_back(listed.rows), more=more)
+    return Answer(told, rows=listing.send_back(listed.rows), more=more, file=file)
+
+
+def _for_vendor(moment: Moment, ask: Ask, wanted: listing.Wanted, found: Rows) -> bytes:
+    """The rejected rows of a delivery as `rejects --for-vendor` writes them, to correct and to send again."""
+    row = delivery_row(moment.look, wanted.delivery) if wanted.delivery else None
+    if row is None:
+        raise UsageError("the rows of one delivery are sent back", hint="choose a delivery, and its rejects")
+    if found.cut:
+        hint = "ordertrail rejects --delivery ID --for-vendor -o FILE writes all of them"
+        raise UsageError(f"the delivery has more than {ask.rows_most:,} rejects", hint=hint)
+    return vendor_file(moment.config, row, found.dicts())
