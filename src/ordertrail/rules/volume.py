@@ -59,7 +59,8 @@ class RowBounds:
         if self.least <= rows <= self.most:
             return None
         few = "fewer" if rows < self.least else "more"
-        return f"it has {rows:,} rows, {few} than the {self.least:,} to {self.most:,} {self.whence}"
+        many = "1 row" if rows == 1 else f"{rows:,} rows"
+        return f"it has {many}, {few} than the {self.least:,} to {self.most:,} {self.whence}"
 
 
 def bounds_of(volume: Volume, recent: Sequence[int]) -> RowBounds | None:
