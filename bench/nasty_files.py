@@ -175,7 +175,8 @@ PROFILES = {
     "short_rows": "short_rows = 'fill'",
     "quotes_that_no_line_closes": "newlines_in_cells = false",
     "delimiters_of_two": "delimiter = '||'",
-    "short_lines_of_fixed_width": "widths = [9, 12, 17, 20, 6, 7, 21]",
+    "short_lines_of_fixed_width": f"widths = [9, 12, 17, 20, 6, 7, 21]\nheader = false\nskip_lines = 1\n"
+    f"columns = {HEADER.decode().split(',')}",
 }
 """By its name, what the vendor's profile says of a kind of file; of the others it says nothing."""
 
