@@ -9,6 +9,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ import pytest
 from ordertrail.errors import QueryError, StorageError, TableError
 from ordertrail.look.reading_sql import require_reading
 from ordertrail.look.status import Reader
-from ordertrail.look.stoppable import Stoppable, any_stuck
+from ordertrail.look.stoppable import Ahead, Stoppable, any_stuck
 from tests.harness import House, open_house
 
 HEADER = "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
@@ -198,6 +199,43 @@ def test_a_call_that_cannot_be_stopped_is_left_behind() -> None:
         if thread.name == "ordertrail-stoppable":  # other tests of this process may have left threads that never end
             thread.join()
     assert not any_stuck()
+
+
+def test_items_are_made_one_ahead_and_errors_come_where_they_are_taken() -> None:
+    made: list[int] = []
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            if number:
+                second.set()
+            yield number
+        raise ZeroDivisionError
+
+    with closing(Ahead(items(), lambda: None)) as ahead:
+        assert ahead.take() == 0
+        assert second.wait(10)
+        assert made == [0, 1]
+        assert [ahead.take(), ahead.take()] == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            ahead.take()
+    with closing(Ahead(iter(()), lambda: None)) as ahead:
+        assert ahead.take() is None
+
+
+def test_closing_stops_the_item_that_is_being_made() -> None:
+    free, begun = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        begun.set()
+        free.wait()
+        yield 1
+
+    ahead = Ahead(items(), free.set)
+    assert begun.wait(10)
+    ahead.close()
+    assert free.is_set()
 
 
 def test_rows_after_the_last_one_are_not_computed(reader: Reader) -> None:
