@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.feed import big_file
-from bench.report import ROOT, save
+from bench.nasty_files import CONFIG, PASS
+from bench.report import ROOT, save, timed
 
 READ = """
 import io, os, statistics, sys, tempfile, time
@@ -77,6 +79,7 @@ def main() -> None:
             found["plain_in_turns"] = _in_turns(feed, options.rounds, options.against)
         found["gzip"] = _gzip(feed, options.rounds)
         found["careful"] = {kind: _careful(feed, kind) for kind in CAREFUL}
+        found["whole_pass"] = {kind: _whole(Path(folder), feed, kind) for kind in WHOLE}
     save("row_kernel", found)
 
 
@@ -154,6 +157,26 @@ def _careful(feed: Path, kind: str) -> dict[str, object]:
     return figures
 
 
+def _whole(folder: Path, feed: Path, kind: str) -> dict[str, object]:
+    """A pass that stages, loads and archives a file, as a process of its own."""
+    base = folder / "pass"
+    (base / "in").mkdir(parents=True)
+    header, *rows = feed.read_bytes().splitlines(keepends=True)
+    change, settings = CAREFUL.get(kind, (list, {}))
+    (base / "in" / feed.name).write_bytes(header + b"".join(change(rows)))
+    profile = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+    (base / "ordertrail.toml").write_text(CONFIG + profile, encoding="utf-8")
+    run = timed(PASS, [str(base / "ordertrail.toml")])
+    shutil.rmtree(base)
+    return {
+        "rows_a_second_of_cpu": round(len(rows) / run.cpu_s),
+        "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
+        "peak_mb": round(run.peak_mb),
+        "became": run.output,
+    }
+
+
 def _median(runs: list[tuple[int, float, float]], place: int) -> float:
     return statistics.median(run[place] for run in runs)
 
@@ -191,6 +214,9 @@ CAREFUL: dict[str, tuple[Callable[[Rows], Rows], dict[str, object]]] = {
     "escaped_all": (lambda rows: [_escaped(row) for row in rows], {"escape": "\\"}),
 }
 """By its name, how the rows of a plain file are changed, and the settings of the vendor that read them."""
+
+WHOLE = ("plain", "a_cell_too_many_in_1_of_100", "misquoted_1_of_100", "escaped_all")
+"""The kinds of which a whole pass is measured, too."""
 
 
 if __name__ == "__main__":
