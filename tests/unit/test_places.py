@@ -36,6 +36,8 @@ def test_rows_come_in_the_order_asked_for_and_columns_that_a_file_lacks_are_null
         assert rows.columns == ("tracking_num", "weight")
         assert rows.rows == (("1Z4", "4"), ("1Z3", "3"), ("1Z2", None), ("1Z1", None))
         assert rows_at(look, "target", ("weight", "tracking_num"), there[2:3]).rows == ((None, "1Z2"),)
+        two = rows_at(look, "target", ("tracking_num",), there[1:3])  # the first of one file, the second of the other
+        assert two.rows == (("1Z3",), ("1Z2",))
         some = places(look, "target", ("tracking_num", "status"), "status = 'NEW'", "tracking_num", 1)
         assert rows_at(look, "target", ("tracking_num",), some).rows == (("1Z1",),)
         assert rows_at(look, "target", ("status",), ()).rows == ()
