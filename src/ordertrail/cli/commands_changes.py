@@ -15,9 +15,6 @@ from ordertrail.cli.frame import Frame, command
 if TYPE_CHECKING:
     from ordertrail.look.consume import Request
 
-_LARGE_BYTES = 1 << 20
-"""What is larger does not stay in the allocators' hands; smaller pieces are wanted again all the time."""
-
 
 class _Given(TypedDict):
     """The options of `changes`."""
@@ -81,7 +78,7 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
     from ordertrail.engines.local.changes import Wanted
     from ordertrail.look.changes import FORMATS
     from ordertrail.look.consume import Request
-    from ordertrail.web.sparing import be_sparing
+    from ordertrail.web.sparing import share_arenas
 
     if given["listed"] or given["dropped"] is not None:
         return _consumers(frame, given["dropped"])
@@ -98,7 +95,7 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
         raise click.UsageError(f"--format {form} needs a file whose name ends with .{form}")
     if first is not None and last is not None and last < first:
         raise click.UsageError("--to-batch is before --from-batch")
-    be_sparing(_LARGE_BYTES)
+    share_arenas()
     request = Request(Wanted(first, last, given["net"]), form, given["name"], given["follow"])
     return _to_stdout(frame, request) if path is None else _to_file(frame, request, path, force=given["force"])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,22 +16,28 @@ _MAPS = Path("/proc/self/maps")
 # `mallopt` of glibc. Thresholds that are given stay as they are: else each large buffer that is freed raises them, and
 # later ones land between small objects that live on, where nobody can give them back.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_LARGE_BYTES = 1 << 17
 _ARENAS = 2
 
 
-def be_sparing(large_bytes: int = 1 << 17) -> None:
-    """Let allocators hold little; before anything large is read, and before there are threads.
-
-    Args:
-        large_bytes: What is larger goes back to the system as soon as it is free; to get it again costs time.
-    """
+def be_sparing() -> None:
+    """Let allocators hold little; before anything large is read, and before there are threads."""
     import pyarrow as pa
 
     # Arrow's own pool would hold 40 MB more than it needs.
     pa.set_memory_pool(pa.system_memory_pool())
+    _tell_malloc({_TRIM_THRESHOLD: _LARGE_BYTES, _MMAP_THRESHOLD: _LARGE_BYTES, _ARENA_MAX: _ARENAS})
+
+
+def share_arenas() -> None:
+    """Let all threads use what any of them has freed; before there are threads. It costs nothing that is noticed."""
+    _tell_malloc({_ARENA_MAX: _ARENAS})
+
+
+def _tell_malloc(options: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)
-        for option, value in ((_TRIM_THRESHOLD, large_bytes), (_MMAP_THRESHOLD, large_bytes), (_ARENA_MAX, _ARENAS)):
+        for option, value in options.items():
             libc.mallopt(option, value)
 
 

@@ -19,7 +19,7 @@ from ordertrail.engines.local.changed import BATCH_BITS, OpenChanges
 from ordertrail.errors import TableError
 from ordertrail.rules.sql import quoted
 
-_TEXT_BYTES = 32 << 20
+_TEXT_BYTES = 24 << 20
 """About so many bytes of text are made at a time."""
 
 _FIRST_ROWS = 16_384
