@@ -22,6 +22,21 @@ def test_many_wrong_files_take_two_looks() -> None:
     assert looks == [0, 1000]
 
 
+def test_no_verdict_below_twenty_keys_and_none_without_a_limit() -> None:
+    assert Shares(new=0.5).broken(KeyCounts(0, 19, 19, 0, 0)) is None
+    assert Shares(new=0.5).broken(KeyCounts(0, 20, 20, 0, 0)) is not None
+    assert not Shares(new=0.5).surely_broken(KeyCounts(0, 19, 19, 0, 0))
+    assert Shares(new=0.5).surely_broken(KeyCounts(0, 20, 20, 0, 0))
+    assert Shares() == Shares(new=1.0, stale=1.0)
+
+
+def test_what_is_broken_whatever_came_before_is_what_the_file_says_against_the_target() -> None:
+    limits = Shares(new=0.5, stale=0.25)
+    assert not limits.surely_broken(KeyCounts(0, 100, 50, 100, 25))
+    assert limits.surely_broken(KeyCounts(0, 100, 51, 0, 0))
+    assert limits.surely_broken(KeyCounts(0, 100, 0, 100, 26))
+
+
 def test_the_words_say_the_counts_and_the_limit() -> None:
     limits = Shares(new=0.25, stale=0.125)
     assert limits.broken(KeyCounts(0, 1000, 250, 125, 0)) is None
