@@ -25,7 +25,7 @@ from tests.harness import House, check_readers, open_house, without_fsync
 
 STEPS = int(os.environ.get("STEPS", "30"))
 
-pytestmark = [pytest.mark.property, pytest.mark.timeout(max(300, 6 * STEPS))]
+pytestmark = [pytest.mark.property, pytest.mark.timeout(max(300, 10 * STEPS))]
 
 SOME_KEYS = (*KEYS, *(f"K{number:02d}" for number in range(12)))
 FIRST_TIME = datetime(2026, 9, 1, tzinfo=UTC)
