@@ -24,6 +24,7 @@ from ordertrail.rules.secrets import SecretUrl
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BAD = OpenItem("quarantined", "delivery:1", None, "warning", "a.csv is quarantined", "ordertrail rejects", "acme", 3)
+TOLD = "orders: a.csv is quarantined (3 rows, at most as many shipments)"
 
 
 def failing(passes: int) -> OpenItem:
@@ -150,13 +151,13 @@ def test_a_channel_that_is_down_is_told_on_the_other(desk: Desk) -> None:
     desk.items, desk.down = (BAD,), {"mail"}
     for _ in range(FAILED_SENDS + 3):
         desk.passed(ok=True, after_s=300)
-    assert desk.told[0] == ("sms", "orders: a.csv is quarantined")
+    assert desk.told[0] == ("sms", TOLD)
     assert desk.told[1][1].startswith("orders CRITICAL: the channel mail takes no messages, after 3 attempts: refused")
     assert {channel for channel, _ in desk.told} == {"sms"}
     desk.down.clear()
     for _ in range(2):
         desk.passed(ok=True, after_s=3600)
-    assert ("mail", "orders: a.csv is quarantined") in desk.told
+    assert ("mail", TOLD) in desk.told
     assert any(title.startswith("orders: over: the channel mail") for _, title in desk.told)
 
 
@@ -170,7 +171,7 @@ def test_it_looks_by_its_own_clock_when_no_pass_does(desk: Desk) -> None:
     desk.at_s += 2
     desk.teller.turn()
     assert desk.looks == 2
-    assert desk.told[0] == ("mail", "orders: a.csv is quarantined")
+    assert desk.told[0] == ("mail", TOLD)
 
 
 def test_it_turns_again_when_the_next_message_is_due(desk: Desk) -> None:
@@ -198,7 +199,7 @@ def test_incidents_that_cannot_be_kept_are_told_without_them_at_most_hourly(desk
     assert titles == ["orders CRITICAL: incidents cannot be kept: the disk is full"] * 2
     desk.table.error = None
     desk.passed(ok=True)
-    assert desk.told[-1][1] == "orders: a.csv is quarantined"
+    assert desk.told[-1][1] == TOLD
 
 
 def test_another_process_that_writes_meanwhile_is_read_again(desk: Desk) -> None:

@@ -33,6 +33,7 @@ from ordertrail.engines.local.bearers import (
     plain_states_sql,
 )
 from ordertrail.engines.local.leaders import FOUND_SQL, changes_of, leaders_of
+from ordertrail.engines.local.relations import PLACED
 from ordertrail.engines.local.whole import cured
 from ordertrail.model import Contract
 from ordertrail.rules.accepted import recorded_sql
@@ -57,10 +58,10 @@ _SORTED_ROWS = 500_000
 _MANY_ROWS = 16 * _SORTED_ROWS
 """A history of that many rows is sorted by DuckDB first, which spills."""
 
-_UNKNOWN = "coalesce(_delivery_id, '') NOT IN (SELECT delivery_id FROM placed)"
+_UNKNOWN = f"coalesce(_delivery_id, '') NOT IN (SELECT delivery_id FROM {PLACED})"
 """SQL that is true of the history's rows that no recorded delivery told; they do not count."""
 
-_KNOWN = "delivery_id IN (SELECT delivery_id FROM placed)"
+_KNOWN = f"delivery_id IN (SELECT delivery_id FROM {PLACED})"
 """SQL that is true of all others."""
 
 

@@ -138,7 +138,7 @@ PLACED = Relation(
     "placed",
     (_DELIVERY, *_order("fk"), ("absent", "VARCHAR[]"), ("sg", "INTEGER"), *_order("tb")),
     "local.fold",
-    ("local.fold", "local.bearers", "local.changes", "local.weigh", "rules.placing"),
+    ("local.fold", "local.bearers", "local.changed", "local.changes", "local.weigh", "rules.placing"),
     "a delivery, with what it gives to the order of its rows",
 )
 

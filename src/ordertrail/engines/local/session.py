@@ -207,7 +207,17 @@ class Session:
         DuckDB would otherwise build its hash table on the wide staged rows, because it misjudges how many rows a filter
         leaves.
         """
-        self.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        with self.without("join_order", "build_side_probe_side"):
+            yield
+
+    @contextmanager
+    def without(self, *optimizers: str) -> Iterator[None]:
+        """Switch some of DuckDB's optimizers off within the block.
+
+        Args:
+            optimizers: Their names, as `duckdb_optimizers()` has them.
+        """
+        self.run(f"SET disabled_optimizers = {quoted(','.join(optimizers))}")
         try:
             yield
         finally:
