@@ -14,10 +14,10 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test here takes many seconds of planning: those of a module are a series, see `tests/depth.py`."""
+    """All tests here are one series, see `tests/depth.py`: each plans for many seconds, some for two minutes."""
     for item in items:
         if item.path.parent == HERE:
-            item.add_marker(pytest.mark.series(item.path.name))
+            item.add_marker(pytest.mark.series("Spark"))
 
 
 @pytest.fixture
