@@ -12,8 +12,8 @@ UV ?= uv
 LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
 TYPED := src tests/typing
-# Two workers that end together, and where the time went.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+# Workers that end together, one more than CI's two cores, for a sixth of their time they wait; and where the time went.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal --durations=15
 # Of a series of cases every fourth one, another one each time; CI looks at all, as DEPTH=1 does. See tests/depth.py.
 export DEPTH ?= $(if $(filter 1 true,$(CI)),1,6)
 # Tests start hundreds of interpreters: without compiled files each would compile all modules again.
@@ -43,7 +43,7 @@ lint: $(VENV)/.dev ## style, types and layers only
 
 test: lint spark-jars ## all tests, those with Spark last
 	$(PYTEST) -m "not spark"
-	$(PYTEST) --dist load --maxschedchunk 1 --timeout 900 -m spark tests/spark tests/contract
+	$(PYTEST) -n 2 --dist load --maxschedchunk 1 --timeout 900 -m spark tests/spark tests/contract
 
 test-fast: $(VENV)/.dev ## what to run all day: unit, property, contract on the embedded engine, docs
 	$(PYTEST) -m "not slow and not spark" tests/unit tests/property tests/contract tests/docs

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ordertrail.model import State, Vendor
@@ -76,6 +76,8 @@ pieces = st.lists(st.sampled_from(["*", "**", "**/", "?", "a", "b", "/", ".", "[
 paths = st.lists(st.sampled_from(["a", "b", "/", ".", "c", ".csv", "[", "a/"]), max_size=7).map("".join)
 
 
+@example("[[ab]", "a")
+@example("[*[!a]", "!")
 @given(pieces.map("".join), paths)
 def test_a_glob_takes_what_its_regular_expression_takes(pattern: str, path: str) -> None:
     regex, at = "", 0
@@ -85,8 +87,10 @@ def test_a_glob_takes_what_its_regular_expression_takes(pattern: str, path: str)
             at = folders.end()
         elif stars := re.compile(r"\*+").match(pattern, at):
             regex, at = regex + ("[^/]*" if len(stars[0]) == 1 else ".*"), stars.end()
-        elif one := re.compile(r"\?|\[ab\]|\[!a\]").match(pattern, at):
-            regex, at = regex + {"?": "[^/]", "[ab]": "[ab]", "[!a]": "[^a/]"}[one[0]], one.end()
+        elif one := re.compile(r"\[(!?)([^\]]+)\]").match(pattern, at):  # "[" before "[ab]" begins the set
+            regex, at = regex + f"(?!/)[{'^' if one[1] else ''}{re.escape(one[2])}]", one.end()
+        elif pattern[at] == "?":
+            regex, at = regex + "[^/]", at + 1
         else:
             regex, at = regex + re.escape(pattern[at]), at + 1
     assert (take(path, [Vendor("acme", pattern)]) is not None) == bool(re.fullmatch(regex, path, re.DOTALL))
