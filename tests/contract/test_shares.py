@@ -5,33 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.conftest import MakeHouse
-from tests.feeds import Cells, cells, csv_bytes
-
-TOML = """
-[[vendors]]
-name = "acme"
-files = "acme/*.csv"
-max_new_share = 0.5
-max_stale_share = 0.3
-
-[[vendors]]
-name = "blue"
-files = "blue/*.csv"
-"""
-MORNING, NOON, EVENING = (f"2026-11-20 {hour:02d}:00:00" for hour in (8, 12, 18))
-
-
-def rows(keys: str, count: int, time: str) -> list[Cells]:
-    return [cells(f"{keys}{number}", time) for number in range(count)]
+from tests.feeds import cells, csv_bytes
+from tests.key_shares import EVENING, MORNING, NOON, TOML, rows
 
 
 @pytest.mark.spared("spark", covered_by="vectors")  # there a small batch is staged as on the embedded engine
 def test_each_file_of_a_batch_is_judged_by_those_before_it(make_house: MakeHouse) -> None:
     house = make_house(TOML)
-    house.drop("acme/d_2026_11_20.csv", csv_bytes(rows("A", 40, NOON)))
+    house.drop("acme/d_2026_11_20.csv", csv_bytes(rows("A", range(40), NOON)))
     house.run()  # nothing is judged while the vendor begins
 
-    other = csv_bytes([*rows("X", 25, MORNING), *rows("A", 5, NOON)])
+    other = csv_bytes([*rows("X", range(25), MORNING), *rows("A", range(5), NOON)])
     files = {
         # Of 30 keys 25 are new; the same bytes again are the same wrong file.
         "acme/other_2026_11_21.csv": (other, "held"),
@@ -39,16 +23,19 @@ def test_each_file_of_a_batch_is_judged_by_those_before_it(make_house: MakeHouse
         # Keys of files that are held are not there: 20 of 40 are new, which is not above a half. The rows of a key that
         # are older than its newest one are not stale, whatever the target holds.
         "acme/half_2026_11_22.csv": (
-            csv_bytes([*rows("X", 20, NOON), *rows("A", 20, MORNING), *rows("A", 20, EVENING)]),
+            csv_bytes([*rows("X", range(20), NOON), *rows("A", range(20), MORNING), *rows("A", range(20), EVENING)]),
             "loaded",
         ),
         # Another vendor's keys, of a file before this one in the batch, are known.
-        "blue/d_2026_11_23.csv": (csv_bytes(rows("B", 30, MORNING)), "loaded"),
-        "acme/known_2026_11_24.csv": (csv_bytes([*rows("B", 30, NOON), cells("C1", NOON)]), "loaded"),
+        "blue/d_2026_11_23.csv": (csv_bytes(rows("B", range(30), MORNING)), "loaded"),
+        "acme/known_2026_11_24.csv": (csv_bytes([*rows("B", range(30), NOON), cells("C1", NOON)]), "loaded"),
         # 20 of 40 keys are older than what a file before this one brings, although the target is not newer yet.
-        "acme/old_2026_11_25.csv": (csv_bytes(rows("A", 40, NOON)), "held"),
-        "acme/few_2026_11_26.csv": (csv_bytes(rows("E", 19, NOON)), "loaded"),
-        "acme/bad_2026_11_26.csv": (csv_bytes([*rows("F", 20, "never"), *rows("A", 20, MORNING)]), "quarantined"),
+        "acme/old_2026_11_25.csv": (csv_bytes(rows("A", range(40), NOON)), "held"),
+        "acme/few_2026_11_26.csv": (csv_bytes(rows("E", range(19), NOON)), "loaded"),
+        "acme/bad_2026_11_26.csv": (
+            csv_bytes([*rows("F", range(20), "never"), *rows("A", range(20), MORNING)]),
+            "quarantined",
+        ),
     }
     for name, (content, _) in files.items():
         house.drop(name, content)

@@ -13,25 +13,9 @@ from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Column, Contract, Correction, CorrectionKind
 from ordertrail.rules.shares import Shares
-from tests.feeds import cells, csv_bytes, dated
+from tests.feeds import csv_bytes, dated
 from tests.harness import House, bag, check_books, open_house, without_fsync
-
-TOML = """
-[[vendors]]
-name = "acme"
-files = "acme/*.csv"
-max_new_share = 0.5
-max_stale_share = 0.3
-
-[[vendors]]
-name = "blue"
-files = "blue/*.csv"
-"""
-MORNING, NOON, EVENING = (f"2026-11-20 {hour:02d}:00:00" for hour in (8, 12, 18))
-
-
-def rows(keys: str, numbers: range, time: str) -> list[tuple[str, ...]]:
-    return [cells(f"{keys}{number}", time) for number in numbers]
+from tests.key_shares import EVENING, MORNING, NOON, TOML, rows
 
 
 def decide(house: House, kind: CorrectionKind, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordertrail.model import Contract, Vendor
-from ordertrail.parse.database import connect
 from tests import typed_cells as cells
 from tests.depth import share
 from tests.kernels import parse
@@ -26,18 +24,6 @@ pytestmark = pytest.mark.property
 NULLS = ("N/A", "NULL", "-", "\\N", "0000-00-00", "null value ")
 NAME = "orders_HAM_2026.csv"
 CELLS = int(os.environ.get("CELLS", "25"))
-
-
-@pytest.fixture(scope="module")
-def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    con = connect(1, 512, tmp_path_factory.mktemp("spill"))
-    yield con
-    con.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cells")
 
 
 def layout_of(random: Random) -> Vendor:

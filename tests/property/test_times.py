@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,7 +13,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ordertrail.model import Column, Vendor
-from ordertrail.parse.database import connect
 from tests.depth import share
 from tests.kernels import contract_of, csv_of, parse
 
@@ -36,18 +34,6 @@ moments = st.datetimes(datetime(1970, 1, 2), datetime(2068, 1, 1)).map(lambda m:
 doubtful = st.sampled_from([(2026, 3, 8, 2), (2026, 11, 1, 1), (2026, 3, 29, 2), (2026, 10, 25, 2)]).map(
     lambda at: datetime(*at, 30)  # noqa: DTZ001 - a wall clock
 )
-
-
-@pytest.fixture(scope="module")
-def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    con = connect(1, 512, tmp_path_factory.mktemp("spill"))
-    yield con
-    con.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("times")
 
 
 def read(pattern: str, text: str) -> tuple[datetime, int | str | None] | None:
