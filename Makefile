@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --gen
 TYPED := src tests/typing
 # Workers that end together, one more than CI's two cores, for a sixth of their time they wait; and where the time went.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal --durations=15
-# Of a series of cases every fourth one, another one each time; CI looks at all, as DEPTH=1 does. See tests/depth.py.
+# Of a series of cases every sixth one, another one each time; CI looks at all, as DEPTH=1 does. See tests/depth.py.
 export DEPTH ?= $(if $(filter 1 true,$(CI)),1,6)
 # Tests start hundreds of interpreters: without compiled files each would compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -33,7 +33,7 @@ serve: $(VENV)/.web ## open the pages on the demo's tables; makes them when they
 	@test -f ordertrail-demo/ordertrail.toml || $(BIN)/ordertrail demo >/dev/null
 	@$(BIN)/ordertrail serve --config ordertrail-demo/ordertrail.toml
 
-check: lint test ## style, types, layers, then all tests; of a series of cases every fourth, with DEPTH=1 all, as in CI
+check: lint test ## style, types, layers, then all tests; of a series of cases every sixth, with DEPTH=1 all, as in CI
 
 lint: $(VENV)/.dev ## style, types and layers only
 	$(BIN)/ruff check .

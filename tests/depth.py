@@ -1,8 +1,8 @@
 """How deep a run looks into a series: into all of it, or into every `DEPTH`-th case.
 
 A series is one promise in very many cases: a kill at each effect of a pass, a scenario on each way of Spark, random
-feeds. Plain `pytest` and CI look at every case, `make check` and `make test-fast` at every fourth one, and each of
-their runs begins at another. What a run took stands in its first lines: `DEPTH=4 DRAW=2 pytest ...` takes the same
+feeds. Plain `pytest` and CI look at every case, `make check` and `make test-fast` at every sixth one, and each of
+their runs begins at another. What a run took stands in its first lines: `DEPTH=6 DRAW=2 pytest ...` takes the same
 again, and the draws from 0 to `DEPTH` - 1 together take everything.
 
 - A test that goes through a series by itself asks `drawn` for its cases.
