@@ -484,6 +484,7 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
         true_words=("ja",),
         false_words=("nein",),
         from_name="_(?P<depot>[A-Z]{3})_",
+        nulls=("UPS", "NYC"),  # what a constant says is a value all the same
     )
     added = ("scanned", "timestamp"), ("carrier", "string"), ("depot", "string"), ("rate", "double")
     contract = more(BASE, *(Column(*one) for one in added), Column("insured", "boolean"))
@@ -499,7 +500,7 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
     assert by_key(house, "carrier") == dict.fromkeys(["K1", "K2", "K3", "K4"], "UPS")
     assert by_key(house, "rate") == dict.fromkeys(["K1", "K2", "K3", "K4"], 1.234), "as the config says it"
     assert by_key(house, "insured") == dict.fromkeys(["K1", "K2", "K3", "K4"], True)
-    assert by_key(house, "depot") == {"K1": "CHI", "K2": None, "K3": "NYC", "K4": "NYC"}
+    assert by_key(house, "depot") == {"K1": "CHI", "K2": None, "K3": None, "K4": None}
     assert by_key(house, "qty") == {"K1": "1", "K2": "1", "K3": "5", "K4": None}  # the file of K4 has the column
     scanned = {key: str(value)[:19] for key, value in by_key(house, "scanned").items()}
     assert scanned == {"K1": "2026-11-19 07:30:00", "K2": "None", "K3": "None", "K4": "None"}

@@ -35,7 +35,7 @@ BEFORE = Contract(
     status_rank=("NEW", "SENT", "DONE"),
 )
 VENDORS = (
-    Vendor("acme", "acme/*.csv", absent=("seen",), status_map=(("neu", "NEW"),)),
+    Vendor("acme", "acme/*.csv", absent=("seen",), status_map=(("neu", "NEW"),), nulls=("-",)),
     Vendor(
         "blue",
         "blue/*.csv",
@@ -117,14 +117,17 @@ def feed(chance: random.Random, files: int, keys: int) -> list[FeedFile]:
 
 
 def line(chance: random.Random, sender: str, seen: bool) -> list[str]:
-    eta = chance.choice(("", "2026-11-05 10:00:00", "05.11.2026 10:00" if sender == "blue" else "2026-11-05T10:00:00Z"))
+    nothing = "-" if sender == "acme" else ""
+    eta = chance.choice(
+        (nothing, "2026-11-05 10:00:00", "05.11.2026 10:00" if sender == "blue" else "2026-11-05T10:00:00Z")
+    )
     cells = [
         f"K{chance.randrange(40)}",
-        chance.choice(("NEW", "SENT", "DONE", "neu", "")),
+        chance.choice(("NEW", "SENT", "DONE", "neu", nothing)),
         chance.choice(TIMES),
-        chance.choice(("", "1", "20", "-3")),
+        chance.choice(("", nothing, "1", "20", "-3")),
         eta,
-        chance.choice(("", "1.5", "12", "0.25", " 7 ")),
+        chance.choice(("", nothing, "1.5", "12", "0.25", " 7 ")),
         chance.choice(("0", "1")),
         chance.choice(TIMES),
         chance.choice(("", "x", "y")),

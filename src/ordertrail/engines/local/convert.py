@@ -18,12 +18,14 @@ from ordertrail.engines.local.said_again import text_of
 from ordertrail.engines.local.session import Session
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_sql import Cell, sql_type
+from ordertrail.rules.cell_text import nulls_of
 from ordertrail.rules.cells import AMBIGUOUS, RowSql, header_of, row_hash_sql, row_sql
 from ordertrail.rules.headers import Layout, meaning
 from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
 from ordertrail.rules.schema import Terms, declared_columns
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns, target_columns
+from ordertrail.rules.texts import BLANKS
 
 _NO_LIMIT = (1 << 63) - 1
 """Of event times: whether a time was in the future was judged when its file was loaded."""
@@ -37,7 +39,7 @@ class Reading:
     """A column of which values are read again.
 
     Attributes:
-        column: As the new contract has it.
+        column: As the new contract has it, with all texts that mean no value there.
         old: Name and type of the column of the history that has the values; None for a new column.
         keys: Names in `_rescued` under which the vendors of the branch sent it.
         retyped: Whether the values of the old column are read again, since the type is another one.
@@ -205,7 +207,7 @@ class Conversion:
         alike: dict[tuple[Vendor, tuple[Reading, ...]], list[str]] = {}
         for vendor in self._session.config.vendors:
             profile = replace(vendor, name="", files="", delimiter=",", quote='"', encoding=None, file_date=None)
-            profile = replace(profile, combine=(), constants=(), from_name=None)
+            profile = replace(profile, combine=(), constants=(), from_name=None, nulls=())
             readings = tuple(self._readings(vendor, rescued.get(vendor.name, ())))
             alike.setdefault((replace(profile, aliases=(), absent=()), readings), []).append(vendor.name)
         for (profile, readings), names in alike.items():
@@ -225,7 +227,7 @@ class Conversion:
             retyped = old is not None and old[1] != column.type
             also = from_profile(column, vendor, rescued)
             if keys or retyped or also:
-                yield Reading(column, old, keys, retyped, also)
+                yield Reading(replace(column, nulls=_nulls(column, vendor, also)), old, keys, retyped, also)
 
     # -- SQL ------------------------------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class Conversion:
         return row_sql(contract, branch.profile, Layout((), tuple(range(len(columns))), (), ()))
 
     def _converted(self, branch: Branch) -> str:
-        """SQL of a branch's rows: the old columns `h0` ..., the new contract's `n0` ..., and `nr`, the new `_rescued`.
+        """SQL of a branch's rows: the old columns `h0` ..., the new contract's `new0` ..., and its `_rescued` as `nr`.
 
         Of each reading also `c0` ..., the text; `sent0` ..., whether the file had the column; `both0` ..., whether it
         had two of it; `bad0` ..., whether the text does not fit; `fill0` ..., whether it lay in `_rescued`.
@@ -260,7 +262,7 @@ class Conversion:
                 reading = branch.readings[place]
                 there = "NULL" if reading.retyped or reading.old is None else kept
                 kept = f"CASE WHEN c{place} IS NOT NULL AND NOT bad{place} THEN v{place} ELSE {there} END"
-            cells.append(f"CAST({kept} AS {sql_type(column.type)}) AS n{i}")
+            cells.append(f"CAST({kept} AS {sql_type(column.type)}) AS new{i}")
         cells.append(f"{self._rescued(branch)} AS nr")
         return f"(SELECT *, {', '.join(cells)} FROM {relation})"
 
@@ -376,7 +378,7 @@ class Conversion:
         return f"SELECT {', '.join(cells)} FROM {self._converted(branch)}"
 
     def _values(self) -> dict[str, str]:
-        return {name: f"n{i}" for i, name in enumerate(self._contract.names)} | {"_rescued": "nr"}
+        return {name: f"new{i}" for i, name in enumerate(self._contract.names)} | {"_rescued": "nr"}
 
     def _values_before(self, branch: Branch) -> dict[str, str]:
         values = {**self._values(), "_rescued": self._places["_rescued"]}
@@ -388,12 +390,18 @@ class Conversion:
 
     def _counts(self, name: str, i: int | None) -> str:
         """SQL of the five counts of `Tally` of a column."""
-        empty = f"count(*) FILTER (WHERE n{self._contract.names.index(name)} IS NULL)"
+        empty = f"count(*) FILTER (WHERE new{self._contract.names.index(name)} IS NULL)"
         if i is None:
             return f"0, 0, 0, 0, {empty}"
         filled = f"(fill{i} OR both{i})"
         parts = (f"c{i} IS NOT NULL AND NOT {filled}", filled, f"bad{i} AND NOT {filled}", f"bad{i} AND {filled}")
         return ", ".join([*(f"count(*) FILTER (WHERE {part})" for part in parts), empty])
+
+
+def _nulls(column: Column, vendor: Vendor, told: FromProfile | None) -> tuple[str, ...]:
+    """The texts that mean no value in a column. What a constant says is always meant."""
+    constant = told.constant if told is not None else None
+    return tuple(word for word in nulls_of(column, vendor) if constant is None or word != constant.strip(BLANKS))
 
 
 def _pointer(name: str) -> str:
