@@ -469,7 +469,7 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
     house = open_house(tmp_path, contract=BASE, vendors=(sparse,))
     head = "tracking_num,status,ts,Scan Date,Scan Time\n"
     house.drop("a_CHI_20261120.csv", f"{head}K1,NEW,2026-11-20 08:00:00,2026-11-19 , 07:30\n")
-    house.drop("a_20261121.csv", f"{head}K2,NEW,2026-11-21 08:00:00,2026-11-20,\n")
+    house.drop("a_20261121.csv", f"{head}K2,NEW,2026-11-21 08:00:00,2026-11-20,\nK5,NEW,2026-11-21 08:00:00,-,\n")
     house.drop(
         "a_NYC_20261122.csv", "tracking_num,status,ts,qty\nK3,NEW,2026-11-22 08:00:00,5\nK4,NEW,2026-11-22 08:00:00,\n"
     )
@@ -484,7 +484,7 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
         true_words=("ja",),
         false_words=("nein",),
         from_name="_(?P<depot>[A-Z]{3})_",
-        nulls=("UPS", "NYC"),  # what a constant says is a value all the same
+        nulls=("UPS", "NYC", "-"),  # what a constant says is a value all the same
     )
     added = ("scanned", "timestamp"), ("carrier", "string"), ("depot", "string"), ("rate", "double")
     contract = more(BASE, *(Column(*one) for one in added), Column("insured", "boolean"))
@@ -492,19 +492,26 @@ def test_what_the_profile_tells_is_filled(tmp_path: Path) -> None:
     fills = [one for one in migrate(house.config).steps if one.kind == "fill"]
     assert all(one.text == f"{one.column} is filled from what the vendors' profiles say" for one in fills)
     filled = {one.column: one.rows for one in fills}
-    assert filled == {"scanned": 1, "carrier": 4, "depot": 3, "qty": 2, "rate": 4, "insured": 4}
+    assert filled == {"scanned": 2, "carrier": 5, "depot": 3, "qty": 3, "rate": 5, "insured": 5}
     with Reader(house.config) as reader:
         notes = {one.column: (one.like, one.note) for one in reader.drift().columns}
     assert all("migrate fills it" in note for _, note in notes.values()), notes
     assert migrate(house.config, apply=True).applied
-    assert by_key(house, "carrier") == dict.fromkeys(["K1", "K2", "K3", "K4"], "UPS")
-    assert by_key(house, "rate") == dict.fromkeys(["K1", "K2", "K3", "K4"], 1.234), "as the config says it"
-    assert by_key(house, "insured") == dict.fromkeys(["K1", "K2", "K3", "K4"], True)
-    assert by_key(house, "depot") == {"K1": "CHI", "K2": None, "K3": None, "K4": None}
-    assert by_key(house, "qty") == {"K1": "1", "K2": "1", "K3": "5", "K4": None}  # the file of K4 has the column
+    keys = ["K1", "K2", "K3", "K4", "K5"]
+    assert by_key(house, "carrier") == dict.fromkeys(keys, "UPS")
+    assert by_key(house, "rate") == dict.fromkeys(keys, 1.234), "as the config says it"
+    assert by_key(house, "insured") == dict.fromkeys(keys, True)
+    assert by_key(house, "depot") == {"K1": "CHI", "K2": None, "K3": None, "K4": None, "K5": None}
+    assert by_key(house, "qty") == {
+        "K1": "1",
+        "K2": "1",
+        "K3": "5",
+        "K4": None,
+        "K5": "1",
+    }  # the file of K4 has the column
     scanned = {key: str(value)[:19] for key, value in by_key(house, "scanned").items()}
-    assert scanned == {"K1": "2026-11-19 07:30:00", "K2": "None", "K3": "None", "K4": "None"}
-    assert rescued(house) == {"K1": {}, "K2": {"Scan Date": "2026-11-20"}, "K3": {}, "K4": {}}
+    assert scanned == {"K1": "2026-11-19 07:30:00", "K2": "None", "K3": "None", "K4": "None", "K5": "None"}
+    assert rescued(house) == {"K1": {}, "K2": {"Scan Date": "2026-11-20"}, "K3": {}, "K4": {}, "K5": {}}
     assert migrate(house.config).steps == ()
     proof = verify(house.config)
     assert proof.ok, [check for check in proof.checks if not check.ok]

@@ -44,7 +44,7 @@ class FromProfile:
         return tuple(key for part in self.parts for key in part)
 
     def sql(self, rescued: str, file_name: str, lacked: str, names: Iterable[str]) -> str:
-        """SQL of the text; NULL where nothing tells it.
+        """SQL of the text; NULL where nothing tells it, "" where cells say that there is no value.
 
         Args:
             rescued: SQL of `_rescued`.
@@ -57,7 +57,8 @@ class FromProfile:
             texts = [part_sql(member, self.nulls, trim=self.trim) for member in members]
             whole = " AND ".join(f"{text} IS NOT NULL" for text in texts)
             joined = " || ' ' || ".join(texts)
-            return f"CASE WHEN {whole} THEN {joined} END"
+            nothing = f"coalesce({', '.join(texts)}) IS NULL AND coalesce({', '.join(members)}) IS NOT NULL"
+            return f"CASE WHEN {whole} THEN {joined} WHEN {nothing} THEN '' END"
         if self.constant is not None:
             return f"CASE WHEN {lacked} THEN {quoted(self.constant)} END"
         vendor = Vendor("", from_name=self.from_name)
