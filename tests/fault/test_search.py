@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ordertrail.look.search_cache import FOLDER, YOUNG_S, rows_behind
+from ordertrail.look.finder import Finder
+from ordertrail.look.search_cache import FOLDER, YOUNG_S
 from ordertrail.look.status import Reader
 from ordertrail.look.track import Track
 from tests.depth import drawn
@@ -37,7 +38,7 @@ def answers(world: World) -> dict[str, Track]:
 
 def behind(world: World) -> int:
     with Reader(world.config) as reader:
-        return rows_behind(reader.config, reader.quick().snapshots)
+        return Finder(reader.quick()).rows_behind()
 
 
 def left(world: World, suffix: str) -> list[Path]:

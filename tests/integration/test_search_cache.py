@@ -13,7 +13,7 @@ from ordertrail.config.values import Maintenance
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.finder import Finder
-from ordertrail.look.search_cache import FOLDER, SearchCache, refresh, rows_behind
+from ordertrail.look.search_cache import FOLDER, SearchCache, refresh
 from ordertrail.look.status import Reader
 from ordertrail.look.terms import ENDING, NUMBER, SAID, beginning, these
 from ordertrail.look.track import Track
@@ -50,7 +50,7 @@ def answers(house: House) -> dict[str, Track]:
 
 def behind(house: House) -> int:
     with Reader(house.config) as reader:
-        return rows_behind(reader.config, reader.quick().snapshots)
+        return Finder(reader.quick()).rows_behind()
 
 
 def runs(house: House) -> list[Path]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ordertrail.config import Config
+from ordertrail.web import application
 from ordertrail.web.pages import NAVIGATION, PAGES
 from tests.harness import House, open_house, without_fsync
 from tests.pages.conftest import HEADER, HOSTILE, Open, Site
@@ -56,6 +58,19 @@ def test_before_the_first_pass_every_page_says_what_to_do(tmp_path: Path, open_s
     site = open_site(open_house(tmp_path).config)
     for _, path, _ in NAVIGATION:
         assert "ordertrail run" in site.get(path).text
+
+
+def test_each_time_when_nobody_asks_any_more_memory_goes_back(
+    demo: Config, open_site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = threading.Event()
+    monkeypatch.setattr(application, "IDLE_S", 0.02)
+    monkeypatch.setattr(application, "_give_back", given_back.set)
+    site = open_site(demo)
+    for _ in range(2):
+        given_back.clear()
+        site.get("/")
+        assert given_back.wait(30)
 
 
 def test_shows_each_pass_and_what_waits(tmp_path: Path, open_site: Open) -> None:

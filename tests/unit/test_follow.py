@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,40 @@ def load(house: House, n: int) -> None:
     house.drop(f"{n}.csv", f"{HEADER}0001,1Z{n},2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n")
     with without_fsync():
         house.run()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Python collects no cycles: what a test sees go, goes without them."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Kept:
+    """Something that is kept with a state of the tables."""
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_what_was_kept_of_an_old_state_goes_whoever_still_holds_that_state(tmp_path: Path) -> None:
+    house = open_house(tmp_path)
+    followed = Followed(house.config, patience_s=60)
+    held: list[Moment] = []  # as garbage does: a template that was rendered holds what it showed
+    left: list[weakref.ref[object]] = []
+    for n in range(4):
+        load(house, n)
+        with followed.now() as moment:
+            held.append(moment)
+            left.append(weakref.ref(moment.kept("something", Kept)))
+            with moment.reading() as reader:
+                left.append(weakref.ref(reader))
+            with moment.querying() as reader:
+                left.append(weakref.ref(reader))
+    assert len({*held}) == 4
+    assert None not in [one() for one in left[-3:]]
+    assert [one() for one in left[:-3]] == [None] * 9
+    followed.close()
 
 
 def test_the_same_state_is_read_once(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ BROAD_EXCEPTS_A_THOUSAND_LINES = 0.5
 CONFIG_READER = PACKAGE / "config" / "load.py"
 PROCESS_START = PACKAGE / "__main__.py"
 SPARK_START = PACKAGE / "engines" / "spark" / "session.py"
+PAGES_START = PACKAGE / "web" / "sparing.py"
 MIXING_PLACES = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "build", "dist", "data"}
@@ -178,7 +179,7 @@ def test_no_module_is_a_place_where_everything_goes() -> None:
 
 def test_only_config_reads_the_environment_and_toml() -> None:
     reads = {path: uses(path) & {"os.environ", "os.environb", "os.getenv", "os.getenvb", "tomllib"} for path in MODULES}
-    for path in (PROCESS_START, SPARK_START):
+    for path in (PROCESS_START, SPARK_START, PAGES_START):
         reads[path] -= {"os.environ"}  # it sets what the libraries read
     assert [name(path) for path, found in reads.items() if found and path != CONFIG_READER] == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,31 @@ import duckdb
 import pytest
 
 from ordertrail.web.sparing import give_back_code
+
+SERVER = """
+import gc, json, os, sys, weakref
+from pathlib import Path
+from ordertrail import load_config
+from ordertrail.web.access import access
+from ordertrail.web.serve import serve
+
+class Held: pass
+
+def listening(_):
+    import pyarrow
+    left = []
+    for _ in range(5_000):  # as each template that was rendered
+        cycle = [Held()]
+        cycle.append(cycle)
+        left.append(weakref.ref(cycle[0]))
+    del cycle
+    alive = sum(one() is not None for one in left)
+    print(json.dumps([alive, pyarrow.default_memory_pool().backend_name]), flush=True)
+    os._exit(0)
+
+gc.set_threshold(50_000, 20, 20)  # as `ordertrail.__main__` does
+serve(load_config(Path(sys.argv[1])), access("127.0.0.1"), 0, listening)
+"""
 
 
 def mapped_kib() -> int:
@@ -25,3 +52,12 @@ def test_code_is_given_back_and_mapped_again_where_it_is_needed() -> None:
         give_back_code()
         assert mapped_kib() < before
         assert con.sql("SELECT sum(x) FROM range(1000) t(x)").fetchall() == [(499500,)]
+
+
+def test_the_server_collects_garbage_soon_and_has_arrow_hold_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "ordertrail.toml"
+    config.write_text('[pipeline]\nname = "orders"\nsource = "in"\narchive = "archive"\nwarehouse = "tables"\n')
+    words = [sys.executable, "-c", SERVER, str(config)]
+    alive, pool = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    assert alive < 1_000
+    assert pool == "system"

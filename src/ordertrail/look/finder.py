@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.vectors import deleted_rows
+from ordertrail.engines.local.find import physical_rows
 from ordertrail.errors import OrdertrailError
 from ordertrail.look.places import Place, rows_sql
 from ordertrail.look.quick import Look
@@ -86,6 +87,15 @@ class Finder:
         one = self._kinds[kind]
         snapshot = self._snapshots[one.role]
         return not uncovered(self._cache.runs(one, snapshot, self._config.contract), snapshot)
+
+    def rows_behind(self) -> int:
+        """How many rows of data files searches have to read, because the cache does not have their terms."""
+        total = 0
+        for kind in self._kinds.values():
+            snapshot = self._snapshots[kind.role]
+            left = uncovered(self._cache.runs(kind, snapshot, self._config.contract), snapshot)
+            total += sum(physical_rows(snapshot, file) for file in left)
+        return total
 
     def rows_sql(self, hits: Hits) -> str:
         """SQL of a relation with the columns of the hits' table, and `_pos` as `delta.table.scan_sql` has it."""

@@ -191,10 +191,13 @@ class Moment:
             return () if self._incidents is None else listed(self._incidents.read().incidents)
 
     def close(self) -> None:
-        """Release all resources. Idempotent."""
+        """Release all resources, and all that is kept, whoever still holds the moment. Idempotent."""
         for reader in (self._reader, self._larger):
             if reader is not None:
                 reader.close()
+        self._reader = self._larger = self._status = None
+        self._arrivals.clear()
+        self._kept.clear()
 
 
 @dataclass(slots=True)
@@ -328,7 +331,6 @@ class Followed:
         except Exception as error:  # noqa: BLE001 - raised again by whoever waits for it
             renewal.error = error
         finally:
-            give_back()
             with self._lock:
                 self._renewal, before = None, self._latest
                 if moment is not None and renewal.error is None and not self._closed:
@@ -338,6 +340,7 @@ class Followed:
                 elif moment is not None:
                     moment.close()
             renewal.ended.set()
+            give_back()
 
     def _found(self, known: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         """The tables by role, read from the last one that a batch writes to the first; empty before the first pass."""

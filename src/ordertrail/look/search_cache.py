@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,21 +138,6 @@ def uncovered(kind_runs: Iterable[Run], snapshot: Snapshot) -> list[AddFile]:
     """
     known = {(path, size) for run in kind_runs for path, size, _ in run.files}
     return [file for file in snapshot.files.values() if (file.path, file.size_bytes) not in known]
-
-
-def rows_behind(config: Config, snapshots: Mapping[str, Snapshot]) -> int:
-    """How many rows of data files a search would have to read, because no run covers them.
-
-    Args:
-        config: With the contract that the tables carry.
-        snapshots: Of the tables, by role.
-    """
-    cache, total = SearchCache(config), 0
-    for kind in kinds_of(config.contract):
-        snapshot = snapshots[kind.role]
-        left = uncovered(cache.runs(kind, snapshot, config.contract), snapshot)
-        total += sum(physical_rows(snapshot, file) for file in left)
-    return total
 
 
 def terms_sql(snapshot: Snapshot, kind: Kind, contract: Contract, files: Sequence[AddFile], where: str = "true") -> str:

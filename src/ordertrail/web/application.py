@@ -26,7 +26,7 @@ from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, QueryError, UsageError
 from ordertrail.log import Log
 from ordertrail.look import deliveries as listing
-from ordertrail.look.follow import PATIENCE_S, Followed, Moment
+from ordertrail.look.follow import PATIENCE_S, Followed, Moment, give_back
 from ordertrail.look.metrics import Metrics
 from ordertrail.look.rows import Rows
 from ordertrail.web.access import COOKIE, COOKIE_S, Access
@@ -43,6 +43,9 @@ THREADS = 4
 
 MOST_WAITING = 4
 """How many slow pages wait for each other; further ones are refused."""
+
+IDLE_S = 1.0
+"""When nobody has asked for a page for so long, or twice as long, in seconds, memory goes back."""
 
 LOGIN_BYTES = 4_096
 """Largest form that is read."""
@@ -87,6 +90,7 @@ class _Site:
         self._numbers = Metrics(config, __version__)
         self._threads = anyio.CapacityLimiter(THREADS)
         self._slow = anyio.CapacityLimiter(1)
+        self._asked = 0
         routes = [Route("/healthz", self._healthz), Route("/login", self._login, methods=["GET", "POST"])]
         routes.append(Route("/metrics", self._metrics))
         routes += [Route(path, partial(_static, word=word)) for word, (path, _, _) in static().items()]
@@ -102,6 +106,7 @@ class _Site:
     # -- pages ------------------------------------------------------------------------------------------------
 
     async def _page(self, request: Request, *, page: Page, twin: Twin) -> Response:
+        self._asked += 1
         limiter = self._slow if page.slow and request.url.query else self._threads
         if limiter is self._slow and limiter.statistics().tasks_waiting >= MOST_WAITING:
             return self._error(request, 503, "Others are being answered.", "Try again in a moment.", twin)
@@ -261,8 +266,27 @@ class _Site:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002 - Starlette gives it
         # The first reader does not wait for the first look.
         threading.Thread(target=self._look, name="ordertrail-first-look", daemon=True).start()
-        yield
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._rest)
+            yield
+            beside.cancel_scope.cancel()
         self._followed.close()
+
+    async def _rest(self) -> None:
+        """Give memory back each time when nobody asks for pages any more."""
+        given_back = self._asked
+        while True:
+            before = self._asked
+            await anyio.sleep(IDLE_S)
+            if given_back != before == self._asked:
+                given_back = before
+                await anyio.to_thread.run_sync(_give_back, limiter=self._threads)
+
+
+def _give_back() -> None:
+    """Give back what an idle process can do without: what malloc holds for later, and code."""
+    give_back()
+    give_back_code()
 
 
 def _refusal(status: int, what: str, todo: str) -> ASGIApp:

@@ -84,12 +84,13 @@ def serve(config: Config, access: Access, port: int | None, tell: Callable[[List
         UsageError: The extra `web` is missing, or the address or the port cannot be taken.
     """
     require_libraries()
-    import uvicorn
-
-    from ordertrail.web.application import application
     from ordertrail.web.sparing import be_sparing
 
     be_sparing()
+    import uvicorn
+
+    from ordertrail.web.application import application
+
     app = application(config, access)
     with _bound(access.host, port) as listener:
         options = uvicorn.Config(

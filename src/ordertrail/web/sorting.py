@@ -14,7 +14,7 @@ from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
 from ordertrail.look.follow import Moment
-from ordertrail.look.search_cache import refresh, rows_behind
+from ordertrail.look.search_cache import refresh
 from ordertrail.web.apart import end_with_parent
 
 BEHIND_ROWS = 200_000
@@ -42,14 +42,14 @@ def keep_sorted(moment: Moment) -> bool:
         Whether searching takes longer now, because so many terms are not sorted yet.
     """
     global _running, _next_s
-    rows = cast(int, moment.kept("rows behind", lambda: rows_behind(moment.config, moment.snapshots)))
+    rows = cast(int, moment.kept("rows behind", moment.finder.rows_behind))
     if rows <= BEHIND_ROWS:
         return False
     with _lock:
         if _running is not None and not _running.is_alive():
             _running.join()
             _running = None
-            rows = rows_behind(moment.config, moment.snapshots)
+            rows = moment.finder.rows_behind()
         if rows > BEHIND_ROWS and _running is None and time.monotonic() >= _next_s:
             _next_s = time.monotonic() + AGAIN_S
             _running = multiprocessing.get_context("spawn").Process(target=_sort, args=(moment.config,), daemon=True)

@@ -6,7 +6,9 @@ All of it is advice to allocators and kernel. Where they know of none, nothing h
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +22,20 @@ _LARGE_BYTES = 1 << 17
 _ARENAS = 2
 
 
-def be_sparing() -> None:
-    """Let allocators hold little; before anything large is read, and before there are threads."""
-    import pyarrow as pa
+# Python's own. With those that `__main__` sets for a short life, garbage would stay for hundreds of pages, and each
+# template that was rendered is garbage that holds what it showed.
+_COLLECT_EVERY = (700, 10, 10)
 
-    # Arrow's own pool would hold 40 MB more than it needs.
-    pa.set_memory_pool(pa.system_memory_pool())
+
+def be_sparing() -> None:
+    """Let allocators and Python hold little; before Arrow is imported, and before there are threads."""
+    # Arrow's own pools would hold 45 MB more than they need. `pyarrow.set_memory_pool` is not enough: Arrow's Parquet
+    # takes what it unpacks a page into from the pool that the environment names.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     _tell_malloc({_TRIM_THRESHOLD: _LARGE_BYTES, _MMAP_THRESHOLD: _LARGE_BYTES, _ARENA_MAX: _ARENAS})
+    gc.collect()
+    gc.freeze()  # what is there now stays, and no collection needs to look at it
+    gc.set_threshold(*_COLLECT_EVERY)
 
 
 def share_arenas() -> None:
