@@ -20,6 +20,7 @@ from unittest import mock
 
 import duckdb
 import polars as pl
+import polars_deltalake
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
@@ -234,7 +235,15 @@ def _reading() -> duckdb.DuckDBPyConnection:
     return con
 
 
-READERS: Mapping[str, Read] = {"delta-rs": read_delta_rs, "Polars": read_polars, "DuckDB": read_duckdb}
+def read_kernel(house: House, table: str, version: int | None = None) -> list[Row]:
+    """With delta-kernel, whose plugin for Polars shares no code with delta-rs' reader."""
+    found = polars_deltalake.scan_delta(str(house.table_path(table)), version=version).collect()
+    return _python_rows(found.to_arrow(), columns_of(house, table))
+
+
+READERS: Mapping[str, Read] = {
+    "delta-rs": read_delta_rs, "Polars": read_polars, "DuckDB": read_duckdb, "delta-kernel": read_kernel
+}  # fmt: skip
 
 
 def columns_of(house: House, table: str) -> tuple[TableColumn, ...]:
