@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import astuple, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import astuple, replace
 
 from bench.report import ROOT, peak_mb
 from ordertrail import Pipeline, load_config

@@ -10,12 +10,12 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import click
+from msgspec.structs import replace
 
 import ordertrail
 from ordertrail.alerts.after import Checked

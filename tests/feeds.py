@@ -11,11 +11,13 @@ import csv
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.model import Vendor
 
@@ -62,8 +64,7 @@ BAD_ROWS: tuple[Cells, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FeedFile:
+class FeedFile(Struct, frozen=True):
     """One file of a feed. Path and modification time belong to the file: they are the same whenever it comes.
 
     Attributes:

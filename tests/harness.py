@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import polars as pl
 import polars_deltalake
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
+from msgspec.structs import replace
 
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.log import DeltaLog

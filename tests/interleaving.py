@@ -11,13 +11,15 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Maintenance
 from ordertrail.delta.actions import Json
@@ -46,8 +48,7 @@ Whole seconds: delta-rs takes a time in an update for a float, and may cut a mic
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A row of the target, as the model has it.
 
     Attributes:

@@ -6,11 +6,13 @@ Each kind of column draws its own settings first; then it draws values, each wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.model import Column, Vendor
 
@@ -28,8 +30,7 @@ TIMES = (
 WITH_OFFSET = ("%z", "%Z", "Z", "epoch")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One column of a contract as one vendor writes it.
 
     Attributes:

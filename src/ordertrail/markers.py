@@ -13,9 +13,10 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec.structs import astuple
 
 from ordertrail.config import Config
 from ordertrail.config.unfinished import refuse_cut_restore

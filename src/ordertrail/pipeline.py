@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
+
+from msgspec.structs import asdict
 
 from ordertrail.config import Config
 from ordertrail.engines.base import Engine, Ledger, Staged, StageRequest
@@ -313,11 +314,9 @@ class _Pass:
         if staged is not None:
             self._batch = staged.number
             self._noticed += noticed(staged.manifests, self._config.vendors)
-            for manifest in staged.files:
-                rows = RowCounts(
-                    manifest.rows_parsed, rejected=manifest.rows_rejected, duplicate=manifest.rows_duplicate
-                )
-                self._deliveries.append(delivery_report(manifest, rows, None))
+            for one in staged.files:
+                rows = RowCounts(one.rows_parsed, rejected=one.rows_rejected, duplicate=one.rows_duplicate)
+                self._deliveries.append(delivery_report(one, rows, None))
         total = time.perf_counter() - self._started
         rows = sum((d.rows for d in self._deliveries), RowCounts())
         vendors = len({one.vendor for one in self._deliveries})

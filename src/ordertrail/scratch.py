@@ -14,8 +14,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 
@@ -32,8 +33,7 @@ _FOLDER = re.compile(r"\.ordertrail-(?:verify|maintain|rebuild)-[0-9a-f]{32}")
 _FILE = re.compile(r"\.ordertrail(?:-.+\.(?:heartbeat|notes))?\.\d+(?:\.[0-9a-f]{8})?\.tmp|\.ordertrail-doctor-\w+")
 
 
-@dataclass(frozen=True, slots=True)
-class SweepScratch:
+class SweepScratch(Struct, frozen=True):
     """A step that deletes what killed commands left in the pipeline's folders.
 
     Attributes:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -40,8 +41,7 @@ Attribute = str | int | float | bool
 _API = "opentelemetry.trace"
 
 
-@dataclass(slots=True)
-class _Noted:
+class _Noted(Struct):
     """A step, or the whole pass."""
 
     name: str

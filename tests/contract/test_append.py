@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from deltalake import DeltaTable
+from msgspec.structs import replace
 
 from ordertrail.look.verify import verify
 from ordertrail.mend.corrections import Wanted, correct

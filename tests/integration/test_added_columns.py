@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable, Field
 from deltalake.schema import PrimitiveType
+from msgspec.structs import replace
 
 from ordertrail.begin import doctor
 from ordertrail.cli import cli

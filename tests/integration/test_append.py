@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from msgspec.structs import replace
 
 from ordertrail.cli import cli
 from ordertrail.config import Config

@@ -9,11 +9,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from msgspec.structs import astuple, replace
 
 from ordertrail import lock
 from ordertrail.cli import cli

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from msgspec.structs import replace
 
 from ordertrail.cli import cli
 from ordertrail.errors import BalanceError, OrdertrailError, UsageError

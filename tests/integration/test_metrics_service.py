@@ -9,13 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from ordertrail.cli import cli

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.schema import Field, PrimitiveType
+from msgspec.structs import replace
 
 from ordertrail.cli import cli
 from ordertrail.cli.render_migration import report as render

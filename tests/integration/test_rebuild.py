@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from msgspec.structs import replace
 
 from ordertrail.cli import cli
 from ordertrail.engines.local import anew
@@ -557,7 +557,7 @@ def test_the_command_in_words_and_as_json(house: House, tmp_path: Path, monkeypa
     assert result.exit_code == 0
     assert f"the target is rebuilt as version {house.version()}: 4 rows, 1 of them written" in result.stdout
     report: dict[str, Any] = json.loads(call(house, tmp_path, monkeypatch, "--json").stdout)
-    assert list(report) == list(RebuildReport.__dataclass_fields__)
+    assert list(report) == list(RebuildReport.__struct_fields__)
     assert (report["rows"], report["version"], report["differences"]) == (4, house.version(), None)
     assert "exactly these" in call(house, tmp_path, monkeypatch, "--dry-run").stdout
 

@@ -6,12 +6,13 @@ import importlib.util
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from msgspec.structs import replace
 
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild

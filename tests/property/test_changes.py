@@ -6,12 +6,13 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.engines.local.changes import Wanted
 from ordertrail.errors import ForeignChangeError

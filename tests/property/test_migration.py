@@ -6,10 +6,10 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import verify

@@ -11,13 +11,13 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ordertrail.keep.rebuild import Differences, rebuild
 from ordertrail.look.verify import verify

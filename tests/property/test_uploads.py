@@ -6,11 +6,12 @@ import errno
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BufferedRandom, BufferedWriter
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.pipeline import Pipeline
 from ordertrail.sources.directory import DirectorySource

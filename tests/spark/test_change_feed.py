@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import uuid
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.config import SparkSettings, Tables
 from tests.change_feed import check_feed

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
 from ordertrail.config import Config, SparkSettings, Tables, TablesBy
 from ordertrail.engines.choice import engine_of, placed

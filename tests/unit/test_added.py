@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.added import Newcomers, lacking_too, newcomers, with_added

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.rules.alert_text import FIRST_LINE, MOST_TOLD, message, trial
 from ordertrail.rules.incidents import CHANNEL, Incident

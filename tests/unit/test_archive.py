@@ -8,12 +8,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.errors import SourceError, StorageError
 from ordertrail.model import FileIdentity, Manifest, Probe, State

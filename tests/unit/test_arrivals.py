@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config, parse_config, template

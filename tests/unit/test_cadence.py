@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.rules.cadence import days_of, next_due, remembered
 from ordertrail.rules.cadence_notes import JUDGED_DAYS, cadence_notes
@@ -30,8 +31,7 @@ def shown(instant: datetime | None) -> str:
 
 
 def made(base: Expectation, **other: Any) -> Expectation:
-    members = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    return Expectation(**{**members, **other})
+    return replace(base, **other)
 
 
 def daily(first: str, days: int, *, skip: Sequence[str] = ()) -> list[datetime]:

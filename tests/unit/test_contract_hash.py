@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field, fields, make_dataclass, replace
 from typing import Any
 
 import pytest
+from msgspec import defstruct
+from msgspec.structs import fields, replace
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.contract_hash import contract_hash, contract_hashes
@@ -51,7 +52,7 @@ def test_the_name_covers_all_that_makes_rows_of_bytes() -> None:
 @pytest.mark.parametrize("grown", [Contract, Column, Vendor])
 def test_a_new_setting_with_its_default_changes_no_name_and_with_another_value_both(grown: type[Any]) -> None:
     """A release that knows one setting more: every value has it."""
-    more = make_dataclass(grown.__name__, [("new", str, field(default="as before"))], bases=(grown,), frozen=True)
+    more = defstruct(grown.__name__, [("new", str, "as before")], bases=(grown,), frozen=True)
 
     def known(value: Any, **said: str) -> Any:
         return more(**{one.name: getattr(value, one.name) for one in fields(grown)}, **said)

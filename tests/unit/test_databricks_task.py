@@ -6,10 +6,10 @@ What they do on Spark is in `tests/spark/test_notebooks.py`.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict, replace
 
 from ordertrail.databricks import task
 from ordertrail.databricks.bundle import BundleOptions, bundle_files

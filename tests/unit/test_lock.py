@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.config import Config, parse_config
 from ordertrail.errors import PassRunningError, StorageError

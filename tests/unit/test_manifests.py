@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
 
 from ordertrail.errors import TableError
 from ordertrail.model import Claims, Correction, CorrectionKind, FileIdentity, Manifest, SenderManifest, State
@@ -55,12 +56,12 @@ def test_there_and_back(manifest: Manifest, run_id: str, clock: datetime) -> Non
 
 def test_no_member_comes_back_as_its_default() -> None:
     """One that is not written, or not read, would look right for as long as it is the default."""
-    with_default = {one.name: one for one in fields(Manifest) if one.default is not MISSING}
+    with_default = {one.name: one for one in fields(Manifest) if one.default is not NODEFAULT}
     manifest, run_id, clock = from_json(FIRST)
     correction = Correction(CorrectionKind.UNDO, ("000001-00000-aa",), "why", "by")
     sender = SenderManifest("a\udcff.done", FileIdentity(1, 2, 3, 4, 5), "sha", Claims(6, 7, "sha", "f"))
-    other = {"str": "other", "bool": True, "Correction | None": correction, "SenderManifest | None": sender}
-    changed = replace(manifest, **{name: other.get(str(one.type), (name,)) for name, one in with_default.items()})
+    other = {str: "other", bool: True, Correction | None: correction, SenderManifest | None: sender}
+    changed = replace(manifest, **{name: other.get(one.type, (name,)) for name, one in with_default.items()})
     assert all(getattr(changed, name) != one.default for name, one in with_default.items())
     assert from_json(to_json(changed, run_id, clock))[0] == changed
 
@@ -106,7 +107,7 @@ def test_a_member_that_came_later_says_with_its_default_what_was_so_before(
 ) -> None:
     for one in fields(value):
         later = one.name not in first
-        assert later == (one.default is not MISSING or one.default_factory is not MISSING), one.name
+        assert later == (one.default is not NODEFAULT or one.default_factory is not NODEFAULT), one.name
 
 
 def test_members_that_a_later_release_wrote_are_ignored() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.model import ROW_OUTCOMES, Outcome
 from ordertrail.rules.accepted import ABSENT, ACCEPTED_ROWS, lacking_sql, recorded_sql

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.model import FileIdentity, Limits, State, Vendor
 from ordertrail.rules.filekey import MAX_NAME_BYTES, archive_path

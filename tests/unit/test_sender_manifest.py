@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.model import Claims, FileIdentity, SenderManifest, Vendor
 from ordertrail.rules.planning import Candidate, wrong_file, wrong_rows

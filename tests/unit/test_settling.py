@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.model import FileIdentity, Skipped
 from ordertrail.rules.waiting import NAMED, waiting_warnings

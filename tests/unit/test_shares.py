@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.model import FileIdentity, Vendor
 from ordertrail.rules.planning import Candidate, places_of, wrong_rows, wrong_shares

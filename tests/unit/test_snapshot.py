@@ -6,7 +6,6 @@ import json
 import urllib.parse
 import uuid
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -17,6 +16,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import WITH_VECTORS, AddFile, Json, Metadata, ProtocolVersions, Txn, schema_string
 from ordertrail.delta.log import DeltaLog

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.config import Config, SparkSettings, parse_config
 from ordertrail.engines.spark.route import DRIVER, EXECUTORS, route_of, route_of_batch

@@ -8,12 +8,12 @@ import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.errors import QueryError, TableError, UsageError
 from ordertrail.look.rows import Rows

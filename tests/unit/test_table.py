@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+import msgspec
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,7 +59,7 @@ def commit(table: Table, add: Sequence[AddFile] = (), remove: Sequence[AddFile] 
 def mark(table: Table, file: AddFile, vector: Mapping[str, Json]) -> None:
     """Give a live file a deletion vector, as another writer would."""
     base = table.snapshot()
-    marked = dataclasses.replace(file, deletion_vector=json.dumps(vector))
+    marked = msgspec.structs.replace(file, deletion_vector=json.dumps(vector))
     add = marked.add()
     assert isinstance(add["add"], dict)
     add["add"]["deletionVector"] = dict(vector)
@@ -210,7 +210,7 @@ def test_a_column_that_a_table_lacks_is_null_before_it_is_added_and_after(
         (2, None, None),
     ]
     metadata = {"name": "orders", "description": "what the desk reads"}
-    foreign = dataclasses.replace(table.snapshot().metadata, properties={"theirs": "1"}, **metadata)
+    foreign = msgspec.structs.replace(table.snapshot().metadata, properties={"theirs": "1"}, **metadata)
     table.log.commit(2, [{"commitInfo": {"operation": "SET"}}, foreign.action()])
     alter_table(wider, {})
     alter_table(wider, {})
@@ -304,7 +304,7 @@ def test_folders_with_odd_names(tmp_path: Path, con: duckdb.DuckDBPyConnection, 
 def test_file_names_in_the_log_are_url_encoded(table: Table, con: duckdb.DuckDBPyConnection) -> None:
     file = data_file(table, [7])
     (table.root / file.path).rename(table.root / "a b%c.parquet")
-    commit(table, [dataclasses.replace(file, path="a%20b%25c.parquet")])
+    commit(table, [msgspec.structs.replace(file, path="a%20b%25c.parquet")])
     assert all_readers(con, table) == [7]
 
 
@@ -413,7 +413,7 @@ def test_errors_of_duckdb_become_ours(con: duckdb.DuckDBPyConnection, tmp_path: 
 
 def test_a_table_that_we_must_not_write_to_is_not_touched(table: Table) -> None:
     base = table.snapshot()
-    refused = dataclasses.replace(base, protocol=ProtocolVersions(1, 7, (), ("rowTracking",)))
+    refused = msgspec.structs.replace(base, protocol=ProtocolVersions(1, 7, (), ("rowTracking",)))
     with pytest.raises(UnsupportedTableError, match="rowTracking"):
         table.commit(refused, Change(Txn("app", 1, 1), "LOAD"))
     assert DeltaLog(table.root).entries()[0] == [0]

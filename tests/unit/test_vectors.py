@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
 import polars
 import pyarrow as pa
@@ -213,8 +213,8 @@ def test_a_vector_that_marks_rows_the_file_does_not_have(tmp_path: Path) -> None
     with pytest.raises(TableError, match=r"a\.parquet is damaged: it marks row 9 of 9"):
         deleted_rows(tmp_path, file)
     for stats in ('{"numRecords":10}', None, "{}"):
-        assert deleted_rows(tmp_path, dataclasses.replace(file, stats=stats)).tolist() == [3, 9]
-    none = deleted_rows(tmp_path, dataclasses.replace(file, deletion_vector=None))
+        assert deleted_rows(tmp_path, msgspec.structs.replace(file, stats=stats)).tolist() == [3, 9]
+    none = deleted_rows(tmp_path, msgspec.structs.replace(file, deletion_vector=None))
     assert (len(none), none.dtype) == (0, np.int64)
 
 
@@ -374,7 +374,7 @@ def test_one_connection_scans_the_same_and_other_snapshots_again(
     mark(here, {"from-0.parquet": ours(here.root, 0), "from-4.parquet": ours(here.root, 1)})
     mark(there, {"from-4.parquet": ours(there.root, 3)})
     whole = here.snapshot()
-    part = dataclasses.replace(whole, files={"from-4.parquet": whole.files["from-4.parquet"]})
+    part = msgspec.structs.replace(whole, files={"from-4.parquet": whole.files["from-4.parquet"]})
     snapshots = {"whole": whole, "other": there.snapshot(), "part": part, "again": whole}
     scans = {name: scan_sql(con, snapshot, COLUMNS) for name, snapshot in snapshots.items()}
     expected = {"whole": [1, 2, 3, 4, 6, 7], "other": [0, 1, 2, 3, 4, 5, 6], "part": [4, 6, 7]}

@@ -8,12 +8,12 @@ import math
 import pickle
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.engines.spark.books import CatalogBooks
 from ordertrail.engines.spark.work import SparkPass

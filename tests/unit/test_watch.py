@@ -8,13 +8,14 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from watchdog.events import (
     DirCreatedEvent,
@@ -491,7 +492,7 @@ def test_an_open_file_is_not_discovered_until_it_rests_for_long(tmp_path: Path) 
     )
     soon = source.discover(datetime.now(UTC), frozenset({"c.csv"}))
     assert [file.path for file in soon.files] == ["b.csv", "c.csv"]
-    assert soon.skipped == (Skipped("a.csv", "still open for writing"),)
+    assert [(one.file_name, one.reason) for one in soon.skipped] == [("a.csv", "still open for writing")]
     at_s[0] += HOLD_S - 1
     assert [file.path for file in source.discover(datetime.now(UTC)).files] == ["b.csv"]
     at_s[0] += 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ordertrail.alerts.channels import Sender, installed, send
 from ordertrail.alerts.evaluate import causes_of, evaluate, now_utc
@@ -31,8 +32,7 @@ BUDGET_S = 30.0
 """No further channel is tried when sending has taken this long, in seconds; the next look goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What a look at the incidents found and told.
 
     Attributes:

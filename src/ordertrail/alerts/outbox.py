@@ -7,8 +7,9 @@ again once its claim has ended: at least once, never not at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from ordertrail.alerts.channels import Sender, send
 from ordertrail.alerts.evaluate import changed, now_utc
@@ -23,8 +24,7 @@ from ordertrail.rules.outbox import Event
 _log = Log()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """A message that was sent, or could not be.
 
     Attributes:
@@ -40,8 +40,7 @@ class Sent:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outbox:
+class Outbox(Struct, frozen=True):
     """Sends what waits.
 
     Attributes:

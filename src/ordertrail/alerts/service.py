@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ordertrail.alerts.after import look, unreadable_cause
 from ordertrail.alerts.channels import Sender, installed, send
@@ -41,8 +42,7 @@ AGAIN_S = 3600.0
 _log = Log()
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What the thread works with; tests pass fakes.
 
     Attributes:

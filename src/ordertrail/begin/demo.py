@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import groupby
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.begin.demo_feed import DEMO_SHOWCASE, DemoFile, demo_config_text, demo_files
 from ordertrail.config import Config, load_config
@@ -28,8 +29,7 @@ _DATA = "data"
 _ALL = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Demo:
+class Demo(Struct, frozen=True):
     """What the demo did.
 
     Attributes:

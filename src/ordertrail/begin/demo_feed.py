@@ -16,9 +16,11 @@ import csv
 import io
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 DEMO_SHOWCASE = "1Z999AA10123456784"
 """Tracking number of the shipment with the richest timeline."""
@@ -66,8 +68,7 @@ _DE_STREETS = ("Königstraße", "Am Mühlbach", "Schloßallee", "Bahnhofstraße"
 _DE_CITIES = ("50667 Köln", "80331 München", "20354 Hamburg", "40213 Düsseldorf", "04109 Leipzig")
 
 
-@dataclass(frozen=True, slots=True)
-class DemoFile:
+class DemoFile(Struct, frozen=True):
     """One vendor file of the demo.
 
     Attributes:
@@ -81,8 +82,7 @@ class DemoFile:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Update:
+class _Update(Struct, frozen=True):
     """What a vendor knows about a shipment at one time; `at` is the vendor's local time."""
 
     order_num: str

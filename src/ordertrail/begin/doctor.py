@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 from ordertrail.begin.doctor_alerts import channel_findings
 from ordertrail.config import Config, load_config
@@ -44,8 +45,7 @@ _LIBRARIES = {"duckdb": (2, 0), "deltalake": (1, 6, 6), "pyarrow": (20,)}
 _NETWORK_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """The result of one check.
 
     Attributes:
@@ -61,8 +61,7 @@ class Finding:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorReport:
+class DoctorReport(Struct, frozen=True):
     """All findings, in the order of the checks."""
 
     findings: tuple[Finding, ...]

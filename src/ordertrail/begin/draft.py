@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.begin.draft_text import vendor_lines
 from ordertrail.begin.profile import TODO, Placed, Profile, odd_lines, profile_of
@@ -31,8 +33,7 @@ _FEED = {column.name: column for column in DEFAULT_CONTRACT.columns}
 _FEED_FOLDS = {folded(name) for name in _FEED}
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A config drafted from a sample.
 
     Attributes:
@@ -60,8 +61,7 @@ class Draft:
         return template(self.contract, self.beside) + "\n" + "\n".join(vendor_lines(self.profile, self.contract))
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """A sample and what its columns are.
 
     Attributes:
@@ -128,8 +128,7 @@ def draft_config(path: Path, *, encoding: str | None = None) -> Draft:
     return draft
 
 
-@dataclass(frozen=True, slots=True)
-class _Roles:
+class _Roles(Struct, frozen=True):
     key: int
     time: Time | None
     status: int | None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 from ordertrail.begin.profile import TODO, Profile
 from ordertrail.config import SETTINGS
 from ordertrail.config.template import toml_key, toml_value
 from ordertrail.model import Contract, Vendor
+from ordertrail.model.defaults import defaults_of
 
-_DEFAULTS = {one.name: one.default for one in fields(Vendor)}
+_DEFAULTS = defaults_of(Vendor)
 _TABLES = ("aliases", "status_map")
 _PAIRS = ("formats", "combine", "constants", "zones")
 

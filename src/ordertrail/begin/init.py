@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.begin.draft import draft_config
 from ordertrail.config import Config, parse_config, template
@@ -12,8 +13,7 @@ from ordertrail.errors import StorageError, UsageError
 from ordertrail.markers import begin_anew
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A pipeline that was just set up.
 
     Attributes:

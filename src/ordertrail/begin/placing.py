@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.begin.draft import Looked
 from ordertrail.begin.profile import Placed
@@ -23,8 +25,7 @@ MAYBE = 0.45
 _NUMBERS = ("bigint", "double")
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where a sample has a contract's columns.
 
     Attributes:

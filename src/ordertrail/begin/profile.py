@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.begin.sample import Sample
 from ordertrail.begin.values import MAX_ODD, PLAIN, Facts, Notation
@@ -34,8 +36,7 @@ _RUN = re.compile(r"\d{1,4}(?:[._-]?(?:\d{1,4}|[A-Za-z]{3}))*")
 _CODE = re.compile(r"(?<![A-Za-z0-9])[A-Z]{3}(?![A-Za-z0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """Where a file has a column of the contract.
 
     Attributes:
@@ -49,8 +50,7 @@ class Placed:
     facts: Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """A drafted `[[vendors]]`.
 
     Attributes:

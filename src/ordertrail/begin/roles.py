@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.begin.values import MAX_ODD, Facts, read_as_times
 from ordertrail.rules.guessing import ID_WORDS, column_name, meant
@@ -17,8 +19,7 @@ _DAYS_OF_PARCELS = ("pck_recieved_date", "package_deliver_date")
 _DAY_AND_TIME = {"date", "datum", "day", "tag", "time", "zeit", "uhrzeit", "heure", "hora", "fecha"}
 
 
-@dataclass(frozen=True, slots=True)
-class Time:
+class Time(Struct, frozen=True):
     """The time that orders the rows of a sample.
 
     Attributes:

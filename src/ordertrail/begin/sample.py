@@ -10,10 +10,12 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from math import log2
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.begin.fixed_width import widths_of
 from ordertrail.begin.trailers import trailer_of
@@ -45,8 +47,7 @@ _SEPARATOR = re.compile(r'"?sep=([!-~\t])"?[\t ,;]*', re.IGNORECASE)
 _WIDE_NAME_CHARS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """A vendor's file, as far as it was read.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Vendor
 from ordertrail.rules.dialects import dialect_of
@@ -19,8 +20,7 @@ _FIRST_WORD = re.compile(r"\W*([^\W\d_]+\d*)")
 _NUMBER = re.compile(r"\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class TrailerFound:
+class TrailerFound(Struct, frozen=True):
     """The trailer of a sample: `Vendor.trailer`, and how many lines it is."""
 
     pattern: str

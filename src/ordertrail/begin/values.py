@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import date
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.rules.advice import time_patterns
 from ordertrail.rules.headers import folded
@@ -49,8 +51,7 @@ _TRUE = {*_PLAIN_TRUE, "ja", "j", "oui", "sí", "si", "sim", "wahr", "vrai", "x"
 _FALSE = {*_PLAIN_FALSE, "nein", "não", "nao", "non", "falsch", "faux"}
 
 
-@dataclass(frozen=True, slots=True)
-class Notation:
+class Notation(Struct, frozen=True):
     """How a vendor writes numbers: what stands before decimals, and between thousands; "" for nothing."""
 
     decimal: str = "."
@@ -79,8 +80,7 @@ _NOTATIONS = (
 _EITHER = re.compile(r"-?\d{1,3}[.,]\d{3}-?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the values of one column are.
 
     Attributes:

@@ -10,8 +10,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.begin.draft import Looked, look_at, sure_of_header
 from ordertrail.begin.draft_text import vendor_lines
@@ -29,8 +31,7 @@ from ordertrail.rules.noticed import shared_globs
 _DEFAULT = '# Until now the default, as there was no other vendor.\n[[vendors]]\nname = "default"\nfiles = "*.csv"\n'
 
 
-@dataclass(frozen=True, slots=True)
-class AddedVendor:
+class AddedVendor(Struct, frozen=True):
     """A vendor that was appended to a config.
 
     Attributes:

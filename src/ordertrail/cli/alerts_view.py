@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.alerts.after import Checked
 from ordertrail.cli.screen import Column, Screen, Style
@@ -16,8 +17,7 @@ from ordertrail.rules.outbox import Post
 _STYLES: Mapping[str, Style] = {"critical": "red", "warning": "yellow", "failed": "red", "sent": "green"}
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """What `alerts list` shows.
 
     Attributes:
@@ -33,8 +33,7 @@ class Listed:
     ping: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True):
     """A test of a channel.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -131,6 +130,7 @@ def rejects(
     """
     from ordertrail.cli import render, send_back
     from ordertrail.look import document
+    from ordertrail.look.rows import Rows
     from ordertrail.look.status import Reader
 
     if form == "csv" and frame.as_json:
@@ -149,7 +149,7 @@ def rejects(
         if only_open:
             found = reader.open_rejects(vendor=vendor, since=since, delivery=delivery)
             cut = limit is not None and len(found) > limit
-            found = replace(found, rows=found.rows[:limit], cut=cut)
+            found = Rows(found.columns, found.rows[:limit], cut)
         else:
             found = reader.rejects(vendor=vendor, since=since, delivery=delivery, limit=limit)
     if form == "csv":

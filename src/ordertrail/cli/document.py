@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from ordertrail.look.document import row, run_report, track
 from ordertrail.look.rows import Json
@@ -105,7 +106,8 @@ def backup(report: BackupReport) -> Json:
 def restore(report: RestoreReport) -> Json:
     """`restore`; `path` of a file is null where no table says it."""
     aside = None if report.aside is None else str(report.aside)
-    return {**asdict(report), "folder": str(report.folder), "aside": aside}
+    unknown: list[Json] = [asdict(one) for one in report.unknown]
+    return {**asdict(report), "folder": str(report.folder), "aside": aside, "unknown": unknown}
 
 
 def maintain(report: MaintenanceReport) -> Json:

@@ -8,10 +8,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
@@ -19,10 +18,10 @@ from ordertrail.cli.errors import put
 from ordertrail.cli.log_events import json_line, text_line
 from ordertrail.cli.log_lines import LineOf, LogLines, write_line
 from ordertrail.cli.screen import Screen, json_text, on_terminal, shown
-from ordertrail.look.rows import Json
 
 if TYPE_CHECKING:
     from ordertrail.config import Config
+    from ordertrail.look.rows import Json
 
 EXIT_ATTENTION = 3
 """Done, but something needs a person."""
@@ -34,9 +33,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One call of a command.
+class Frame(NamedTuple):
+    """One call of a command; no struct, because `ordertrail --help` does without msgspec.
 
     Attributes:
         config_file: The config file, which need not exist.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from ordertrail.cli.open_view import open_table
 from ordertrail.cli.screen import Column, Screen, Style
@@ -172,8 +174,7 @@ def _of_plan(one: PlannedFile) -> _Came:
 # --- deliveries and rejects --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Came:
+class _Came(Struct, frozen=True):
     """A delivery as a line of a table."""
 
     file: str

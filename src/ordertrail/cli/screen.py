@@ -10,15 +10,15 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
-from ordertrail.look.rows import Json
 from ordertrail.rules.unseen import shown, shown_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from ordertrail.look.rows import Json
 
 __all__ = ["Column", "Row", "Screen", "Style", "json_text", "on_terminal", "shown"]
 
@@ -41,9 +41,8 @@ def json_text(document: Json, *, indent: int | None = 2) -> str:
     return shown_json(text) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table for people.
+class Column(NamedTuple):
+    """A column of a table for people; no struct, because `ordertrail --help` does without msgspec.
 
     Attributes:
         name: Its heading.

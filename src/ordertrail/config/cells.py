@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.config.contract import Fail, check_nulls, known_column, one_of, value_of
 from ordertrail.config.vendor_section import VendorSection

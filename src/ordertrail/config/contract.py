@@ -10,11 +10,12 @@ import difflib
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import NoReturn, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, ColumnSection, ContractSection
 from ordertrail.model import Column, Contract, UnknownColumns

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import NoReturn
 
-from msgspec import ValidationError, convert
+from msgspec import Struct, ValidationError, convert
 from msgspec.structs import fields
 
 from ordertrail.config.contract import Fail, nearest
@@ -32,8 +31,7 @@ Loc = tuple[int | str, ...]
 """A place in the document: keys, and numbers in lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """The place of a mistake in the document: `shown` is the section with its item, as in `vendors[acme]`."""
 
     section: str

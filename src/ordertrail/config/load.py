@@ -9,9 +9,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, get_args
+
+from msgspec.structs import replace
 
 from ordertrail.config.alerts import SECRET_URLS, Place, build_alerts, build_ping
 from ordertrail.config.contract import Fail, build_contract, nearest

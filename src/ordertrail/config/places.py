@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from ordertrail.config.contract import Fail
 from ordertrail.config.settings import PipelineSection
@@ -32,12 +33,12 @@ def table_names(section: PipelineSection, fail: Fail) -> Tables:
     """The names of the five tables, all different."""
     tables = Tables(section.stage, section.target, section.history, section.rejects, section.deliveries)
     taken: dict[str, str] = {}
-    for field in fields(tables):
-        value = plain_name(field.name, getattr(tables, field.name), fail)
+    for role, name in asdict(tables).items():
+        value = plain_name(role, name, fail)
         # Catalogs and some file systems do not tell capital from small letters.
-        other = taken.setdefault(value.lower(), field.name)
-        if other != field.name:
-            fail(f"pipeline.{field.name}", value, f"is also the {other} table", "give every table its own name")
+        other = taken.setdefault(value.lower(), role)
+        if other != role:
+            fail(f"pipeline.{role}", value, f"is also the {other} table", "give every table its own name")
     return tables
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ordertrail.config.contract import Fail, one_of
 from ordertrail.config.vendor_section import VendorSection

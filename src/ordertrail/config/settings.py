@@ -9,11 +9,10 @@ defaults of `[spark]` and `[maintenance]` are those of the frozen values in `val
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, get_args
 
-from msgspec import NODEFAULT, field
+from msgspec import NODEFAULT, Struct, field
 from msgspec.structs import FieldInfo, fields
 
 from ordertrail.config.alert_section import AlertSection
@@ -286,8 +285,7 @@ class Document(Section, frozen=True, kw_only=True):
     alerts: Annotated[list[AlertSection], said("Channels on which somebody is told; without any, nobody is.")] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One setting of `ordertrail.toml`.
 
     Attributes:

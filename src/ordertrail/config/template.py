@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from types import MappingProxyType
 
 from ordertrail.config.settings import DEFAULT_CONTRACT, SETTINGS, Setting
 from ordertrail.model import Column, Contract
+from ordertrail.model.defaults import defaults_of
 
 _HOUR_S = 3600
 
@@ -83,12 +83,12 @@ def _column_lines(contract: Contract, beside: Mapping[str, Sequence[str]]) -> It
         yield "[[contract.columns]]"
         for setting in _of("contract.columns"):
             value = getattr(column, setting.name)
-            if setting.name in ("name", "type") or value != _UNSAID[setting.name]:
+            if setting.name in ("name", "type") or value != _UNSAID.get(setting.name):
                 yield f"{setting.name} = {toml_value(value)}"
         yield ""
 
 
-_UNSAID = {one.name: one.default for one in fields(Column)}
+_UNSAID = defaults_of(Column)
 
 
 _VENDORS = '# Who sends files. Without any, one vendor "default" takes every *.csv in the source folder itself.'

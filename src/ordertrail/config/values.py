@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Limits, Vendor
@@ -21,8 +23,7 @@ ChangeFeed = Literal["off", "pairs", "images"]
 Mode = Literal["upsert", "append"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Struct, frozen=True):
     """The plain names of the five tables."""
 
     stage: str
@@ -32,8 +33,7 @@ class Tables:
     deliveries: str
 
 
-@dataclass(frozen=True, slots=True)
-class Maintenance:
+class Maintenance(Struct, frozen=True):
     """How large the debt of the tables may grow, and how long old versions stay readable.
 
     Attributes:
@@ -55,8 +55,7 @@ class Maintenance:
     consumer_keep_d: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SparkSettings:
+class SparkSettings(Struct, frozen=True):
     """How the engine `spark` finds its session and its tables.
 
     Attributes:
@@ -82,8 +81,7 @@ class SparkSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """A secret address from the config.
 
     Attributes:
@@ -95,8 +93,7 @@ class Address:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(Struct, frozen=True):
     """A channel of alerts, and how it is reached.
 
     Attributes:
@@ -113,8 +110,7 @@ class Alert:
         return self.channel.name
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """One pipeline, fully checked. All paths are absolute.
 
     Attributes:

@@ -10,10 +10,12 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from itertools import takewhile
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import DEFAULT_CONTRACT, Config, parse_config, template
 from ordertrail.databricks.bundle_config import databricks_toml
@@ -41,8 +43,7 @@ OWN_WHEEL = f"./wheels/{NAME}"
 _SAMPLE = "samples/order_tracking_2026_11_23.csv"
 
 
-@dataclass(frozen=True, slots=True)
-class BundleOptions:
+class BundleOptions(Struct, frozen=True):
     """The options of a bundle.
 
     Attributes:
@@ -65,8 +66,7 @@ class BundleOptions:
     ci_requirement: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """A bundle that was written.
 
     Attributes:

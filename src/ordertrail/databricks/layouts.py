@@ -7,7 +7,8 @@ root is always there, also before the first file, so that a trigger can watch it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _SENDERS = """\
           grants:
@@ -24,15 +25,13 @@ _TEAM = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Volume:
+class _Volume(Struct, frozen=True):
     name: str
     comment: str
     grants: str
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Volumes, and where in them source and archive are.
 
     Attributes:

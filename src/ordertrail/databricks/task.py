@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from msgspec.structs import asdict, replace
 
 from ordertrail.alerts.channels import installed
 from ordertrail.alerts.evaluate import causes_of, evaluate, now_utc

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.rules.change_feed import FEATURE
 from ordertrail.rules.column_types import plain_type
@@ -18,8 +20,7 @@ from ordertrail.rules.column_types import plain_type
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 
-@dataclass(frozen=True, slots=True)
-class AddFile:
+class AddFile(Struct, frozen=True):
     """A data file of a table.
 
     Attributes:
@@ -98,8 +99,7 @@ class AddFile:
         return {"remove": body}
 
 
-@dataclass(frozen=True, slots=True)
-class Txn:
+class Txn(Struct, frozen=True):
     """An application's own version of a table.
 
     Attributes:
@@ -117,8 +117,7 @@ class Txn:
         return {"txn": {"appId": self.app_id, "version": self.version, "lastUpdated": self.updated_ms}}
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Struct, frozen=True):
     """A table's schema and properties.
 
     Attributes:
@@ -159,8 +158,7 @@ class Metadata:
         return {"metaData": body}
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolVersions:
+class ProtocolVersions(Struct, frozen=True):
     """What readers and writers of the table must support."""
 
     reader: int

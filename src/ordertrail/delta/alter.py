@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import Json, Metadata, delta_type
 from ordertrail.delta.said import commit_info

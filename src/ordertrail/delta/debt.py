@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.config import Maintenance
 from ordertrail.delta.actions import AddFile
@@ -25,8 +26,7 @@ CHECKPOINT_BEHIND = 25
 """After this many commits since the last checkpoint one is overdue: passes write one every 20."""
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
+class Debt(Struct, frozen=True):
     """The debt of a table: what slows its readers down.
 
     Attributes:
@@ -47,8 +47,7 @@ class Debt:
         return self.deleted_rows / self.rows if self.rows else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Compaction:
+class Compaction(Struct, frozen=True):
     """Data files to rewrite as one.
 
     Attributes:
@@ -68,8 +67,7 @@ class Compaction:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Sized:
+class _Sized(Struct, frozen=True):
     file: AddFile
     rows: int
     deleted: int

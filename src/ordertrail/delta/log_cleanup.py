@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.checkpoint import sync_checkpoint
@@ -31,8 +32,7 @@ _COMPACTED = re.compile(r"\d{20}\.(\d{20})\.compacted\.json")
 _TEMPORARY = re.compile(r"\.\d{20}\.json\.[0-9a-f]{32}\.tmp")
 
 
-@dataclass(frozen=True, slots=True)
-class CleanUp:
+class CleanUp(Struct, frozen=True):
     """Log entries to delete.
 
     Attributes:

@@ -6,9 +6,10 @@ import json
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from ordertrail.delta.actions import VECTORS, AddFile, Json, Metadata, ProtocolVersions
 from ordertrail.delta.checkpoint import checkpoint_actions
@@ -46,8 +47,7 @@ class Tombstone(NamedTuple):
         return AddFile(self.path, 0, 0, None, self.deletion_vector)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What a table holds at one version.
 
     Attributes:

@@ -9,12 +9,12 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from ordertrail.arrow import numbers
 from ordertrail.delta.actions import (
@@ -58,8 +58,7 @@ _OF_ONE_COMMIT = frozenset({"actions", "rows", "files", "app", "batch", "run_id"
 """Members of a commit's note that concern this commit only; the others are passed on to the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What one commit does to a table.
 
     Attributes:

@@ -14,8 +14,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
@@ -31,8 +32,7 @@ _KEEP_PROPERTY = "delta.deletedFileRetentionDuration"
 _OURS = re.compile(r".*\.parquet|deletion_vector_[^/]*\.bin", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Struct, frozen=True):
     """Files to delete.
 
     Attributes:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.errors import StorageError, UsageError
 
 _PLACE = re.compile(r"<<(\w+)>>")
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
+class WrittenFile(Struct, frozen=True):
     """A file of a deployment.
 
     Attributes:
@@ -27,8 +27,7 @@ class WrittenFile:
     action: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
+class Deployed(Struct, frozen=True):
     """A deployment that was written.
 
     Attributes:

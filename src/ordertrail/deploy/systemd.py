@@ -11,9 +11,10 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.deploy.files import Deployed, filled, write_files
@@ -41,8 +42,7 @@ _ANSWERS = (
 _AT_BOOT = "\n[Install]\nWantedBy=multi-user.target"
 
 
-@dataclass(frozen=True, slots=True)
-class SystemdOptions:
+class SystemdOptions(Struct, frozen=True):
     """What the units are made of, beside the config.
 
     Attributes:
@@ -58,8 +58,7 @@ class SystemdOptions:
     metrics_port: int | None = METRICS_PORT
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(Struct, frozen=True):
     """A service, and when a timer starts it.
 
     Attributes:

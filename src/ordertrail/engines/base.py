@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.model import Batch, Correction, Limits, Reject, RowCounts
 from ordertrail.parse.job import ParsedFile
@@ -20,8 +22,7 @@ from ordertrail.rules.incidents import Incident
 from ordertrail.rules.planning import Candidate, LoadedFile
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """What the tables say at the beginning of a pass.
 
     Attributes:
@@ -53,8 +54,7 @@ def anyone(found: str | None) -> str:
     return found or str(uuid.uuid4())
 
 
-@dataclass(frozen=True, slots=True)
-class StageRequest:
+class StageRequest(Struct, frozen=True):
     """What to stage.
 
     Attributes:
@@ -102,8 +102,7 @@ class StageRequest:
         return replace(self, candidates=candidates)
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(Struct, frozen=True):
     """A staged batch, and the candidates that dropped out because they changed while they were read."""
 
     batch: Batch
@@ -291,8 +290,7 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeptIncidents:
+class KeptIncidents(Struct, frozen=True):
     """The incidents as the table has them.
 
     Attributes:

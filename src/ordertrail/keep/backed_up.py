@@ -19,9 +19,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.log import storage_error
@@ -43,8 +44,7 @@ TABLES, MARKERS, ARCHIVE = "tables", "markers", "archive"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A file of a backup.
 
     Attributes:
@@ -56,8 +56,7 @@ class Held:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """The manifest of a backup.
 
     Attributes:

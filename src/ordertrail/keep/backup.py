@@ -12,9 +12,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -56,8 +57,7 @@ _VERSIONED = re.compile(r"(\d{20})\.")
 _LAST_CHECKPOINT = "_last_checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class BackupReport:
+class BackupReport(Struct, frozen=True):
     """What was backed up.
 
     Attributes:

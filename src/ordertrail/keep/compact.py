@@ -11,12 +11,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from ordertrail.arrow import arrow_type, conformed
 from ordertrail.delta import vectors
@@ -41,8 +41,7 @@ Locked = Callable[[], AbstractContextManager[None]]
 """Takes the pipeline's lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Old:
+class _Old(Struct, frozen=True):
     """A data file when it was read: the rows of its vector, and where its live rows begin in the new file."""
 
     file: AddFile
@@ -224,8 +223,7 @@ def _cover(session: Session, base: Snapshot, new: AddFile) -> None:
 # -- committing -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Committed:
+class _Committed(Struct, frozen=True):
     """The result of a commit: whether the new file is live, and why nothing was committed."""
 
     used: bool

@@ -7,11 +7,12 @@ be read leave the target whole, and all rows that nobody reads any more are writ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import AddFile, Json, Txn
 from ordertrail.delta.snapshot import Snapshot
@@ -26,8 +27,7 @@ from ordertrail.errors import OrdertrailError, TableError
 from ordertrail.rules.tables import TableColumn, target_columns
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The data files that settle a difference; nothing is committed yet.
 
     Attributes:

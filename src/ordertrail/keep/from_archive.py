@@ -11,9 +11,10 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -39,8 +40,7 @@ SHOWN = 10
 _LEFT = ".ordertrail-rebuild-*"
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryReport:
+class HistoryReport(Struct, frozen=True):
     """The result of rebuilding the history.
 
     Attributes:
@@ -60,8 +60,7 @@ class HistoryReport:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Bytes:
+class _Bytes(Struct, frozen=True):
     """Where the bytes of a delivery are, or why they are missing; and why they may be read differently today."""
 
     path: Path | None

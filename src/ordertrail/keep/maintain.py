@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
+
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import Compaction, commits_behind, compactions
@@ -51,8 +52,7 @@ _CLOCKS_S = 60.0  # a log entry is written a moment after the time that it gives
 _log = Log()
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """Write a checkpoint of a table's newest version.
 
     Attributes:
@@ -64,8 +64,7 @@ class Checkpoint:
     commits: int
 
 
-@dataclass(frozen=True, slots=True)
-class TidyIndex:
+class TidyIndex(Struct, frozen=True):
     """Merge the runs of the target's key index.
 
     Attributes:
@@ -81,8 +80,7 @@ Step = Compaction | Checkpoint | CleanUp | Sweep | TidyIndex | SweepScratch
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenancePlan:
+class MaintenancePlan(Struct, frozen=True):
     """What maintenance would do, in order.
 
     Attributes:
@@ -94,8 +92,7 @@ class MaintenancePlan:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StepDone:
+class StepDone(Struct, frozen=True):
     """How a step of a plan ended.
 
     Attributes:
@@ -111,8 +108,7 @@ class StepDone:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenanceReport:
+class MaintenanceReport(Struct, frozen=True):
     """What maintenance did, or would do.
 
     Attributes:
@@ -271,8 +267,7 @@ def describe(step: Step) -> str:
             assert_never(step)
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """A plan being carried out."""
 
     session: Session

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
@@ -25,8 +27,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """A finished delivery.
 
     Attributes:

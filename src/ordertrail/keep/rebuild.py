@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -35,8 +37,7 @@ from ordertrail.scratch import SPILL
 __all__ = ["Differences", "HistoryReport", "RebuildReport", "rebuild"]
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
+class RebuildReport(Struct, frozen=True):
     """What a rebuild did, or would do.
 
     Attributes:

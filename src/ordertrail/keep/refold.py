@@ -12,7 +12,8 @@ are those that the batches would have written under it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.delta.actions import Json, Txn
 from ordertrail.delta.said import FILES, ROWS
@@ -40,8 +41,7 @@ ATTEMPTS = 5
 """How often the commit is tried again when another writer takes the target's next version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(Struct, frozen=True):
     """How the target differs from what a rebuild would write, in rows.
 
     Attributes:

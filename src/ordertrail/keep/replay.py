@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow.parquet as pq
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
@@ -34,8 +35,7 @@ from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import APP_ID
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAgain:
+class ReadAgain(Struct, frozen=True):
     """An archived file that is parsed again.
 
     Attributes:
@@ -51,8 +51,7 @@ class ReadAgain:
     absent: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Replay:
+class Replay(Struct):
     """The tables into which the batches are loaded again.
 
     Attributes:
@@ -124,7 +123,7 @@ class Replay:
         limits = Limits(max_reject_share, max_file_ahead_d=float("inf"), trailers=as_it_came)
         parts = [self._parsed_without(batch, some, limits, names) for names, some in groups.items()]
         return ParsedBatch(
-            *(tuple(one for part in parts for one in getattr(part, f.name)) for f in fields(ParsedBatch))
+            *(tuple(one for part in parts for one in getattr(part, name)) for name in ParsedBatch.__struct_fields__)
         )
 
     def _parsed_without(

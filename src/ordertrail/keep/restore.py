@@ -15,12 +15,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import duckdb
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from ordertrail.config import Config
 from ordertrail.config.unfinished import restore_note
@@ -58,8 +59,7 @@ from ordertrail.sources.notes import notes_path
 _LOG_ENTRY = ".json"
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """An archived file that came after the backup: no restored delivery has it, and its rows are in no table.
 
     Attributes:
@@ -71,8 +71,7 @@ class Unknown:
     path: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
+class RestoreReport(Struct, frozen=True):
     """What was restored.
 
     Attributes:

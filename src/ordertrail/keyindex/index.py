@@ -16,13 +16,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.keyindex.held import held
@@ -59,8 +59,7 @@ DEAD_SHARE = 0.25
 """A run with a larger share of entries of dead files is rewritten when everything is tidied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """Entries found, as parallel arrays with one element a match, in no order.
 
     Attributes:

@@ -27,11 +27,11 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 ENTRY = np.dtype(
@@ -74,8 +74,7 @@ Hashes = NDArray[np.uint64]
 Entries = NDArray[np.void]
 
 
-@dataclass(frozen=True, slots=True)
-class Covered:
+class Covered(Struct, frozen=True):
     """A data file all of whose physical rows are in a run.
 
     Attributes:
@@ -89,8 +88,7 @@ class Covered:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(Struct, frozen=True):
     """The description of a run.
 
     Attributes:

@@ -7,12 +7,12 @@ import os
 import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.durable import fsync_folder
@@ -214,8 +214,7 @@ def sorted_entries(entries: NDArray[Any], *, parts: bool = False) -> Entries:
     return ordered.view(ENTRY).reshape(-1)
 
 
-@dataclass(frozen=True, slots=True)
-class MergedRun:
+class MergedRun(Struct, frozen=True):
     """A run to merge.
 
     Attributes:

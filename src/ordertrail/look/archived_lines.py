@@ -12,9 +12,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.errors import QuarantineError
@@ -45,8 +46,7 @@ _CHUNK_BYTES = 1 << 20
 _END = re.compile(r"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     r"""A line of a file.
 
     Attributes:
@@ -60,8 +60,7 @@ class Line:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(Struct, frozen=True):
     """Lines of an archived file.
 
     Attributes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
@@ -50,8 +51,7 @@ class InSource(Protocol):
         """Since when it waits; aware UTC, None when that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(Struct, frozen=True):
     """The files of one vendor.
 
     Attributes:
@@ -65,8 +65,7 @@ class Came:
     files: int
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
+class Late(Struct, frozen=True):
     """A vendor of which a file is missing.
 
     Attributes:
@@ -84,8 +83,7 @@ class Late:
     last_file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrivals:
+class Arrivals(Struct, frozen=True):
     """What came of one vendor, and what is expected. Times are aware UTC.
 
     Attributes:

@@ -8,9 +8,10 @@ not in the fold.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ordertrail.errors import UsageError
 from ordertrail.model import Contract, Outcome
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _HINT = "ordertrail deliveries shows the batches and their times"
 
 
-@dataclass(frozen=True, slots=True)
-class AsOf:
+class AsOf(Struct, frozen=True):
     """An earlier moment of the tables.
 
     Attributes:
@@ -83,8 +83,7 @@ def place_sql(deliveries: str, uncounted: Sequence[str] = ()) -> str:
     return f"WITH known AS ({known_sql(deliveries)} WHERE delivery_id NOT IN ({listed})) {PLACED}"
 
 
-@dataclass(frozen=True, slots=True)
-class Then:
+class Then(Struct, frozen=True):
     """Makes SQL of the target's rows after a batch.
 
     Attributes:

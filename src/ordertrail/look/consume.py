@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -27,8 +29,7 @@ SEEN_EVERY_S = 60.0
 """How often a consumer that waits for a batch is noted as seen, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a consumer asks for.
 
     Attributes:
@@ -44,8 +45,7 @@ class Request:
     follow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where a consumer stands.
 
     Attributes:
@@ -164,8 +164,7 @@ def consume(
                 return total
 
 
-@dataclass(slots=True)
-class _Feed:
+class _Feed(Struct):
     """A consumer that reads."""
 
     config: Config

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from ordertrail.delta.columns import Columns
 from ordertrail.delta.columns import columns_in as columns_of
@@ -37,8 +38,7 @@ _LOADED = State.LOADED.value
 _SET_ASIDE = frozenset(state.value for state in SET_ASIDE)
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
+class SetAside(Struct, frozen=True):
     """A quarantined or held delivery that needs a person.
 
     Attributes:
@@ -64,8 +64,7 @@ class SetAside:
     rows_parsed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """What the deliveries say.
 
     Attributes:

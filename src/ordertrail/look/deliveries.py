@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from ordertrail.errors import UsageError
 from ordertrail.look.places import places, rows_at
@@ -39,8 +40,7 @@ COLUMNS = (
 _CURSOR = re.compile(r"(\d{1,18})\.(.{1,200})", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Which deliveries are wanted; all that is left empty does not matter.
 
     Attributes:
@@ -62,8 +62,7 @@ class Wanted:
     after: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A part of a list.
 
     Attributes:

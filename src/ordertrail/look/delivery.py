@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.look.beside import beside
@@ -48,8 +49,7 @@ _WHY: Mapping[CorrectionKind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command that may be typed next.
 
     Attributes:
@@ -61,8 +61,7 @@ class Command:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What is known about one delivery.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from ordertrail.look.rows import Json, Row, Rows, json_value
 
@@ -89,6 +90,8 @@ def status(found: Status) -> Json:
         "last_loaded_at": json_value(found.last_loaded_at),
         "waiting": [{**asdict(one), "since": json_value(one.since)} for one in found.waiting],
         "open_items": [open_item(one) for one in found.open_items],
+        "quarantined_recent": [asdict(one) for one in found.quarantined_recent],
+        "debt": asdict(found.debt),
     }
 
 

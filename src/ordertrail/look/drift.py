@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.config.template import toml_value
@@ -38,8 +40,7 @@ _NO_HEADER = re.compile(r"column \d+")
 _NUMBERED = re.compile(r"(.*) \(\d+\)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True):
     """A value that the guessed type does not hold.
 
     Attributes:
@@ -53,8 +54,7 @@ class Misfit:
     file_row: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Paste:
+class Paste(Struct, frozen=True):
     """Lines for the config.
 
     Attributes:
@@ -67,8 +67,7 @@ class Paste:
     toml: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drifted:
+class Drifted(Struct, frozen=True):
     """A column that the contract does not know.
 
     Attributes:
@@ -100,8 +99,7 @@ class Drifted:
     state: Literal["rescued", "added"] = "rescued"
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """All of them.
 
     Attributes:
@@ -113,8 +111,7 @@ class Drift:
     more: int = 0
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """One column, under all its spellings that the contract could not tell apart."""
 
     spellings: dict[str, list[str]]  # vendor: spellings

@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -44,8 +46,7 @@ from ordertrail.rules.tables import APP_ID, stage_columns, target_columns
 _NEW_APP_ID = "00000000-0000-0000-0000-000000000000"
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(Struct, frozen=True):
     """A batch that was staged into the scratch folder and weighed.
 
     Attributes:
@@ -59,8 +60,7 @@ class Weighed:
     rejects: Mapping[str, tuple[Reject, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """A shipment that a correction would change.
 
     Attributes:
@@ -76,8 +76,7 @@ class Changed:
     after: Row | None
 
 
-@dataclass(frozen=True, slots=True)
-class WeighedCorrection:
+class WeighedCorrection(Struct, frozen=True):
     """A correction that was staged into the scratch folder and weighed.
 
     Attributes:

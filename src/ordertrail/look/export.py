@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from ordertrail.config import Config
 from ordertrail.delta.log import storage_error
@@ -44,8 +45,7 @@ _SHOWN_CHARS = 200
 """So much of a condition a message repeats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(Struct, frozen=True):
     """What was written.
 
     Attributes:
@@ -225,8 +225,7 @@ def _taken(path: Path) -> UsageError:
 # -- reading and writing ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Selected:
+class _Selected(Struct, frozen=True):
     """What is written, and to which file.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.vectors import deleted_rows
@@ -25,8 +26,7 @@ MOST_HITS = 1_000
 """A search by a part looks at no more rows than these; how many there are beside them nobody needs to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(Struct, frozen=True):
     """Live rows of one table.
 
     Attributes:

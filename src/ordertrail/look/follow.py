@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -200,8 +202,7 @@ class Moment:
         self._kept.clear()
 
 
-@dataclass(slots=True)
-class _Renewal:
+class _Renewal(Struct):
     """A moment that is being made of tables that changed."""
 
     ended: threading.Event = field(default_factory=threading.Event)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 
@@ -14,8 +15,7 @@ SILENT_S = 60.0
 """A service that has not written its heartbeat for longer than this is stalled; it writes every 10 s. In seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """The heartbeat of a service, as far as it says whether all is well. Times are aware UTC.
 
     Attributes:

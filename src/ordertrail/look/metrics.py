@@ -11,9 +11,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.errors import UsageError
@@ -46,8 +47,7 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 Origin = Literal["always", "tables", "service"]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """One metric. All have the label `pipeline` beside their own.
 
     Attributes:
@@ -162,8 +162,7 @@ PROCESS_METRICS: Mapping[str, str] = {
 """What prometheus-client tells of the process that is asked, on Linux."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """What a histogram counted.
 
     Attributes:
@@ -185,8 +184,7 @@ class Distribution:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Passes:
+class Passes(Struct, frozen=True):
     """What a running service counted since it began.
 
     Attributes:
@@ -202,8 +200,7 @@ class Passes:
     succeeded_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One value of a metric: a number, or what a histogram counted; labels are in the order of the metric's own."""
 
     name: str

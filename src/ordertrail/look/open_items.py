@@ -10,10 +10,11 @@ from __future__ import annotations
 import shlex
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.engines.local.consumers import Lag
@@ -90,8 +91,7 @@ NEXT_PASS = "waits for the next pass"
 _DEFAULT_CONFIG = "ordertrail.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenItem:
+class OpenItem(Struct, frozen=True):
     """Something that needs a person.
 
     Attributes:
@@ -119,8 +119,7 @@ class OpenItem:
     shipments: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A file in the source folder.
 
     Attributes:
@@ -139,8 +138,7 @@ class Waiting:
     needs_person: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the open items follow from.
 
     Attributes:

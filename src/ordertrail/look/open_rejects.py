@@ -11,11 +11,11 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError

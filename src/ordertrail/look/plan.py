@@ -12,10 +12,12 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
@@ -59,8 +61,7 @@ _NO_ROWS = RowCounts()
 _WILD = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRow:
+class SampleRow(Struct, frozen=True):
     """A good row of a file, as text and as it would be loaded.
 
     Attributes:
@@ -74,8 +75,7 @@ class SampleRow:
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
+class PlannedFile(Struct, frozen=True):
     """What would happen to one file.
 
     Attributes:
@@ -99,8 +99,7 @@ class PlannedFile:
     samples: tuple[SampleRow, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PlanReport:
+class PlanReport(Struct, frozen=True):
     """What a pass would do with some files if it loaded them now, as one batch.
 
     Attributes:
@@ -118,8 +117,7 @@ class PlanReport:
     added_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(Struct, frozen=True):
     """A file to plan: where it is, and the path below the source that it has or would have."""
 
     path: Path
@@ -305,8 +303,7 @@ def _with_manifest(file: _Given, config: Config, *, inside: bool) -> _Given:
         return replace(file, left_alone=f"its manifest {clean_name(name)} cannot be read: {error}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Beside:
+class _Beside(Struct, frozen=True):
     """Opens the one manifest that lies at a path."""
 
     path: Path

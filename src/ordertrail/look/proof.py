@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -16,8 +16,7 @@ EXAMPLES = 10
 _LOOKS = 10
 
 
-@dataclass(slots=True)
-class Finding:
+class Finding(Struct):
     """What a check found: `counted` when all is well, else `wrong` and what to do."""
 
     counted: str

@@ -10,12 +10,12 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
+from msgspec.structs import astuple
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot

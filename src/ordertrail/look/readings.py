@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
@@ -31,8 +32,7 @@ Counts = Mapping[str, Mapping[str, int]]
 """By vendor, then by outcome or state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
+class Readings(Struct, frozen=True):
     """What was read.
 
     Attributes:

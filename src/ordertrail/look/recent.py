@@ -6,13 +6,13 @@ Summed over columns of the deliveries that are in memory, so that a page of 100,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from msgspec import Struct
 
 from ordertrail.arrow import NEVER, coded, integers
 from ordertrail.model import ROW_OUTCOMES, SET_ASIDE, State
@@ -32,8 +32,7 @@ NEEDED = ("vendor", "state", "discovered_at", "modified_at", "loaded_at", *(f"ro
 """The columns of the deliveries that are summed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A part of the time that is looked at; rows by outcome of files that were found in it.
 
     Attributes:
@@ -49,8 +48,7 @@ class Span:
     rows: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class VendorLately:
+class VendorLately(Struct, frozen=True):
     """A vendor's files.
 
     Attributes:
@@ -75,8 +73,7 @@ class VendorLately:
         return self.rejected / self.rows if self.rows else None
 
 
-@dataclass(frozen=True, slots=True)
-class Lately:
+class Lately(Struct, frozen=True):
     """What came in the time that is looked at.
 
     Attributes:
@@ -92,8 +89,7 @@ class Lately:
     lag_p95_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """The deliveries that are files as arrays; times in microseconds since 1970, `NEVER` for NULL."""
 
     vendor: Numbers

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from ordertrail.delta.columns import Columns
 from ordertrail.model import State
@@ -13,8 +14,7 @@ NEEDED = ("vendor", "state", "batch", "rows_parsed", "rows_rejected", "loaded_at
 """All columns that `rejecting` asks for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejecting:
+class Rejecting(Struct, frozen=True):
     """A vendor whose newest loaded file has unusually many rejected rows.
 
     Attributes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import UsageError
 from ordertrail.look.deliveries import Listed
@@ -26,8 +28,7 @@ _CURSOR = re.compile(r"(\d{1,18})\.(-?\d{1,18})\.([^.]{1,200})\.(.{0,200})", re.
 _WHOLE_FILE = -1  # the place of a reject that is of a whole file, in its delivery
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Which rejects are wanted; all that is left empty does not matter.
 
     Attributes:
@@ -47,8 +48,7 @@ class Wanted:
     after: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RejectKind:
+class RejectKind(Struct, frozen=True):
     """Rejects of one vendor by one rule in one column.
 
     Attributes:

@@ -17,9 +17,10 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
@@ -61,8 +62,7 @@ _NOTE = "ordertrail.terms"
 _GROUP_ROWS = 20_480  # what one search has to unpack at least
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """Sorted terms of some data files.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 
@@ -17,8 +18,7 @@ NO_SPACE_BYTES = 50_000_000
 """With less free space than this a batch may not fit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Struct, frozen=True):
     """The room on the disk of a folder.
 
     Attributes:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns, unreadable
@@ -46,8 +48,7 @@ RECENT = 5
 """How many quarantined or held deliveries `Status` names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
+class Quarantined(Struct, frozen=True):
     """A quarantined or held delivery that needs a person, as `orders_deliveries` has it."""
 
     delivery_id: str
@@ -58,8 +59,7 @@ class Quarantined:
     archived_to: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TableDebt:
+class TableDebt(Struct, frozen=True):
     """The debt of the tables, which `ordertrail maintain` reduces.
 
     Attributes:
@@ -83,8 +83,7 @@ class TableDebt:
     log_entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """The state of a pipeline.
 
     Attributes:

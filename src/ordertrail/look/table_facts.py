@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.debt import commits_behind, debt_of, reasons
@@ -32,8 +33,7 @@ WHAT_FOR: Mapping[str, str] = {
 """What a table holds, by its role, in the order in which people look for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """A commit of a table.
 
     Attributes:
@@ -47,8 +47,7 @@ class Commit:
     operation: str
 
 
-@dataclass(frozen=True, slots=True)
-class TableFacts:
+class TableFacts(Struct, frozen=True):
     """A table as its log describes it.
 
     Attributes:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 
 import duckdb
+from msgspec import Struct
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.look.track import order_numbers
@@ -22,8 +22,7 @@ NUMBER, ENDING, SAID, ORDER = "number", "ending", "said", "order"
 _LAST = "\U0010ffff"  # the greatest character: no text that begins with a term comes after the term and it
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of terms.
 
     Attributes:
@@ -74,8 +73,7 @@ def turned_sql(sql: str) -> str:
     return f"reverse({sql})"
 
 
-@dataclass(frozen=True, slots=True)
-class Sought:
+class Sought(Struct, frozen=True):
     """Which terms are looked for.
 
     Attributes:

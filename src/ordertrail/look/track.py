@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ordertrail.errors import UsageError
 from ordertrail.look.as_of import AsOf
@@ -24,8 +25,7 @@ CASE, ENDS, STARTS, PART = "case", "end", "start", "part"
 _ORDER_NUMBER = "order_num"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """A shipment that a text may mean.
 
     Attributes:
@@ -44,8 +44,7 @@ class Match:
     time: Cell
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """What is known about one key, or the keys that a text may mean.
 
     Attributes:

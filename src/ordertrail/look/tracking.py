@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from os.path import samestat
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.table import ROW_BITS
 from ordertrail.engines.local.bearers import taken_back
@@ -88,8 +90,7 @@ def track(look: Look, finder: Finder, number: str | Sequence[str], as_of: AsOf |
     return _Tracking(look, finder, as_of).of(number)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """The result of a search; `parts` are those of the only match, `stands` the target's rows with them if known."""
 
     matches: tuple[Match, ...] = ()

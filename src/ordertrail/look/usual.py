@@ -8,8 +8,9 @@ duplicates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import median
+
+from msgspec import Struct
 
 from ordertrail.delta.columns import Columns
 from ordertrail.model import State
@@ -26,8 +27,7 @@ Asked = tuple[str, int | None]
 """A vendor, and the batch that the files come before; None for all its files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usual:
+class Usual(Struct, frozen=True):
     """What the last loaded files of a vendor brought.
 
     Attributes:

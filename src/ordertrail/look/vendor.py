@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ordertrail.look.quick import Look
 from ordertrail.look.recent import Columns
@@ -10,8 +10,7 @@ from ordertrail.look.rows import rows_of
 from ordertrail.rules.sql import name_sql, quoted
 
 
-@dataclass(frozen=True, slots=True)
-class StatusCount:
+class StatusCount(Struct, frozen=True):
     """A status that shipments have now.
 
     Attributes:

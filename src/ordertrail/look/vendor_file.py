@@ -7,9 +7,10 @@ wrong with it. A cell that a spreadsheet would run begins with an apostrophe (`l
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, UsageError
@@ -30,8 +31,7 @@ LINE, PROBLEM = "ordertrail_line", "ordertrail_problem"
 _FIRST_BYTES = 4
 
 
-@dataclass(slots=True)
-class _Rejected:
+class _Rejected(Struct):
     """A rejected row: its record, its line, and all that is wrong with it."""
 
     raw: str

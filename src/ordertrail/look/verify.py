@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.footers import unfit_columns
@@ -44,8 +46,7 @@ from ordertrail.sources.names import claiming
 _SPOILT = "delete the damaged checkpoints, and _last_checkpoint beside each: the logs are whole without them"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """The result of one check.
 
     Attributes:
@@ -61,8 +62,7 @@ class Check:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Struct, frozen=True):
     """All checks, in the order in which they were made."""
 
     checks: tuple[Check, ...]

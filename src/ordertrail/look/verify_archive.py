@@ -6,8 +6,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from ordertrail.rules.filekey import clean_name
 from ordertrail.rules.sender_manifest import archived_place
@@ -16,8 +17,7 @@ SHOWN = 10
 """How many files of one kind are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchivedFile:
+class ArchivedFile(Struct, frozen=True):
     """A delivery's file, as `orders_deliveries` has it.
 
     Attributes:
@@ -33,8 +33,7 @@ class ArchivedFile:
     sha256: str
 
 
-@dataclass(slots=True)
-class ArchiveFinding:
+class ArchiveFinding(Struct):
     """What was found.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.look.rows import Cell, Row
 from ordertrail.look.track import Track
@@ -20,8 +21,7 @@ DID: Mapping[str, str] = {
 """What a row of each outcome did when it came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """A value of a shipment's current row, and where it comes from.
 
     Attributes:

@@ -13,9 +13,10 @@ import shutil
 import stat
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from ordertrail.durable import fsync_folder
 from ordertrail.errors import FileChangedError, StorageError, UsageError
@@ -29,8 +30,7 @@ from ordertrail.sources.names import identity_of
 _NAMED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Bytes:
+class Bytes(Struct, frozen=True):
     """A regular file whose bytes are known.
 
     Attributes:

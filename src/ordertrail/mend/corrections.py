@@ -7,9 +7,11 @@ which files are read again, and under whose name.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.engines.base import StageRequest
@@ -59,8 +61,7 @@ class Deliveries(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A correction as a person asked for it.
 
     Attributes:
@@ -97,8 +98,7 @@ def correct(pipeline: Pipeline, wanted: Wanted, *, locked: bool = False) -> RunR
     return replace(report, warnings=(*report.warnings, *asking.left))
 
 
-@dataclass(slots=True)
-class Asking:
+class Asking(Struct):
     """`pipeline.Ask` for a correction.
 
     Attributes:

@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.table import duckdb_errors, scan_sql
@@ -36,8 +38,7 @@ WHY = "the contract was changed: ordertrail migrate --replay"
 """Stays with the deliveries that are read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heal:
+class Heal(Struct, frozen=True):
     """A file of which the contract accepts more than was loaded.
 
     Attributes:

@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog, LogStore
@@ -70,8 +72,7 @@ _OURS = frozenset({REBUILT, MIGRATED})
 """Commits after which the target is the fold of the history, whatever others wrote before."""
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationReport:
+class MigrationReport(Struct, frozen=True):
     """What a migration did, or would do.
 
     Attributes:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.engines.choice import placed
@@ -23,8 +24,7 @@ SHOWN = 10
 """How many changed shipments a preview shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """What a correction would do now.
 
     Attributes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import add
+
+from msgspec import Struct, field
+from msgspec.structs import astuple
 
 
 class Outcome(StrEnum):
@@ -62,8 +65,7 @@ class CorrectionKind(StrEnum):
     DISMISS = "dismiss"
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(Struct, frozen=True):
     """A decision about deliveries; a batch carries it out.
 
     Attributes:
@@ -79,8 +81,7 @@ class Correction:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True):
     """What `stat` says of a file; two equal values mean that nobody wrote to it in between."""
 
     device: int
@@ -90,8 +91,7 @@ class FileIdentity:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """What a sender's manifest says of a file; None where it says nothing. Without any, only that it is complete.
 
     Attributes:
@@ -107,8 +107,7 @@ class Claims:
     file_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SenderManifest:
+class SenderManifest(Struct, frozen=True):
     """The file with which a sender says that another one is complete.
 
     Attributes:
@@ -124,8 +123,7 @@ class SenderManifest:
     claims: Claims
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(Struct, frozen=True):
     """A complete file that a vendor takes, before it was read.
 
     Attributes:
@@ -141,25 +139,23 @@ class FoundFile:
     manifest: SenderManifest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A file that this pass left alone, and why (`not settled`, `no vendor takes it`, `changed while read` ...).
 
     Attributes:
         file_name: Its path below the source, as clean text.
         reason: In plain words.
-        since: When it was first seen waiting, aware UTC; None when that is not known. Not compared.
-        needs_person: Whether it waits for something that does not happen by itself. Not compared.
+        since: When it was first seen waiting, aware UTC; None when that is not known.
+        needs_person: Whether it waits for something that does not happen by itself.
     """
 
     file_name: str
     reason: str
-    since: datetime | None = field(default=None, compare=False)
-    needs_person: bool = field(default=False, compare=False)
+    since: datetime | None = None
+    needs_person: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RowCounts:
+class RowCounts(Struct, frozen=True):
     """Rows of a delivery, or of a whole pass, by outcome; of a correction, the keys that it touched.
 
     Of its keys `parsed` were touched, `inserted` and `updated` restored, `unchanged` kept and `removed` taken out.
@@ -176,7 +172,7 @@ class RowCounts:
     removed: int = 0
 
     def __add__(self, other: RowCounts) -> RowCounts:
-        return RowCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return RowCounts(*map(add, astuple(self), astuple(other)))
 
     @property
     def balanced(self) -> bool:
@@ -184,8 +180,7 @@ class RowCounts:
         return bool(self.parsed == sum(getattr(self, outcome) for outcome in Outcome))
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """Everything about one delivery that a crash must not change: decided once, and kept in the stage.
 
     Attributes:
@@ -253,8 +248,7 @@ class Manifest:
     mapped: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """One rejected cell, or a rejected row or file when `column` is None.
 
     Attributes:
@@ -276,8 +270,7 @@ class Reject:
     file_line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """The deliveries loaded together.
 
     Attributes:
@@ -303,8 +296,7 @@ class Batch:
         return tuple(one for one in self.manifests if one.correction is None)
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
+class DeliveryReport(Struct, frozen=True):
     """One delivery in the report of a pass. `archived_to` is None until then; `closed_at`: the file's last change."""
 
     delivery_id: str
@@ -321,8 +313,7 @@ class DeliveryReport:
     doubts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CorrectionReport:
+class CorrectionReport(Struct, frozen=True):
     """What a correction did to the target.
 
     Attributes:
@@ -342,8 +333,7 @@ class CorrectionReport:
     appends: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
+class RunReport(Struct, frozen=True):
     """What one pass did; the document of `ordertrail run --json`.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 UnknownColumns = Literal["strict", "rescue", "add"]
 """What happens to columns of a file that the contract does not know."""
@@ -22,8 +23,7 @@ KeyCase = Literal["keep", "upper"]
 """How the letters of a key are stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column of the contract.
 
     Attributes:
@@ -58,8 +58,7 @@ class Column:
     nulls: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(Struct, frozen=True):
     """The columns, types, key and ordering that a row must meet.
 
     Attributes:
@@ -88,8 +87,7 @@ class Contract:
         return tuple(column.name for column in self.columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(Struct, frozen=True):
     """Who sends files, and how they look.
 
     Attributes:
@@ -172,8 +170,7 @@ class Vendor:
     final_newline: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The limits within which a file is still loaded.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.model import Reject
@@ -14,8 +14,7 @@ from ordertrail.parse.grammar import Quotes
 from ordertrail.parse.swallowing import Swallowed
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """Whole records of a file.
 
     Attributes:
@@ -35,16 +34,14 @@ class Block:
     lines: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Wrong(Struct, frozen=True):
     """Why a record is not a row: the stable name of the rule, and the reason in plain words."""
 
     rule: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """Records that are not rows, in order.
 
     Attributes:
@@ -69,8 +66,7 @@ class Broken:
             yield Reject(number, None, None, wrong.rule, wrong.reason, raw.rstrip("\r\n"), line)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """The result of cutting one block.
 
     Attributes:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import duckdb
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.errors import ConfigError
@@ -27,8 +27,7 @@ _PATTERN_HINT = "write it as RE2 has it: https://github.com/google/re2/wiki/Synt
 _VALUE_HINT = "write it as it would stand in a file"
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """One setting that ends up in SQL: its key, its value, and SQL that contains it."""
 
     key: str

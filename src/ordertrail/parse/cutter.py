@@ -8,11 +8,12 @@ removed, like the records with a wrong number of cells, and Arrow gets the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ordertrail.parse.blocks import Block, Broken, Cut, Wrong
@@ -28,8 +29,7 @@ _BLANK = np.zeros(256, dtype=bool)
 _BLANK[list(b" \t\n\r\x0b\x0c")] = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
+class _Lines(Struct, frozen=True):
     """The lines of a text, blank ones included, each with its line end.
 
     Attributes:
@@ -55,8 +55,7 @@ class _Lines:
         return b"".join([data[start:end] for start, end in spans])
 
 
-@dataclass(frozen=True, slots=True)
-class RowShape:
+class RowShape(Struct, frozen=True):
     """What a vendor's rows may look like, beside one cell for each of the header's.
 
     Attributes:

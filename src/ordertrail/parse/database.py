@@ -13,13 +13,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
+from msgspec import Struct
 
 from ordertrail.parse.zones import zone
 from ordertrail.rules.advice import advice
@@ -42,8 +42,7 @@ _lent: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConne
 _inherited: list[duckdb.DuckDBPyConnection] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
+class Database(Struct, frozen=True):
     """A DuckDB database from `connect`, which can be replaced.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from ordertrail.arrow import numbers
 from ordertrail.parse.records import RecordBlock
@@ -16,8 +16,7 @@ from ordertrail.rules.doubts import FEWEST_DIGITS, ROUNDED, Rounded, is_rounded,
 _ZERO = ord("0")
 
 
-@dataclass(slots=True)
-class _Column:
+class _Column(Struct):
     """An identifier of the contract, and the place of its cells."""
 
     name: str

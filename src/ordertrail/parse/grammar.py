@@ -13,10 +13,10 @@ known.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
@@ -40,8 +40,7 @@ Cells: TypeAlias = "list[bytes | None]"
 """Bytes of cells without their quotes; None for an empty cell."""
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One record.
 
     Attributes:
@@ -64,8 +63,7 @@ class Record:
         return self.count == 1 and not (self.cells[0] or b"").strip()
 
 
-@dataclass(slots=True)
-class Scan:
+class Scan(Struct):
     """What the careful cutter found in some bytes.
 
     Attributes:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
 from ordertrail.model import Contract, Limits, Reject, State
@@ -42,8 +43,7 @@ SMALL_BYTES = 48 << 20
 """Files that are smaller than this together are written in small row groups: about 400,000 rows of the order feed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedFile:
+class ParsedFile(Struct, frozen=True):
     """The result of parsing one file.
 
     Attributes:
@@ -79,8 +79,7 @@ class ParsedFile:
     mapped: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedBatch:
+class ParsedBatch(Struct, frozen=True):
     """All files of a batch, parsed.
 
     Attributes:

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from ordertrail.arrow import has_plain_ends, is_plain, numbers
 from ordertrail.errors import FileChangedError, OrdertrailError, QuarantineError
@@ -49,8 +49,7 @@ SMALL_ROWS = 400_000
 """A file of more rows has enough row groups for all threads, and with smaller ones its footer would be long to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelFile:
+class KernelFile(Struct, frozen=True):
     """One file of a kernel job.
 
     Attributes:
@@ -64,8 +63,7 @@ class KernelFile:
     failed: dict[int, OrdertrailError]
 
 
-@dataclass(frozen=True, slots=True)
-class KernelCounts:
+class KernelCounts(Struct, frozen=True):
     """Rows of one file: parsed = good + rejected; how many of its lines are no rows, headers or blank; its doubts."""
 
     parsed: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.errors import QuarantineError
 from ordertrail.parse.encoding import count_lines
@@ -12,8 +13,7 @@ from ordertrail.rules.header_lines import SEARCHED_LINES, HeaderRule
 from ordertrail.rules.headers import folded, listed
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(Struct, frozen=True):
     """A record that may be the header: its cells, the offsets of its first byte and of the next one's, its line."""
 
     cells: tuple[str, ...]

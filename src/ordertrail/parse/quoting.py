@@ -7,9 +7,8 @@ ends or a cell is malformed. Which lines do begin a record is known when all are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.parse import grammar as rules
@@ -20,8 +19,7 @@ MISQUOTED = (TEXT_FOLLOWS, NEVER_CLOSED, NOT_IN_LINE)
 """What can be wrong with the quotes of a line; `Judged.kinds` are places in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """Whole records.
 
     Attributes:
@@ -37,8 +35,7 @@ class Judged:
     kinds: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
+class _Cells(Struct, frozen=True):
     """What may be the quoted cells of a text: every quote that a cell could begin with.
 
     Attributes:

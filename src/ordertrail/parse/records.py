@@ -10,10 +10,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ordertrail.errors import QuarantineError
@@ -46,8 +47,7 @@ _AHEAD = 4
 """Blocks cut ahead of the reader; bounds memory to about 3 x _AHEAD x CHUNK_BYTES."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordBlock:
+class RecordBlock(Struct, frozen=True):
     """Consecutive records of one file.
 
     Attributes:
@@ -80,8 +80,7 @@ class RecordBlock:
         return iter(()) if self.broken is None else self.broken.rejects()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """How a text is written.
 
     Attributes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.parse.encoding import physical_ends
@@ -13,8 +12,7 @@ _FEWEST = 2
 """Delimiters of a line that looks like a record, at least: an address of one line has a comma, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swallowed:
+class Swallowed(Struct, frozen=True):
     """Lines inside records that look like records.
 
     Attributes:

@@ -14,8 +14,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import IO, BinaryIO, Protocol
+
+from msgspec import Struct
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Vendor
@@ -52,8 +53,7 @@ class Readable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One text of a delivery.
 
     Attributes:

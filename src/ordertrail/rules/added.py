@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.bounds import MAX_COLUMNS, MAX_SHOWN_CHARS, cut
@@ -34,8 +36,7 @@ _TAKEN = "the tables have a column of that name that is not the contract's"
 _TWICE = "another column of the file has the same name"
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Columns of files that stay in `_rescued`.
 
     Attributes:
@@ -56,8 +57,7 @@ class Refused:
         return f"{self.vendor}: not added to the tables, and kept in _rescued: {shown}{more}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class Newcomers:
+class Newcomers(Struct, frozen=True):
     """What the files of a batch bring beyond the contract.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import ConfigError, OrdertrailError, TableError, UsageError
 from ordertrail.model import Contract
@@ -19,8 +21,7 @@ _TOLD = 3
 _PUT_BACK = "or put [contract] back as it was"
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True):
     """What must be written so that the tables carry the contract.
 
     Attributes:

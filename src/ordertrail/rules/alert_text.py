@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ordertrail.rules.incidents import CHANNEL, Incident
 from ordertrail.rules.outbox import Event, Severity
@@ -29,8 +30,7 @@ MOST_TOLD = 20
 _MARKS: dict[Event, str] = {"open": "", "remind": "still: ", "close": "over: "}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """What is sent on a channel.
 
     Attributes:

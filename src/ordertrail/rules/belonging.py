@@ -8,15 +8,16 @@ folder or a copied config.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 VERSION = 1
 """Version of the marker's format."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """A pipeline that uses a folder.
 
     Attributes:
@@ -32,8 +33,7 @@ class Owner:
     anew: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Struct, frozen=True):
     """What the marker of a folder says.
 
     Attributes:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.rules.expectation import Expectation
 from ordertrail.rules.learned import TAUGHT, Learned
@@ -24,8 +26,7 @@ DayState = Literal["in_time", "late", "missing", "expected", "not_expected"]
 _WORST: tuple[DayState, ...] = ("not_expected", "in_time", "expected", "late", "missing")
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """A file that a vendor owes.
 
     Attributes:
@@ -37,8 +38,7 @@ class Due:
     late_from: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(Struct, frozen=True):
     """One day of a vendor, in the zone of its expectation.
 
     Attributes:

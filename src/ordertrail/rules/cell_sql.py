@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.cell_text import cell_text
@@ -33,8 +34,7 @@ _LEAST_NORMAL = "2.2250738585072014e-308"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
-@dataclass(frozen=True, slots=True)
-class CellCheck:
+class CellCheck(Struct, frozen=True):
     """One way in which a cell can be wrong.
 
     Attributes:

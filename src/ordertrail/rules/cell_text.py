@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Column, Contract, Vendor
 from ordertrail.rules.identifiers import PLAIN
@@ -16,8 +17,7 @@ from ordertrail.rules.sql import quoted
 from ordertrail.rules.texts import BLANKS, trimmed_sql, visible_sql
 
 
-@dataclass(frozen=True, slots=True)
-class CellText:
+class CellText(Struct, frozen=True):
     """The SQL of a column's text.
 
     Attributes:

@@ -19,8 +19,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
+
+from msgspec import Struct
 
 from ordertrail.model import Contract, Vendor
 from ordertrail.rules.bounds import MAX_VALUE_CHARS, cut_sql
@@ -33,8 +34,7 @@ AMBIGUOUS = "_ambiguous_time"
 """Member of `_rescued` that lists the columns whose local time the clock showed twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowSql:
+class RowSql(Struct, frozen=True):
     """The row rules of one contract, vendor and layout.
 
     Attributes:

@@ -9,12 +9,12 @@ Source of Delta's names: https://github.com/delta-io/delta/blob/master/PROTOCOL.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ColumnType:
+
+class ColumnType(Struct, frozen=True):
     """A plain type.
 
     Attributes:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 
 from ordertrail.model import Column, Contract, Vendor
+from ordertrail.model.defaults import defaults_of
 
 _ASIDE = frozenset({"files", "max_unpacked_mb", "manifest", "final_newline"})
 """Fields of `Vendor` that change no row."""
@@ -43,11 +43,12 @@ def contract_hashes(contract: Contract, vendor: Vendor) -> tuple[str, ...]:
 def _said(value: Contract | Column | Vendor) -> dict[str, object]:
     """The fields that the config sets: those without a default, and those that differ from their default."""
     found: dict[str, object] = {}
-    for field in fields(value):
-        given = getattr(value, field.name)
-        if given != field.default:
-            columns = isinstance(value, Contract) and field.name == "columns"
-            found[field.name] = [_said(one) for one in given if not one.added] if columns else given
+    defaults = defaults_of(type(value))
+    for name in value.__struct_fields__:
+        given = getattr(value, name)
+        if name not in defaults or given != defaults[name]:
+            columns = isinstance(value, Contract) and name == "columns"
+            found[name] = [_said(one) for one in given if not one.added] if columns else given
     return found
 
 

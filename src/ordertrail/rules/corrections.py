@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+
+from msgspec import Struct
 
 from ordertrail.model import Correction, CorrectionKind, Outcome, State
 
@@ -50,8 +51,7 @@ IN_HISTORY = frozenset({State.LOADED, State.UNDONE, State.REPLAYED})
 """The states of deliveries whose accepted rows the history has, see `accepted.RECORDED`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What a correction needs to know of a delivery.
 
     Attributes:
@@ -87,8 +87,7 @@ class Known:
     correction: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a correction is not allowed, and what to do instead."""
 
     message: str
@@ -282,8 +281,7 @@ def correction_from(text: str | None, why: str = "", by: str = "") -> Correction
     return Correction(CorrectionKind(body["kind"]), tuple(map(str, body["of"])), why, by)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """The batches through which the rows of a delivery counted.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+from msgspec import Struct
 
 _DELIMITER, _ESCAPE, _QUOTE, _GUARDED = "\x1f", "\x1c", "\x1d", "\x1e"
 MARKS = frozenset((_DELIMITER, _ESCAPE, _QUOTE, _GUARDED))
@@ -21,8 +22,7 @@ NO_QUOTE = "\0"
 """The quote of a grammar without one: no text holds it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """What a control character stands for.
 
     Attributes:
@@ -36,8 +36,7 @@ class Mark:
     cell: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """The characters of the grammar, and the marks in its texts.
 
     Attributes:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import DeliveryReport, Manifest, State
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS
@@ -36,8 +37,7 @@ ROUNDED = r"^[1-9][0-9]{14}0+$"
 _TIMES_CHANCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Rounded:
+class Rounded(Struct, frozen=True):
     """Numbers of a column with zeros alone after their 15th digit.
 
     Attributes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
@@ -16,8 +17,7 @@ SEARCHED_LINES = 50
 """The header is looked for among this many of a file's first lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderRule:
+class HeaderRule(Struct, frozen=True):
     """How the header of a vendor's files is told from other lines.
 
     Attributes:

@@ -6,8 +6,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from ordertrail.errors import QuarantineError
 from ordertrail.model import Contract, Vendor
@@ -29,8 +30,7 @@ MAX_NAMES_CHARS = 50_000
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Where the contract's columns stand in a file.
 
     Attributes:

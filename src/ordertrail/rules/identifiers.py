@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.rules.sql import quoted
 
@@ -34,8 +35,7 @@ WORD_BEGINS, WORD_ENDS = "nNtTuUxX0_-", "aAcCdDeElLnNxX0_-"
 """What such texts begin and end with, where they have only letters, digits, `_` and `-`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """A shape that no identifier has.
 
     Attributes:

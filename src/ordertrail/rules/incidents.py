@@ -7,8 +7,10 @@ goes on as the same one when the cause comes back within an hour. What merely go
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.rules.outbox import Channel, Event, Post, Severity, claimed, failed, queued, sent, too_many
 
@@ -34,8 +36,7 @@ CHANNEL = "channel"
 """The kind of the incident that a channel of alerts does not take messages; its key is `channel:NAME`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """Something that needs a person, as an open item says it.
 
     Attributes:
@@ -61,8 +62,7 @@ class Cause:
     shipments: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True):
     """The life of one cause; a row of `orders_incidents`. Times are aware UTC.
 
     Attributes:
@@ -115,8 +115,7 @@ class Incident:
         return self.closed_at is None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What one look found.
 
     Attributes:

@@ -9,14 +9,14 @@ unmounted disk, a table restored from an older backup.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ROLES = ("stage", "target", "history", "rejects", "deliveries")
 """The tables in the order in which they are created, and in which a batch is written to them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far the batches of a pipeline are: the last one in each of the tables, 0 for none.
 
     Attributes:
@@ -46,8 +46,7 @@ class Progress:
         return self.staged > self.done
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """The last batch of one table.
 
     Attributes:
@@ -61,8 +60,7 @@ class Standing:
     batch: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """A table that was lost, entirely or its last batches.
 
     Attributes:

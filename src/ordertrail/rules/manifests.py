@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from ordertrail.errors import TableError
 from ordertrail.model import Claims, Correction, CorrectionKind, FileIdentity, Manifest, SenderManifest, State
+from ordertrail.model.defaults import defaults_of
 from ordertrail.rules.bounds import MAX_REASON_CHARS, cut
 
 VERSION = 1
@@ -65,11 +68,8 @@ _Value = Manifest | FileIdentity | Correction | SenderManifest | Claims
 
 def _members(value: type[_Value], body: Mapping[str, object]) -> dict[str, object]:
     """The members of a JSON object that are fields of one of our values; those with a default may be missing."""
-    return {
-        field.name: body[field.name]
-        for field in fields(value)
-        if field.name in body or (field.default is MISSING and field.default_factory is MISSING)
-    }
+    defaults = defaults_of(value)
+    return {name: body[name] for name in value.__struct_fields__ if name in body or name not in defaults}
 
 
 def _identity(body: object) -> FileIdentity:
@@ -110,9 +110,11 @@ def _plain(value: object) -> object:
     return tuple(map(_plain, value)) if isinstance(value, list) else value
 
 
-def _written(value: object) -> str:
+def _written(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Struct):
+        return asdict(value)
     raise TypeError(f"{value!r} has no form in JSON: give it one in rules/manifests.py")
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from ordertrail.errors import TableError
 from ordertrail.model import Column, Contract
@@ -39,8 +41,7 @@ PROFILE = "profile"
 """Where a column is filled from that `combine`, `constants` or `from_name` of a vendor tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of a migration.
 
     Attributes:
@@ -78,8 +79,7 @@ class Step:
         return _TEXTS[self.kind].format(column=self.column, before=self.before, after=self.after)
 
 
-@dataclass(frozen=True, slots=True)
-class Unfit:
+class Unfit(Struct, frozen=True):
     """A value that does not fit what the new contract says of its column.
 
     Attributes:
@@ -99,8 +99,7 @@ class Unfit:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """A migration as its batch stages it: the new data files are written already, only commits are missing.
 
     Attributes:
@@ -131,8 +130,7 @@ class Migration:
         return json.dumps({**asdict(self), "version": _VERSION}, sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """What a migration may have changed in the target, as `orders_deliveries.migrated` keeps it.
 
     Attributes:

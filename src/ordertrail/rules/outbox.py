@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 Severity = Literal["warning", "critical"]
 """As of an open item."""
@@ -42,8 +44,7 @@ _VERSION = 1
 _DAY_MIN = 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(Struct, frozen=True):
     """Where messages go, as far as it matters for what is sent when.
 
     Attributes:
@@ -80,8 +81,7 @@ class Channel:
         return day.replace(hour=end // 60, minute=end % 60, second=0, microsecond=0).astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(Struct, frozen=True):
     """What one channel was told of one incident, and is to be told.
 
     Attributes:

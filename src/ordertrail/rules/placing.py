@@ -11,7 +11,8 @@ in the engine's own process or, on Spark, in the executors. SQL that joins relat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Contract
 from ordertrail.rules.cells import key_sql, rank_sql, row_hash_sql
@@ -24,8 +25,7 @@ LOWEST = -(1 << 62)
 # -- the total order ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OrderColumn:
+class OrderColumn(Struct, frozen=True):
     """A column that decides which of two rows is the newer one.
 
     Attributes:

@@ -6,7 +6,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.model import FileIdentity, FoundFile, Limits, Reject, SenderManifest, State, Vendor
 from ordertrail.rules.filekey import clean_name, file_key
@@ -14,8 +16,7 @@ from ordertrail.rules.shares import KeyCounts, Shares, held_files
 from ordertrail.rules.volume import RowBounds, Volume, bounds_of
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A complete, fingerprinted file that waits to be staged.
 
     Attributes:
@@ -66,8 +67,7 @@ class Candidate:
         return self.file_key, self.clean_path.encode(), self.identity.mtime_ns // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedFile:
+class LoadedFile(Struct, frozen=True):
     """What the rules for repeated files need to know of a delivery that is `loaded`, or that was and is `undone`.
 
     Attributes:

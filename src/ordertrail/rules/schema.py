@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.errors import TableError
 from ordertrail.model import Contract
@@ -42,8 +44,7 @@ Kind = Literal[
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredColumn:
+class DeclaredColumn(Struct, frozen=True):
     """A column as a table's schema declares it.
 
     Attributes:
@@ -57,8 +58,7 @@ class DeclaredColumn:
     nullable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredTable:
+class DeclaredTable(Struct, frozen=True):
     """A table as its schema declares it.
 
     Attributes:
@@ -76,8 +76,7 @@ class DeclaredTable:
         return next((column for column in self.columns if column.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """The part of a contract that decides the schema of the tables.
 
     Attributes:
@@ -114,8 +113,7 @@ class Terms:
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One difference between the tables and the contract.
 
     Attributes:

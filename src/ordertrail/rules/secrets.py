@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 MASK = "***"
 """The text shown instead of a secret."""
@@ -35,8 +36,7 @@ _HOSTS_SHOWN = frozenset({"mailto", "mailtos", "json", "jsons", "form", "forms",
 _SHORT = 3
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SecretUrl:
+class SecretUrl(Struct, frozen=True):
     """An address that is a secret, or holds one: it is shown nowhere.
 
     Attributes:

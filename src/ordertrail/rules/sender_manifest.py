@@ -15,7 +15,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Claims, Vendor
 from ordertrail.rules.filekey import clean_name, fitted, take
@@ -40,8 +41,7 @@ _PAIR = re.compile(r"\s*([A-Za-z][\w -]*?)\s*[=:]\s*(.*?)\s*")
 _PLACES = re.compile(r"\{(.*?)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(Struct, frozen=True):
     """How a vendor's manifests are named: `prefix`, the data file's name without `extension`, `suffix`."""
 
     prefix: str

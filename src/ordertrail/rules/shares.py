@@ -11,14 +11,14 @@ file with the whole past of each key is not stale.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LEAST_KEYS = 20
 """With fewer keys in a file there is no verdict."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCounts:
+class KeyCounts(Struct, frozen=True):
     """The keys of one file.
 
     Attributes:
@@ -36,8 +36,7 @@ class KeyCounts:
     surely_stale: int
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """A limit that a file breaks.
 
     Attributes:
@@ -49,8 +48,7 @@ class Broken:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(Struct, frozen=True):
     """Which shares of the keys of a vendor's files may be new or stale, 0 to 1; 1 holds no file.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.model import Contract
 
@@ -45,8 +46,7 @@ def owned_by(app_id: str, pipeline: str) -> dict[str, str]:
     return {APP_ID: app_id, PIPELINE: pipeline}
 
 
-@dataclass(frozen=True, slots=True)
-class TableColumn:
+class TableColumn(Struct, frozen=True):
     """A column of one of our tables.
 
     Attributes:

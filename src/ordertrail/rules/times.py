@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.rules.sql import quoted
 
@@ -59,8 +60,7 @@ _DAY_MS = 86_400_000
 _MIDNIGHT = r"(^|[^:\d])24:00(?::00([.,]0+)?)?"
 
 
-@dataclass(frozen=True, slots=True)
-class TimePattern:
+class TimePattern(Struct, frozen=True):
     """One pattern of a column's `formats`, as SQL.
 
     Attributes:

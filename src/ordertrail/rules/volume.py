@@ -9,8 +9,9 @@ second smallest and the second largest, for vendors whose files are smaller on o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp, log
+
+from msgspec import Struct
 
 RECENT = 20
 """How many of a vendor's last loaded files teach."""
@@ -25,8 +26,7 @@ _BELOW_SECOND = 0.85
 _ABOVE_SECOND = 1.2
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """What is expected of the number of rows of a vendor's files.
 
     Attributes:
@@ -40,8 +40,7 @@ class Volume:
     learn: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RowBounds:
+class RowBounds(Struct, frozen=True):
     """Between which numbers of rows a file is as expected, both inclusive.
 
     Attributes:

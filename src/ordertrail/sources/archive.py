@@ -21,12 +21,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import StorageError
 from ordertrail.model import FileIdentity, Manifest, Probe
@@ -146,8 +148,7 @@ class _SwappedError(Exception):
     """Another file has the name that was verified."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """One delivery on its way: `shelf` is the open folder of the archive where it goes."""
 
     manifest: Manifest

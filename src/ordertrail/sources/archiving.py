@@ -6,8 +6,9 @@ A file that cannot be archived holds up nothing but itself: it waits, is reporte
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from ordertrail.errors import SourceError, StorageError
 from ordertrail.model import Batch, Manifest, Probe, Skipped

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Literal, Protocol
+
+from msgspec import Struct
 
 from ordertrail.errors import OrdertrailError, SourceError, StorageError
 from ordertrail.model import FileIdentity, FoundFile, Manifest, Probe, Skipped
@@ -18,8 +19,7 @@ _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT}
 _PERMISSION_ERRNOS = frozenset({errno.EACCES, errno.EPERM})
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(Struct, frozen=True):
     """What a listing of the source found.
 
     Attributes:
@@ -34,8 +34,7 @@ class Discovery:
     rest_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveResult:
+class ArchiveResult(Struct, frozen=True):
     """The result of archiving one delivery's file.
 
     Attributes:
@@ -56,8 +55,7 @@ class ArchiveResult:
 LateOutcome = Literal["same", "settled", "returned", "written"]
 
 
-@dataclass(frozen=True, slots=True)
-class LateResult:
+class LateResult(Struct, frozen=True):
     """What another check of an archived file found.
 
     Attributes:

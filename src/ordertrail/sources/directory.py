@@ -7,11 +7,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.config.rights import restrict
@@ -85,8 +87,7 @@ def source_of(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DirectorySource:
+class DirectorySource(Struct, frozen=True):
     """The folder where vendors drop files, and the archive beside it. See `Source` for what each method promises.
 
     Attributes:

@@ -13,10 +13,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from ordertrail.errors import SourceError
 from ordertrail.model import FileIdentity
@@ -160,8 +161,7 @@ def _sync_path(folder: Path, ops: FileOps) -> None:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A name in an open folder.
 
     Attributes:

@@ -12,9 +12,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from ordertrail.config import Config
 from ordertrail.errors import TableError
@@ -26,8 +28,7 @@ _VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
+class Late(Struct, frozen=True):
     """An archived file whose writer may not have finished.
 
     Attributes:
@@ -61,8 +62,7 @@ def _boot_id() -> str:
     return f"process {os.getpid()}"
 
 
-@dataclass(slots=True)
-class Notes:
+class Notes(Struct):
     """The notes of one pipeline.
 
     Attributes:
@@ -149,8 +149,14 @@ class Notes:
 
 
 def _written(value: Look | Late) -> dict[str, object]:
-    body = asdict(value)
-    return {name: member.isoformat() if isinstance(member, datetime) else member for name, member in body.items()}
+    return {name: _plain(member) for name, member in asdict(value).items()}
+
+
+def _plain(member: object) -> object:
+    """A member in a form that JSON has."""
+    if isinstance(member, datetime):
+        return member.isoformat()
+    return asdict(member) if isinstance(member, Struct) else member
 
 
 def _look(found: object, now_s: float, same_clock: bool) -> Look:

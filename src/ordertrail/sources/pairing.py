@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.errors import FileChangedError, OrdertrailError
 from ordertrail.model import FileIdentity, FoundFile, SenderManifest, Vendor
@@ -26,8 +28,7 @@ class Opens(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Paired:
+class Paired(Struct):
     """What came of pairing.
 
     Attributes:

@@ -8,8 +8,10 @@ forward in that second can make a rest look longer; whether somebody has the fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.model import FileIdentity
 
@@ -27,8 +29,7 @@ STILL_OPEN = "still open for writing"
 """Why a file waits that somebody has open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """The results of the looks at a file so far.
 
     Attributes:
@@ -48,8 +49,7 @@ class Look:
     hashes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Struct, frozen=True):
     """What one look shows of a file, besides its `stat`.
 
     Attributes:
@@ -65,8 +65,7 @@ class Sight:
     closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether a file is taken.
 
     Attributes:

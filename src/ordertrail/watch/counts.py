@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ordertrail.errors import PassRunningError
@@ -30,31 +29,26 @@ COMMITTED = "load.committed"
 Run = Callable[[frozenset[str], Callable[[], frozenset[str]]], RunReport]
 
 
-@dataclass(slots=True)
 class Histogram:
     """Counts values in buckets.
 
-    Attributes:
+    Args:
         bounds: Upper bounds of the buckets, inclusive, ascending.
-        counts: Values in each bucket, the last one for all above.
-        total: Sum of all values.
     """
 
-    bounds: tuple[float, ...]
-    counts: list[int] = field(init=False)
-    total: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds) + 1)
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
 
     def count(self, value: float) -> None:
         """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
 
     def distribution(self) -> Distribution:
         """What was counted so far."""
-        return Distribution(self.bounds, tuple(self.counts), self.total)
+        return Distribution(self._bounds, tuple(self._counts), self._total)
 
 
 class PassCounts:

@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
@@ -29,8 +31,7 @@ State = Literal["idle", "running", "backing_off", "stopping"]
 _log = Log()
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Struct, frozen=True):
     """The content of the heartbeat file. Times are aware UTC.
 
     A successful pass clears `last_error` and `failures`, the number of failed passes since the last successful one;

@@ -7,9 +7,10 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from ordertrail.errors import UsageError
 from ordertrail.log import Log
@@ -28,8 +29,7 @@ Answer = Callable[[str | None], tuple[bytes, str]]
 """Gets the header `Accept`, returns body and content type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """Where to listen.
 
     Attributes:

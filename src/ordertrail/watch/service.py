@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, assert_never
+
+from msgspec import Struct
 
 from ordertrail import __version__
 from ordertrail.alerts.channels import require_apprise
@@ -50,23 +51,20 @@ STOP_GRACE_S = 4.0
 _log = Log()
 
 
-@dataclass(frozen=True, slots=True)
-class FolderEvent:
+class FolderEvent(Struct, frozen=True):
     """Something happened to a path below the source folder; see `ordertrail.watch.events.Post`."""
 
     kind: Literal["closed", "opened", "touched"]
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """A pass ended, with its report or its error."""
 
     result: RunReport | Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The service must end."""
 
 
@@ -93,8 +91,7 @@ class Listener(Protocol):
         """Stop listening."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """The collaborators of the service; tests pass fakes.
 
     Attributes:

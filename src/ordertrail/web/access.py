@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from ordertrail.errors import UsageError
 
@@ -29,8 +30,7 @@ LEAST_CHARACTERS = 16
 """Of a token: a shorter one could be guessed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """Who may read the pages.
 
     Attributes:
@@ -42,8 +42,12 @@ class Access:
 
     host: str
     names: frozenset[str]
-    token: str = field(default="", repr=False)
+    token: str = ""
     proxy_header: str = ""
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Access(host={self.host!r}, names={self.names!r}, proxy_header={self.proxy_header!r})"
 
     def knows_host(self, header: str | None) -> bool:
         """Whether a `Host` header names this server: by an address, which nobody can bind to another, or by a name."""

@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.errors import OrdertrailError, PassRunningError
@@ -29,8 +30,7 @@ _Result = TypeVar("_Result")
 _one = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What `undo` would change.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+from msgspec import Struct
 
 from ordertrail.web.shown import count, plain
 
@@ -14,8 +14,7 @@ _LEFT, _BOTTOM, _TOP = 52, 24, 10
 _GAP = 0.22
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """A bar of parts that stand on each other.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date, datetime, time, timedelta
+
+from msgspec.structs import asdict
 
 from ordertrail.errors import UsageError
 from ordertrail.look import deliveries as listing

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
 
 from ordertrail.errors import UsageError
 from ordertrail.look.follow import Moment
@@ -21,8 +22,7 @@ ROWS_IN_A_FILE = 10_000
 _CARRIED = ("tz",)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """What a reader asks of a page.
 
     Attributes:
@@ -102,8 +102,7 @@ def _address(path: str, query: Mapping[str, object]) -> str:
     return f"{path}?{told}" if told else path
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a page answers.
 
     Attributes:
@@ -121,8 +120,7 @@ class Answer:
     file: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A page.
 
     Attributes:

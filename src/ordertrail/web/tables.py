@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import cast
+
+from msgspec.structs import asdict
 
 from ordertrail.look.follow import Moment
 from ordertrail.look.rows import Json, Rows, json_value

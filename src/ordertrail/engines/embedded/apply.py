@@ -13,10 +13,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
@@ -44,8 +44,7 @@ Doomed = list[tuple[AddFile, np.ndarray]]
 """Live data files with rows that go, and the numbers of these rows in each, ascending from 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """The data files of one commit.
 
     Attributes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, replace
+
+from msgspec.structs import astuple, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import LogStore

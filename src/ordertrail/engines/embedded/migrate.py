@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import AddFile, Json, Metadata, delta_type
 from ordertrail.delta.snapshot import Snapshot

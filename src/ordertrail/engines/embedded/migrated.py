@@ -7,9 +7,10 @@ each value in its new type and under its new name, and compared with the new one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import duckdb
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
@@ -24,8 +25,7 @@ from ordertrail.rules.schema import Terms
 from ordertrail.rules.tables import target_columns
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What the target's commit says of changes.
 
     Attributes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.actions import AddFile, Json
 from ordertrail.delta.said import number
@@ -41,8 +42,7 @@ SMALL_FILE_ROWS = 1_000
 """A data file of `orders_deliveries` with fewer rows is small."""
 
 
-@dataclass(slots=True)
-class Shared:
+class Shared(Struct):
     """Data files of the target that the history shares.
 
     Attributes:

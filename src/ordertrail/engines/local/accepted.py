@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
@@ -22,8 +23,7 @@ ROWS_TAG = "ordertrail.rows"
 file itself can become a file of target and history (`embedded.load`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSet(Struct, frozen=True):
     """The changes to apply.
 
     Attributes:

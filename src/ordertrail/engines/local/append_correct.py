@@ -8,7 +8,8 @@ state leaves it out. The target gets the rows of deliveries that count of which 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql

@@ -16,7 +16,8 @@ in which they stand. DuckDB spills, so memory is bounded by its limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
@@ -33,8 +34,7 @@ from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import DELIVERIES, TableColumn, history_columns, target_columns
 
 
-@dataclass(frozen=True, slots=True)
-class Bearers:
+class Bearers(Struct, frozen=True):
     """Relations `bearers` and `clocks` of the target after a batch, from `find_bearers`.
 
     Attributes:

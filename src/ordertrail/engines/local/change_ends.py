@@ -8,9 +8,9 @@ that a part reads little; what lies elsewhere, as the rows before do, is taken o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from ordertrail.arrow import integers
 from ordertrail.engines.local.changed import BATCH_BITS, WHY, OpenChanges
@@ -33,8 +33,7 @@ _TELLS = "h.place & 1 = 1 OR NOT h.here"
 """SQL that is true of the one end of each change that tells of it: the row after it or, of a delete, the row before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(Struct, frozen=True):
     """Table `ends` of some changes, from `find_ends`.
 
     Attributes:

@@ -7,11 +7,11 @@ by their places. To let it sort them would take longer than to make them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from ordertrail.arrow import integers, numbers
 from ordertrail.engines.local.change_ends import ABOVE, find_ends
@@ -38,8 +38,7 @@ _SLICE_ROWS = 16_384
 """So many texts are gathered at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """SQL of the texts that a line consists of, in this order; of a row they are over relation `h`.
 
     Attributes:
@@ -57,8 +56,7 @@ class Line:
     tail: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(Struct, frozen=True):
     """Whole lines of one batch, in order.
 
     Attributes:

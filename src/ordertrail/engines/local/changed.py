@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
 
 from ordertrail.arrow import numbers
 from ordertrail.config import Config
@@ -70,8 +70,7 @@ def _hashes(key: str) -> tuple[str, str]:
     return f"hash({key})", f"hash('~' || {key})"
 
 
-@dataclass(slots=True)
-class OpenChanges:
+class OpenChanges(Struct):
     """The changes of some batches, ready to be read. From `open_changes`.
 
     Attributes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -27,8 +29,7 @@ MEMORY_MB = 256
 """DuckDB's memory for changes, in MB, unless the config allows less; above it, it spills."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Which changes.
 
     Attributes:

@@ -14,9 +14,10 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog
@@ -31,8 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENDING = ".json"
 
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
+class Consumer(Struct, frozen=True):
     """A consumer.
 
     Attributes:
@@ -134,8 +134,7 @@ def drop(config: Config, name: str) -> None:
         raise StorageError(f"cannot delete {path}: {error.strerror}", hint="see to its folder") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Lag:
+class Lag(Struct, frozen=True):
     """A consumer that has not read all batches of these tables.
 
     Attributes:

@@ -9,7 +9,9 @@ alike share a branch of the query, and rows of which nothing has to be read are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql
@@ -34,8 +36,7 @@ _OFFSET = r"([Zz]|:\d\d.*[+-]\d\d(:?\d\d)?)$"
 """How the text of a time ends that needs no clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A column of which values are read again.
 
     Attributes:
@@ -53,8 +54,7 @@ class Reading:
     told: FromProfile | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """The rows of vendors whose files are read alike.
 
     Attributes:
@@ -68,8 +68,7 @@ class Branch:
     readings: tuple[Reading, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """What the values of one column came to.
 
     Attributes:

@@ -9,7 +9,8 @@ that whole rows do not fit into memory once more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql

@@ -11,11 +11,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ordertrail.arrow import numbers
 from ordertrail.config import Config

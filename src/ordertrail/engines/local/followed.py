@@ -5,7 +5,7 @@ Imports no DuckDB: `status` and `health` must answer at once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog

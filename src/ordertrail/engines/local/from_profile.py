@@ -6,7 +6,8 @@ A pass gives these to the rows of a file; a migration gives them to the rows of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.engines.local.said_again import constant_text
 from ordertrail.errors import QuarantineError
@@ -18,8 +19,7 @@ from ordertrail.rules.headers import folded, named, told_by_config
 from ordertrail.rules.sql import quoted
 
 
-@dataclass(frozen=True, slots=True)
-class FromProfile:
+class FromProfile(Struct, frozen=True):
     """Where a column comes from that no header names.
 
     Attributes:

@@ -6,7 +6,9 @@ Imports no DuckDB: `status` and `health` must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.snapshot import Snapshot
@@ -17,8 +19,7 @@ from ordertrail.rules.schema import CONTRACT, DeclaredTable, accepted_terms, dec
 from ordertrail.rules.tables import APP_ID, APPEND, columns_by_role, mode_of
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What the tables hold.
 
     Attributes:

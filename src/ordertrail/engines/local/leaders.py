@@ -8,10 +8,10 @@ take ten times as long for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from ordertrail.arrow import integers, numbers
@@ -28,8 +28,7 @@ FOUND_SQL = (
 """SQL of rows of `changes`, to which a relation with what `changes_of` returned is to be appended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaders:
+class Leaders(Struct, frozen=True):
     """The rows that lead, by key and batch; all arrays have the shape (n,).
 
     Attributes:

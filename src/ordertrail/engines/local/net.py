@@ -7,7 +7,8 @@ not compared: every writer of ours carries them from the row that goes to the ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql

@@ -11,7 +11,8 @@ content hash; the order columns are those of `rules.placing`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.rules.column_types import plain_type
 from ordertrail.rules.outcomes import CODES
@@ -21,8 +22,7 @@ RunSql = Callable[[str], object]
 """Runs one statement of DuckDB to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """A temporary table or view. Its text is its name.
 
     Attributes:
@@ -380,8 +380,7 @@ RELATIONS = (
 """All relations, in the order in which a load creates them."""
 
 
-@dataclass(frozen=True, slots=True)
-class StagedBatch:
+class StagedBatch(Struct, frozen=True):
     """The staged batch as relations, by which the target's rows are found.
 
     Attributes:
@@ -397,8 +396,7 @@ class StagedBatch:
     repeated: Relation
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRows:
+class FoundRows(Struct, frozen=True):
     """The rows that were found in the target.
 
     Attributes:
@@ -412,8 +410,7 @@ class FoundRows:
     tied: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WeighedBatch:
+class WeighedBatch(Struct, frozen=True):
     """A weighed batch: everything needed to apply and record it.
 
     Attributes:

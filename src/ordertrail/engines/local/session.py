@@ -6,10 +6,11 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile, Txn
@@ -52,8 +53,7 @@ _ASKED = tuple(column for column in DELIVERIES if column.name not in _TOLD)
 """The columns of `orders_deliveries` that a pass asks for. Every pass reads all its rows; people ask for the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Struct, frozen=True):
     """The five tables."""
 
     stage: Table
@@ -93,8 +93,7 @@ def tables_of(config: Config, store: LogStore | None = None) -> Tables:
     )
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """One pass in DuckDB on tables in folders.
 
     Attributes:

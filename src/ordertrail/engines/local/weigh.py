@@ -7,8 +7,9 @@ the history; `find` finds the target's rows of the staged keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import scan_sql

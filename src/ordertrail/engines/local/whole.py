@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
+
+from msgspec.structs import astuple
 
 from ordertrail.config import Config
 from ordertrail.config.unfinished import refuse_cut_restore

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import VECTORS
@@ -57,8 +58,7 @@ REFUSE, NEWEST = "refuse", "newest"
 """What becomes of a target with keys that are there more than once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """An adopted target, or what adopting it would do.
 
     Attributes:

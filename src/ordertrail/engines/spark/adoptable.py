@@ -8,10 +8,11 @@ such that its `MERGE` can bring it up to date. Each refusal says what to do, as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass, spark_type
@@ -33,8 +34,7 @@ _REFUSED = {
 """Properties that a table read only by Spark must not have, with their effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doubled:
+class Doubled(Struct, frozen=True):
     """Keys that a table has more than once.
 
     Attributes:

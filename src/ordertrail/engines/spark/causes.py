@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ordertrail.errors import (
     CommitConflictError,
@@ -51,8 +52,7 @@ class RowsLostError(Exception):
     """Internal to the engine: rows that Spark kept were lost with their executor; they can be computed again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """One link of the chain of an error.
 
     Attributes:

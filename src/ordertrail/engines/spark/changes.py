@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ordertrail.arrow import conformed
 from ordertrail.delta.table import scan_sql

@@ -9,10 +9,10 @@ the row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ordertrail.engines.spark.session import kept
 from ordertrail.engines.spark.tables import sql_text, ticked

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from msgspec.structs import astuple, replace
 
 from ordertrail.config import Config
 from ordertrail.delta.log import DeltaLog

@@ -8,8 +8,9 @@ row is inserted again.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from ordertrail.engines.base import Applier
 from ordertrail.engines.spark.causes import MOVED
@@ -34,8 +35,7 @@ _BITS = 7
 """Slots in a byte of a bitmap: without the highest bit, the bytes are ASCII text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
+class Pruning(Struct, frozen=True):
     """Which rows of the target a batch can touch: a bitmap of the CRC-32 of their keys.
 
     Without it Spark would sort all keys of the target for the join of MERGE; with it, about as many as change.
@@ -52,8 +52,7 @@ class Pruning:
     taken: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """The changes to apply to the target.
 
     Attributes:

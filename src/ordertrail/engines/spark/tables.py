@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import VECTORS, Json, Txn
@@ -40,8 +41,7 @@ RECENT = 50
 """How many commits of a table's history are read first; our last one is nearly always among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
 
     A commit of ours on the target also lists the resets by others since the target was last rebuilt.
@@ -54,8 +54,7 @@ class Commit:
     resets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TableState:
+class TableState(Struct, frozen=True):
     """The state of a table.
 
     Attributes:
@@ -295,8 +294,7 @@ class SparkTable:
         return sorted(found, key=lambda commit: commit.version, reverse=True)
 
 
-@dataclass(frozen=True, slots=True)
-class SparkTables:
+class SparkTables(Struct, frozen=True):
     """The five tables."""
 
     stage: SparkTable

@@ -6,10 +6,11 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
@@ -32,8 +33,7 @@ _PLACING = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class SparkPass:
+class SparkPass(Struct):
     """One pass of the Spark engine.
 
     Attributes:

@@ -11,13 +11,13 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import STAGED_COLUMNS, header_rows, manifest_of, reject_headers, reject_rows_sql
@@ -52,8 +52,7 @@ def run_sql(sql: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
             con.unregister(RELATION)
 
 
-@dataclass(frozen=True, slots=True)
-class ParseTask:
+class ParseTask(Struct, frozen=True):
     """Files that the executors parse.
 
     Attributes:
