@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.delta.log import DeltaLog
 from ordertrail.errors import OrdertrailError
+from ordertrail.look import follow
 from ordertrail.look.beside import beside
 from ordertrail.look.follow import Followed, Moment
 from tests.harness import House, open_house, without_fsync
@@ -70,6 +72,58 @@ def test_the_same_state_is_read_once(tmp_path: Path) -> None:
         assert three is not one
         assert three.versions["target"] > one.versions["target"]
     assert made == [one, three]
+    followed.close()
+
+
+def test_what_the_deliveries_say_is_read_again_only_when_they_change(tmp_path: Path) -> None:
+    house = open_house(tmp_path)
+    load(house, 1)
+    made: list[int] = []
+
+    def of_deliveries(moment: Moment) -> object:
+        return moment.kept("summed", lambda: made.append(len(moment.deliveries(["batch"]))), of_deliveries=True)
+
+    followed = Followed(house.config, prepare=of_deliveries, patience_s=60)
+    with followed.now() as one:
+        names = [str(file) for file in one.snapshots["deliveries"].paths]
+    log = DeltaLog(house.table_path("rejects"))
+    version = one.versions["rejects"]
+    log.commit(version + 1, [{"commitInfo": {"operation": "a note"}}])
+    hidden = [Path(name).rename(f"{name}.hidden") for name in names]  # whoever read them again would fail
+    with followed.now() as two:
+        assert two is not one
+        assert two.versions["rejects"] == version + 1
+        assert sum(two.status(age_s=0).deliveries.values()) == len(two.deliveries(["batch"])) == 1
+    assert made == [1]
+    for path in hidden:
+        path.rename(path.with_suffix(""))
+    load(house, 2)
+    with followed.now() as three:
+        assert sum(three.status(age_s=0).deliveries.values()) == len(three.deliveries(["batch"])) == 2
+    assert made == [1, 2]
+    followed.close()
+
+
+def test_nobody_waits_in_vain_where_the_last_state_took_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, let, now_s = open_house(tmp_path), threading.Event(), [0.0]
+    load(house, 1)
+    monkeypatch.setattr(follow.time, "monotonic", lambda: now_s[0])
+    let.set()
+
+    def slow(_: Moment) -> None:
+        now_s[0] += 7200
+        assert let.wait(60)
+
+    followed = Followed(house.config, prepare=slow, patience_s=3600)
+    with followed.now() as one:
+        load(house, 2)
+    with followed.now() as two:  # waited for, as nobody knows yet how long it takes
+        assert two is not one
+        let.clear()
+        load(house, 3)
+        with followed.now() as still:  # at once
+            assert still is two
+    let.set()
     followed.close()
 
 

@@ -70,7 +70,12 @@ class Moment:
     """
 
     def __init__(
-        self, asked: Config, found: Mapping[str, Snapshot], incidents: IncidentTable | None, shared: _Shared
+        self,
+        asked: Config,
+        found: Mapping[str, Snapshot],
+        incidents: IncidentTable | None,
+        shared: _Shared,
+        before: Moment | None = None,
     ) -> None:
         self._asked = asked
         self._incidents = incidents
@@ -78,7 +83,11 @@ class Moment:
         self.snapshots = found
         self.versions = {role: snapshot.version for role, snapshot in found.items()}
         small = replace(asked, memory_limit_mb=min(QUICK_MB, asked.memory_limit_mb), threads=1)
-        self._reader = Reader(small, found=found) if found else None
+        # Each batch makes several states of the tables, and most have the deliveries of the one before.
+        like = before if before is not None and _same_deliveries(found, before.snapshots) else None
+        self._of_deliveries: dict[object, object] = {} if like is None else {**like._of_deliveries}
+        read = None if like is None else like._reader
+        self._reader: Reader | None = Reader(small, found=found, like=read) if found else None
         self.config = self._reader.config if self._reader is not None else asked
         self.begun = self._reader is not None
         self.differs = self._reader.differs if self._reader is not None else ""
@@ -127,16 +136,18 @@ class Moment:
                 known = self._arrivals[days] = time.monotonic(), self._reader.arrivals(days=days, now=now)
             return known[1]
 
-    def kept(self, key: object, make: Callable[[], object]) -> object:
+    def kept(self, key: object, make: Callable[[], object], *, of_deliveries: bool = False) -> object:
         """What `make` returns, made once for this state of the tables. Of two threads one may make it in vain.
 
         Args:
             key: What it is kept by, such as a function.
             make: Makes it.
+            of_deliveries: Whether it depends on the deliveries alone: then it is made once for each state of them.
         """
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        kept = self._of_deliveries if of_deliveries else self._kept
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
 
     @property
     def look(self) -> QuickLook:
@@ -200,11 +211,13 @@ class Moment:
         self._reader = self._larger = self._status = None
         self._arrivals.clear()
         self._kept.clear()
+        self._of_deliveries.clear()
 
 
 class _Renewal(Struct):
     """A moment that is being made of tables that changed."""
 
+    began_s: float
     ended: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
@@ -242,7 +255,7 @@ class Followed:
     """The tables of a pipeline, each time as they are. Safe to use by several threads; call `close` at the end.
 
     Where there are many deliveries, to sum up a new state of the tables takes longer than a reader should wait: who
-    asks meanwhile gets the state before, which is a moment old.
+    asks meanwhile gets the state before, which is a moment old; at once, where the last one took too long as well.
 
     Args:
         config: Of the pipeline.
@@ -268,6 +281,7 @@ class Followed:
         self._renewal: _Renewal | None = None
         self._closed = False
         self._users: Counter[Moment] = Counter()
+        self._took_s = 0.0
         self._written_s: dict[str, float] = {}
 
     @contextmanager
@@ -311,9 +325,10 @@ class Followed:
                 if before is not None and _same(found, before.snapshots):
                     self._users[before] += 1
                     return before
-                renewal = self._renewal = _Renewal()
+                renewal = self._renewal = _Renewal(time.monotonic())
                 threading.Thread(target=self._renew, args=(renewal, found), name=_THREAD, daemon=True).start()
-        renewal.ended.wait(None if before is None else self._patience_s)
+            wait_s = self._patience_s if self._took_s <= self._patience_s else 0.0
+        renewal.ended.wait(None if before is None else wait_s)
         with self._lock:
             if renewal.error is not None:
                 raise renewal.error
@@ -325,7 +340,7 @@ class Followed:
     def _renew(self, renewal: _Renewal, found: Mapping[str, Snapshot]) -> None:
         moment: Moment | None = None
         try:
-            moment = Moment(self.config, found, self._incidents, self._shared)
+            moment = Moment(self.config, found, self._incidents, self._shared, self._latest)
             moment.status()
             if self._prepare is not None and moment.begun:
                 self._prepare(moment)
@@ -334,6 +349,8 @@ class Followed:
         finally:
             with self._lock:
                 self._renewal, before = None, self._latest
+                if before is not None:  # the first one imports libraries, too
+                    self._took_s = time.monotonic() - renewal.began_s
                 if moment is not None and renewal.error is None and not self._closed:
                     self._latest = moment
                     if before is not None:
@@ -368,6 +385,10 @@ def give_back() -> None:
 
 def _same(found: Mapping[str, Snapshot], known: Mapping[str, Snapshot]) -> bool:
     return found.keys() == known.keys() and all(one is known[role] for role, one in found.items())
+
+
+def _same_deliveries(found: Mapping[str, Snapshot], known: Mapping[str, Snapshot]) -> bool:
+    return "deliveries" in known and found.get("deliveries") is known["deliveries"]
 
 
 @contextmanager

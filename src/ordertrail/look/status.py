@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from msgspec.structs import replace
 
 from ordertrail.config import Config
+from ordertrail.delta.columns import Columns
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.engines.choice import located, placed
@@ -126,6 +127,7 @@ class Reader:
     Args:
         config: Of the pipeline.
         found: Its five tables by role, for who has read them already; None reads them.
+        like: A reader of the same deliveries; what it has read of them is not read again.
 
     Attributes:
         config: With the contract that the tables carry; the rows are those of its columns.
@@ -135,7 +137,9 @@ class Reader:
         TableError: A table is not there (then no pass has run yet) or damaged.
     """
 
-    def __init__(self, config: Config, *, found: Mapping[str, Snapshot] | None = None) -> None:
+    def __init__(
+        self, config: Config, *, found: Mapping[str, Snapshot] | None = None, like: Reader | None = None
+    ) -> None:
         self._asked = placed(config)
         found = read_whole(self._asked) if found is None else found
         holds = held(self._asked, found)
@@ -153,9 +157,11 @@ class Reader:
         self._quick: QuickLook | None = None
         self._closing = ExitStack()
         self._tables: dict[tuple[int | None, tuple[int, ...]], ReadOnlyTables] = {}
-        self._read_columns = columns_in(self._snapshots[names.deliveries])
-        self._kept_columns = kept_columns(self._read_columns)
-        self._came: Delivered | None = None
+        self._read_columns: Columns = (
+            columns_in(self._snapshots[names.deliveries]) if like is None else like._read_columns
+        )
+        self._kept_columns: Columns = kept_columns(self._read_columns) if like is None else like._kept_columns
+        self._came: Delivered | None = None if like is None else like._came
 
     def __enter__(self) -> Self:
         return self

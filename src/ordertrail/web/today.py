@@ -61,7 +61,9 @@ def prepare(moment: Moment) -> None:
 
 def columns_now(moment: Moment) -> Columns:
     """The deliveries as arrays, made once for a state of the tables."""
-    return cast(Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED, keep=False))))
+    return cast(
+        Columns, moment.kept(columns_of, lambda: columns_of(moment.deliveries(NEEDED, keep=False)), of_deliveries=True)
+    )
 
 
 def _came(moment: Moment, ask: Ask, period: str) -> Lately:
