@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ordertrail.model import Contract, Vendor
@@ -99,20 +99,21 @@ def settled(vendor: Vendor, header: list[str], rows: list[list[str]]) -> Vendor:
     return vendor
 
 
-@dataclass(frozen=True, slots=True)
-class TypedFile:
+class TypedFile(Struct, frozen=True):
     """A file of typed cells.
 
     Attributes:
         kinds: Of the columns of the contract, in its order.
         vendor: How the file is written.
-        content: The file.
+        header: The names of its cells.
+        rows: The cells of each row.
         values: For each row the value of each column.
     """
 
     kinds: tuple[Kind, ...]
     vendor: Vendor
-    content: bytes
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     values: tuple[dict[str, object], ...]
 
     @property
@@ -120,17 +121,23 @@ class TypedFile:
         """The contract whose columns the file has."""
         return Contract(tuple(kind.column for kind in self.kinds), ("k",), "e", "s", ("IN_TRANSIT", "DELIVERED"))
 
+    def content(self, *, line_end: str = "\n", packed: str = "") -> bytes:
+        """The bytes of the file.
 
-def typed_file(
-    random: Random, count: int, *, line_end: str = "\n", packed: str = "", header: bool | None = None
-) -> TypedFile:
+        Args:
+            line_end: Of every line.
+            packed: `gzip`, `zip` or nothing.
+        """
+        between = [("m" if name == "s" else "") for name in self.header] if self.vendor.continuation_lines else []
+        return file_of(self.header, self.rows, self.vendor, line_end=line_end, packed=packed, between=between)
+
+
+def typed_file(random: Random, count: int, *, header: bool | None = None) -> TypedFile:
     """Draw a contract, a profile, and rows.
 
     Args:
         random: Decides on everything.
         count: How many rows.
-        line_end: Of every line.
-        packed: `gzip`, `zip` or nothing.
         header: Whether the file has one; None lets chance decide.
     """
     vendor = profile_of(random)
@@ -148,6 +155,4 @@ def typed_file(
         wanted.append({kind.column.name: value for kind, (value, _) in zip(kinds, values, strict=True)})
         rows.append([cell for _, texts in values for cell in texts])
     vendor = settled(vendor, heads, rows)
-    between = [("m" if name == "s" else "") for name in heads] if vendor.continuation_lines else []
-    content = file_of(heads, rows, vendor, line_end=line_end, packed=packed, between=between)
-    return TypedFile(tuple(kinds), vendor, content, tuple(wanted))
+    return TypedFile(tuple(kinds), vendor, tuple(heads), tuple(map(tuple, rows)), tuple(wanted))

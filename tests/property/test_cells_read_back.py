@@ -25,8 +25,9 @@ CELLS = int(os.environ.get("CELLS", "25"))
 def test_typed_cells_read_back_to_the_values_they_were_written_from(
     con: duckdb.DuckDBPyConnection, folder: Path, seed: int, count: int, line_end: str, packed: str
 ) -> None:
-    file = typed_file(Random(seed), count, line_end=line_end, packed=packed)
-    found = parse(con, folder, file.content, file.contract, file.vendor, file_name=NAME)
+    file = typed_file(Random(seed), count)
+    content = file.content(line_end=line_end, packed=packed)
+    found = parse(con, folder, content, file.contract, file.vendor, file_name=NAME)
     assert not found.errors, (file.vendor, found.raw)
     names = file.contract.names
     assert [{name: row[name] for name in names} for row in found.rows.values()] == list(file.values)

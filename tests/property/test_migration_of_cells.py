@@ -55,7 +55,7 @@ def told_of(vendor: Vendor, contract: Contract) -> Vendor:
 def house_of(root: Path, file: TypedFile, contract: Contract) -> House:
     """A pipeline that has loaded the file under a contract."""
     house = open_house(root, contract=replace(contract, max_future_s=10**10), vendors=(told_of(file.vendor, contract),))
-    house.drop(NAME, file.content)
+    house.drop(NAME, file.content())
     report = house.run()
     assert [(one.rows.parsed, one.rows.rejected) for one in report.deliveries] == [(len(file.values), 0)], report
     return house

@@ -26,6 +26,7 @@ from ordertrail.parse.database import connected
 from ordertrail.parse.kernel import Kernel, KernelFile
 from ordertrail.parse.reader import DeliveryReader
 from ordertrail.rules.dialects import dialect_of
+from ordertrail.rules.headers import told_by_config
 from ordertrail.rules.sql import name_sql, quoted
 
 _NEVER_FUTURE = (1 << 62, "")
@@ -89,31 +90,35 @@ def _counts(reject: Row, delivery: Row | None) -> bool:
 def _said(config: Config, delivery: Row, rejects: Sequence[Row]) -> dict[int, tuple[str, ...]]:
     """The parts of the key and the event time of rejected rows, as text, by their place.
 
-    Rows whose key or event time is bad are left out, and all where the archived file cannot be read any more.
+    Rows whose key or event time is bad are left out, and all where the archived file cannot be read any more, or where
+    the record does not say the key or the event time, since the vendor's profile or the file's name does.
     """
     vendor = next((one for one in config.vendors if one.name == delivery["vendor"]), None)
-    if vendor is None or delivery["archived_to"] is None:
+    wanted = {*config.contract.key, config.contract.order_by}
+    if vendor is None or delivery["archived_to"] is None or wanted & set(told_by_config(vendor)):
         return {}
-    text = _text(config, vendor, str(delivery["archived_to"]), rejects)
-    if text is None:
+    header = _header(config, vendor, str(delivery["archived_to"]))
+    if not header:
         return {}
+    text = _text(vendor, rejects)
     plain = replace(
         vendor, encoding="utf-8", compression="none", skip_lines=0, trailer=None,
         short_rows="fill", continuation_lines=False, manifest=None, final_newline=False,
+        combine=tuple(one for one in vendor.combine if one[0] in wanted),
+        constants=(), from_name=None, header=False, columns=header,
     )  # fmt: skip
-    wanted = {*config.contract.key, config.contract.order_by}
     columns = tuple(one for one in config.contract.columns if one.name in wanted)
     contract = replace(config.contract, columns=columns, status=None, status_rank=(), unknown_columns="rescue")
     limit_us, dated = _NEVER_FUTURE
-    header = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([limit_us], pa.int64()), "dated": [dated]})
+    files = pa.table({"d": pa.array([0], pa.int32()), "limit_us": pa.array([limit_us], pa.int64()), "dated": [dated]})
     try:
         layout = DeliveryReader(io.BytesIO(text), plain, contract).layout()
-        if layout is None or layout.told:
+        if layout is None:
             return {}
         with tempfile.TemporaryDirectory() as folder, connected(1, _MEMORY_MB, Path(folder)) as con:
             path, failed = Path(folder) / "rows.parquet", dict[int, OrdertrailError]()
             file = KernelFile(0, lambda: io.BytesIO(text), failed)
-            counts = Kernel(con, contract, plain, layout).write_rows([file], path, (), header)
+            counts = Kernel(con, contract, plain, layout).write_rows([file], path, (), files)
             if failed or not counts[0].good:
                 return {}
             cells = con.execute(
@@ -124,18 +129,20 @@ def _said(config: Config, delivery: Row, rejects: Sequence[Row]) -> dict[int, tu
         return {}
 
 
-def _text(config: Config, vendor: Vendor, archived_to: str, rejects: Sequence[Row]) -> bytes | None:
-    """The header of the archived file, and the raw records below it: as many records as there are rejects."""
+def _header(config: Config, vendor: Vendor, archived_to: str) -> tuple[str, ...]:
+    """The names of the cells of an archived file; none when it cannot be read any more."""
+    if not vendor.header:
+        return vendor.columns
+    try:
+        return archived_header(config, vendor, archived_to)
+    except (OSError, OrdertrailError):
+        return ()
+
+
+def _text(vendor: Vendor, rejects: Sequence[Row]) -> bytes:
+    """The raw records: as many records as there are rejects."""
     dialect = dialect_of(vendor.delimiter, vendor.quote, vendor.escape, vendor.widths)
     lines = []
-    if vendor.header:
-        try:
-            header = archived_header(config, vendor, archived_to)
-        except (OSError, OrdertrailError):
-            return None
-        if not header or vendor.widths:
-            return None
-        lines.append(vendor.delimiter.join(header))
     for one in rejects:
         raw = str(one["raw"] or "")
         # What is no record of its own, such as a quote that is never closed, would swallow the next ones.
