@@ -28,6 +28,10 @@ from apprise.plugins.slack import NotifySlack
 from apprise.plugins.twilio import NotifyTwilio
 from deltalake import DeltaTable
 
+from ordertrail.delta.snapshot import Snapshot
+from ordertrail.engines.local import incidents
+from ordertrail.engines.local.incidents import incidents_in
+from ordertrail.rules.incidents import Incident
 from tests.commands import Call, call_in
 from tests.harness import NOON_NS
 
@@ -340,6 +344,20 @@ def test_a_pass_with_nothing_to_tell_writes_nothing_and_imports_no_apprise(call:
     assert call("run").exit_code == 0
     table.update_incremental()
     assert table.version() == before
+
+
+def test_after_a_pass_the_incidents_are_read_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop("order_tracking_2024_11_20.csv", BAD)
+    call("run", code=3)
+    reads: list[int] = []
+
+    def counted(snapshot: Snapshot) -> tuple[Incident, ...]:
+        reads.append(snapshot.version)
+        return incidents_in(snapshot)
+
+    monkeypatch.setattr(incidents, "incidents_in", counted)
+    call("run", code=0)
+    assert len(reads) == 1
 
 
 def test_no_secret_is_in_any_output_log_or_table(

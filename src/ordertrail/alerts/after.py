@@ -17,6 +17,7 @@ from ordertrail.alerts.evaluate import causes_of, evaluate, now_utc
 from ordertrail.alerts.outbox import Outbox, Sent
 from ordertrail.alerts.ping import ping
 from ordertrail.config import Config
+from ordertrail.engines.base import IncidentTable
 from ordertrail.engines.choice import incident_table
 from ordertrail.errors import OrdertrailError, PassRunningError
 from ordertrail.look.heartbeat import heard
@@ -79,11 +80,12 @@ def after_pass(
     if isinstance(error, PassRunningError):
         return ()  # the other pass tells
     try:
-        if not (config.alerts or error or needs_person or incident_table(config).read().version is not None):
+        table = incident_table(config)  # one for all: what it has read it does not read again
+        if not (config.alerts or error or needs_person or table.read().version is not None):
             problems: tuple[str, ...] = ()
         else:
             extra = () if error is None else (failing_cause(config, error),)
-            problems = check(config, extra=extra, passed=error is None and whole_pass).problems
+            problems = check(config, extra=extra, passed=error is None and whole_pass, table=table).problems
     except OrdertrailError as trouble:
         problems = (f"alerts: {trouble}",)
     if not config.alerts:
@@ -102,6 +104,7 @@ def check(
     service_expected: bool = False,
     sender: Sender = send,
     session: SparkSession | None = None,
+    table: IncidentTable | None = None,
 ) -> Checked:
     """Look for what needs a person, keep incidents, and send what is due.
 
@@ -112,8 +115,9 @@ def check(
         service_expected: Whether it needs a person when no service runs.
         sender: Sends one message.
         session: For tables by name; None uses the active one, or starts one.
+        table: Of the incidents, for who has it already.
     """
-    table = incident_table(config, session)
+    table = table or incident_table(config, session)
     try:
         if not table.possible():
             return Checked(problems=_apart_from_tables(config))
