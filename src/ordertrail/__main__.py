@@ -9,7 +9,6 @@ anyway. As a library, ordertrail changes none of this.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from contextlib import suppress
@@ -17,14 +16,11 @@ from typing import NoReturn
 
 from ordertrail import startup
 
-COLLECT_EVERY = 50_000
-"""Net new objects before the garbage collector looks at the youngest; Python's own 700 are for long-lived services."""
-
 
 def start() -> NoReturn:
     """Run the command line of this process and end it with its exit code."""
     _open_descriptors()
-    gc.set_threshold(COLLECT_EVERY, 20, 20)
+    startup.collect_rarely()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     startup.keep_pandas_out()
     from ordertrail.cli import main

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ordertrail.startup import LONG_LIFE, SHORT_LIFE
+
 CSV = (
     "order_num,tracking_num,pck_recieved_date,package_deliver_date,status,address,last_update_timestamp\n"
     "0001,1Z1,2024-11-20,,PICKED_UP,1 Elm St,2024-11-20 10:00:00\n"
@@ -69,6 +71,22 @@ def test_a_pass_imports_nothing_that_it_only_seems_to_need(folder: Path) -> None
     assert not imported & {"pyarrow.compute", "urllib.request", "ordertrail.look.status", "ordertrail.alerts"}
     corrections = {f"ordertrail.engines.{name}" for name in ("local.correct", "local.convert", "embedded.migrate")}
     assert not imported & {*corrections, "ordertrail.rules.migration"}
+
+
+@pytest.mark.parametrize(("word", "every"), [("status", SHORT_LIFE), ("watch", LONG_LIFE)])
+def test_a_service_collects_its_garbage_sooner_than_a_command(folder: Path, word: str, every: int) -> None:
+    code = (
+        "import gc, os\n"
+        "import ordertrail.watch.service as service\n"
+        "from ordertrail.__main__ import start\n"
+        "leave = os._exit\n"
+        "os._exit = lambda code: leave(print(gc.get_threshold()[0], flush=True) or code)\n"
+        "service.watch = lambda config, **parts: 0\n"
+        "start()\n"
+    )
+    command = [sys.executable, "-c", code, word]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(every)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"], ["completion", "bash"]])

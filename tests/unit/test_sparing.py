@@ -13,9 +13,9 @@ import pytest
 from ordertrail.web.sparing import give_back_code
 
 SERVER = """
-import gc, json, os, sys, weakref
+import json, os, sys, weakref
 from pathlib import Path
-from ordertrail import load_config
+from ordertrail import load_config, startup
 from ordertrail.web.access import access
 from ordertrail.web.serve import serve
 
@@ -33,7 +33,7 @@ def listening(_):
     print(json.dumps([alive, pyarrow.default_memory_pool().backend_name]), flush=True)
     os._exit(0)
 
-gc.set_threshold(50_000, 20, 20)  # as `ordertrail.__main__` does
+startup.collect_rarely()  # as `ordertrail.__main__` does
 serve(load_config(Path(sys.argv[1])), access("127.0.0.1"), 0, listening)
 """
 

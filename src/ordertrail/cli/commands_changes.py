@@ -75,6 +75,7 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
 
     Exits with 3 when a batch is asked for that cannot be read; nothing is ever skipped.
     """
+    from ordertrail import startup
     from ordertrail.engines.local.changes import Wanted
     from ordertrail.look.changes import FORMATS
     from ordertrail.look.consume import Request
@@ -96,6 +97,8 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
     if first is not None and last is not None and last < first:
         raise click.UsageError("--to-batch is before --from-batch")
     share_arenas()
+    if given["follow"]:
+        startup.stay()
     request = Request(Wanted(first, last, given["net"]), form, given["name"], given["follow"])
     return _to_stdout(frame, request) if path is None else _to_file(frame, request, path, force=given["force"])
 

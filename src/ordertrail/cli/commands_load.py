@@ -86,10 +86,12 @@ def watch(frame: Frame, interval_s: float, metrics_port: int | None, metrics_add
     A service: it ends on SIGTERM or Ctrl-C, after the pass that runs.
     The log on stderr has a line for each delivery. With --json stdout has one document a pass, each on one line.
     """
+    from ordertrail import startup
     from ordertrail.look import document
     from ordertrail.watch.metrics_server import listening
     from ordertrail.watch.service import watch as serve
 
+    startup.stay()
     config = frame.config(log="info", service=True)
     metrics = None if metrics_port is None else listening(metrics_port, metrics_address)
     return serve(
