@@ -1,4 +1,4 @@
-"""Any contract and any profile: a rejected row is open until a file that corrects it has come.
+"""Any contract and any profile: a rejected row is open until a file that corrects it has come, and can be sent back.
 
 Which shipment it is about, and of when, is read once more in its raw record, as its vendor writes rows.
 """
@@ -12,7 +12,10 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
+from ordertrail.look.rows import Row
 from ordertrail.look.status import Reader
+from ordertrail.look.vendor_file import LINE, PROBLEM, vendor_file
+from ordertrail.model import Vendor
 from tests.harness import House, open_house, without_fsync
 from tests.typed_files import TypedFile, typed_file
 
@@ -44,18 +47,23 @@ def open_rows(house: House) -> list[object]:
         return [row["file_row"] for row in reader.open_rejects().dicts()]
 
 
+def house_of(root: Path, file: TypedFile, vendor: Vendor) -> House:
+    contract = replace(file.contract, max_future_s=10**10)
+    vendors = (replace(vendor, files="*.csv"),)
+    return open_house(root, contract=contract, vendors=vendors, max_reject_share=1.0, min_rejects=10**6)
+
+
+def rejects(house: House) -> list[Row]:
+    with Reader(house.config) as reader:
+        return sorted(reader.rejects().dicts(), key=lambda row: (row["file_row"], row["column"]))
+
+
 @pytest.mark.parametrize("seed", range(REJECTED))
 def test_a_reject_is_open_until_it_is_corrected(tmp_path: Path, seed: int) -> None:
     random = Random(1000 + seed)
     file = typed_file(random, random.randint(1, 20))
     bad, rows = spoilt(file, random)
-    house = open_house(
-        tmp_path,
-        contract=replace(file.contract, max_future_s=10**10),
-        vendors=(replace(file.vendor, files="*.csv"),),
-        max_reject_share=1.0,
-        min_rejects=10**6,
-    )
+    house = house_of(tmp_path, file, file.vendor)
     with without_fsync():
         house.drop("bad_HAM_2026.csv", bad.content())
         report = house.run()
@@ -64,3 +72,27 @@ def test_a_reject_is_open_until_it_is_corrected(tmp_path: Path, seed: int) -> No
         house.drop("good_HAM_2026.csv", file.content())
         house.run()
     assert open_rows(house) == [], file.vendor
+
+
+@pytest.mark.parametrize("seed", range(REJECTED))
+def test_rejects_that_are_sent_back_are_rejected_for_the_same_reasons(tmp_path: Path, seed: int) -> None:
+    """The vendor's form keeps each cell as it was, but for the apostrophes before what a spreadsheet would run."""
+    random = Random(2000 + seed)
+    file = typed_file(random, random.randint(1, 20))
+    bad, rows = spoilt(file, random)
+    vendor = file.vendor
+    if not rows or vendor.widths:  # nothing to send back; no room for the reasons
+        return
+    house = house_of(tmp_path / "first", file, vendor)
+    packed = random.choice(("", "gzip", "zip"))
+    columns = () if vendor.header else (*vendor.columns, LINE, PROBLEM)
+    plain = replace(vendor, skip_lines=0, trailer=None, continuation_lines=False, columns=columns)
+    again = house_of(tmp_path / "again", file, plain)
+    with without_fsync():
+        house.drop("bad_HAM_2026.csv", bad.content(line_end=random.choice(("\n", "\r\n")), packed=packed))
+        house.run()
+        found = rejects(house)
+        again.drop("back_HAM_2026.csv", vendor_file(house.config, house.delivery("bad_HAM_2026.csv"), found))
+        again.run()
+    said = [[(row["column"], row["rule"], row["value"]) for row in some] for some in (found, rejects(again))]
+    assert said[0] == said[1], vendor

@@ -24,7 +24,12 @@ NAMES = ("vendor", "file_name", "file_row", "file_line", "column", "value", "rul
         "-2+3+cmd|'/C calc'!A0",
         "\t=1+1",
         "\r=1+1",
-        "+49 30 123",
+        "+49 30 123+A1",
+        "-1e5+A1",
+        "-+1",
+        '="a"&A1',
+        '="a"",A1',
+        '=HYPERLINK("http://a.example")',
         "＝1+1",
         "＠SUM(1)",
     ],
@@ -39,7 +44,13 @@ def test_cells_that_another_delimiter_would_make_are_harmless_too() -> None:
     assert harmless("x;=1+1;-5;@a\n=2") == "x;'=1+1;-5;'@a\n'=2"
 
 
-@pytest.mark.parametrize("text", ["", "abc", "-5", "+1.5", "-1,234.50", "a=b", "1-2", "2026-02-30", "'=1", "x;-5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "abc", "-5", "+1.5", "-1,234.50", "-1.5e-300", "+1 234,5 ", "-1'000", "+49 30 123", "-", "+", "a=b", "1-2",
+        "2026-02-30", "'=1", "x;-5", '="0045001"', '="0045001" ', '\t="0045001"',
+    ],
+)  # fmt: skip
 def test_other_cells_stay_as_they_are(text: str) -> None:
     assert harmless(text) == text
 

@@ -11,10 +11,13 @@ from ordertrail.look.rows import Rows, cell
 MARK = "\ufeff"
 """Byte order mark: without it Excel reads UTF-8 as the system's code page."""
 
-_NUMBER = r"[0-9.,]+(?:$|[;\t\r\n])"
-_RUN = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[=@\uff1d\uff20]|[+\-\uff0b\uff0d](?!{_NUMBER}))")
+_END = r"[ \u00a0\u2009\u202f]*(?:$|[;\t\r\n])"
+_NUMBER = rf"(?:[0-9.,][0-9.,' \u00a0\u2009\u202f]*(?:[eE][+-]?[0-9]+)?)?{_END}"
+_TEXT = rf'"[^";\t\r\n]*"{_END}'
+_RUN = re.compile(rf"(?:^|(?<=[;\t\r\n]))(?=[@\uff1d\uff20]|=(?!{_TEXT})|[+\-\uff0b\uff0d](?!{_NUMBER}))")
 """Where a spreadsheet would begin a formula: at the start of a cell or line, and after a semicolon or tab; an
-apostrophe is inserted there. Signed numbers are not formulas."""
+apostrophe is inserted there. Not before what computes nothing: signed numbers, a sign alone, and `="0045001"`, which
+is how spreadsheets keep a number as text."""
 
 
 def harmless(text: str) -> str:

@@ -120,7 +120,8 @@ def _written(config: Config, vendor: Vendor, delivery: Row, otherwise: str) -> t
         raise UsageError(f"the file of {delivery['delivery_id']} is not in the archive", hint=otherwise)
     try:
         with (config.archive / str(delivery["archived_to"])).open("rb") as stream:
-            first = next(iter(members(stream, vendor))).stream.read(_FIRST_BYTES)
+            texts = members(stream, vendor)  # as long as it is there, the archive is open
+            first = next(texts).stream.read(_FIRST_BYTES)
         header = archived_header(config, vendor, str(delivery["archived_to"]))
     except (OSError, OrdertrailError, StopIteration) as error:
         raise UsageError(
