@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,9 @@ from ordertrail.rules.tables import TableColumn, history_columns
 
 FORMATS = ("jsonl", "csv", "parquet")
 """What changes are written as; a file's name ends with one of them."""
+
+_YEAR_1_US, _YEAR_9999_US = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000 for year in (1, 9999))
+"""The begin of the first and of the last year of which each time is written alike in every way."""
 
 
 class Written(Struct, frozen=True):
@@ -216,9 +220,9 @@ def _json_text(sql: str) -> str:
 def _json_cell(column: TableColumn, sql: str) -> str:
     """SQL of a cell as it stands in JSON, see `rows.json_value`."""
     match column.type:
-        case "string":
+        case "string" | "date":
             return _json_text(sql)
-        case "timestamp" | "date":
+        case "timestamp":
             return f"coalesce('\"' || {_text(column, sql)} || '\"', 'null')"
         case "double":
             number = f"CASE WHEN isfinite({sql}) THEN CAST(to_json({sql}) AS VARCHAR) ELSE '\"' || {sql} || '\"' END"
@@ -259,8 +263,11 @@ def _csv_text(sql: str) -> str:
 def _text(column: TableColumn, sql: str) -> str:
     """SQL of a cell as text: times as ISO 8601 in UTC, such as `2026-11-23T08:00:00Z`."""
     if column.type == "timestamp":
-        # As a time without zone, for which no zone is looked up: three times as quick.
-        return f"replace(CAST(make_timestamp(epoch_us({sql})) AS VARCHAR), ' ', 'T') || 'Z'"
+        # As a time without zone, for which no zone is looked up: three times as quick. Nearly all are whole seconds.
+        local, us = f"make_timestamp(epoch_us({sql}))", f"epoch_us({sql})"
+        whole = f"{us} % 1000000 = 0 AND {us} BETWEEN {_YEAR_1_US} AND {_YEAR_9999_US}"
+        plain, other = f"strftime({local}, '%Y-%m-%dT%H:%M:%SZ')", f"replace(CAST({local} AS VARCHAR), ' ', 'T') || 'Z'"
+        return f"CASE WHEN {whole} THEN {plain} ELSE {other} END"
     return f"CAST({sql} AS VARCHAR)"
 
 

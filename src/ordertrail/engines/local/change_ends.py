@@ -7,7 +7,8 @@ that a part reads little; what lies elsewhere, as the rows before do, is taken o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -29,6 +30,12 @@ _GRAIN_BITS = 14
 ABOVE = 1 << 62
 """Above all places in the order."""
 
+_OF_END = f"e.place, e.place >> {BATCH_BITS} AS b, e.was, e.here, e.again"
+"""SQL of what an end has beside its row, from `ends`."""
+
+_OF_ROW = ("_batch", *WHY)
+"""What an end has of its row beside the cells."""
+
 _TELLS = "h.place & 1 = 1 OR NOT h.here"
 """SQL that is true of the one end of each change that tells of it: the row after it or, of a delete, the row before."""
 
@@ -40,7 +47,7 @@ class Ends(Struct, frozen=True):
         opened: The changes.
         rows: How many ends there are.
         removes: Whether there are deletes among the changes.
-        apart: Whether ends are read in parts, and table `pieces` has the rows that do not lie where their batch lies.
+        apart: Whether ends are read in parts, and table `pieces` has those whose rows lie elsewhere than their batch.
         grains: Places at which parts may begin, ascending; shape (n,).
         counts: How many ends there are up to the next one of `grains`, from the lowest on; shape (n,).
     """
@@ -79,6 +86,13 @@ class Ends(Struct, frozen=True):
         first = int(np.searchsorted(self.grains, begin))
         before = int(self.counts[first - 1]) if first else 0
         last = max(int(np.searchsorted(self.counts, before + rows, side="right")), first + 1)
+        if last < len(self.grains):
+            # A part reads all rows of its batches: so it has whole ones, or an even share of the rest of one.
+            batches = self.grains >> BATCH_BITS
+            whole = int(np.searchsorted(batches, batches[last]))
+            rest = int(self.counts[np.searchsorted(batches, batches[first], side="right") - 1]) - before
+            share = int(np.searchsorted(self.counts, before + rest / math.ceil(rest / rows))) + 1
+            last = whole if whole > first else share
         return int(self.grains[last]) if last < len(self.grains) else ABOVE, int(self.counts[last - 1]) - before
 
     def part(self, begin: int = 0, end: int = ABOVE) -> str:
@@ -88,23 +102,14 @@ class Ends(Struct, frozen=True):
         are deletes `c` has what removed them.
         """
         opened, first, last = self.opened, begin >> BATCH_BITS, (end - 1) >> BATCH_BITS
-        cells = ", ".join(f"p.{name_sql(name)}" for name in opened.content)
-        of_row = ", ".join(f"p.{name}" for name in ("_batch", *WHY))
+        within = f"e.place >= {begin} AND e.place < {end}"
         if opened.absent:
-            carriers = {name: f"p_{i}" for i, name in enumerate(opened.absent)}
-            cells = ", ".join(f"{carriers.get(name, 'p')}.{name_sql(name)}" for name in opened.content)
-            of_row = ", ".join(f"w.{name}" for name in ("_batch", *WHY))
-            joins = "".join(f" LEFT JOIN pieces p_{i} ON p_{i}._pos = e.m_{i}" for i in range(len(opened.absent)))
-            joined = [("pieces", f" LEFT JOIN pieces w ON w._pos = e.pos{joins}", "true")]
+            rows = f"{_joined_sql(opened)} WHERE {within}"
         elif self.apart:
-            joined = [(opened.past, "", f"e.own AND p._batch BETWEEN {first} AND {last}"), ("pieces", "", "NOT e.own")]
+            own = f"{_read_sql(opened)} WHERE e.own AND p._batch BETWEEN {first} AND {last} AND {within}"
+            rows = f"{own} UNION ALL SELECT * FROM pieces e WHERE {within}"
         else:
-            joined = [(opened.past, "", "true")]
-        rows = " UNION ALL ".join(
-            f"SELECT e.place, e.place >> {BATCH_BITS} AS b, e.was, e.here, e.again, {cells}, {of_row} "
-            f"FROM {past} p JOIN ends e ON p._pos = e.m{joins} WHERE {where} AND e.place >= {begin} AND e.place < {end}"
-            for past, joins, where in joined
-        )
+            rows = f"{_read_sql(opened)} WHERE {within}"
         causes = "LEFT JOIN causes c ON NOT h.here AND h.b = c.batch" if self.removes else ""
         return f"({rows}) h {causes} WHERE ({self._concerned_sql()})"
 
@@ -130,15 +135,46 @@ def find_ends(opened: OpenChanges, few: int) -> Ends:
     """
     rows, removes = opened.find()
     absent, apart = opened.absent, rows > few
-    places = ("pos", "m", *(f"m_{i}" for i in range(len(absent)))) if absent else ("m",)
-    if absent or apart:
-        names = ", ".join((*map(name_sql, opened.content), "_batch", *WHY))
-        wanted = " UNION ".join(f"SELECT {name} FROM ends WHERE {'true' if absent else 'NOT own'}" for name in places)
+    if absent:
+        names = ", ".join((*map(name_sql, opened.content), *_OF_ROW))
+        wanted = " UNION ".join(f"SELECT {name} FROM ends" for name in ("pos", "m", *_places_of(absent)))
         opened.run(f"CREATE TEMP TABLE pieces AS SELECT {names}, _pos FROM {opened.past} WHERE _pos IN ({wanted})")
+    elif apart:
+        opened.run(f"CREATE TEMP TABLE pieces AS {_read_sql(opened, of_after=True)} WHERE NOT e.own")
     cut = f"SELECT (place >> {_GRAIN_BITS}) << {_GRAIN_BITS} AS grain, count(*) AS n FROM ends GROUP BY 1 ORDER BY 1"
     found = opened.con.sql(cut if apart else f"{cut} LIMIT 0").to_arrow_table()
     grains, counts = (integers(found.column(name), 0) for name in ("grain", "n"))
     return Ends(opened, rows, removes, apart, grains, np.cumsum(counts))
+
+
+def _read_sql(opened: OpenChanges, *, of_after: bool = False) -> str:
+    """SQL, up to its `WHERE`, of ends `e` with what `Ends.part` gives of their rows, read from the history `p`.
+
+    Args:
+        opened: Which changes.
+        of_after: Whether of the rows before changes only the cells are wanted, which is all that is told of them.
+    """
+    cells = ", ".join(f"p.{name_sql(name)}" for name in opened.content)
+    told = "if(e.place & 1 = 1, p.{0}, NULL) AS {0}" if of_after else "p.{0}"
+    of_row = ", ".join(map(told.format, _OF_ROW))
+    return f"SELECT {_OF_END}, {cells}, {of_row} FROM {opened.past} p JOIN ends e ON p._pos = e.m"
+
+
+def _joined_sql(opened: OpenChanges) -> str:
+    """The same where deliveries lack columns, from table `pieces`: each of these columns may come from another row."""
+    carriers = dict(zip(opened.absent, _places_of(opened.absent), strict=True))
+    cells = ", ".join(f"{carriers.get(name, 'm')}.{name_sql(name)}" for name in opened.content)
+    of_row = ", ".join(f"w.{name}" for name in _OF_ROW)
+    joins = "".join(f" LEFT JOIN pieces {name} ON {name}._pos = e.{name}" for name in carriers.values())
+    return (
+        f"SELECT {_OF_END}, {cells}, {of_row} FROM pieces m JOIN ends e ON m._pos = e.m "
+        f"LEFT JOIN pieces w ON w._pos = e.pos{joins}"
+    )
+
+
+def _places_of(absent: Sequence[str]) -> list[str]:
+    """The columns of `ends` with the places of the rows that columns come from which deliveries lack."""
+    return [f"m_{i}" for i in range(len(absent))]
 
 
 def flat_sql(opened: OpenChanges, *, whole: bool = False) -> Iterator[str]:
