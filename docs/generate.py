@@ -55,6 +55,7 @@ from ordertrail.look.rows import Rows
 from ordertrail.look.status import Status, TableDebt, Waiting
 from ordertrail.look.track import Match, Track
 from ordertrail.look.verify import Check, VerifyReport
+from ordertrail.mend import document as mend_document
 from ordertrail.mend.healing import Heal
 from ordertrail.mend.migration import MigrationReport
 from ordertrail.mend.preview import Preview
@@ -719,7 +720,7 @@ def _json() -> list[str]:
           "is null and `changes` has the first shipments that would change."), CorrectionReport,
          lambda: command_document.preview(Preview(_CORRECTED, (_CHANGED,)))),
         ("migrate", "`step`: `add`, `fill`, `type`, `rename`, `drop`, `require`, `order` or `key`.", MigrationReport,
-         lambda: command_document.migration(_MIGRATED)),
+         lambda: mend_document.migration(_MIGRATED)),
         ("verify", "", Check, lambda: look_document.verify(checks)),
         ("maintain", "`step`: `compact`, `checkpoint`, `clean_up`, `vacuum`, `tidy_index`, or `sweep_scratch` of none.",
          MaintenanceReport,

@@ -66,6 +66,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "rules/column_types.py": ("tests/unit/test_column_types.py",),
     "rules/constraints.py": ("tests/unit/test_constraints.py",),
     "rules/contract_hash.py": ("tests/unit/test_contract_hash.py",),
+    "rules/named_migration.py": ("tests/unit/test_named_migration.py",),
     "rules/noticed.py": ("tests/unit/test_noticed.py",),
     "rules/others.py": ("tests/unit/test_schema.py", "tests/contract/test_others_columns.py"),
     "rules/secrets.py": ("tests/unit/test_secrets.py",),

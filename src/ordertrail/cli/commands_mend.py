@@ -130,13 +130,14 @@ def migrate(frame: Frame, apply: bool, replay: bool, by: str | None) -> int:
     With --apply --replay the batch after it reads quarantined files, and files with rejected rows, again where the
     contract accepts more of them now.
     """
-    from ordertrail.cli import document, render_migration
+    from ordertrail.cli import render_migration
+    from ordertrail.mend.document import migration
     from ordertrail.mend.migration import migrate as bring
 
     config = frame.config()
     with frame.busy("comparing") as progress:
         report = bring(config, apply=apply, replay=replay, by=(by or user()).strip(), progress=progress)
-    return frame.show(report, document.migration, render_migration.report, attention=bool(report.problems))
+    return frame.show(report, migration, render_migration.report, attention=bool(report.problems))
 
 
 def _wanted(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ordertrail.keep.maintain import MaintenanceReport, StepDone
     from ordertrail.keep.rebuild import RebuildReport
     from ordertrail.keep.restore import RestoreReport
-    from ordertrail.mend.migration import MigrationReport
     from ordertrail.mend.preview import Preview
 
 
@@ -36,34 +35,6 @@ def preview(found: Preview) -> Json:
     said = run_report(found.report)
     assert isinstance(said, dict)
     return {**said, "changes": changes}
-
-
-def migration(report: MigrationReport) -> Json:
-    """`migrate`; `batch` is null when nothing was done, or only columns were added."""
-    return {
-        "pipeline": report.pipeline,
-        "steps": [
-            {
-                "step": one.kind,
-                "table": one.table,
-                "column": one.column or None,
-                "from": one.before,
-                "to": one.after,
-                "rows": one.rows,
-                "unfit": one.unfit,
-                "by_itself": one.by_itself,
-            }
-            for one in report.steps
-        ],
-        "unfit": [asdict(one) for one in report.unfit],
-        "problems": list(report.problems),
-        "notes": list(report.notes),
-        "applied": report.applied,
-        "batch": report.batch,
-        "heals": [asdict(one) for one in report.heals],
-        "replay_batch": report.replay_batch,
-        "seconds": report.seconds,
-    }
 
 
 def rebuild(report: RebuildReport) -> Json:

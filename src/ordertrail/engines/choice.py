@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from ordertrail.config import Config
@@ -11,6 +11,7 @@ from ordertrail.model import Probe, no_probe
 
 if TYPE_CHECKING:
     from ordertrail.engines.base import Engine, IncidentTable
+    from ordertrail.engines.migrating import Migrating
     from ordertrail.engines.spark.session import SparkSession
 
 
@@ -53,6 +54,25 @@ def incident_table(config: Config, session: SparkSession | None = None, *, probe
     from ordertrail.engines.local.incidents import FolderIncidents
 
     return FolderIncidents(config, probe=probe)
+
+
+def migrating_by_name(
+    config: Config, session: SparkSession | None = None, probe: Probe = no_probe
+) -> AbstractContextManager[Migrating]:
+    """The tables of a pipeline in a catalog that only Spark reaches, to bring them to the contract of the config.
+
+    Args:
+        config: Of the pipeline; `placed` found no folders for it.
+        session: None uses the active one, or starts one.
+        probe: Called after each effect.
+
+    Raises:
+        UsageError: Spark is not installed, or cannot start.
+    """
+    from ordertrail.engines.spark.migrating import by_name
+    from ordertrail.engines.spark.session import session_of
+
+    return by_name(session or session_of(config), config, probe)
 
 
 def located(config: Config, session: SparkSession | None = None) -> Config:

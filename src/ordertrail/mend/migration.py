@@ -1,7 +1,8 @@
 """`ordertrail migrate`: brings the tables from the contract that they carry to the one in the config.
 
-`rules.migration` says what it takes, `engines.local.convert` reads old values under the new contract, and
-`engines.embedded.migrate` writes and commits. What is decided here is whether it may be done, and in which order.
+`rules.migration` says what it takes. Where the tables are, `engines.migrating` hides: in folders (`in_folders`), or in
+a catalog that only Spark reaches (`engines.spark.migrating`). What is decided here is whether it may be done, and in
+which order.
 """
 
 from __future__ import annotations
@@ -10,43 +11,28 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ordertrail.config import Config
-from ordertrail.delta.log import DeltaLog, LogStore
-from ordertrail.delta.table import duckdb_errors
+from ordertrail.delta.log import LogStore
 from ordertrail.engines.batch_rows import decision_manifest
-from ordertrail.engines.choice import placed
-from ordertrail.engines.embedded.migrate import OPERATION as MIGRATED
-from ordertrail.engines.embedded.migrate import (
-    Preparation,
-    commit_migration,
-    finish_migration,
-    stage_migration,
-)
-from ordertrail.engines.ledger import adopt_id
-from ordertrail.engines.local.convert import Conversion, Tally, absent_after
-from ordertrail.engines.local.followed import followed
-from ordertrail.engines.local.schema import bring_up_to_date, declared, switch_feed, unfinished_migration
-from ordertrail.engines.local.session import Session, app_id_of, tables_of
-from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
+from ordertrail.engines.choice import engine_of, migrating_by_name, placed
+from ordertrail.engines.local.convert import absent_after
+from ordertrail.engines.migrating import Migrating
 from ordertrail.errors import UsageError
-from ordertrail.keep.refold import OPERATION as REBUILT
-from ordertrail.keep.refold import Rebuild
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables
 from ordertrail.mend.healing import Heal, heal, heals_of
+from ordertrail.mend.in_folders import in_folders
 from ordertrail.model import Batch, Probe, State, no_probe
-from ordertrail.parse.database import connected
 from ordertrail.pipeline import CORRECTION_WAITS_S, Pipeline
 from ordertrail.rules.accepted import RECORDED
-from ordertrail.rules.agreement import agree, refuse_taken
 from ordertrail.rules.bounds import MAX_SHOWN_CHARS, cut
 from ordertrail.rules.change_feed import RESERVED
 from ordertrail.rules.contract_hash import contract_hashes
@@ -54,22 +40,20 @@ from ordertrail.rules.headers import told_by_config
 from ordertrail.rules.migration import (
     PROFILE,
     Step,
+    Tally,
     Unfit,
     carried_contract,
-    effect_of,
     feed_steps,
     held_as,
     sources,
     steps_between,
 )
-from ordertrail.rules.schema import CONTRACT, Terms, accepted_terms, terms_of
-from ordertrail.scratch import SPILL
+from ordertrail.rules.schema import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OURS = frozenset({REBUILT, MIGRATED})
-"""Commits after which the target is the fold of the history, whatever others wrote before."""
+    from ordertrail.engines.spark.session import SparkSession
 
 
 class MigrationReport(Struct, frozen=True):
@@ -109,6 +93,7 @@ def migrate(
     progress: Callable[[str], None] = no_probe,
     probe: Probe = no_probe,
     store: LogStore | None = None,
+    session: SparkSession | None = None,
 ) -> MigrationReport:
     """Compare the tables with the contract, and bring them up to it on request.
 
@@ -124,6 +109,7 @@ def migrate(
         progress: Called with a description of each step.
         probe: Called after every effect with its name; for fault tests.
         store: Where commits are written; for tests of failing commits.
+        session: For tables by name; None uses the active one, or starts one.
 
     Raises:
         PassRunningError: A pass is still running after a minute; nothing was done.
@@ -132,17 +118,23 @@ def migrate(
         StorageError: The disk is full or fails; the tables are as before.
     """
     began = time.perf_counter()
-    config = placed(config)
+    config = placed(config, session)
     require_tables(config)
+    if replay and not config.in_folders:
+        raise UsageError(
+            "migrate --replay reads tables in folders, and these are reached by Spark alone; nothing was done",
+            hint="migrate without --replay; then ordertrail replay --all-quarantined reads what was set aside again",
+        )
+    place = _Place(config, probe, store, session)
     if not apply:
-        with _opened(config, probe) as session:
-            report = _Work(session, progress, replay=replay).report(began)
+        with place.opened() as tables:
+            report = _Work(tables, progress, replay=replay).report(began)
         return replace(report, heals=_heals(config, progress)) if replay else report
-    _finish_staged(config, probe)
+    _finish_staged(place)
     with pipeline_lock(config, wait_s=CORRECTION_WAITS_S):
-        with _opened(config, probe, store) as session:
-            finish_migration(session)
-            report = _Work(session, progress, replay=replay).apply(began)
+        with place.opened() as tables:
+            tables.finish()
+            report = _Work(tables, progress, replay=replay).apply(began)
         if not replay:
             return report
         heals = _heals(config, progress)
@@ -156,33 +148,47 @@ def _heals(config: Config, progress: Callable[[str], None]) -> tuple[Heal, ...]:
     return heals_of(config)
 
 
+class _Place(Struct, frozen=True):
+    """Where the tables are, as arguments of `migrate`."""
+
+    config: Config
+    probe: Probe
+    store: LogStore | None
+    session: SparkSession | None
+
+    @contextmanager
+    def opened(self) -> Iterator[Migrating]:
+        """The five tables, whatever contract they carry."""
+        if self.config.in_folders:
+            with in_folders(self.config, self.probe, self.store) as tables:
+                yield tables
+        else:
+            with migrating_by_name(self.config, self.session, self.probe) as named:
+                yield named
+
+
 class _Work:
     """One comparison of tables and contract.
 
     Args:
-        session: Its config has the new contract.
+        tables: The tables.
         progress: Called with a description of each step.
         replay: Whether files are read again as well.
     """
 
-    def __init__(self, session: Session, progress: Callable[[str], None], *, replay: bool) -> None:
-        self._session = session
+    def __init__(self, tables: Migrating, progress: Callable[[str], None], *, replay: bool) -> None:
+        self._tables = tables
+        self._config = tables.config
+        self._contract = tables.config.contract
         self._replay = replay
         self._progress = progress
-        self._contract = session.config.contract
-        self.terms = terms_held(session)
-        before = replace(session.config, contract=carried_contract(self.terms, self._contract))
-        old = replace(session, config=before, tables=tables_of(before))
-        there = [declared(table) for table in old.tables.all]
-        agree(there, self.terms.text, before.contract, lambda _: False)
-        refuse_taken([declared(table) for table in session.tables.all], self.terms, self._contract)
+        self.terms = tables.terms
         progress("reading the history")
-        self._done = Rebuild(old).done
-        self._conversion = Conversion(session, session.tables.history.newest(), self.terms)
+        self._conversion = tables.convert()
         self._tallies = self._conversion.tallies()
-        feed = feed_steps(session.config.change_feed, on=session.tables.target.newest().feeds_changes)
-        steps = (*_counted(self.terms, session.config, self._tallies), *feed)
-        self._unfilled = tuple(one for one in steps if one.kind == "fill" and session.config.appends)
+        feed = feed_steps(self._config.change_feed, on=tables.feeds_changes)
+        steps = (*_counted(self.terms, self._config, self._tallies), *feed)
+        self._unfilled = tuple(one for one in steps if one.kind == "fill" and self._config.appends)
         self.steps = tuple(one for one in steps if one not in self._unfilled)
         self.problems = tuple(self._problems())
 
@@ -191,8 +197,9 @@ class _Work:
         unfit = self._conversion.unfit() if any(step.unfit for step in self.steps) and not applied else []
         notes = () if applied else tuple(self._notes())
         seconds = round(time.perf_counter() - began, 4)
-        name = self._session.config.name
-        return MigrationReport(name, self.steps, tuple(unfit), self.problems, notes, applied, batch, seconds)
+        return MigrationReport(
+            self._config.name, self.steps, tuple(unfit), self.problems, notes, applied, batch, seconds
+        )
 
     def apply(self, began: float) -> MigrationReport:
         """Do it.
@@ -200,7 +207,7 @@ class _Work:
         Raises:
             UsageError: It cannot be done as it is; nothing was written.
         """
-        session = self._session
+        tables = self._tables
         if self.problems:
             raise UsageError(
                 f"{'; '.join((*self.problems, *map(_shown, self._conversion.unfit())))}; nothing was changed",
@@ -214,34 +221,26 @@ class _Work:
         if batched:
             self._refuse_foreign_rows()
         for step in feed:
-            switch_feed(session, on=step.after == "on")
+            tables.switch_feed(on=step.after == "on")
         if not batched:
-            bring_up_to_date(session)
+            tables.add_columns()
             return self.report(began, applied=bool(steps or feed))
         batch = self._batch()
-        work = Preparation(session, self.terms, self._conversion, self._done, effect_of(steps))
         self._progress("writing history and target anew")
-        work.write(batch, absent)
-        migration = work.migration(self.terms.text, terms_of(self._contract).text, [step.text for step in steps])
-        (manifest,) = batch.manifests
-        batch = replace(batch, manifests=(replace(manifest, migration=migration.text),))
-        self._progress("committing")
-        stage_migration(session, batch, self.terms)
-        commit_migration(session, batch, migration)
+        tables.carry_out(batch, steps, absent)
         return self.report(began, batch.number, applied=True)
 
     # -- may it be done -------------------------------------------------------------------------------------
 
     def _problems(self) -> Iterator[str]:
-        if self._session.config.appends:
-            name = self._session.tables.target.root.name
+        if self._config.appends:
+            name = self._config.tables.target
             for step in self.steps:
                 if step.kind in _REWRITES:
                     yield f"{step.text}: that rewrites rows, and {name} is append only, so no row of it may be changed"
-        limit = self._session.config.limits.max_reject_share
+        limit = self._config.limits.max_reject_share
         if any(step.kind == "feed" and step.after == "on" for step in self.steps):
-            columns = self._session.tables.target.newest().metadata.columns
-            for taken in sorted(RESERVED & {one.lower() for one in columns}):
+            for taken in sorted(RESERVED & {one.lower() for one in self._tables.target_columns}):
                 yield f"others added the column {taken} to the target, and readers of its changes add one of that name"
         for step in self.steps:
             if step.kind == "type" and step.rows and step.unfit / step.rows > limit:
@@ -263,26 +262,25 @@ class _Work:
             what = "the order" if column.name == self._contract.order_by else what
             if empty:
                 yield f"{column.name} is {what} and would be NULL in {empty:,} rows"
+        yield from self._tables.refusals(self.steps)
 
     def _refuse_foreign_rows(self) -> None:
         """Refuse a target that others wrote rows to: a fold of the history would undo that."""
-        if self._session.config.appends:
+        if self._config.appends:
             return  # no row of it is written anew
-        table, app_id = self._session.tables.target, self._session.app_id
-        found = foreign_writes(table.log, app_id)
-        if found:
-            version, operation = found[0]
+        found = self._tables.foreign_write()
+        if found is not None:
+            name, (version, operation) = self._config.tables.target, found
             raise UsageError(
-                f"somebody else wrote to {table.root.name} (version {version}, {operation}), and a migration folds it "
-                "anew from the history; nothing was changed",
-                hint="ordertrail rebuild --dry-run says what differs; ordertrail rebuild takes it back, then migrate",
+                f"somebody else wrote to {name} (version {version}, {operation}), and a migration folds it anew from "
+                "the history; nothing was changed",
+                hint=_TAKE_BACK if self._config.in_folders else _AGREE,
             )
 
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _batch(self) -> Batch:
-        config = self._session.config
-        number = 1 + progress_of(look(config), self._session.app_id).highest
+        number = 1 + self._tables.highest
         clock = datetime.now(UTC)
         words = "; ".join(step.text for step in self.steps if step.kind != "feed")
         batch = Batch(number, uuid.uuid4().hex, clock, ())
@@ -292,28 +290,25 @@ class _Work:
 
     def _absent(self) -> dict[str, tuple[str, ...]]:
         """The columns that deliveries lack under the new contract, where they change."""
-        session = self._session
-        rows = session.run(f"SELECT delivery_id, vendor, absent FROM {session.deliveries()} WHERE {RECORDED}")
+        rows = self._tables.ask(f"SELECT delivery_id, vendor, absent FROM {{deliveries}} WHERE {RECORDED}")
         deliveries = [(str(one), str(vendor or ""), tuple(json.loads(str(said or "[]")))) for one, vendor, said in rows]
-        never = {vendor.name: vendor.absent for vendor in session.config.vendors}
+        never = {vendor.name: vendor.absent for vendor in self._config.vendors}
         return absent_after(deliveries, sources(self.terms, self._contract), self._conversion.sent(), never)
 
     def _notes(self) -> Iterator[str]:
         """What the contract and the profiles concern besides the tables."""
-        session = self._session
+        ask = self._tables.ask
         for step in self._unfilled:
             yield (
                 f"{step.rows:,} values of {step.column} stay in _rescued: the rows of a target that is append only are "
                 "never rewritten"
             )
-        known = {one for vendor in session.config.vendors for one in contract_hashes(self._contract, vendor)}
-        rows = session.run(
-            "SELECT state, contract_hash, count(*) FROM "
-            f"{session.deliveries()} WHERE state IN ('loaded', 'quarantined', 'held') GROUP BY ALL"
+        known = {one for vendor in self._config.vendors for one in contract_hashes(self._contract, vendor)}
+        rows = ask(
+            "SELECT state, contract_hash, count(*) FROM {deliveries} WHERE state IN ('loaded', 'quarantined', 'held') "
+            "GROUP BY state, contract_hash"
         )
-        ((partly,),) = session.run(
-            f"SELECT count(*) FROM {session.deliveries()} WHERE state = 'loaded' AND rows_rejected > 0"
-        )
+        ((partly,),) = ask("SELECT count(*) FROM {deliveries} WHERE state = 'loaded' AND rows_rejected > 0")
         other = sum(int(str(n)) for state, said, n in rows if state == State.LOADED and said not in known)
         aside = sum(int(str(n)) for state, _, n in rows if state != State.LOADED)
         if other:
@@ -331,39 +326,13 @@ class _Work:
 _REWRITES = frozenset({"type", "rename", "drop"})
 """Kinds of steps that rewrite rows of history and target."""
 
+_TAKE_BACK = "ordertrail rebuild --dry-run says what differs; ordertrail rebuild takes it back, then migrate"
+_AGREE = (
+    "write the rows back as they were, or load a file that says what they say now; then migrate: rows that are those "
+    "of the history are in nobody's way"
+)
+
 _MEND = "mend the contract, or correct the rows: ordertrail correct or replay"
-
-
-def terms_held(session: Session) -> Terms:
-    """The contract that the tables carry."""
-    tables = session.tables
-    text = tables.history.newest().metadata.properties.get(CONTRACT)
-    there = [declared(table) for table in tables.all]
-    return accepted_terms(text, there, session.config.contract)
-
-
-def foreign_writes(log: DeltaLog, app_id: str) -> list[tuple[int, str]]:
-    """Commits of others that changed rows of the target since it was last folded anew, newest first.
-
-    Args:
-        log: The target's.
-        app_id: The pipeline's application id.
-
-    Returns:
-        The version and the operation of each.
-    """
-    adopted = adopt_id(app_id)
-    ours = {app_id, adopted}
-    found: list[tuple[int, str]] = []
-    for version, actions in log.backwards():
-        bodies = [(kind, body) for action in actions for kind, body in action.items() if isinstance(body, dict)]
-        said = next((str(body.get("operation")) for kind, body in bodies if kind == "commitInfo"), "")
-        own = any(kind == "txn" and body.get("appId") in ours for kind, body in bodies)
-        if own and (said in _OURS or ("txn", adopted) in [(kind, body.get("appId")) for kind, body in bodies]):
-            break
-        if not own and any(kind in ("add", "remove") and body.get("dataChange") for kind, body in bodies):
-            found.append((version, said))
-    return found
 
 
 def _shown(one: Unfit) -> str:
@@ -385,28 +354,11 @@ def _counted(terms: Terms, config: Config, tallies: Mapping[str, Tally]) -> Iter
             yield Step("fill", name, PROFILE if name in told else None, None, tally.filled, tally.unfit_filled)
 
 
-def _finish_staged(config: Config, probe: Probe) -> None:
+def _finish_staged(place: _Place) -> None:
     """Finish a batch that is staged and not done, under the contract that the tables carry."""
-    with _opened(config, probe) as session:
-        tables = session.tables
-        staged = tables.stage.newest().last_txn(session.app_id)
-        if staged <= tables.deliveries.newest().last_txn(session.app_id) or unfinished_migration(session) is not None:
+    with place.opened() as tables:
+        if not tables.under_way:
             return
-        before = carried_contract(terms_held(session), config.contract)
-    Pipeline(replace(config, contract=before), probe=probe).load()
-
-
-@contextmanager
-def _opened(config: Config, probe: Probe, store: LogStore | None = None) -> Iterator[Session]:
-    """A session on the five tables, whatever contract they carry; it knows the columns that they got from files."""
-    config = followed(config)
-    with (
-        connected(config.threads, config.memory_limit_mb, config.warehouse / SPILL) as con,
-        ThreadPoolExecutor(max_workers=1) as pool,
-        cured(config),
-        duckdb_errors("cannot migrate the tables"),
-    ):
-        read_whole(config)
-        session = Session(config, con, pool, tables_of(config, store), "", probe)
-        session.app_id = app_id_of(session.tables.deliveries.newest())
-        yield session
+        before = carried_contract(tables.terms, tables.config.contract)
+    engine = partial(engine_of, session=place.session)
+    Pipeline(replace(place.config, contract=before), probe=place.probe, engine=engine).load()

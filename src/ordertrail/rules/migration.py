@@ -16,6 +16,7 @@ from msgspec.structs import asdict, replace
 
 from ordertrail.errors import TableError
 from ordertrail.model import Column, Contract
+from ordertrail.rules.named_migration import BY_NAME
 from ordertrail.rules.schema import Terms, terms_of
 
 StepKind = Literal["add", "fill", "type", "rename", "drop", "require", "order", "key", "feed"]
@@ -97,6 +98,24 @@ class Unfit(Struct, frozen=True):
     file_row: int | None
     value: str
     reason: str
+
+
+class Tally(Struct, frozen=True):
+    """What the values of one column came to.
+
+    Attributes:
+        retyped: Values of the old column that were read again.
+        filled: Cells in `_rescued` that were read.
+        unfit_retyped: Of the former, those that do not fit.
+        unfit_filled: Of the latter.
+        empty: Rows that have no value afterwards.
+    """
+
+    retyped: int = 0
+    filled: int = 0
+    unfit_retyped: int = 0
+    unfit_filled: int = 0
+    empty: int = 0
 
 
 class Migration(Struct, frozen=True):
@@ -189,10 +208,15 @@ def migration_from(text: str) -> Migration:
     """Read `Migration.text`, of any release.
 
     Raises:
-        TableError: It is damaged, or a newer release wrote it.
+        TableError: It is damaged, a newer release wrote it, or it is one of tables by name.
     """
     try:
         body = json.loads(text)
+        if BY_NAME in body:
+            raise TableError(
+                "a migration is not finished that was begun where only Spark reaches the tables",
+                hint="run ordertrail run there: it finishes the migration",
+            )
         if body["version"] > _VERSION:
             raise TableError(
                 "a newer release of ordertrail began a migration of the tables",

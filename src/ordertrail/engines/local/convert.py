@@ -23,8 +23,8 @@ from ordertrail.rules.cell_sql import Cell, sql_type
 from ordertrail.rules.cell_text import nulls_of
 from ordertrail.rules.cells import AMBIGUOUS, RowSql, header_of, row_hash_sql, row_sql
 from ordertrail.rules.headers import Layout, meaning
-from ordertrail.rules.migration import UNFIT_SHOWN, Unfit, sources
-from ordertrail.rules.schema import Terms, declared_columns
+from ordertrail.rules.migration import UNFIT_SHOWN, Tally, Unfit, sources
+from ordertrail.rules.schema import DeclaredColumn, Terms, declared_columns
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import TableColumn, history_columns, target_columns
 from ordertrail.rules.texts import BLANKS
@@ -68,24 +68,6 @@ class Branch(Struct, frozen=True):
     readings: tuple[Reading, ...]
 
 
-class Tally(Struct, frozen=True):
-    """What the values of one column came to.
-
-    Attributes:
-        retyped: Values of the old column that were read again.
-        filled: Cells in `_rescued` that were read.
-        unfit_retyped: Of the former, those that do not fit.
-        unfit_filled: Of the latter.
-        empty: Rows that have no value afterwards.
-    """
-
-    retyped: int = 0
-    filled: int = 0
-    unfit_retyped: int = 0
-    unfit_filled: int = 0
-    empty: int = 0
-
-
 class Conversion:
     """The history of a pipeline, or its target, under another contract. Reads only.
 
@@ -103,9 +85,7 @@ class Conversion:
         fields = declared_columns(history.metadata.schema_string)
         self._scan = scan_sql(session.con, history, [TableColumn(one.name, one.type, "") for one in fields])
         self._places = {one.name: f"h{i}" for i, one in enumerate(fields)}
-        self._wanted = (history_columns if "_outcome" in self._places else target_columns)(self._contract)
-        ours = {column.name.lower() for column in self._wanted} | {old.lower() for old in self._sources.values() if old}
-        self.kept = tuple(TableColumn(f.name, f.type, "") for f in fields if f.name.lower() not in ours)
+        self.columns = converted_columns(fields, self._contract, terms)
         self.branches = tuple(self._branches())
 
     def rows_sql(self) -> str:
@@ -137,6 +117,10 @@ class Conversion:
 
     def unfit(self) -> list[Unfit]:
         """The first values that do not fit, at most `UNFIT_SHOWN`, in the order of their files and rows."""
+        return [one for _, one in self.unfit_by_delivery()]
+
+    def unfit_by_delivery(self) -> list[tuple[str | None, Unfit]]:
+        """The same, each with its delivery."""
         parts = []
         for branch in self.branches:
             rules = self._rules(branch)
@@ -154,8 +138,8 @@ class Conversion:
         rows = self._session.run(f"{' UNION ALL '.join(parts)} ORDER BY 5, 4, 1 LIMIT {UNFIT_SHOWN}")
         texts = [[None if cell is None else str(cell) for cell in row] for row in rows]
         return [
-            Unfit(str(name), vendor, file, None if row is None else int(row), str(value), str(reason))
-            for name, vendor, file, row, _, value, reason in texts
+            (delivery, Unfit(str(name), vendor, file, None if row is None else int(row), str(value), str(reason)))
+            for name, vendor, file, row, delivery, value, reason in texts
         ]
 
     def sent(self) -> dict[str, set[str]]:
@@ -372,8 +356,8 @@ class Conversion:
             branch: The branch.
             values: SQL over `_converted` of the columns that are not taken as they are, by name.
         """
-        wanted = [column.name for column in (*self._wanted, *self.kept)]
-        cells = (f"{values.get(name) or self._places[name]} AS {name_sql(name)}" for name in wanted)
+        names = [column.name for column in self.columns]
+        cells = (f"{values.get(name) or self._places[name]} AS {name_sql(name)}" for name in names)
         return f"SELECT {', '.join(cells)} FROM {self._converted(branch)}"
 
     def _values(self) -> dict[str, str]:
@@ -401,6 +385,22 @@ def _nulls(column: Column, vendor: Vendor, told: FromProfile | None) -> tuple[st
     """The texts that mean no value in a column. What a constant says is always meant."""
     constant = told.constant if told is not None else None
     return tuple(word for word in nulls_of(column, vendor) if constant is None or word != constant.strip(BLANKS))
+
+
+def converted_columns(fields: Sequence[DeclaredColumn], contract: Contract, terms: Terms) -> tuple[TableColumn, ...]:
+    """The columns of history or target under another contract: ours, then those that leave it or are others'.
+
+    Args:
+        fields: The table's columns as they are.
+        contract: The new one.
+        terms: The contract that the table carries.
+    """
+    of_history = any(field.name == "_outcome" for field in fields)
+    wanted = (history_columns if of_history else target_columns)(contract)
+    ours = {column.name.lower() for column in wanted} | {
+        old.lower() for old in sources(terms, contract).values() if old
+    }
+    return (*wanted, *(TableColumn(f.name, f.type, "") for f in fields if f.name.lower() not in ours))
 
 
 def _pointer(name: str) -> str:

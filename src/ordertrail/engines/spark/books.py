@@ -11,6 +11,7 @@ from ordertrail.engines.base import Admit, Ledger, StageRequest, anyone
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.ledger import adopt_id, agreed_app_id, app_id_in, reset_warnings
 from ordertrail.engines.local.whole import require_whole
+from ordertrail.engines.spark.migrate import finish_migration
 from ordertrail.engines.spark.record import mark_archived
 from ordertrail.engines.spark.schema import bring_up_to_date
 from ordertrail.engines.spark.session import spark_errors
@@ -122,22 +123,13 @@ class CatalogBooks:
     def _made(self, admit: Admit) -> list[TableState]:
         """The state of all five tables; missing ones are created with the application id of the others."""
         run = self.run
-        found_states = {table.name: table.state() for table in run.tables.all if table.exists()}
-        if (history := found_states.get(run.tables.history.name)) is not None:
-            run.follow(with_added(run.config.contract, history.properties.get(CONTRACT)))
-        tables = run.tables.all
-        known = {table: found_states[table.name] for table in tables if table.name in found_states}
-        app_ids: list[str] = []
-        for table, state in known.items():
-            app_ids.append(app_id_in(state.properties, table.name))
-            _require_lasting(table.name, state)
-        place = f"{run.config.catalog}.{run.config.schema}"
-        found = agreed_app_id(app_ids, place)
-        run.app_id = found or ""
-        _require_whole(run, known)
+        known, found = existing(run)
         run.app_id = admit(found)
+        if finish_migration(run, known):
+            known, _ = existing(run)
         for table in bring_up_to_date(run, known):
             known[table] = table.state()
+        tables = run.tables.all
         missing = [table for table in tables if table not in known]
         properties = owned_by(run.app_id, run.config.name)
         for table in missing:
@@ -160,6 +152,29 @@ class CatalogBooks:
             if not one.batches:
                 since.append((one.version, one.operation, one.mode))
         return reset_warnings(name, since)
+
+
+def existing(run: SparkPass) -> tuple[dict[SparkTable, TableState], str | None]:
+    """The tables that are there, with their state, and the application id that they agree on; None without tables.
+
+    Args:
+        run: From here on it has that id, and the columns that the tables got from files.
+
+    Raises:
+        TableError: One of the tables is lost, or somebody changed one.
+    """
+    states = {table.name: table.state() for table in run.tables.all if table.exists()}
+    if (history := states.get(run.tables.history.name)) is not None:
+        run.follow(with_added(run.config.contract, history.properties.get(CONTRACT)))
+    known = {table: states[table.name] for table in run.tables.all if table.name in states}
+    app_ids: list[str] = []
+    for table, state in known.items():
+        app_ids.append(app_id_in(state.properties, table.name))
+        _require_lasting(table.name, state)
+    found = agreed_app_id(app_ids, f"{run.config.catalog}.{run.config.schema}")
+    run.app_id = found or ""
+    _require_whole(run, known)
+    return known, found
 
 
 def _require_whole(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:

@@ -101,7 +101,7 @@ class CatalogRecorder:
         run.probe(f"{name}.files")
         with run.commit(batch, name.upper()):
             if rows is None:
-                _mark(run, table, batch, run.app_id, name.upper())
+                mark_batch(run, table, batch, name.upper())
             else:
                 table.append(rows)
         run.saw(table, {run.app_id: batch.number})
@@ -120,7 +120,7 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
         if elsewhere:
             amend(run, "archived_to", elsewhere)
         else:
-            _mark(run, table, batch, run.archive_id, "ARCHIVE")
+            mark_batch(run, table, batch, "ARCHIVE", run.archive_id)
     run.saw(table, {run.archive_id: batch.number})
     run.probe("archived.committed")
 
@@ -141,6 +141,15 @@ def amend(run: SparkPass, column: str, values: Mapping[str, str | None]) -> None
     ).collect()
 
 
-def _mark(run: SparkPass, table: SparkTable, batch: Batch, app_id: str, operation: str) -> None:
+def mark_batch(run: SparkPass, table: SparkTable, batch: Batch, operation: str, app_id: str | None = None) -> None:
+    """Record a batch in a table in one commit that changes no row, within `SparkPass.commit`.
+
+    Args:
+        run: The pass.
+        table: The table.
+        batch: The batch.
+        operation: For the history of the table.
+        app_id: The application id; None means the pipeline's.
+    """
     nothing = run.frame(arrow_schema_of(table.columns).empty_table(), table.columns)
-    table.mark(nothing, batch_txn(app_id, batch), operation)
+    table.mark(nothing, batch_txn(app_id or run.app_id, batch), operation)

@@ -28,10 +28,8 @@ def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> 
         ConfigError: The contract was changed in a way that the tables cannot follow; nothing was written.
         TableError: Somebody changed a table; nothing was written.
     """
-    history, target = run.tables.history, run.tables.target
-    if target in known:
-        away = f"drop the table {target.name} and load the archived files into new tables: that makes"
-        require_mode(run.config, known[target].properties, away)
+    history = run.tables.history
+    require_same_mode(run, known)
     text = known[history].properties.get(CONTRACT) if history in known else None
     agreement = agree(declared_tables(known), text, run.config.contract, _looking_into(run, known), merged=True)
     altered = []
@@ -43,6 +41,22 @@ def bring_up_to_date(run: SparkPass, known: Mapping[SparkTable, TableState]) -> 
             run.probe("schema.committed")
             altered.append(table)
     return altered
+
+
+def require_same_mode(run: SparkPass, known: Mapping[SparkTable, TableState]) -> None:
+    """See `local.schema.require_mode`.
+
+    Args:
+        run: The pass.
+        known: The state of the existing tables.
+
+    Raises:
+        ConfigError: The target was made for the other mode.
+    """
+    target = run.tables.target
+    if target in known:
+        away = f"drop the table {target.name} and load the archived files into new tables: that makes"
+        require_mode(run.config, known[target].properties, away)
 
 
 def declared_tables(known: Mapping[SparkTable, TableState]) -> list[DeclaredTable]:

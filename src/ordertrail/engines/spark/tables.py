@@ -249,6 +249,26 @@ class SparkTable:
 
         rows.writeTo(self.sql_name).overwrite(f.lit(True))
 
+    def replace(self, rows: DataFrame) -> None:
+        """Replace all rows and the columns of a named table, in one commit.
+
+        Its properties, how its rows are laid out, and comments on columns that stay are kept. No column is NOT NULL
+        afterwards: Spark makes such columns only in an empty table.
+
+        Args:
+            rows: With the new columns. They may be computed from the table as it is.
+        """
+        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").collect()[0].asDict()
+        for column in self.spark.table(self.sql_name).schema:
+            if "comment" in column.metadata and column.name in rows.columns:
+                rows = rows.withMetadata(column.name, {"comment": column.metadata["comment"]})
+        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+        if partitions := laid_out_by(detail, "partitionColumns"):
+            writer = writer.partitionBy(*partitions)
+        if clusters := laid_out_by(detail, "clusteringColumns"):
+            writer = writer.clusterBy(*clusters)
+        writer.saveAsTable(self.sql_name)
+
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _local_state(self) -> TableState:
@@ -321,6 +341,16 @@ def tables_of(spark: SparkSession, config: Config) -> SparkTables:
         rejects=SparkTable(spark, config, names.rejects, REJECTS, "batch"),
         deliveries=SparkTable(spark, config, names.deliveries, DELIVERIES, "batch"),
     )
+
+
+def laid_out_by(detail: Mapping[str, Any], kind: str) -> list[str]:
+    """Columns by which a table is partitioned or clustered.
+
+    Args:
+        detail: What `DESCRIBE DETAIL` says of the table.
+        kind: `partitionColumns` or `clusteringColumns`.
+    """
+    return [str(name) for name in detail.get(kind) or ()]
 
 
 def ticked(name: str) -> str:

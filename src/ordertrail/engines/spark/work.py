@@ -87,6 +87,11 @@ class SparkPass(Struct):
         with commit_of(self.spark, name, batch.number, words) as self._carries_txn:
             yield
 
+    @property
+    def carries_txn(self) -> bool:
+        """Whether the writes of the last `commit` carried its `txn`: some sessions do not allow that."""
+        return self._carries_txn
+
     def saw(self, table: SparkTable, batches: Mapping[str, int]) -> None:
         """Remember the last batches of a table by application id, 0 for none: as it was opened, or just written."""
         self._seen |= {(table.name, app_id): batch for app_id, batch in batches.items()}
