@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ordertrail.databricks.bundle import BundleOptions, bundle_files
 from ordertrail.databricks.bundle_config import with_settings
 from ordertrail.databricks.task import ATTENTION_TASK, LOAD_TASK, STAGE_TASK
-from ordertrail.errors import AttentionError
+from ordertrail.errors import AttentionError, ConfigError
 from ordertrail.markers import MARKER
+from ordertrail.mend.migration import migrate
 from tests.bundle_check import resolved
 from tests.bundle_rules import PRINCIPAL
 from tests.feeds import FeedFile, cells, csv_bytes, write_files
@@ -198,3 +200,43 @@ def test_the_target_of_other_notebooks_is_adopted_and_the_job_goes_on(workspace:
     differing = {row["tracking_num"]: row["differs"] for row in workspace.spark.select(str(done["compare"]))}
     assert set(differing) == {"007", "B", "C"}
     assert differing["C"] == "only in the new table"
+
+
+@pytest.mark.slow
+def test_a_changed_contract_is_migrated_and_the_job_goes_on(workspace: Workspace, tmp_path: Path) -> None:
+    """A dry run writes nothing; then the tables are those of `ordertrail migrate`, and the next run loads."""
+    house = open_house(tmp_path / "embedded")
+    write_files(Path(workspace.parameters["source"]), BATCHES[0])
+    house.drop_all(BATCHES[0])
+    house.run()
+    job = JobRun(workspace.parameters)
+    for task in (STAGE_TASK, LOAD_TASK):
+        workspace.run(job, task)
+    config = workspace.notebooks.parent / "ordertrail.toml"
+    lines = 'name = "pck_recieved_date"\ntype = "date"\n'
+    assert lines in config.read_text()
+    config.write_text(config.read_text().replace(lines, lines.replace('"date"', '"string"')))
+    columns = tuple(
+        replace(one, type="string") if one.name == "pck_recieved_date" else one for one in house.config.contract.columns
+    )
+    house.turn(contract=replace(house.config.contract, columns=columns))
+    with pytest.raises(ConfigError, match="pck_recieved_date is string, but in the tables it is date"):
+        workspace.run(JobRun(workspace.parameters), STAGE_TASK)
+
+    dry = workspace.run(JobRun(workspace.parameters), "orders_migrate")
+    assert (dry["applied"], dry["batch"], dry["problems"]) == (False, None, [])
+    (step,) = dry["steps"]  # type: ignore[misc]
+    assert (step["step"], step["column"], step["rows"]) == ("type", "pck_recieved_date", 3)  # type: ignore[call-overload]
+    done = workspace.run(JobRun({**workspace.parameters, "apply": "true"}), "orders_migrate")
+    assert (done["applied"], done["batch"]) == (True, 2)
+    assert migrate(house.config, apply=True).batch == 2
+
+    write_files(Path(workspace.parameters["source"]), [BATCHES[2][1]])
+    house.drop_all([BATCHES[2][1]])
+    house.run()
+    job = JobRun(workspace.parameters)
+    for task in (STAGE_TASK, LOAD_TASK):
+        workspace.run(job, task)
+    for table in ("target", "history", "deliveries"):
+        found, wanted = (without_times(rows) for rows in (workspace.rows(house, table), house.rows(table)))
+        assert bag(found) == bag(wanted), table

@@ -332,13 +332,14 @@ def test_a_reference_that_leads_nowhere_is_found(reference: str, files: dict[str
 
 def test_the_notebooks_are_few_lines_that_compile(files: dict[str, str]) -> None:
     notebooks = {path: text for path, text in files.items() if path.startswith("notebooks/")}
-    assert len(notebooks) == 4
+    assert len(notebooks) == 5
     for path, text in notebooks.items():
         first, *rest = cells(text)
         assert first.language == "md"
         code = "\n".join(one.text for one in rest)
         called = {node.module for node in ast.walk(ast.parse(code, path)) if isinstance(node, ast.ImportFrom)}
-        assert called <= {"ordertrail.databricks.task", "ordertrail.databricks.adopting"}
+        modules = ("task", "adopting", "migrating")
+        assert called <= {f"ordertrail.databricks.{module}" for module in modules}
         assert len(called) == 1
         assert len([line for line in code.splitlines() if line]) <= 4
         assert f"# {Path(path).stem}" in first.text

@@ -34,6 +34,7 @@ _TEMPLATES = {
     "notebooks/orders_target_load.py": "orders_target_load.py",
     "notebooks/order_attention.py": "order_attention.py",
     "notebooks/orders_adopt.py": "orders_adopt.py",
+    "notebooks/orders_migrate.py": "orders_migrate.py",
     ".github/workflows/orders.yml": "workflow.yml",
     "README.md": "README.md",
 }
