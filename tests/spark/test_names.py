@@ -15,7 +15,9 @@ from msgspec.structs import astuple
 from ordertrail.config import Config, SparkSettings, Tables, TablesBy
 from ordertrail.engines.choice import engine_of, placed
 from ordertrail.engines.spark import tables as spark_tables
-from ordertrail.errors import StorageError, TableError, UsageError
+from ordertrail.engines.spark.session import commit_of
+from ordertrail.engines.spark.tables import user_metadata
+from ordertrail.errors import CommitConflictError, StorageError, TableError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.export import export
@@ -26,9 +28,9 @@ from ordertrail.markers import begin_anew, read_marker
 from ordertrail.model import no_probe
 from ordertrail.rules.tables import APP_ID, DELIVERIES, REJECTS
 from ordertrail.watch.upkeep import due_reasons
-from tests.feeds import FEED_LIMITS, FEED_VENDORS, FeedFile, cells, csv_bytes
+from tests.feeds import FEED_LIMITS, FEED_VENDORS, TIMES, FeedFile, cells, csv_bytes
 from tests.harness import House, open_house, without_fsync
-from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, state
+from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, name_of, state
 from tests.spark.session import CATALOG, Spark
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
@@ -252,3 +254,25 @@ def test_tables_that_the_catalog_has_lost_are_not_made_again(
     assert not spark.session.sql(f"SHOW TABLES IN {CATALOG}.default LIKE '{house.config.tables.target}'").collect()
     begin_anew(house.config)
     assert house.stage().batch == 1
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_of_two_passes_that_stage_one_batch_only_one_goes_on(spark: Spark, named: Named) -> None:
+    """P1: Delta skips the second one's write without an error, so the pass looks whose batch the stage holds."""
+    house = named("three-level")
+    house.drop("acme/order_tracking_2026_11_20.csv", csv_bytes([cells("A", TIMES[0])]))
+    house.run()
+    stage = name_of(house, "stage")
+    (told,) = spark.session.sql(f"SHOW TBLPROPERTIES {stage} ('{APP_ID}')").collect()
+    app_id = str(told["value"])
+
+    def overtaken(effect: str) -> None:
+        if effect == "stage.files":
+            with commit_of(spark.session, app_id, 2, user_metadata(app_id, 2, run_id="another")):
+                spark.run(f"INSERT OVERWRITE {stage} SELECT * FROM {stage}")
+
+    house.drop("acme/order_tracking_2026_11_21.csv", csv_bytes([cells("A", TIMES[3])]))
+    with pytest.raises(CommitConflictError, match="another pass has staged batch 2 meanwhile"):
+        house.run(overtaken)
+    assert spark.select(f"SELECT tracking_num FROM {name_of(house, 'target')} WHERE _batch > 1") == []
+    assert (house.config.source / "acme/order_tracking_2026_11_21.csv").exists()

@@ -43,8 +43,10 @@ def load_through_spark(run: SparkPass, batch: Batch, route: Route) -> Load:
     Raises:
         ForeignChangeError: The stage does not hold it.
     """
-    version, staged = run.tables.stage.standing(run.app_id)
-    require_staged(staged, batch)
+    version = run.staged_version(batch)
+    if version is None:
+        version, staged = run.tables.stage.standing(run.app_id)
+        require_staged(staged, batch)
     if route == DRIVER:
         fetched = FetchedTables(run, batch, version)
         local = weighing_of(fetched.session, batch, fetched)

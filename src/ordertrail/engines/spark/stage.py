@@ -23,7 +23,7 @@ from ordertrail.engines.spark.constraints import with_rejects
 from ordertrail.engines.spark.route import DRIVER
 from ordertrail.engines.spark.shares import compared, over_shares
 from ordertrail.engines.spark.tables import ticked
-from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, spark_schema
+from ordertrail.engines.spark.work import SparkPass, StagedHere, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
 from ordertrail.errors import CommitConflictError, QuarantineError, TableError
 from ordertrail.model import Batch, Reject, State
@@ -49,11 +49,6 @@ def stage_batch(run: SparkPass, request: StageRequest) -> Staged:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    batch = request.batch
-    if run.tables.stage.standing(run.app_id)[1] >= batch.number:
-        raise CommitConflictError(
-            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
-        )
     try:
         return _stage(run, request, {})
     except (PySparkException, Py4JError) as error:
@@ -230,9 +225,27 @@ def _commit(
     refused = False
     if run.constraints:
         frame, refused = with_rejects(run, frame, run.constraints)
+    stage = run.tables.stage
     with run.commit(whole, "STAGE"):
-        run.tables.stage.overwrite(frame)
+        if not run.carries_txn and stage.standing(run.app_id)[1] >= whole.number:
+            raise _too_late(whole)
+        stage.overwrite(frame)
     in_tables = bool(groups) or refused
-    run.keep_staged(whole, None if in_tables else pa.concat_tables(rows))
     run.probe("stage.committed")
+    version = _version_of(run, whole) if run.carries_txn else None
+    run.keep_staged(StagedHere(whole.number, version, None if in_tables else pa.concat_tables(rows)))
     return read_staged(run) if in_tables else whole
+
+
+def _version_of(run: SparkPass, batch: Batch) -> int:
+    """The version of the stage that this pass wrote; Delta skips a write without a word when another pass was first."""
+    last = run.tables.stage.last_of(run.app_id)
+    if last is None or (last.batches[run.app_id], last.run_id) != (batch.number, batch.run_id):
+        raise _too_late(batch)
+    return last.version
+
+
+def _too_late(batch: Batch) -> CommitConflictError:
+    return CommitConflictError(
+        f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+    )

@@ -44,7 +44,7 @@ RECENT = 50
 class Commit(Struct, frozen=True):
     """A commit in a table's history: its version, what it did, and which batch of ours, if any, by application id.
 
-    A commit of ours on the target also lists the resets by others since the target was last rebuilt.
+    A commit of ours also names its pass; on the target it lists the resets by others since the target was last rebuilt.
     """
 
     version: int
@@ -52,6 +52,7 @@ class Commit(Struct, frozen=True):
     mode: str
     batches: Mapping[str, int] = field(default_factory=dict)
     resets: tuple[str, ...] = ()
+    run_id: str = ""
 
 
 class TableState(Struct, frozen=True):
@@ -200,6 +201,10 @@ class SparkTable:
         yield from recent
         if len(recent) == RECENT:
             yield from self._history(None)[RECENT:]
+
+    def last_of(self, app_id: str) -> Commit | None:
+        """The newest commit of an application id; None when it is not in the history."""
+        return next((commit for commit in self.commits() if app_id in commit.batches), None)
 
     def version_of(self, app_id: str, batch: int) -> int | None:
         """The version whose commit added a batch; None when it is not in the history."""
@@ -376,7 +381,8 @@ def sql_text(value: str) -> str:
 def _commit(version: int, operation: object, parameters: object, metadata: object) -> Commit:
     mode = parameters.get("mode") if isinstance(parameters, dict) else None
     said = said_by([{"commitInfo": {"userMetadata": metadata if isinstance(metadata, str) else None}}])
-    return Commit(int(version), str(operation), str(mode), _batches_in(said), resets_in(said))
+    run_id = str(said.get("run_id", ""))
+    return Commit(int(version), str(operation), str(mode), _batches_in(said), resets_in(said), run_id)
 
 
 def _batches_in(said: Mapping[str, Json]) -> Mapping[str, int]:
@@ -391,4 +397,6 @@ def _local_commits(log: DeltaLog) -> Iterator[Commit]:
         parameters = info.get("operationParameters")
         mode = parameters.get("mode") if isinstance(parameters, dict) else None
         batches = {str(txn["appId"]): int(txn["version"]) for txn in txns}
-        yield Commit(version, str(info.get("operation")), str(mode), batches, resets_in(said_by(actions)))
+        said = said_by(actions)
+        run_id = str(said.get("run_id", ""))
+        yield Commit(version, str(info.get("operation")), str(mode), batches, resets_in(said), run_id)

@@ -33,6 +33,20 @@ _PLACING = (
 )  # fmt: skip
 
 
+class StagedHere(Struct, frozen=True):
+    """The stage as this pass has written it.
+
+    Attributes:
+        batch: The number of its batch.
+        version: The version of the stage; None when it is not known, because the write carried no `txn`.
+        rows: All its rows; None when they are only in the table.
+    """
+
+    batch: int
+    version: int | None
+    rows: pa.Table | None
+
+
 class SparkPass(Struct):
     """One pass of the Spark engine.
 
@@ -54,7 +68,7 @@ class SparkPass(Struct):
     resets: tuple[str, ...] = ()
     constraints: Sequence[Constraint] = ()
     _views: list[str] = field(default_factory=list)
-    _staged: tuple[int, pa.Table] | None = None
+    _staged: StagedHere | None = None
     _deliveries: pa.Table | None = None
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
     _carries_txn: bool = False
@@ -121,14 +135,18 @@ class SparkPass(Struct):
         schema = spark_schema(columns)
         return self.spark.createDataFrame(rows.select(schema.names), schema=schema)
 
-    def keep_staged(self, batch: Batch, rows: pa.Table | None) -> None:
-        """Remember the rows of the stage that were just committed, so that a load need not read them back."""
-        self._staged = None if rows is None else (batch.number, rows)
+    def keep_staged(self, staged: StagedHere) -> None:
+        """Remember the stage that was just committed, so that a load need not look for it."""
+        self._staged = staged
+
+    def staged_version(self, batch: Batch) -> int | None:
+        """The version of the stage that has a batch; None when this pass does not know it."""
+        return self._staged.version if self._staged is not None and self._staged.batch == batch.number else None
 
     def staged_here(self, batch: Batch, version: int) -> pa.Table:
         """All rows of the stage of a small batch, in this process."""
-        if self._staged is not None and self._staged[0] == batch.number:
-            return self._staged[1]
+        if (here := self._staged) is not None and here.batch == batch.number and here.rows is not None:
+            return here.rows
         rows: pa.Table = self.tables.stage.rows(version).toArrow()
         return rows
 
