@@ -5,9 +5,11 @@ Where the catalog's tables are folders that this machine reads, and, as `elsewhe
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import astuple
@@ -15,8 +17,11 @@ from msgspec.structs import astuple
 from ordertrail.config import Config, SparkSettings, Tables, TablesBy
 from ordertrail.engines.choice import engine_of, placed
 from ordertrail.engines.spark import tables as spark_tables
+from ordertrail.engines.spark import weigh_driver
 from ordertrail.engines.spark.session import commit_of
 from ordertrail.engines.spark.tables import user_metadata
+from ordertrail.engines.spark.weigh_driver import Fetched
+from ordertrail.engines.spark.work import SparkPass
 from ordertrail.errors import CommitConflictError, StorageError, TableError, UsageError
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
@@ -32,6 +37,9 @@ from tests.feeds import FEED_LIMITS, FEED_VENDORS, TIMES, FeedFile, cells, csv_b
 from tests.harness import House, open_house, without_fsync
 from tests.spark.engines import EMBEDDED, Crash, by_name, check_same, crash_at, feed, load, name_of, state
 from tests.spark.session import CATALOG, Spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 
@@ -254,6 +262,44 @@ def test_tables_that_the_catalog_has_lost_are_not_made_again(
     assert not spark.session.sql(f"SHOW TABLES IN {CATALOG}.default LIKE '{house.config.tables.target}'").collect()
     begin_anew(house.config)
     assert house.stage().batch == 1
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_was_looked_up_beside_the_stage_is_only_used_for_the_same_version(
+    spark: Spark, named: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: the target is read once a batch; after somebody else's commit once more, before anything is applied."""
+    house = named("three-level")
+    house.drop("acme/order_tracking_2026_11_20.csv", csv_bytes([cells("A", TIMES[0]), cells("B", TIMES[0])]))
+    house.run()
+    seen: list[int] = []
+    looked = threading.Event()
+    effects: list[str] = []
+
+    def fetch(run: SparkPass, version: int, keys: DataFrame) -> Fetched:
+        found = weigh_driver_fetch(run, version, keys)
+        seen.append(version)
+        if len(seen) > 1:
+            looked.set()
+        return found
+
+    def disturbed(effect: str) -> None:
+        effects.append(effect)
+        if effect == "stage.committed":
+            looked.wait()
+            spark.run(
+                f"UPDATE {name_of(house, 'target')} SET last_update_timestamp = TIMESTAMP '{TIMES[3]}Z' "
+                "WHERE tracking_num = 'A'"
+            )
+
+    weigh_driver_fetch = weigh_driver.fetch
+    monkeypatch.setattr(weigh_driver, "fetch", fetch)
+    for day, outcome, probe in ((21, "updated", effects.append), (22, "stale", disturbed)):
+        house.drop(f"acme/order_tracking_2026_11_{day}.csv", csv_bytes([cells("A", TIMES[1], address=str(day))]))
+        assert getattr(house.run(probe).rows, outcome) == 1
+    first, second, third = seen
+    assert (second, third) == (first + 1, first + 2)
+    assert effects.count("load.files") == 2
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -23,6 +23,7 @@ from ordertrail.engines.spark.constraints import with_rejects
 from ordertrail.engines.spark.route import DRIVER
 from ordertrail.engines.spark.shares import compared, over_shares
 from ordertrail.engines.spark.tables import ticked
+from ordertrail.engines.spark.weigh_driver import LookAhead
 from ordertrail.engines.spark.work import SparkPass, StagedHere, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
 from ordertrail.errors import CommitConflictError, QuarantineError, TableError
@@ -98,6 +99,8 @@ def _stage(run: SparkPass, request: StageRequest, why_held: Mapping[int, Quarant
         staged_rows = scratch.stage_rows(whole, replace(parsed, files=files), schema)
         rows = [pa.Table.from_batches([part]) for part in staged_rows]
     run.probe("stage.files")
+    if request.route == DRIVER and request.correction is None and rows:
+        run.ahead = LookAhead(run, batch.number, pa.concat_tables(rows))
     gone = [*parsed.changed, *changed]
     staged = _commit(run, whole, rows, for_tasks)
     if staged is None:

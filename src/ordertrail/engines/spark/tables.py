@@ -310,11 +310,8 @@ class SparkTable:
 
     def _history(self, limit: int | None) -> list[Commit]:
         cut = "" if limit is None else f" LIMIT {limit}"
-        rows = (
-            self.spark.sql(f"DESCRIBE HISTORY {self.sql_name}{cut}")
-            .select("version", "operation", "operationParameters", "userMetadata")
-            .collect()
-        )
+        # As it comes: to select columns of it would be another query, with a job of its own.
+        rows = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name}{cut}").collect()
         found = [_commit(r["version"], r["operation"], r["operationParameters"], r["userMetadata"]) for r in rows]
         return sorted(found, key=lambda commit: commit.version, reverse=True)
 

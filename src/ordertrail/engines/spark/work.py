@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType, StructType
 
+    from ordertrail.engines.spark.weigh_driver import LookAhead
     from ordertrail.rules.constraints import Constraint
 
 _PLACING = (
@@ -58,6 +59,7 @@ class SparkPass(Struct):
         app_id: The pipeline's application id; known once the tables are open.
         resets: Warnings about commits of others on the target, which our next commit passes on.
         constraints: The target's constraints; known once the tables are open.
+        ahead: Fetches what the batch that is being staged will be weighed against; None for no such batch.
     """
 
     config: Config
@@ -67,6 +69,7 @@ class SparkPass(Struct):
     app_id: str = ""
     resets: tuple[str, ...] = ()
     constraints: Sequence[Constraint] = ()
+    ahead: LookAhead | None = None
     _views: list[str] = field(default_factory=list)
     _staged: StagedHere | None = None
     _deliveries: pa.Table | None = None
@@ -180,7 +183,10 @@ class SparkPass(Struct):
         return self.spark.sql(f"WITH {steps} {rule}")
 
     def close(self) -> None:
-        """Drop the names. Idempotent."""
+        """Drop the names, and wait for what looks ahead. Idempotent."""
+        if self.ahead is not None:
+            self.ahead.close()
+            self.ahead = None
         while self._views:
             self.spark.catalog.dropTempView(self._views.pop())
 
