@@ -17,7 +17,16 @@ from msgspec.structs import replace
 
 from ordertrail.config import SparkSettings
 from ordertrail.engines.spark import work
-from ordertrail.errors import ConfigError, ForeignChangeError, OrdertrailError, TableError, UsageError
+from ordertrail.engines.spark.migrating import NamedMigrating
+from ordertrail.engines.spark.tables import SparkTable
+from ordertrail.errors import (
+    CommitConflictError,
+    ConfigError,
+    ForeignChangeError,
+    OrdertrailError,
+    TableError,
+    UsageError,
+)
 from ordertrail.keep.rebuild import rebuild
 from ordertrail.look.verify import verify
 from ordertrail.mend.migration import MigrationReport, migrate
@@ -190,6 +199,12 @@ def test_what_is_changed_between_the_stage_and_the_rest_stops_it(
     with monkeypatch.context() as serverless:
         serverless.setattr(work, "commit_of", refusing)
         with pytest.raises(UsageError, match="does not allow the settings by which a commit says"):
+            migrate(house.config, apply=True)
+    assert house.version("stage") == twin.version("stage") - 1
+    with monkeypatch.context() as beside:  # another pass takes the number after this one has looked: Delta says nothing
+        beside.setattr(NamedMigrating, "highest", 1)
+        beside.setattr(SparkTable, "standing", lambda *_, **__: (0, 0))
+        with pytest.raises(CommitConflictError, match="another pass has staged batch 2 meanwhile"):
             migrate(house.config, apply=True)
     assert house.version("stage") == twin.version("stage") - 1
     with pytest.raises(Crash):
