@@ -256,11 +256,12 @@ def new_metadata(table: Table, base: Snapshot, terms: Terms, contract: Contract)
         old = fields.get(column.name, {})
         kept = old.get("metadata", {}) if old.get("type") == kind else {}
         wanted.append({"name": column.name, "type": kind, "nullable": not column.required, "metadata": kept})
-    gone = {column.name.lower() for column in table.columns}
+    gone = {column.name for column in table.columns}
     gone |= {old for name, old in sources(terms, contract).items() if old is not None and old != name}
     if not any(column.name == "_outcome" for column in table.columns):
         gone |= set(terms.columns)
-    wanted += [{**field, "nullable": True} for name, field in fields.items() if name not in gone]
+    same = {name.lower() for name in gone}  # Delta takes names that differ in case for one
+    wanted += [{**field, "nullable": True} for name, field in fields.items() if name.lower() not in same]
     return replace(base.metadata, schema_string=json.dumps({"type": "struct", "fields": wanted}))
 
 

@@ -30,13 +30,13 @@ _GRAIN_BITS = 14
 ABOVE = 1 << 62
 """Above all places in the order."""
 
-_OF_END = f"e.place, e.place >> {BATCH_BITS} AS b, e.was, e.here, e.again"
-"""SQL of what an end has beside its row, from `ends`."""
+_OF_END = f"e.place AS _place, e.place >> {BATCH_BITS} AS _b, e.was AS _was, e.here AS _here, e.again AS _again"
+"""SQL of what an end has beside its row, from `ends`. No column of a contract begins with an underscore."""
 
 _OF_ROW = ("_batch", *WHY)
 """What an end has of its row beside the cells."""
 
-_TELLS = "h.place & 1 = 1 OR NOT h.here"
+_TELLS = "h._place & 1 = 1 OR NOT h._here"
 """SQL that is true of the one end of each change that tells of it: the row after it or, of a delete, the row before."""
 
 
@@ -61,15 +61,15 @@ class Ends(Struct, frozen=True):
 
     def said(self) -> dict[str, str]:
         """SQL of `_batch`, `_change` and `WHY`, over what `part` gives."""
-        change = "CASE WHEN NOT h.here THEN 'delete' WHEN h.was THEN 'update' ELSE 'insert' END"
+        change = "CASE WHEN NOT h._here THEN 'delete' WHEN h._was THEN 'update' ELSE 'insert' END"
         # What a correction brings back has an outcome of its own time.
-        outcome = "CASE WHEN h._batch = h.b THEN h._outcome ELSE if(h.was, 'updated', 'inserted') END"
+        outcome = "CASE WHEN h._batch = h._b THEN h._outcome ELSE if(h._was, 'updated', 'inserted') END"
         told = {**{name: f"h.{name}" for name in WHY}, "_outcome": outcome}
-        head = {"_batch": "h.b", "_change": change}
+        head = {"_batch": "h._b", "_change": change}
         if not self.removes:
             return {**head, **told}
         gone = dict(zip(WHY, ("c.delivery_id", "c.file_name", "NULL", "'removed'"), strict=True))
-        return {**head, **{name: f"if(h.here, {sql}, {gone[name]})" for name, sql in told.items()}}
+        return {**head, **{name: f"if(h._here, {sql}, {gone[name]})" for name, sql in told.items()}}
 
     def following(self, begin: int, rows: int) -> tuple[int, int]:
         """Where the part ends that begins at a place; no change is divided.
@@ -98,8 +98,8 @@ class Ends(Struct, frozen=True):
     def part(self, begin: int = 0, end: int = ABOVE) -> str:
         """SQL of the ends from one place to before another one, whole: what follows `FROM`.
 
-        Relation `h` has `place`, `b`, `was`, `here`, `again`, the columns `content`, `_batch` and `WHY`; where there
-        are deletes `c` has what removed them.
+        Relation `h` has `_place`, `_b`, `_was`, `_here`, `_again`, the columns `content`, `_batch` and `WHY`; where
+        there are deletes `c` has what removed them.
         """
         opened, first, last = self.opened, begin >> BATCH_BITS, (end - 1) >> BATCH_BITS
         within = f"e.place >= {begin} AND e.place < {end}"
@@ -107,10 +107,10 @@ class Ends(Struct, frozen=True):
             rows = f"{_joined_sql(opened)} WHERE {within}"
         elif self.apart:
             own = f"{_read_sql(opened)} WHERE e.own AND p._batch BETWEEN {first} AND {last} AND {within}"
-            rows = f"{own} UNION ALL SELECT * FROM pieces e WHERE {within}"
+            rows = f"{own} UNION ALL SELECT * FROM pieces WHERE _place >= {begin} AND _place < {end}"
         else:
             rows = f"{_read_sql(opened)} WHERE {within}"
-        causes = "LEFT JOIN causes c ON NOT h.here AND h.b = c.batch" if self.removes else ""
+        causes = "LEFT JOIN causes c ON NOT h._here AND h._b = c.batch" if self.removes else ""
         return f"({rows}) h {causes} WHERE ({self._concerned_sql()})"
 
     def _concerned_sql(self) -> str:
@@ -119,11 +119,11 @@ class Ends(Struct, frozen=True):
         for batch, effect in self.opened.migrations.items():
             if not effect.all and set(effect.columns) <= set(self.opened.content):
                 filled = " OR ".join(f"h.{name_sql(name)} IS NOT NULL" for name in (*effect.columns, "_rescued"))
-                cases.append(f"WHEN h.b = {batch} THEN {filled if effect.columns else 'false'}")
+                cases.append(f"WHEN h._b = {batch} THEN {filled if effect.columns else 'false'}")
         if not cases:
             return "true"
         last = "" if not self.opened.net else "true"  # of several batches it may be any of them
-        return last or f"NOT h.again OR CASE {' '.join(cases)} ELSE true END"
+        return last or f"NOT h._again OR CASE {' '.join(cases)} ELSE true END"
 
 
 def find_ends(opened: OpenChanges, few: int) -> Ends:
@@ -201,17 +201,17 @@ def flat_sql(opened: OpenChanges, *, whole: bool = False) -> Iterator[str]:
     end = 0
     while end < ABOVE:
         begin, (end, _) = end, ends.following(end, _PART_ROWS)
-        rows = f"SELECT h.place, h.was, h.here{named}{told} FROM {ends.part(begin, end)} ORDER BY place"
+        rows = f"SELECT h._place, h._was, h._here{named}{told} FROM {ends.part(begin, end)} ORDER BY _place"
         yield f"SELECT {listed} FROM ({_paired_sql(rows, cells, said)})"
 
 
 def _paired_sql(ordered: str, cells: list[str], said: Mapping[str, str]) -> str:
     """SQL of changes, each with the row before it and the row after it, from SQL of these rows in order."""
     paired = "".join(
-        f", if(here, {cell}, NULL) AS {name_sql(f'after_{name}')}, "
-        f"if(here, if(was, lag({cell}) OVER (), NULL), {cell}) AS {name_sql(f'before_{name}')}"
+        f", if(_here, {cell}, NULL) AS {name_sql(f'after_{name}')}, "
+        f"if(_here, if(_was, lag({cell}) OVER (), NULL), {cell}) AS {name_sql(f'before_{name}')}"
         for name in cells
         for cell in (name_sql(name),)
     )
-    both = f"SELECT place, here{paired}, {', '.join(map(name_sql, said))} FROM ({ordered})"
-    return f"SELECT * FROM ({both}) WHERE place & 1 = 1 OR NOT here"
+    both = f"SELECT _place, _here{paired}, {', '.join(map(name_sql, said))} FROM ({ordered})"
+    return f"SELECT * FROM ({both}) WHERE _place & 1 = 1 OR NOT _here"

@@ -89,7 +89,7 @@ def texts(opened: OpenChanges, line: Callable[[Mapping[str, str]], Line]) -> Ite
     while begin < ABOVE:
         end, count = ends.following(begin, rows)
         # As one array, which has room for so many rows.
-        made = opened.con.sql(f"SELECT h.place, {text} AS text FROM {ends.part(begin, end)}")
+        made = opened.con.sql(f"SELECT h._place AS place, {text} AS text FROM {ends.part(begin, end)}")
         part = made.to_arrow_reader(count + 1).read_all()
         if part.num_rows != count and not opened.migrations:
             raise TableError(f"the history lacks rows of {count - part.num_rows} changes", hint="run ordertrail verify")
@@ -127,9 +127,9 @@ def _text_sql(line: Line, *, removes: bool) -> str:
     """SQL of the text of an end of a change: of an update each end has a part of the line, of others one has all."""
     head, row, tail = line.head, line.row, line.tail
     nothing, between = quoted(line.nothing), quoted(line.between)
-    gone = f"WHEN NOT h.here THEN concat({', '.join((*head, *row, between, nothing, *tail))}) " if removes else ""
+    gone = f"WHEN NOT h._here THEN concat({', '.join((*head, *row, between, nothing, *tail))}) " if removes else ""
     return (
-        f"CASE {gone}WHEN h.place & 1 = 0 THEN concat({', '.join((*head, *row))}) "
-        f"WHEN h.was THEN concat({', '.join((between, *row, *tail))}) "
+        f"CASE {gone}WHEN h._place & 1 = 0 THEN concat({', '.join((*head, *row))}) "
+        f"WHEN h._was THEN concat({', '.join((between, *row, *tail))}) "
         f"ELSE concat({', '.join((*head, nothing, between, *row, *tail))}) END"
     )

@@ -193,12 +193,12 @@ class OpenChanges(Struct):
         key = contract_key_sql(contract)
         columns = [name_sql(name) for name in contract.key]
         plain = len(columns) == 1 and self._type(contract.key[0]) == "string"
-        order = "k" if plain else ", ".join(columns)
+        order = "_key" if plain else ", ".join(columns)
         parts = "" if plain else "".join(f", min({name}) AS {name}" for name in columns)
-        one, two = _hashes("k")
+        one, two = _hashes("_key")
         self.run(
-            f"CREATE TEMP TABLE possible_keys AS SELECT {one} AS one, {two} AS two, row_number() OVER (ORDER BY "
-            f"{order}) AS n FROM (SELECT {key} AS k{parts} FROM {self.past} WHERE {where} GROUP BY 1)"
+            f"CREATE TEMP TABLE possible_keys AS SELECT {one} AS _one, {two} AS _two, row_number() OVER (ORDER BY "
+            f"{order}) AS _n FROM (SELECT {key} AS _key{parts} FROM {self.past} WHERE {where} GROUP BY 1)"
         )
 
     def _type(self, name: str) -> str:
@@ -217,8 +217,9 @@ class OpenChanges(Struct):
         hashes = "".join(f", {row_hash_sql({n: name_sql(n)})} AS h_{i}" for i, n in enumerate(absent))
         one, two = _hashes(contract_key_sql(contract))
         return (
-            f"SELECT n AS k, {order_sql(contract)}, coalesce(_batch, 0) AS bn, _pos AS pos, {content} AS ch{hashes} "
-            f"FROM {self.past} JOIN possible_keys p ON {one} = p.one AND {two} = p.two WHERE {recorded_sql(self.last)}"
+            f"SELECT _n AS k, {order_sql(contract)}, coalesce(_batch, 0) AS bn, _pos AS pos, {content} AS ch{hashes} "
+            f"FROM {self.past} JOIN (FROM possible_keys) ON {one} = _one AND {two} = _two "
+            f"WHERE {recorded_sql(self.last)}"
         )
 
     def _lead(self, rows: str, migrations: Sequence[int]) -> None:

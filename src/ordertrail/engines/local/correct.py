@@ -182,8 +182,8 @@ class CorrectionWeighing:
         run = self.session.run
         run(f"CREATE OR REPLACE TEMP TABLE folded_rows AS FROM {folded}")
         run(
-            f"CREATE OR REPLACE TEMP TABLE folded_winners AS SELECT w.k, {content_sql(self.contract)} AS ch, w.hpos, "
-            f"w.dn, w.fr FROM {r.WINNERS} w JOIN folded_rows f ON w.k = f._k"
+            f"CREATE OR REPLACE TEMP TABLE folded_winners AS SELECT w.k, f.ch, w.hpos, w.dn, w.fr FROM {r.WINNERS} w "
+            f"JOIN (SELECT _k, {content_sql(self.contract)} AS ch FROM folded_rows) f ON w.k = f._k"
         )
         r.WINNERS.make(run, "FROM folded_winners")
         return folded
