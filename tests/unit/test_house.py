@@ -158,7 +158,7 @@ def test_the_root_of_the_package_is_easy_to_see() -> None:
 def test_engines_are_packages_over_a_few_modules() -> None:
     """What every engine shares stands beside their packages; whatever one engine does, inside one."""
     modules = {path.stem for path in (PACKAGE / "engines").glob("*.py")} - {"__init__"}
-    assert modules == {"base", "batch_rows", "choice", "ledger", "load", "migrating"}
+    assert modules == {"base", "batch_rows", "choice", "ledger", "load"}
     packages = {path.parent.name for path in (PACKAGE / "engines").glob("*/__init__.py")}
     assert packages == {"embedded", "local", "spark"}
 

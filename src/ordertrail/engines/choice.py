@@ -11,7 +11,7 @@ from ordertrail.model import Probe, no_probe
 
 if TYPE_CHECKING:
     from ordertrail.engines.base import Engine, IncidentTable
-    from ordertrail.engines.migrating import Migrating
+    from ordertrail.engines.local.migrating import Migrating
     from ordertrail.engines.spark.session import SparkSession
 
 

@@ -21,10 +21,10 @@ from ordertrail.engines.embedded.migrate import (
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import Conversion
 from ordertrail.engines.local.followed import followed
+from ordertrail.engines.local.migrating import Converted
 from ordertrail.engines.local.schema import bring_up_to_date, declared, switch_feed, unfinished_migration
 from ordertrail.engines.local.session import Session, app_id_of, tables_of
 from ordertrail.engines.local.whole import cured, look, progress_of, read_whole
-from ordertrail.engines.migrating import Converted
 from ordertrail.keep.refold import OPERATION as REBUILT
 from ordertrail.keep.refold import Rebuild
 from ordertrail.model import Batch, Probe

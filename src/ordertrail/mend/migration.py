@@ -1,8 +1,8 @@
 """`ordertrail migrate`: brings the tables from the contract that they carry to the one in the config.
 
-`rules.migration` says what it takes. Where the tables are, `engines.migrating` hides: in folders (`in_folders`), or in
-a catalog that only Spark reaches (`engines.spark.migrating`). What is decided here is whether it may be done, and in
-which order.
+`rules.migration` says what it takes. Where the tables are, `engines.local.migrating` hides: in folders
+(`in_folders`), or in a catalog that only Spark reaches (`engines.spark.migrating`). What is decided here is whether it
+may be done, and in which order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ordertrail.delta.log import LogStore
 from ordertrail.engines.batch_rows import decision_manifest
 from ordertrail.engines.choice import engine_of, migrating_by_name, placed
 from ordertrail.engines.local.convert import absent_after
-from ordertrail.engines.migrating import Migrating
+from ordertrail.engines.local.migrating import Migrating
 from ordertrail.errors import UsageError
 from ordertrail.lock import pipeline_lock
 from ordertrail.markers import require_tables

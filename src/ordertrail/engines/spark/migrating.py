@@ -12,7 +12,7 @@ from ordertrail.config import Config
 from ordertrail.delta.table import duckdb_errors
 from ordertrail.engines.ledger import adopt_id
 from ordertrail.engines.local.convert import converted_columns
-from ordertrail.engines.migrating import Converted
+from ordertrail.engines.local.migrating import Converted
 from ordertrail.engines.spark.books import existing
 from ordertrail.engines.spark.migrate import (
     KEEPS_ROWS,
