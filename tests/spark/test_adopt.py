@@ -189,10 +189,10 @@ def dying_after(writes: int) -> Iterator[None]:
     """Within the block the driver dies as soon as so many tables were appended to or replaced."""
     left = writes
 
-    def dying(write: Callable[[SparkTable, Any], None]) -> Callable[[SparkTable, Any], None]:
-        def wrapped(table: SparkTable, rows: Any) -> None:
+    def dying(write: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(table: SparkTable, rows: Any, told: Any) -> None:
             nonlocal left
-            write(table, rows)
+            write(table, rows, told)
             left -= 1
             if not left:
                 raise CutError

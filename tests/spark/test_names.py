@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from msgspec.structs import astuple
 from ordertrail.config import Config, SparkSettings, Tables, TablesBy
 from ordertrail.engines.choice import engine_of, placed
 from ordertrail.engines.spark import tables as spark_tables
-from ordertrail.engines.spark import weigh_driver
+from ordertrail.engines.spark import weigh_driver, work
 from ordertrail.engines.spark.session import commit_of
 from ordertrail.engines.spark.tables import user_metadata
 from ordertrail.engines.spark.weigh_driver import Fetched
@@ -322,3 +323,30 @@ def test_of_two_passes_that_stage_one_batch_only_one_goes_on(spark: Spark, named
         house.run(overtaken)
     assert spark.select(f"SELECT tracking_num FROM {name_of(house, 'target')} WHERE _batch > 1") == []
     assert (house.config.source / "acme/order_tracking_2026_11_21.csv").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_two_notebooks_in_a_session_that_allows_no_settings(
+    tmp_path: Path, spark: Spark, named: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As serverless compute: what is staged is known to the notebook that loads it, and a crash loads nothing twice.
+
+    A `MERGE` of such a session says of no batch; writes of DataFrames do, by their options.
+    """
+
+    @contextmanager
+    def refusing(*_: object) -> Iterator[bool]:
+        yield False
+
+    monkeypatch.setattr(work, "commit_of", refusing)
+    house = named("three-level")
+    for number, files in enumerate(BATCHES, start=1):
+        house.drop_all(files)
+        assert house.stage().batch == number
+        if number == len(BATCHES):
+            with pytest.raises(Crash):
+                house.pipeline(crash_at("load.committed")).load()
+        assert house.load().batch == number
+    assert house.run().batch is None
+    twin = load(tmp_path / "embedded", BATCHES, lambda _: EMBEDDED)
+    check_same(state(house, by_name(spark)), state(twin))

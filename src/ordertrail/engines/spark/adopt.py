@@ -238,25 +238,26 @@ class _Adoption:
         run, tables = self._run, self._run.tables
         batch = Batch(ADOPTED, uuid.uuid4().hex, datetime.now(UTC), ())
         if not (tables.history.exists() and self._recorded().head(1)):
-            with run.commit(batch, "ADOPT", f"{run.app_id}{_ALL_ROWS}" if doubled.keys else None):
-                self._target.overwrite(run.spark.table(self._name).withColumns(self._audit(batch)))
+            with run.commit(batch, "ADOPT", f"{run.app_id}{_ALL_ROWS}" if doubled.keys else None) as told:
+                self._target.overwrite(run.spark.table(self._name).withColumns(self._audit(batch)), told)
         for table in tables.all:
             if table is not self._target:
                 table.create(owned_by(app_id, run.config.name), vectors=False)
         rows = self._target.rows()
         losers = self._losers(rows) if doubled.keys else None
         if not self._recorded().head(1):
-            with run.commit(batch, "ADOPT"):
-                tables.history.append(self._judged(rows, losers, batch))
+            with run.commit(batch, "ADOPT") as told:
+                tables.history.append(self._judged(rows, losers, batch), told)
         if losers is not None:
-            with run.commit(batch, "ADOPT"):
+            with run.commit(batch, "ADOPT") as told:
                 whole = run.spark.table(self._name)
-                self._target.overwrite(whole.join(losers, whole["_file_row"] == losers["fr"], "left_anti"))
+                kept = whole.join(losers, whole["_file_row"] == losers["fr"], "left_anti")
+                self._target.overwrite(kept, told)
         by_outcome = {row["_outcome"]: row["count"] for row in self._recorded().groupBy("_outcome").count().collect()}
         counts = RowCounts(parsed=sum(by_outcome.values()), **by_outcome)
         if not tables.deliveries.rows().where(f"delivery_id = '{DELIVERY_ID}'").head(1):
-            with run.commit(batch, "ADOPT"):
-                tables.deliveries.append(self._delivery(counts, batch))
+            with run.commit(batch, "ADOPT") as told:
+                tables.deliveries.append(self._delivery(counts, batch), told)
         return counts
 
     def _audit(self, batch: Batch) -> dict[str, Column]:

@@ -72,7 +72,7 @@ class CatalogIncidents:
             frame = self._spark.createDataFrame(rows, schema=spark_schema(INCIDENTS))
             name, number = f"{app_id}.incidents", (before.version or 0) + 1
             with commit_of(self._spark, name, number, user_metadata(name, number)):
-                self._table.overwrite(frame)
+                self._table.overwrite(frame, {})
         self._probe("incidents.committed")
         after = self.read()
         if _by_id(after.incidents) != _by_id(incidents):

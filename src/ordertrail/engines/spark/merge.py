@@ -170,8 +170,8 @@ class AppendApplier:
         """See `Applier.apply`."""
         run, rows = self._run, self._frames.appended()
         run.probe("load.files")
-        with run.commit(self._batch, "LOAD"):
-            run.tables.target.append(rows)
+        with run.commit(self._batch, "LOAD") as told:
+            run.tables.target.append(rows, told)
         run.probe("load.committed")
 
 

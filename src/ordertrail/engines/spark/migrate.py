@@ -25,7 +25,7 @@ from ordertrail.engines.local.convert import converted_columns
 from ordertrail.engines.spark.portions import ANSWER, KEY, Ask, Convert, Fold, Portion, Survey, Surveyed
 from ordertrail.engines.spark.record import mark_archived, mark_batch
 from ordertrail.engines.spark.stage import read_staged
-from ordertrail.engines.spark.tables import SparkTable, TableState, ticked
+from ordertrail.engines.spark.tables import SparkTable, TableState, Told, ticked
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import RELATION, run_sql
 from ordertrail.errors import CommitConflictError, ConfigError, ForeignChangeError, TableError, UsageError
@@ -174,8 +174,8 @@ def stage_migration(run: SparkPass, batch: Batch) -> None:
         raise taken
     header, schema = header_rows(batch, [None for _ in batch.files]), arrow_schema_of(table.columns)
     rows = run.frame(pa.Table.from_batches([conformed(one, schema) for one in header.to_batches()]), table.columns)
-    with _commit(run, batch):
-        table.replace(rows)
+    with _commit(run, batch) as told:
+        table.replace(rows, told)
     if read_staged(run).run_id != batch.run_id:  # of two writes with one `txn` Delta skips the second
         raise taken
     run.probe("migrate.stage.committed")
@@ -245,8 +245,8 @@ def commit_migration(run: SparkPass, batch: Batch, migration: NamedMigration) ->
             raise _changed_since(batch, migration, "[contract] or [[vendors]] were", "them")
         if rewrites:
             rows = rewriting_of(run, terms).history(version)
-            with _commit(run, batch):
-                tables.history.replace(rows)
+            with _commit(run, batch) as told:
+                tables.history.replace(rows, told)
         else:
             _widened(run, tables.history, batch)
         _done(run, tables.history, batch, "history")
@@ -258,14 +258,14 @@ def commit_migration(run: SparkPass, batch: Batch, migration: NamedMigration) ->
             history = run.spark.table(tables.history.sql_name)
             done = tables.deliveries.standing(run.app_id)[1]
             rows = rewriting_of(run, terms, migration.absent).target(history, done)
-            with _commit(run, batch):
-                tables.target.replace(rows)
+            with _commit(run, batch) as told:
+                tables.target.replace(rows, told)
         else:
             _widened(run, tables.target, batch)
         _done(run, tables.target, batch, "target")
     if run.due(tables.rejects, batch):
-        with _commit(run, batch):
-            mark_batch(run, tables.rejects, batch, _STEP)
+        with _commit(run, batch) as told:
+            mark_batch(run, tables.rejects, batch, _STEP, told)
         _done(run, tables.rejects, batch, "rejects")
     if run.due(tables.deliveries, batch):
         _amend_deliveries(run, batch, migration)
@@ -282,20 +282,20 @@ def _answered(asked: tuple[DataFrame, Portion], columns: Sequence[TableColumn]) 
 
 
 @contextmanager
-def _commit(run: SparkPass, batch: Batch) -> Iterator[None]:
+def _commit(run: SparkPass, batch: Batch) -> Iterator[Told]:
     """`SparkPass.commit`, where the session lets a commit say which batch it is of: the rows do not show a migration.
 
     Raises:
         UsageError: It does not; nothing was written.
     """
-    with run.commit(batch, _STEP):
+    with run.commit(batch, _STEP) as told:
         if not run.carries_txn:
             raise UsageError(
                 "this session does not allow the settings by which a commit says which batch it is of",
                 hint="nothing was written; migrate on compute that allows spark.databricks.delta.write.txnAppId, such "
                 "as a cluster of your own",
             )
-        yield
+        yield told
 
 
 def _done(run: SparkPass, table: SparkTable, batch: Batch, role: str) -> None:
@@ -308,8 +308,8 @@ def _widened(run: SparkPass, table: SparkTable, batch: Batch) -> None:
     state = table.state()
     present = [column.name for column in declared_columns(state.schema)]
     table.alter([(column.name, column.type) for column in lacking(table.columns, present)], {})
-    with _commit(run, batch):
-        mark_batch(run, table, batch, _STEP)
+    with _commit(run, batch) as told:
+        mark_batch(run, table, batch, _STEP, told)
 
 
 def _amend_deliveries(run: SparkPass, batch: Batch, migration: NamedMigration) -> None:

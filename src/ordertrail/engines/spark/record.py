@@ -16,7 +16,7 @@ from ordertrail.model import Batch, RowCounts
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from ordertrail.engines.spark.tables import SparkTable
+    from ordertrail.engines.spark.tables import SparkTable, Told
 
 
 class CatalogRecorder:
@@ -99,11 +99,11 @@ class CatalogRecorder:
     def _append(self, table: SparkTable, rows: DataFrame | None, name: str) -> None:
         run, batch = self._run, self._batch
         run.probe(f"{name}.files")
-        with run.commit(batch, name.upper()):
+        with run.commit(batch, name.upper()) as told:
             if rows is None:
-                mark_batch(run, table, batch, name.upper())
+                mark_batch(run, table, batch, name.upper(), told)
             else:
-                table.append(rows)
+                table.append(rows, told)
         run.saw(table, {run.app_id: batch.number})
         run.probe(f"{name}.committed")
 
@@ -116,11 +116,11 @@ def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | No
             # Without a `txn`: Delta would take it for a repeated commit and write nothing.
             amend(run, "archived_to", elsewhere)
         return
-    with run.commit(batch, "ARCHIVE", run.archive_id):
+    with run.commit(batch, "ARCHIVE", run.archive_id) as told:
         if elsewhere:
             amend(run, "archived_to", elsewhere)
         else:
-            mark_batch(run, table, batch, "ARCHIVE", run.archive_id)
+            mark_batch(run, table, batch, "ARCHIVE", told, run.archive_id)
     run.saw(table, {run.archive_id: batch.number})
     run.probe("archived.committed")
 
@@ -141,7 +141,9 @@ def amend(run: SparkPass, column: str, values: Mapping[str, str | None]) -> None
     ).collect()
 
 
-def mark_batch(run: SparkPass, table: SparkTable, batch: Batch, operation: str, app_id: str | None = None) -> None:
+def mark_batch(
+    run: SparkPass, table: SparkTable, batch: Batch, operation: str, told: Told, app_id: str | None = None
+) -> None:
     """Record a batch in a table in one commit that changes no row, within `SparkPass.commit`.
 
     Args:
@@ -149,7 +151,8 @@ def mark_batch(run: SparkPass, table: SparkTable, batch: Batch, operation: str, 
         table: The table.
         batch: The batch.
         operation: For the history of the table.
+        told: From `SparkPass.commit`.
         app_id: The application id; None means the pipeline's.
     """
     nothing = run.frame(arrow_schema_of(table.columns).empty_table(), table.columns)
-    table.mark(nothing, batch_txn(app_id or run.app_id, batch), operation)
+    table.mark(nothing, batch_txn(app_id or run.app_id, batch), operation, told)

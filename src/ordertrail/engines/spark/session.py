@@ -93,11 +93,11 @@ def _connected(builder: SparkSession.Builder, conf: Mapping[str, str]) -> SparkS
 
 @contextmanager
 def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> Iterator[bool]:
-    """Make writes to a Delta table within the block carry a `txn`; Delta skips a write whose `txn` the table has.
+    """Make statements that write to a Delta table carry a `txn`; Delta skips a write whose `txn` the table has.
 
     These are session settings, so nothing else may be written within the block; afterwards they are restored. When a
-    session does not allow them (serverless compute), the writes carry no `txn`, and the content of the tables tells
-    what is done.
+    session does not allow them (serverless compute), a `MERGE` carries no `txn`, and the content of the tables tells
+    what is done. Writes of DataFrames carry it all the same, by `options_of`.
 
     Args:
         spark: The session.
@@ -106,7 +106,7 @@ def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> It
         metadata: For the table's history.
 
     Yields:
-        Whether the writes carry the `txn`.
+        Whether statements carry the `txn`.
     """
     wanted = {_APP_ID: app_id, _VERSION: str(batch), _METADATA: metadata}
     before: dict[str, str | None] = {}
@@ -125,6 +125,14 @@ def commit_of(spark: SparkSession, app_id: str, batch: int, metadata: str) -> It
                     spark.conf.unset(name)
                 else:
                     spark.conf.set(name, old)
+
+
+def options_of(app_id: str, batch: int, metadata: str) -> dict[str, str]:
+    """Options by which the write of a DataFrame carries what `commit_of` gives to statements.
+
+    Source: "Idempotent table writes in foreachBatch" and "Enrich tables with custom metadata" in the docs of Delta.
+    """
+    return {"txnAppId": app_id, "txnVersion": str(batch), "userMetadata": metadata}
 
 
 @contextmanager

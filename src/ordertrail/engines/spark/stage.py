@@ -229,10 +229,10 @@ def _commit(
     if run.constraints:
         frame, refused = with_rejects(run, frame, run.constraints)
     stage = run.tables.stage
-    with run.commit(whole, "STAGE"):
+    with run.commit(whole, "STAGE") as told:
         if not run.carries_txn and stage.standing(run.app_id)[1] >= whole.number:
             raise _too_late(whole)
-        stage.overwrite(frame)
+        stage.overwrite(frame, told)
     in_tables = bool(groups) or refused
     run.probe("stage.committed")
     version = _version_of(run, whole) if run.carries_txn else None

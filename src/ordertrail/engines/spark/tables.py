@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -36,6 +37,9 @@ from ordertrail.rules.tables import (
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+Told = Mapping[str, str]
+"""What a commit says beside its rows: options of the write of a DataFrame, from `SparkPass.commit`."""
 
 RECENT = 50
 """How many commits of a table's history are read first; our last one is nearly always among them."""
@@ -207,8 +211,25 @@ class SparkTable:
         return next((commit for commit in self.commits() if app_id in commit.batches), None)
 
     def version_of(self, app_id: str, batch: int) -> int | None:
-        """The version whose commit added a batch; None when it is not in the history."""
-        return next((commit.version for commit in self.commits() if commit.batches.get(app_id) == batch), None)
+        """The version whose commit added a batch; None when it is not in the history.
+
+        A `MERGE` of a session that allows no settings does not say it: then it is the first version with its rows.
+        """
+        unsaid: list[int] = []
+        said = False
+        for commit in self.commits():
+            if commit.batches.get(app_id) == batch:
+                return commit.version
+            said |= app_id in commit.batches
+            if not said:
+                unsaid.append(commit.version)
+        shown = list(takewhile(lambda version: self._shows(batch, version), unsaid))
+        return shown[-1] if shown else None
+
+    def _shows(self, batch: int, version: int) -> bool:
+        """Whether a version has rows of a batch."""
+        wanted = f"SELECT 1 FROM {self.sql_name} VERSION AS OF {version} WHERE {self._batch_column} = {batch} LIMIT 1"
+        return self._batch_column is not None and bool(self.spark.sql(wanted).collect())
 
     # -- its rows -------------------------------------------------------------------------------------------
 
@@ -231,30 +252,36 @@ class SparkTable:
             *(ticked(one.name) for one in theirs if carried_type(one.type) is not None),
         )
 
-    def append(self, rows: DataFrame) -> None:
-        """Add rows, in one commit. Columns are matched by name."""
-        rows.writeTo(self.sql_name).append()
+    def append(self, rows: DataFrame, told: Told) -> None:
+        """Add rows, in one commit. Columns are matched by name.
 
-    def mark(self, rows: DataFrame, txn: Txn, operation: str) -> None:
+        Args:
+            rows: The rows.
+            told: What the commit says beside them, from `SparkPass.commit`.
+        """
+        rows.writeTo(self.sql_name).options(**told).append()
+
+    def mark(self, rows: DataFrame, txn: Txn, operation: str, told: Told) -> None:
         """Record a `txn` in one commit that changes no row.
 
         Args:
             rows: An empty DataFrame with the table's columns.
-            txn: The application id and the batch. For a named table the session carries it.
+            txn: The application id and the batch. For a named table `told` has it.
             operation: For the table's history.
+            told: As of `append`.
         """
         if self._local is None:
-            self.append(rows)
+            self.append(rows, told)
         else:
             self._local.commit(self._local.snapshot(), Change(txn, operation))
 
-    def overwrite(self, rows: DataFrame) -> None:
-        """Replace all rows, in one commit."""
+    def overwrite(self, rows: DataFrame, told: Told) -> None:
+        """Replace all rows, in one commit; the arguments are those of `append`."""
         from pyspark.sql import functions as f
 
-        rows.writeTo(self.sql_name).overwrite(f.lit(True))
+        rows.writeTo(self.sql_name).options(**told).overwrite(f.lit(True))
 
-    def replace(self, rows: DataFrame) -> None:
+    def replace(self, rows: DataFrame, told: Told) -> None:
         """Replace all rows and the columns of a named table, in one commit.
 
         Its properties, how its rows are laid out, and comments on columns that stay are kept. No column is NOT NULL
@@ -262,12 +289,13 @@ class SparkTable:
 
         Args:
             rows: With the new columns. They may be computed from the table as it is.
+            told: As of `append`.
         """
         detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").collect()[0].asDict()
         for column in self.spark.table(self.sql_name).schema:
             if "comment" in column.metadata and column.name in rows.columns:
                 rows = rows.withMetadata(column.name, {"comment": column.metadata["comment"]})
-        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").options(**told)
         if partitions := laid_out_by(detail, "partitionColumns"):
             writer = writer.partitionBy(*partitions)
         if clusters := laid_out_by(detail, "clusteringColumns"):
@@ -296,16 +324,19 @@ class SparkTable:
     def _batches(self, recent: Sequence[Commit], app_id: str) -> tuple[dict[str, int], bool]:
         """The last batch by application id; that of `app_id` from the rows if necessary.
 
-        The last value says whether the batches come from the commits.
+        The last value says whether the batches come from the commits. One that says nothing, above all that do, may be
+        another writer's, or a `MERGE` of ours in a session that allows no settings.
         """
         batches: dict[str, int] = {}
+        unsaid = False
         for commit in recent:
+            unsaid |= app_id not in batches and not commit.batches
             for name, batch in commit.batches.items():
                 batches.setdefault(name, batch)
-        by_commits = app_id in batches
+        by_commits = app_id in batches and not unsaid
         if app_id and not by_commits and self._batch_column is not None:
             newest = self.spark.sql(f"SELECT max({self._batch_column}) AS batch FROM {self.sql_name}").collect()[0]
-            batches[app_id] = int(newest["batch"] or 0)
+            batches[app_id] = max(int(newest["batch"] or 0), batches.get(app_id, 0))
         return batches, by_commits
 
     def _history(self, limit: int | None) -> list[Commit]:

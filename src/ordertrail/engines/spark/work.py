@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config
 from ordertrail.engines.ledger import RESETS, archive_id
-from ordertrail.engines.spark.session import commit_of
-from ordertrail.engines.spark.tables import SparkTable, SparkTables, tables_of, user_metadata
+from ordertrail.engines.spark.session import commit_of, options_of
+from ordertrail.engines.spark.tables import SparkTable, SparkTables, Told, tables_of, user_metadata
 from ordertrail.model import Batch, Contract, Probe
 from ordertrail.rules.column_types import decimal_of, plain_type
 from ordertrail.rules.tables import TableColumn
@@ -88,13 +88,16 @@ class SparkPass(Struct):
             self.tables = tables_of(self.spark, self.config)
 
     @contextmanager
-    def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[None]:
+    def commit(self, batch: Batch, step: str, app_id: str | None = None) -> Iterator[Told]:
         """Give the one write of a step within the block the batch's `txn`.
 
         Args:
             batch: Its number is the version.
             step: For the table's history.
             app_id: The application id; None means the pipeline's.
+
+        Yields:
+            Options for the write of a DataFrame: it carries the `txn` also where the session allows no settings.
         """
         name = app_id or self.app_id
         info = {"step": step, "run_id": batch.run_id, "deliveries": len(batch.manifests)}
@@ -102,11 +105,11 @@ class SparkPass(Struct):
             info[RESETS] = list(self.resets)
         words = user_metadata(name, batch.number, **info)
         with commit_of(self.spark, name, batch.number, words) as self._carries_txn:
-            yield
+            yield options_of(name, batch.number, words)
 
     @property
     def carries_txn(self) -> bool:
-        """Whether the writes of the last `commit` carried its `txn`: some sessions do not allow that."""
+        """Whether the session let statements of the last `commit` carry its `txn`: some do not allow that."""
         return self._carries_txn
 
     def saw(self, table: SparkTable, batches: Mapping[str, int]) -> None:
