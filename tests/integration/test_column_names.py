@@ -138,6 +138,7 @@ ROLES = [
 
 
 @pytest.mark.slow
+@pytest.mark.series
 @pytest.mark.parametrize(("key", "order_by", "status", "number", "lacked"), ROLES)
 def test_names_change_nothing(
     tmp_path: Path, key: tuple[str, ...], order_by: str, status: str, number: str, lacked: str
