@@ -6,10 +6,9 @@ run says, and runs it again with `apply = true`. Its parameters are those of the
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from ordertrail.databricks.task import Dbutils, config_of, flag, parameter
+from ordertrail.databricks.task import Dbutils, config_of, flag, parameter, shown
 from ordertrail.engines.spark import adopt as adopting
 from ordertrail.look.document import adopted
 
@@ -35,6 +34,4 @@ def adopt(spark: SparkSession, dbutils: Dbutils) -> str:
     """
     apply, doubled = flag(dbutils, "apply", PARAMETERS), parameter(dbutils, "doubled", PARAMETERS)
     bring = adopting.adopt if apply else adopting.survey
-    found = adopted(bring(config_of(dbutils), spark, doubled=doubled))
-    print(json.dumps(found, indent=2, ensure_ascii=False))  # noqa: T201 - a notebook's output
-    return json.dumps(found, ensure_ascii=False)
+    return shown(adopted(bring(config_of(dbutils), spark, doubled=doubled)))

@@ -6,10 +6,9 @@ says, and runs it again with `apply = true`. Its parameters are those of the job
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from ordertrail.databricks.task import Dbutils, config_of, flag
+from ordertrail.databricks.task import Dbutils, config_of, flag, shown
 from ordertrail.mend.document import migration
 from ordertrail.mend.migration import migrate as bring
 
@@ -34,6 +33,4 @@ def migrate(spark: SparkSession, dbutils: Dbutils) -> str:
         OrdertrailError: Why it cannot be done; a dry run lists that as `problems`.
     """
     apply = flag(dbutils, "apply", PARAMETERS)
-    found = migration(bring(config_of(dbutils), apply=apply, session=spark))
-    print(json.dumps(found, indent=2, ensure_ascii=False))  # noqa: T201 - a notebook's output
-    return json.dumps(found, ensure_ascii=False)
+    return shown(migration(bring(config_of(dbutils), apply=apply, session=spark)))

@@ -36,6 +36,7 @@ from ordertrail.engines.spark.session import spark_errors
 from ordertrail.errors import AttentionError, ConfigError, OrdertrailError
 from ordertrail.look.document import run_report
 from ordertrail.look.open_items import OpenItem
+from ordertrail.look.rows import Json
 from ordertrail.look.status import open_items_of
 from ordertrail.model import RunReport, State
 from ordertrail.pipeline import Pipeline
@@ -269,6 +270,12 @@ def flag(dbutils: Dbutils, name: str, defaults: Mapping[str, str] = PARAMETERS) 
 
 
 # --- what a task tells -------------------------------------------------------------------------------------------
+
+
+def shown(document: Json) -> str:
+    """Print a document for who reads the notebook; returns it on one line, for `dbutils.notebook.exit`."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 - a notebook's output
+    return json.dumps(document, ensure_ascii=False)
 
 
 def _document(report: RunReport) -> str:

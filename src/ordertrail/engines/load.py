@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ordertrail.engines.base import Applier, Recorder, Weighing
 from ordertrail.engines.batch_rows import check_balance
-from ordertrail.errors import ForeignChangeError, TableError
+from ordertrail.errors import CommitConflictError, ForeignChangeError, TableError
 from ordertrail.model import Batch, RowCounts
 from ordertrail.trace import step
 
@@ -73,6 +73,13 @@ class Load:
         counts = self._weighing.weigh_again(version)
         check_balance(counts)
         return counts
+
+
+def overtaken(batch: Batch) -> CommitConflictError:
+    """The error of a pass that finds its batch staged by another one."""
+    return CommitConflictError(
+        f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
+    )
 
 
 def require_staged(staged: int | None, batch: Batch) -> None:

@@ -24,10 +24,11 @@ from ordertrail.engines.batch_rows import (
     staged_batch,
 )
 from ordertrail.engines.embedded.shorten import shorten_stage
+from ordertrail.engines.load import overtaken
 from ordertrail.engines.local.accepted import ROWS_TAG
 from ordertrail.engines.local.session import Session
 from ordertrail.engines.local.shares import over_shares
-from ordertrail.errors import CommitConflictError, TableError
+from ordertrail.errors import TableError
 from ordertrail.model import Batch
 from ordertrail.parse.job import ParsedBatch, ParsedFile, ParseJob
 from ordertrail.rules.audit import clock_sql, inserted_sql
@@ -44,9 +45,7 @@ def stage_batch(session: Session, request: StageRequest) -> Staged:
     if base.last_txn(session.app_id) >= batch.number:
         # Where no lock reaches, another pass may have staged since the plan; put-if-absent covers the time after this
         # check.
-        raise CommitConflictError(
-            f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
-        )
+        raise overtaken(batch)
     prefix = f"b{batch.number:06d}"
     written: list[Path] = []
 

@@ -21,14 +21,15 @@ from msgspec.structs import replace
 
 from ordertrail.arrow import conformed
 from ordertrail.engines.batch_rows import delivery_rows, header_rows, staged_batch
+from ordertrail.engines.load import overtaken
 from ordertrail.engines.local.convert import converted_columns
 from ordertrail.engines.spark.portions import ANSWER, KEY, Ask, Convert, Fold, Portion, Survey, Surveyed
-from ordertrail.engines.spark.record import mark_archived, mark_batch
+from ordertrail.engines.spark.record import mark_archived, mark_batch, merge_deliveries
 from ordertrail.engines.spark.stage import read_staged
 from ordertrail.engines.spark.tables import SparkTable, TableState, Told, ticked
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import RELATION, run_sql
-from ordertrail.errors import CommitConflictError, ConfigError, ForeignChangeError, TableError, UsageError
+from ordertrail.errors import ConfigError, ForeignChangeError, TableError, UsageError
 from ordertrail.log import Log
 from ordertrail.model import Batch, RowCounts
 from ordertrail.rules.migration import carried_contract
@@ -167,17 +168,14 @@ def stage_migration(run: SparkPass, batch: Batch) -> None:
         UsageError: As `_commit`.
     """
     table = run.tables.stage
-    taken = CommitConflictError(
-        f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
-    )
     if table.standing(run.app_id)[1] >= batch.number:
-        raise taken
+        raise overtaken(batch)
     header, schema = header_rows(batch, [None for _ in batch.files]), arrow_schema_of(table.columns)
     rows = run.frame(pa.Table.from_batches([conformed(one, schema) for one in header.to_batches()]), table.columns)
     with _commit(run, batch) as told:
         table.replace(rows, told)
     if read_staged(run).run_id != batch.run_id:  # of two writes with one `txn` Delta skips the second
-        raise taken
+        raise overtaken(batch)
     run.probe("migrate.stage.committed")
 
 
@@ -327,10 +325,7 @@ def _amend_deliveries(run: SparkPass, batch: Batch, migration: NamedMigration) -
         lacks = run.spark.createDataFrame(pa.table(changed), schema="delivery_id STRING, absent STRING")
         both = both.unionByName(lacks, allowMissingColumns=True)
     with _commit(run, batch):
-        run.spark.sql(
-            f"MERGE INTO {table.sql_name} t USING {run.view(both)} s ON t.delivery_id = s.delivery_id "
-            "WHEN MATCHED THEN UPDATE SET t.absent = s.absent WHEN NOT MATCHED THEN INSERT *"
-        ).collect()
+        merge_deliveries(run, both, ("absent",))
     run.deliveries_changed()
 
 

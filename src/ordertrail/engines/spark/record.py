@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -83,13 +83,9 @@ class CatalogRecorder:
         run, batch = self._run, self._batch
         changed = run.spark.createDataFrame(changed_deliveries(batch))
         both = rows.unionByName(changed, allowMissingColumns=True)
-        sets = ", ".join(f"t.{name} = s.{name}" for name in CHANGED_COLUMNS)
         run.probe("deliveries.files")
         with run.commit(batch, "DELIVERIES"):
-            run.spark.sql(
-                f"MERGE INTO {table.sql_name} t USING {run.view(both)} s ON t.delivery_id = s.delivery_id "
-                f"WHEN MATCHED THEN UPDATE SET {sets} WHEN NOT MATCHED THEN INSERT *"
-            ).collect()
+            merge_deliveries(run, both, CHANGED_COLUMNS)
         run.saw(table, {run.app_id: batch.number})
         run.probe("deliveries.committed")
 
@@ -106,6 +102,21 @@ class CatalogRecorder:
                 table.append(rows, told)
         run.saw(table, {run.app_id: batch.number})
         run.probe(f"{name}.committed")
+
+
+def merge_deliveries(run: SparkPass, rows: DataFrame, columns: Sequence[str]) -> None:
+    """Append deliveries and change others, in one commit, within `SparkPass.commit`.
+
+    Args:
+        run: The pass.
+        rows: Those to append, whole; and of the others the id and the columns.
+        columns: The columns that change.
+    """
+    sets = ", ".join(f"t.{name} = s.{name}" for name in columns)
+    run.spark.sql(
+        f"MERGE INTO {run.tables.deliveries.sql_name} t USING {run.view(rows)} s ON t.delivery_id = s.delivery_id "
+        f"WHEN MATCHED THEN UPDATE SET {sets} WHEN NOT MATCHED THEN INSERT *"
+    ).collect()
 
 
 def mark_archived(run: SparkPass, batch: Batch, elsewhere: Mapping[str, str | None]) -> None:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from ordertrail.engines.base import Staged, StageRequest
 from ordertrail.engines.batch_rows import decided, manifests_of, staged_batch
+from ordertrail.engines.load import overtaken
 from ordertrail.engines.spark.causes import causes, first_line, translated
 from ordertrail.engines.spark.constraints import with_rejects
 from ordertrail.engines.spark.route import DRIVER
@@ -26,7 +27,7 @@ from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.weigh_driver import LookAhead
 from ordertrail.engines.spark.work import SparkPass, StagedHere, arrow_schema_of, spark_schema
 from ordertrail.engines.spark.workers import ParseTask, Scratch, plain_path
-from ordertrail.errors import CommitConflictError, QuarantineError, TableError
+from ordertrail.errors import QuarantineError, TableError
 from ordertrail.model import Batch, Reject, State
 from ordertrail.parse.failures import failing
 from ordertrail.parse.job import ParsedBatch, set_aside
@@ -231,7 +232,7 @@ def _commit(
     stage = run.tables.stage
     with run.commit(whole, "STAGE") as told:
         if not run.carries_txn and stage.standing(run.app_id)[1] >= whole.number:
-            raise _too_late(whole)
+            raise overtaken(whole)
         stage.overwrite(frame, told)
     in_tables = bool(groups) or refused
     run.probe("stage.committed")
@@ -244,11 +245,5 @@ def _version_of(run: SparkPass, batch: Batch) -> int:
     """The version of the stage that this pass wrote; Delta skips a write without a word when another pass was first."""
     last = run.tables.stage.last_of(run.app_id)
     if last is None or (last.batches[run.app_id], last.run_id) != (batch.number, batch.run_id):
-        raise _too_late(batch)
+        raise overtaken(batch)
     return last.version
-
-
-def _too_late(batch: Batch) -> CommitConflictError:
-    return CommitConflictError(
-        f"another pass has staged batch {batch.number} meanwhile", hint="nothing was written; run again"
-    )
