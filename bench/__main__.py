@@ -23,6 +23,8 @@ PARTS = (
     "bench.watch",
     "bench.pages",
     "bench.nasty_files",
+    "bench.start_up",
+    "bench.long_run",
 )
 
 for part in PARTS:

@@ -56,21 +56,21 @@ def timed(code: str, arguments: Sequence[str]) -> Timed:
     return timed_command([sys.executable, "-c", code, *arguments])
 
 
-def timed_command(words: Sequence[str]) -> Timed:
+def timed_command(words: Sequence[str], allowed: Sequence[int] = (0,)) -> Timed:
     """Run a command in a process of its own, with compiled modules kept from one run to the next, as usual.
 
     Args:
         words: The program's path, and its arguments.
+        allowed: The exit codes with which it may end.
 
     Raises:
         RuntimeError: The process failed.
     """
     launch = [sys.executable, "-S", "-E", "-c", _LAUNCH, *words]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    found = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    found = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=environment(), check=False)
     output, _, last = found.stdout.rstrip().rpartition("\n")
     wall_s, cpu_s, peak_kib, exit_code = last.split()
-    if int(exit_code) != 0:
+    if int(exit_code) not in allowed:
         raise RuntimeError(f"the process ended with {exit_code}:\n{found.stderr[-4000:]}")
     return Timed(float(wall_s), float(cpu_s), int(peak_kib) * 1.024 / 1000, output.rstrip())
 
@@ -90,6 +90,11 @@ def memory_mb(process_id: int, what: str = "VmRSS") -> float:
     """
     lines = Path(f"/proc/{process_id}/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1.024 / 1000
+
+
+def environment() -> dict[str, str]:
+    """That of a process to measure: compiled modules are kept from one run to the next, as usual."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def summary(runs: Sequence[Timed]) -> dict[str, object]:
