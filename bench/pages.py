@@ -164,11 +164,17 @@ def build(work: Path, rows: int, deliveries: int) -> Path:
     folder = work / "pages"
     if not (folder / "done").exists():
         tables.copy(base / "ordertrail", folder)
+        more_deliveries(folder, deliveries)
         config = load_config(folder / "ordertrail.toml")
-        _add(config.table_path(config.tables.deliveries), DELIVERIES, _DELIVERIES, deliveries)
         _add(config.table_path(config.tables.rejects), REJECTS, _REJECTS, int(deliveries * REJECTS_A_DELIVERY))
         (folder / "done").touch()
     return folder
+
+
+def more_deliveries(folder: Path, deliveries: int) -> None:
+    """Add so many deliveries to a pipeline in a folder."""
+    config = load_config(folder / "ordertrail.toml")
+    _add(config.table_path(config.tables.deliveries), DELIVERIES, _DELIVERIES, deliveries)
 
 
 def _add(root: Path, columns: Sequence[TableColumn], cells: dict[str, str], rows: int) -> None:

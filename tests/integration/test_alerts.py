@@ -349,6 +349,7 @@ def test_a_pass_with_nothing_to_tell_writes_nothing_and_imports_no_apprise(call:
 def test_after_a_pass_the_incidents_are_read_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     drop("order_tracking_2024_11_20.csv", BAD)
     call("run", code=3)
+    drop("order_tracking_2024_11_21.csv", BAD + "0002,Y\n")
     reads: list[int] = []
 
     def counted(snapshot: Snapshot) -> tuple[Incident, ...]:
@@ -356,7 +357,7 @@ def test_after_a_pass_the_incidents_are_read_once(call: Call, monkeypatch: pytes
         return incidents_in(snapshot)
 
     monkeypatch.setattr(incidents, "incidents_in", counted)
-    call("run", code=0)
+    call("run", code=3)
     assert len(reads) == 1
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ordertrail.arrow import arrow_schema
 from ordertrail.config import Config, parse_config, template
 from ordertrail.look import document
-from ordertrail.look.arrivals import NEEDED, Came, arrivals_of, came_by_vendor, late_vendors
+from ordertrail.look.arrivals import NEEDED, Came, arrivals_of, came_by_vendor, late_vendors, owed_by
 from ordertrail.look.open_items import Facts, OpenItem, Waiting, open_items
 from ordertrail.look.standing import in_catalog
 from ordertrail.model import State
@@ -171,7 +171,7 @@ def test_eight_weeks_of_three_vendors(config: Config) -> None:
             vendor, at = feed[sent]
             found[vendor] = Came((*(found[vendor].times if vendor in found else ()), at), "orders.csv", 1)
             sent += 1
-        items = open_items(config, Facts(late=late_vendors(config, found, now)), now)
+        items = open_items(config, Facts(late=late_vendors(owed_by(config, found, now), now)), now)
         told = {item.key: item for item in items}
         assert all(item.kind == "late" for item in items)
         for key, item in told.items():
@@ -230,16 +230,16 @@ def test_a_vendor_of_whom_nothing_is_known(config: Config) -> None:
         "",
     )
     assert [day.state for day in one.days] == ["not_expected"] * 2
-    assert late_vendors(plain, {}, NOW) == ()
+    assert late_vendors(owed_by(plain, {}, NOW), NOW) == ()
 
 
 def test_a_vendor_that_never_sent_is_late_when_others_sent_before(config: Config) -> None:
     others = {"blue": Came((NOW - timedelta(days=1),), "b.csv", 1)}
     now = datetime(2026, 11, 23, 13, 40, tzinfo=UTC)
-    found = late_vendors(config, others, now)
+    found = late_vendors(owed_by(config, others, now), now)
     assert [one.vendor for one in found] == ["acme", "blue"]
     assert (found[0].last_at, found[0].last_file) == (None, "")
-    assert late_vendors(config, {}, now) == ()
+    assert late_vendors(owed_by(config, {}, now), now) == ()
 
 
 def test_an_item_is_the_same_while_it_is_open(config: Config) -> None:
@@ -248,7 +248,7 @@ def test_an_item_is_the_same_while_it_is_open(config: Config) -> None:
     for day in (23, 24, 25, 27, 30):
         now = datetime(2026, 11, day, 18, tzinfo=UTC)
         found = {"acme": Came((datetime(2026, 11, 20, 13, tzinfo=UTC),), "a.csv", 1)}
-        late += open_items(config, Facts(late=late_vendors(config, found, now)), now)
+        late += open_items(config, Facts(late=late_vendors(owed_by(config, found, now), now)), now)
     assert len({(one.key, one.since, one.text) for one in late}) == 1
     assert len(late) == 5
 

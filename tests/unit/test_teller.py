@@ -79,8 +79,8 @@ class Desk:
 
     def __post_init__(self) -> None:
         means = Means(self._send, self._ping, self.now, lambda: self.at_s, lambda _: self.table)
-        self.monkeypatch.setattr(service, "open_items_of", lambda _: self._found())
-        self.monkeypatch.setattr("ordertrail.alerts.after.open_items_of", lambda *_, **__: self._found())
+        self.monkeypatch.setattr(service, "looked_at", lambda _: (self._found(), None))
+        self.monkeypatch.setattr("ordertrail.alerts.after.looked_at", lambda *_, **__: (self._found(), None))
         self.teller = Teller(self.config, means)
 
     def now(self) -> datetime:

@@ -21,9 +21,12 @@ from ordertrail.engines.base import IncidentTable
 from ordertrail.engines.choice import incident_table
 from ordertrail.errors import OrdertrailError, PassRunningError
 from ordertrail.look.heartbeat import heard
-from ordertrail.look.open_items import OpenItem, config_option
-from ordertrail.look.status import open_items_of
+from ordertrail.look.last_look import remember
+from ordertrail.look.open_items import config_option
+from ordertrail.look.status import looked_at
+from ordertrail.model import RunReport
 from ordertrail.rules.incidents import FAILING, Cause, Incident, Seen
+from ordertrail.rules.quiet import Quiet
 from ordertrail.rules.secrets import masked
 
 if TYPE_CHECKING:
@@ -40,11 +43,13 @@ class Checked(Struct, frozen=True):
         incidents: All incidents, open and closed.
         sent: The messages that were sent, or could not be.
         problems: What went wrong, one line each.
+        quiet: What would change the open items; None where that is not known.
     """
 
     incidents: tuple[Incident, ...] = ()
     sent: tuple[Sent, ...] = ()
     problems: tuple[str, ...] = ()
+    quiet: Quiet | None = None
 
 
 def failing_cause(config: Config, error: Exception) -> Cause:
@@ -64,36 +69,49 @@ def unreadable_cause(config: Config, error: OrdertrailError) -> Cause:
 
 
 def after_pass(
-    config: Config, error: Exception | None, *, needs_person: bool = False, whole_pass: bool = True
+    config: Config,
+    error: Exception | None,
+    report: RunReport | None,
+    *,
+    whole_pass: bool = True,
+    known: bool = False,
 ) -> tuple[str, ...]:
     """Keep incidents and send, after a pass of a command.
 
     Args:
         config: Of the pipeline.
         error: What ended the pass; None when it succeeded.
-        needs_person: Whether its report names something that needs a person.
+        report: Of the pass; None when it failed.
         whole_pass: Whether it was one to the end, and not a first half.
+        known: Whether nothing is new since the last look, so that there is nothing to keep or send.
 
     Returns:
         What went wrong, one line each.
     """
     if isinstance(error, PassRunningError):
         return ()  # the other pass tells
-    try:
-        table = incident_table(config)  # one for all: what it has read it does not read again
-        if not (config.alerts or error or needs_person or table.read().version is not None):
-            problems: tuple[str, ...] = ()
-        else:
-            extra = () if error is None else (failing_cause(config, error),)
-            problems = check(config, extra=extra, passed=error is None and whole_pass, table=table).problems
-    except OrdertrailError as trouble:
-        problems = (f"alerts: {trouble}",)
+    problems = () if known else _looked(config, error, report, whole_pass=whole_pass)
     if not config.alerts:
         problems = ()  # nobody asked to be told
     if config.ping is not None and (whole_pass or error is not None):
         trouble_of_ping = ping(config.ping, failed=error is not None)
         problems += (f"ping_url: {trouble_of_ping}",) if trouble_of_ping else ()
     return problems
+
+
+def _looked(config: Config, error: Exception | None, report: RunReport | None, *, whole_pass: bool) -> tuple[str, ...]:
+    """Look, keep incidents and send; what went wrong, one line each."""
+    try:
+        table = incident_table(config)  # one for all: what it has read it does not read again
+        if not (config.alerts or report is None or report.needs_person or table.read().version is not None):
+            return ()
+        extra = () if error is None else (failing_cause(config, error),)
+        found = check(config, extra=extra, passed=error is None and whole_pass, table=table)
+        if report is not None and whole_pass:
+            remember(config, found.quiet, report, table.read().version, found.incidents)
+        return found.problems
+    except OrdertrailError as trouble:
+        return (f"alerts: {trouble}",)
 
 
 def check(
@@ -121,12 +139,12 @@ def check(
     try:
         if not table.possible():
             return Checked(problems=_apart_from_tables(config))
-        seen = look(config, extra=extra, passed=passed, service_expected=service_expected, session=session)
+        seen, quiet = _seen(config, extra, passed, service_expected, session)
         kept = evaluate(table, seen, [one.channel for one in config.alerts])
     except OrdertrailError as error:
         return Checked(problems=(f"incidents cannot be kept: {error}",))
     if not config.alerts:
-        return Checked(kept.incidents)
+        return Checked(kept.incidents, quiet=quiet)
     if not installed():
         hint = "alerts are not sent without apprise: pip install 'ordertrail[alerts]'; they wait"
         return Checked(kept.incidents, problems=(hint,))
@@ -135,7 +153,7 @@ def check(
     try:
         sent = outbox.send(lambda: time.monotonic() - began_s < BUDGET_S)
         problems = tuple(f"alerts on {one.channel}: {one.error}" for one in sent if one.error)
-        return Checked(table.read().incidents, sent, problems)
+        return Checked(table.read().incidents, sent, problems, quiet)
     except OrdertrailError as error:
         return Checked(kept.incidents, problems=(f"alerts: {error}",))
 
@@ -149,14 +167,24 @@ def look(
     session: SparkSession | None = None,
 ) -> Seen:
     """What needs a person now, also when that cannot be listed; arguments as of `check`."""
+    return _seen(config, extra, passed, service_expected, session)[0]
+
+
+def _seen(
+    config: Config,
+    extra: Sequence[Cause],
+    passed: bool | None,
+    service_expected: bool,
+    session: SparkSession | None,
+) -> tuple[Seen, Quiet | None]:
     if passed is None:
         beat = heard(config)
         passed = beat is not None and not beat.silent(now_utc()) and not beat.failures
     try:
-        items: Sequence[OpenItem] = open_items_of(config, session=session, service_expected=service_expected)
+        items, quiet = looked_at(config, session=session, service_expected=service_expected)
     except OrdertrailError as error:
-        return Seen((unreadable_cause(config, error), *extra), whole=False, passed=passed)
-    return Seen((*causes_of(items), *extra), passed=passed)
+        return Seen((unreadable_cause(config, error), *extra), whole=False, passed=passed), None
+    return Seen((*causes_of(items), *extra), passed=passed), quiet
 
 
 def _apart_from_tables(config: Config) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ordertrail.alerts.after import look, unreadable_cause
 from ordertrail.alerts.channels import Sender, installed, send
@@ -24,10 +25,13 @@ from ordertrail.engines.base import IncidentTable
 from ordertrail.engines.choice import incident_table
 from ordertrail.errors import OrdertrailError
 from ordertrail.log import Log
+from ordertrail.look.last_look import unchanged
 from ordertrail.look.open_items import OpenItem, config_option
-from ordertrail.look.status import open_items_of
+from ordertrail.look.status import looked_at
+from ordertrail.model import RunReport
 from ordertrail.rules.alert_text import Message
 from ordertrail.rules.incidents import Incident, Seen
+from ordertrail.rules.quiet import Quiet
 from ordertrail.rules.secrets import masked
 
 EVERY_S = 60.0
@@ -82,6 +86,7 @@ class Teller:
         self._table: IncidentTable | None = None
         self._trouble = ""
         self._cried_s: float | None = None
+        self._quiet: Quiet | None = None
 
     @property
     def running(self) -> bool:
@@ -107,14 +112,28 @@ class Teller:
         if self._config.ping is not None:
             self._wake.set()
 
+    def concerned(self, report: RunReport) -> bool:
+        """Whether the open items may be others than those that were listed last.
+
+        Args:
+            report: Of a pass that succeeded.
+        """
+        quiet = self._quiet
+        newest = None if quiet is None else unchanged(self._config, quiet, report, self._means.now())
+        if quiet is None or newest is None:
+            return True
+        self._quiet = replace(quiet, deliveries=newest)
+        return False
+
     def listed(self) -> tuple[OpenItem, ...]:
         """List the open items, and have them judged; for `OpenList`.
 
         Raises:
             OrdertrailError: They cannot be listed, which is judged, too.
         """
+        self._quiet = None  # until the list is made, every pass concerns it
         try:
-            items = open_items_of(self._config)
+            items, self._quiet = looked_at(self._config)
         except OrdertrailError as error:
             self._saw(Seen((unreadable_cause(self._config, error),), whole=False))
             raise

@@ -26,22 +26,31 @@ def telling(config: Config, *, whole_pass: bool = True) -> Iterator[Callable[[Ru
     """
 
     def told(report: RunReport, code: int) -> int:
-        _tell(config, None, needs_person=report.needs_person, whole_pass=whole_pass)
+        _tell(config, None, report, whole_pass=whole_pass)
         return code
 
     try:
         yield told
     except Exception as error:
-        _tell(config, error, needs_person=True, whole_pass=whole_pass)
+        _tell(config, error, None, whole_pass=whole_pass)
         raise
 
 
-def _tell(config: Config, error: Exception | None, *, needs_person: bool, whole_pass: bool) -> None:
+def _tell(config: Config, error: Exception | None, report: RunReport | None, *, whole_pass: bool) -> None:
     asked = config.alerts or config.ping is not None
     kept = config.by_name or config.table_path(config.incidents).exists()
-    if not (error or needs_person or asked or kept):
+    if not (error or report is None or report.needs_person or asked or kept):
         return  # nothing to tell and nobody to tell it: most passes need not import what does
+    known = report is not None and whole_pass and _nothing_new(config, report)
+    if known and config.ping is None:
+        return
     from ordertrail.alerts.after import after_pass
 
-    for problem in after_pass(config, error, needs_person=needs_person, whole_pass=whole_pass):
+    for problem in after_pass(config, error, report, whole_pass=whole_pass, known=known):
         note(f"Note: {problem}")
+
+
+def _nothing_new(config: Config, report: RunReport) -> bool:
+    from ordertrail.look.last_look import nothing_new
+
+    return nothing_new(config, report)

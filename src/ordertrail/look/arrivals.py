@@ -17,13 +17,24 @@ from msgspec import Struct
 
 from ordertrail.config import Config
 from ordertrail.delta.columns import Columns
-from ordertrail.rules.cadence import Day, days_of, next_due, remembered
+from ordertrail.rules.cadence import Day, Due, days_of, next_due, remembered
 from ordertrail.rules.expectation import Expectation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Arrivals", "Came", "Day", "Late", "arrivals_of", "came_by_vendor", "late_text", "late_vendors"]
+__all__ = [
+    "Arrivals",
+    "Came",
+    "Day",
+    "Late",
+    "Owed",
+    "arrivals_of",
+    "came_by_vendor",
+    "late_text",
+    "late_vendors",
+    "owed_by",
+]
 
 DAYS = 28
 """How many days of a vendor are told, where nobody asks for more or fewer."""
@@ -81,6 +92,22 @@ class Late(Struct, frozen=True):
     since: datetime
     last_at: datetime | None = None
     last_file: str = ""
+
+
+class Owed(Struct, frozen=True):
+    """The file that a vendor owes next.
+
+    Attributes:
+        vendor: Its name.
+        expectation: When its files are expected.
+        due: By when it is expected; None when nothing can be said.
+        came: The files that came; None when none ever did.
+    """
+
+    vendor: str
+    expectation: Expectation
+    due: Due | None
+    came: Came | None
 
 
 class Arrivals(Struct, frozen=True):
@@ -171,35 +198,39 @@ def _with(came: Came | None, at: datetime, path: str) -> Came:
     return Came((*came.times[:place], at, *came.times[place:]), path if is_last else came.last_file, came.files + 1)
 
 
-def late_vendors(config: Config, came: Mapping[str, Came], now: datetime) -> tuple[Late, ...]:
-    """The vendors that are late, in the order of the config.
+def owed_by(config: Config, came: Mapping[str, Came], now: datetime) -> tuple[Owed, ...]:
+    """What each vendor owes of which files are expected, in the order of the config.
 
     Args:
         config: Of the pipeline.
         came: From `came_by_vendor`.
         now: Aware UTC.
     """
-    began = _began(came)
-    return tuple(
-        found
-        for name, expectation in config.expectations
-        if (found := _late(name, expectation, came.get(name), now, began)) is not None
-    )
+    began, found = _began(came), []
+    for name, expectation in config.expectations:
+        files = came.get(name)
+        times = () if files is None else files.times
+        found.append(Owed(name, expectation, next_due(expectation, remembered(times, now), now, began=began), files))
+    return tuple(found)
+
+
+def late_vendors(owed: Sequence[Owed], now: datetime) -> tuple[Late, ...]:
+    """The vendors that are late, in the order of the config.
+
+    Args:
+        owed: From `owed_by`.
+        now: Aware UTC.
+    """
+    return tuple(_late(one, one.due) for one in owed if one.due is not None and now >= one.due.late_from)
 
 
 def _began(came: Mapping[str, Came]) -> datetime | None:
     return min((one.times[0] for one in came.values()), default=None)
 
 
-def _late(
-    vendor: str, expectation: Expectation, came: Came | None, now: datetime, began: datetime | None
-) -> Late | None:
-    times = () if came is None else came.times
-    due = next_due(expectation, remembered(times, now), now, began=began)
-    if due is None or now < due.late_from:
-        return None
-    expected = due.at.astimezone(expectation.zone)
-    return Late(vendor, expected, due.late_from, *((None, "") if came is None else (times[-1], came.last_file)))
+def _late(one: Owed, due: Due) -> Late:
+    last = (None, "") if one.came is None else (one.came.times[-1], one.came.last_file)
+    return Late(one.vendor, due.at.astimezone(one.expectation.zone), due.late_from, *last)
 
 
 def late_text(one: Late) -> str:

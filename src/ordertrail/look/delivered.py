@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 DETAILS = (
     "delivery_id", "vendor", "file_name", "batch", "state", "reason", "archived_to", "discovered_at", "rows_parsed",
+    "sha256",
 )  # fmt: skip
 """The columns of a delivery that needs a person."""
 
-NEEDED = tuple(dict.fromkeys((*DETAILS, "sha256", "loaded_at")))
+NEEDED = (*DETAILS, "loaded_at")
 """All columns that `delivered` asks for."""
 
 
@@ -51,6 +52,7 @@ class SetAside(Struct, frozen=True):
         archived_to: Where the file is, below the archive folder.
         since: When a pass first read it; aware UTC.
         rows_parsed: Data rows in the file; None when nobody could tell.
+        sha256: Of its bytes, in hexadecimal.
     """
 
     delivery_id: str
@@ -62,6 +64,7 @@ class SetAside(Struct, frozen=True):
     archived_to: str | None
     since: datetime | None
     rows_parsed: int | None = None
+    sha256: str = ""
 
 
 class Delivered(Struct, frozen=True):

@@ -84,9 +84,9 @@ def row(one: Row) -> Json:
 
 
 def status(found: Status) -> Json:
-    """`status`: the object's own fields."""
+    """`status`: the object's own fields, but for what only the next look needs."""
     return {
-        **asdict(found),
+        **{name: value for name, value in asdict(found).items() if name != "quiet"},
         "last_loaded_at": json_value(found.last_loaded_at),
         "waiting": [{**asdict(one), "since": json_value(one.since)} for one in found.waiting],
         "open_items": [open_item(one) for one in found.open_items],

@@ -28,12 +28,14 @@ from ordertrail.errors import OrdertrailError
 from ordertrail.look import arrivals, rejecting, usual
 from ordertrail.look.delivered import NEEDED, Delivered, SetAside, columns_in, delivered, doubts_in, kept_columns
 from ordertrail.look.heartbeat import heard
+from ordertrail.look.last_look import quiet_until
 from ordertrail.look.open_items import NEXT_PASS, Facts, OpenItem, Waiting, asked_of, open_items
 from ordertrail.look.space import low_spaces
 from ordertrail.model import FoundFile
 from ordertrail.rules.cadence import needed_back
 from ordertrail.rules.filekey import clean_name, take
 from ordertrail.rules.losses import ROLES
+from ordertrail.rules.quiet import Quiet
 from ordertrail.rules.tables import APP_ID
 from ordertrail.sources.directory import UNARCHIVED, source_of
 from ordertrail.sources.names import claiming
@@ -106,6 +108,7 @@ class Status(Struct, frozen=True):
         warnings: What could not be read, one line each.
         open_items: Everything that needs a person, as `ordertrail health` lists it.
         doubts: What speaks against rows of the last `RECENT` loaded deliveries with such doubts, one line each.
+        quiet: What would change the open items; None where that is not known.
     """
 
     pipeline: str
@@ -127,6 +130,7 @@ class Status(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     open_items: tuple[OpenItem, ...] = ()
     doubts: tuple[str, ...] = ()
+    quiet: Quiet | None = None
 
 
 def standing(
@@ -147,14 +151,14 @@ def standing(
         service_expected: Whether it needs a person when no service runs.
     """
     tables = {role: snapshots[getattr(config.tables, role)] for role in ROLES}
-    target, deliveries = tables["target"], tables["deliveries"]
+    target, deliveries, now = tables["target"], tables["deliveries"], datetime.now(UTC)
     app_id = deliveries.metadata.properties.get(APP_ID, "")
-    stands, now = progress_of(tables, app_id), datetime.now(UTC)
+    stands, debt, damage = progress_of(tables, app_id), _debt(config, snapshots), log_warnings(tables, app_id)
     columns = columns or kept_columns(columns_in(deliveries))
     came = came or delivered(columns)
     waiting, warnings = waiting_in(config, now)
-    debt, damage = _debt(config, snapshots), log_warnings(tables, app_id)
-    many, late = rejecting.rejecting(columns), () if warnings else _late(config, columns, waiting, now)
+    many, owed = rejecting.rejecting(columns), () if warnings else _owed(config, columns, waiting, now)
+    late = arrivals.late_vendors(owed, now)
     facts = replace(
         _around(config, waiting, warnings, service_expected=service_expected),
         deliveries=came.open,
@@ -186,6 +190,7 @@ def standing(
         warnings=(*warnings, *damage),
         open_items=open_items(config, facts, now),
         doubts=doubts_in(columns, RECENT),
+        quiet=quiet_until(facts, owed, deliveries.version, app_id, now),
     )
 
 
@@ -253,7 +258,7 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
         return rows.select(list(names))
 
     aside, many = delivered(columns).open, rejecting.rejecting(columns)
-    late = () if trouble else _late(config, columns, waiting, now)
+    late = () if trouble else arrivals.late_vendors(_owed(config, columns, waiting, now), now)
     facts = Facts(
         deliveries=aside,
         rejecting=many,
@@ -267,11 +272,11 @@ def in_catalog(config: Config, session: SparkSession | None, *, service_expected
     return open_items(config, facts, now)
 
 
-def _late(config: Config, columns: Columns, waiting: Sequence[Waiting], now: datetime) -> tuple[arrivals.Late, ...]:
-    """The vendors that are late. What came is read only where a vendor is expected to send anything."""
+def _owed(config: Config, columns: Columns, waiting: Sequence[Waiting], now: datetime) -> tuple[arrivals.Owed, ...]:
+    """What the vendors owe. What came is read only where a vendor is expected to send anything."""
     if not config.expectations:
         return ()
-    return arrivals.late_vendors(config, _came(config, columns, waiting, now, days=1), now)
+    return arrivals.owed_by(config, _came(config, columns, waiting, now, days=1), now)
 
 
 def _came(

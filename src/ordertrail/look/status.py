@@ -34,6 +34,7 @@ from ordertrail.look.standing import Quarantined, Status, TableDebt, arrivals_in
 from ordertrail.look.track import Track
 from ordertrail.markers import Belonging
 from ordertrail.model import State
+from ordertrail.rules.quiet import Quiet
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import (
     DELIVERIES,
@@ -106,10 +107,18 @@ def open_items_of(
         TableError: A table is damaged, or missing though it was made.
         SourceError: There are no tables, and a pass would not make any.
     """
+    return looked_at(config, session=session, service_expected=service_expected)[0]
+
+
+def looked_at(
+    config: Config, *, session: SparkSession | None = None, service_expected: bool = False
+) -> tuple[tuple[OpenItem, ...], Quiet | None]:
+    """Everything that needs a person now, and what would change it, where that is known; as `open_items_of`."""
     config = located(config, session)
     if not config.in_folders:
-        return in_catalog(config, session, service_expected=service_expected)
-    return status_of(config, service_expected=service_expected).open_items
+        return in_catalog(config, session, service_expected=service_expected), None
+    status = status_of(config, service_expected=service_expected)
+    return status.open_items, status.quiet
 
 
 def live_items_of(config: Config) -> tuple[OpenItem, ...]:

@@ -293,10 +293,11 @@ class Service:
             else:
                 self._parts.heartbeat.attention(text)
                 _log.warning(text)
-        changed = bool(news or report.deliveries)
-        if changed:
+        if news or report.deliveries:
             self._on_report(report)
-        self._list_open(news=changed or recovered or told != before)
+        teller = self._parts.teller
+        loaded = bool(report.deliveries) and (teller is None or teller.concerned(report))
+        self._list_open(news=loaded or recovered or told != before)
 
     def _list_open(self, *, news: bool) -> None:
         if self._parts.open_list is not None and self._stop_by_s is None:
