@@ -212,14 +212,14 @@ def test_without_room_for_the_index_the_scan_answers(house: House) -> None:
 
 def test_a_pass_reads_each_vector_of_the_target_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    before = local_session.deleted_rows
+    before = local_session.marked_rows
 
     def counted(root: Path, file: AddFile) -> Any:
         if file.deletion_vector is not None:
             read.append(file.deletion_vector)
         return before(root, file)
 
-    monkeypatch.setattr(local_session, "deleted_rows", counted)
+    monkeypatch.setattr(local_session, "marked_rows", counted)
     send(house, dated(23), KEYS[:60], 23)
     assert len(read) > 0
     assert len(read) == len(set(read))

@@ -70,6 +70,62 @@ def test_a_followed_snapshot_is_what_a_replay_gives(log: DeltaLog) -> None:
     assert follow_snapshot(log, known[-1]) is known[-1]
 
 
+def test_a_process_replays_no_entry_twice(log: DeltaLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does another `DeltaLog` of the table; a new checkpoint is read once."""
+    commits(log, [add("a")], [add("b")])
+    read = read_entries(monkeypatch)
+    first = read_snapshot(log)
+    assert read == [0, 1, 2]
+    log.commit(3, [{"commitInfo": {}}, remove("a")])
+    read.clear()
+    assert set(read_snapshot(DeltaLog(log.root)).files) == {"b"}
+    assert read == [3]
+    assert set(first.files) == {"a", "b"}
+    DeltaTable(log.root).create_checkpoint()
+    log.commit(4, [{"commitInfo": {}}, add("c")])
+    read.clear()
+    for _ in range(2):
+        assert set(read_snapshot(log).files) == {"b", "c"}
+    assert read[-1] == 4
+    assert read.count(4) == 1
+
+
+def test_what_became_of_the_log_meanwhile_is_noticed(log: DeltaLog) -> None:
+    commits(log, [add("a")], [add("b")])
+    assert set(read_snapshot(log).files) == {"a", "b"}
+    entry = log.folder / f"{1:020d}.json"
+    good = entry.read_bytes()
+    entry.write_bytes(good.replace(b'"a"', b'"z"'))
+    assert set(read_snapshot(log).files) == {"z", "b"}
+    entry.write_bytes(b"")
+    with pytest.raises(TableError, match="no actions"):
+        read_snapshot(log)
+    entry.unlink()
+    with pytest.raises(TableError, match="lacks version 1"):
+        read_snapshot(log)
+    entry.write_bytes(good)
+    (log.folder / f"{2:020d}.json").unlink()
+    assert set(read_snapshot(log).files) == {"a"}
+    DeltaTable(log.root).create_checkpoint()
+    (checkpoint,) = log.folder.glob("*.checkpoint.parquet")
+    checkpoint.write_bytes(b"damaged")
+    for _ in range(2):
+        assert read_snapshot(log).passed_over == (checkpoint,)
+
+
+def read_entries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The versions of the entries that are read from now on."""
+    versions: list[int] = []
+    before = DeltaLog.read
+
+    def read(log: DeltaLog, version: int) -> list[dict[str, Json]]:
+        versions.append(version)
+        return before(log, version)
+
+    monkeypatch.setattr(DeltaLog, "read", read)
+    return versions
+
+
 def test_following_a_log_that_was_cleaned_up_reads_it_anew(log: DeltaLog) -> None:
     commits(log, [add("a")], [add("b")], [add("c")])
     old = read_snapshot(log, 1)

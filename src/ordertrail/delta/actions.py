@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct, field
@@ -18,6 +19,13 @@ from ordertrail.rules.change_feed import FEATURE
 from ordertrail.rules.column_types import plain_type
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+
+@lru_cache(maxsize=1024)
+def _rows_in(stats: str) -> int | None:
+    """The rows by the statistics of a file: asked for several times in a pass, of every file."""
+    count = json.loads(stats).get("numRecords")
+    return None if count is None else int(count)
 
 
 class AddFile(Struct, frozen=True):
@@ -42,8 +50,7 @@ class AddFile(Struct, frozen=True):
     @property
     def rows(self) -> int | None:
         """The number of physical rows by the statistics; None when they do not say."""
-        count = json.loads(self.stats).get("numRecords") if self.stats else None
-        return int(count) if count is not None else None
+        return _rows_in(self.stats) if self.stats else None
 
     def marked(self, vector: Mapping[str, Json], rows: int) -> AddFile:
         """This file with another deletion vector.

@@ -186,6 +186,10 @@ class DeltaLog:
                 hint="run again: the next pass reads the table and goes on from there",
             ) from error
 
+    def name(self, version: int) -> str:
+        """The path of the entry of a version, whether it is there or not."""
+        return f"{self.folder}/{version:020d}.json"
+
     def _path(self, version: int) -> Path:
         return self.folder / f"{version:020d}.json"
 

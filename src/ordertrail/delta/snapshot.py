@@ -15,6 +15,7 @@ from ordertrail.delta.actions import VECTORS, AddFile, Json, Metadata, ProtocolV
 from ordertrail.delta.checkpoint import checkpoint_actions
 from ordertrail.delta.features import require_readable, require_writable
 from ordertrail.delta.log import DeltaLog
+from ordertrail.delta.replays import Replays, seen
 from ordertrail.delta.said import FILES, ROWS, after_foreign, live_rows, number, said_by
 from ordertrail.errors import StorageError, TableError, UnsupportedTableError
 from ordertrail.rules.change_feed import FEED
@@ -144,8 +145,11 @@ class Snapshot(Struct, frozen=True):
         require_writable(self.root.name, self.metadata, self.protocol)
 
 
+_replays: Replays[Snapshot] = Replays(most=8)  # the five tables of a pipeline, and a few more
+
+
 def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
-    """Replay a log.
+    """Replay a log. Of the newest version, a process replays only what it has not replayed before.
 
     Args:
         log: The table's.
@@ -156,7 +160,7 @@ def read_snapshot(log: DeltaLog, version: int | None = None) -> Snapshot:
         StorageError: The log cannot be read.
     """
     with _log_errors(log):
-        return _read(log, version)
+        return _read(log, version) if version is not None else _read_newest(log)
 
 
 def follow_snapshot(log: DeltaLog, known: Snapshot) -> Snapshot:
@@ -172,7 +176,7 @@ def follow_snapshot(log: DeltaLog, known: Snapshot) -> Snapshot:
     """
     with _log_errors(log):
         if not log.has(known.version):  # cleaned up, or another table is here now
-            return _read(log, None)
+            return _read_newest(log)
         state, version = _State(known), known.version
         while log.has(version + 1):
             version += 1
@@ -256,12 +260,34 @@ def _log_errors(log: DeltaLog) -> Iterator[None]:
         ) from error
 
 
-def _read(log: DeltaLog, version: int | None) -> Snapshot:
+def _read_newest(log: DeltaLog) -> Snapshot:
+    """The newest version, on top of what this process has replayed before."""
     commits, checkpoints = log.entries()
-    newest = max(commits[-1:] + list(checkpoints), default=None)
+    newest = _newest(log, commits, checkpoints)
+    base = max(checkpoints, default=-1)
+    files = seen([*map(str, checkpoints.get(base, ())), *map(log.name, range(base + 1, newest + 1))])
+    known = _replays.kept(log.root, files)
+    if known is None:
+        snapshot = _read(log, newest, (commits, checkpoints))
+    elif known.version == newest:
+        return known
+    else:
+        snapshot = _replayed(log, _State(known), known.version + 1, newest, {})
+    if not snapshot.passed_over:  # what it was read from is more than the files after the damaged checkpoint
+        _replays.keep(log.root, snapshot, files)
+    return snapshot
+
+
+def _newest(log: DeltaLog, commits: Sequence[int], checkpoints: Mapping[int, Sequence[Path]]) -> int:
+    newest = max([*commits[-1:], *checkpoints], default=None)
     if newest is None:
         raise TableError(f"there is no Delta table in {log.root}", hint="run a pass first: ordertrail run")
-    wanted = newest if version is None else version
+    return newest
+
+
+def _read(log: DeltaLog, wanted: int, listed: tuple[list[int], dict[int, list[Path]]] | None = None) -> Snapshot:
+    commits, checkpoints = log.entries() if listed is None else listed
+    _newest(log, commits, checkpoints)
     passed_over: dict[Path, str] = {}
     for base in sorted((at for at in checkpoints if at <= wanted), reverse=True):
         try:

@@ -34,9 +34,13 @@ Rows = NDArray[np.int64]
 """Physical row numbers of one data file."""
 
 _CURE = "run ordertrail rebuild: it writes the target anew from the history, without its deletion vectors"
+_NOT_ROWS = "a deletion vector marks one row or more, counted from 0"
 _MAGIC = struct.pack("<I", 1681511377)
 _FORMAT = b"\x01"
 _WORD = struct.Struct(">I")
+_NO_ROW = 1 << 63
+"""Row numbers are signed: this one and all above it are none."""
+
 _UUID_CHARACTERS = 20
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _DIGIT = {sign: value for value, sign in enumerate(_Z85)}
@@ -94,6 +98,11 @@ def read_vector(root: Path, descriptor: Mapping[str, Json]) -> Rows:
         TableError: The vector or its descriptor is damaged.
         StorageError: The file is missing or cannot be read.
     """
+    return rows_in(_read_bitmap(root, descriptor))
+
+
+def _read_bitmap(root: Path, descriptor: Mapping[str, Json]) -> BitMap64:
+    """As `read_vector`, as a bitmap."""
     path = vector_file(root, descriptor)
     what = f"the deletion vector {path}" if path else f"a deletion vector in the log of {root.name}"
     size, cardinality = (_number(root, what, descriptor, name) for name in ("sizeInBytes", "cardinality"))
@@ -111,10 +120,10 @@ def read_vector(root: Path, descriptor: Mapping[str, Json]) -> Rows:
         raise _damaged(root, what, "it does not begin with the magic number of its format")
     try:
         # pyroaring checks the order and the bounds of its content.
-        rows = np.frombuffer(BitMap64.deserialize(payload[len(_MAGIC) :]).to_array(), dtype=np.int64)
+        rows = BitMap64.deserialize(payload[len(_MAGIC) :])
     except (ValueError, IndexError) as error:
         raise _damaged(root, what, str(error)) from None
-    if len(rows) != cardinality or (len(rows) and rows[-1] < 0):
+    if len(rows) != cardinality or (rows and rows.max() >= _NO_ROW):
         raise _damaged(root, what, f"it marks {len(rows)} rows, not {cardinality}")
     return rows
 
@@ -133,22 +142,47 @@ def deleted_rows(root: Path, file: AddFile) -> Rows:
         TableError: The vector is damaged, or marks rows that the data file does not have.
         StorageError: The vector's file is missing or cannot be read.
     """
+    return rows_in(marked_rows(root, file))
+
+
+def marked_rows(root: Path, file: AddFile) -> BitMap64:
+    """As `deleted_rows`, as a bitmap: it has a fourth of the size, and more rows are added in a tenth of the time."""
     if file.deletion_vector is None:
-        return np.empty(0, dtype=np.int64)
-    rows = read_vector(root, json.loads(file.deletion_vector))
-    if len(rows) and file.rows is not None and rows[-1] >= file.rows:
-        raise _damaged(root, f"the deletion vector of {file.path}", f"it marks row {rows[-1]} of {file.rows}")
+        return BitMap64()
+    rows = _read_bitmap(root, json.loads(file.deletion_vector))
+    if rows and file.rows is not None and rows.max() >= file.rows:
+        raise _damaged(root, f"the deletion vector of {file.path}", f"it marks row {rows.max()} of {file.rows}")
     return rows
 
 
-def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]]]) -> list[dict[str, Json]]:
+def rows_in(bitmap: BitMap64) -> Rows:
+    """The row numbers in a bitmap, ascending."""
+    return np.frombuffer(bitmap.to_array(), dtype=np.int64)
+
+
+def bitmap_of(rows: NDArray[np.integer[Any]]) -> BitMap64:
+    """A bitmap of some row numbers.
+
+    Args:
+        rows: In any order.
+
+    Raises:
+        ValueError: One is negative.
+    """
+    if len(rows) and rows.min() < 0:
+        raise ValueError(_NOT_ROWS)
+    # By far the fastest way: pyroaring iterates over anything but an array.array number by number.
+    return BitMap64(array.array("Q", rows.astype(np.uint64).tobytes()))
+
+
+def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]] | BitMap64]) -> list[dict[str, Json]]:
     """Write one new file with all given vectors; it is durable when this returns.
 
     A file that no commit refers to is ignored: a crash afterwards leaves only garbage.
 
     Args:
         root: The table's folder.
-        rows: For each vector the physical row numbers to mark: one or more, in any order.
+        rows: For each vector the physical row numbers to mark: one or more, in any order, or a bitmap of them.
 
     Returns:
         The descriptors, in the order of `rows`; none without `rows`.
@@ -181,11 +215,10 @@ def write_vectors(root: Path, rows: Sequence[NDArray[np.integer[Any]]]) -> list[
     return descriptors
 
 
-def _serialized(rows: NDArray[np.integer[Any]]) -> tuple[bytes, int]:
-    if not len(rows) or rows.min() < 0:
-        raise ValueError("a deletion vector marks one row or more, counted from 0")
-    # By far the fastest way: pyroaring iterates over anything but an array.array number by number.
-    bitmap = BitMap64(array.array("Q", rows.astype(np.uint64).tobytes()))
+def _serialized(rows: NDArray[np.integer[Any]] | BitMap64) -> tuple[bytes, int]:
+    bitmap = rows if isinstance(rows, BitMap64) else bitmap_of(rows)
+    if not bitmap:
+        raise ValueError(_NOT_ROWS)
     bitmap.run_optimize()
     return _MAGIC + bitmap.serialize(), len(bitmap)
 

@@ -172,4 +172,4 @@ def _only(target: Snapshot, file: AddFile | None) -> Snapshot:
 
 def _live(session: Session, target: Snapshot, doomed: Doomed) -> int:
     """The number of live rows of some files that stay."""
-    return sum(physical_rows(target, f) - len(session.deleted_rows(target, f)) - len(gone) for f, gone in doomed)
+    return sum(physical_rows(target, f) - len(session.marked_rows(target, f)) - len(gone) for f, gone in doomed)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
+from pyroaring import BitMap64
 
 from ordertrail.delta import vectors
 from ordertrail.delta.actions import AddFile
@@ -126,10 +127,10 @@ def mark(session: Session, before: Snapshot, doomed: Doomed) -> list[AddFile]:
     Raises:
         StorageError: The disk is full or fails.
     """
-    marks: list[tuple[AddFile, int, np.ndarray]] = []
+    marks: list[tuple[AddFile, int, BitMap64]] = []
     for file, gone in doomed:
         rows = physical_rows(before, file)
-        all_gone = _united(session.deleted_rows(before, file), gone)
+        all_gone = session.marked_rows(before, file) | vectors.bitmap_of(gone)
         # delta-rs 1.6 takes a removed file's vector for the rows that go, unless the file is added again.
         stays = before.feeds_changes and file.deletion_vector is not None
         if len(all_gone) < rows or stays:
@@ -208,14 +209,6 @@ def _doomed(session: Session, weighed: WeighedBatch, before: Snapshot) -> Doomed
         f"UNION ALL SELECT pos FROM {weighed.best} WHERE copies > 1 AND place > 1"
     )
     return rows_by_file(before, session.con.execute("SELECT pos FROM doomed").fetchnumpy()["pos"])
-
-
-def _united(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The union of two ascending lists of row numbers."""
-    merged = np.sort(np.concatenate([rows, others]), kind="stable")  # stable sort merges runs that are sorted already
-    fresh = np.ones(len(merged), dtype=bool)
-    np.not_equal(merged[1:], merged[:-1], out=fresh[1:])
-    return merged[fresh]
 
 
 def _write_rows(session: Session, change: ChangeSet, parts: list[str], parquet: str = PARQUET) -> AddFile | None:

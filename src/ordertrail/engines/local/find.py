@@ -22,6 +22,7 @@ from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import ROW_BITS, scan_sql
+from ordertrail.delta.vectors import rows_in
 from ordertrail.engines.local.relations import (
     DOUBLED,
     STANDING,
@@ -395,7 +396,7 @@ def _live(session: Session, target: Snapshot, places: np.ndarray, rows: np.ndarr
     for place, file in enumerate(target.files.values()):
         if file.deletion_vector is None:
             continue
-        gone = session.deleted_rows(target, file)
+        gone = rows_in(session.marked_rows(target, file))
         here = np.flatnonzero(places == place)
         live[here] = ~members(rows[here], gone)
     return live

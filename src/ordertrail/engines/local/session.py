@@ -11,13 +11,14 @@ from pathlib import Path
 import duckdb
 from msgspec import Struct, field
 from msgspec.structs import replace
+from pyroaring import BitMap64
 
 from ordertrail.config import Config
 from ordertrail.delta.actions import AddFile, Txn
 from ordertrail.delta.log import LogStore
 from ordertrail.delta.snapshot import Snapshot
 from ordertrail.delta.table import Table, scan_sql
-from ordertrail.delta.vectors import Rows, deleted_rows
+from ordertrail.delta.vectors import marked_rows
 from ordertrail.engines.batch_rows import known_deliveries
 from ordertrail.engines.ledger import app_id_in, archive_id
 from ordertrail.keyindex.index import KeyIndex
@@ -42,8 +43,8 @@ from ordertrail.rules.tables import (
 from ordertrail.rules.volume import RECENT
 from ordertrail.scratch import SPILL
 
-MARKED_ROWS = 4_000_000
-"""So many deleted rows of the target a pass remembers between finding rows and marking more (8 bytes each)."""
+MARKED_ROWS = 16_000_000
+"""So many deleted rows of the target a pass remembers between finding rows and marking more (2 bytes each)."""
 
 _TOLD = {
     "discovered_at", "reason", "first_error", "archived_to", "staged_at", "loaded_at", "changed_at", "replayed_by",
@@ -118,7 +119,7 @@ class Session(Struct):
     salt: bytes = field(default_factory=lambda: os.urandom(16))
     spill: Path | None = None
     _deliveries: int = -1
-    _marked: tuple[int, dict[str, Rows]] = field(default_factory=lambda: (-1, {}))
+    _marked: tuple[int, dict[str, BitMap64]] = field(default_factory=lambda: (-1, {}))
 
     def key_hash_sql(self, key: str) -> str:
         """SQL of the 128-bit hash that represents a key in a load's tables and in the key index.
@@ -155,21 +156,21 @@ class Session(Struct):
     def _read_deliveries(self, snapshot: Snapshot) -> None:
         self.run(f"CREATE OR REPLACE TEMP TABLE deliveries AS FROM {scan_sql(self.con, snapshot, _ASKED)}")
 
-    def deleted_rows(self, target: Snapshot, file: AddFile) -> Rows:
-        """As `delta.vectors.deleted_rows`, of a live data file of the target; each vector of a version is read once.
+    def marked_rows(self, target: Snapshot, file: AddFile) -> BitMap64:
+        """As `delta.vectors.marked_rows`, of a live data file of the target; each vector of a version is read once.
 
         Args:
             target: Any version; what is kept is that of the last one asked for, as long as it is small.
             file: Of that version.
         """
         if file.deletion_vector is None:
-            return deleted_rows(target.root, file)
+            return BitMap64()
         version, known = self._marked
         if version != target.version:
             self._marked = target.version, (known := {})
         rows = known.get(file.deletion_vector)
         if rows is None:
-            rows = deleted_rows(target.root, file)
+            rows = marked_rows(target.root, file)
             if len(rows) + sum(map(len, known.values())) <= MARKED_ROWS:
                 known[file.deletion_vector] = rows
         return rows
