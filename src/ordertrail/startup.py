@@ -1,4 +1,4 @@
-"""What a process switches before its first import: the garbage collector, and pandas.
+"""What a process switches before its first import: the garbage collector, and pandas; and what it loads in a thread.
 
 Python's own collector would run hundreds of times during the imports, which leave 200,000 objects and no garbage. Arrow
 imports pandas, where it is installed, to ask whether a plain list is a data frame; that takes 0.3 s.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from threading import Thread
 
 SHORT_LIFE = 300_000
 """Net new objects before the garbage collector looks at the youngest, in a process that ends soon: a small pass has
@@ -15,6 +17,8 @@ fewer. Four collections after 50,000 each would take 10 ms."""
 
 LONG_LIFE = 50_000
 """The same in a process that goes on, whose garbage would add up; Python's own are 700."""
+
+_ahead: Thread | None = None
 
 
 def collect_rarely() -> None:
@@ -26,6 +30,29 @@ def stay() -> None:
     """Begin a long life after `collect_rarely`: what is there now stays, and no collection needs to look at it."""
     gc.freeze()
     gc.set_threshold(LONG_LIFE, 20, 20)
+
+
+def ends_soon() -> bool:
+    """Whether this process is one of a short life: then nothing needs to be given back that the system takes anyway."""
+    return gc.get_threshold()[0] == SHORT_LIFE
+
+
+def ahead(load: Callable[[], None]) -> None:
+    """Load something in a thread of its own from now on; returns at once.
+
+    Args:
+        load: Raises nothing: nobody would hear of it.
+    """
+    global _ahead
+    # No daemon: an interpreter that ends waits for it, instead of taking itself from under a library that begins.
+    _ahead = Thread(target=load, name="ordertrail-ahead")
+    _ahead.start()
+
+
+def wait_for_ahead() -> None:
+    """Wait until what loads `ahead` is there, if anything does."""
+    if _ahead is not None:
+        _ahead.join()
 
 
 class _Refusing:

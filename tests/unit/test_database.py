@@ -11,6 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from ordertrail import startup
+from ordertrail.cli.ahead import load_ahead
 from ordertrail.parse import database
 from ordertrail.parse.database import connect, connected, release
 from ordertrail.rules.sql import DELETED
@@ -73,6 +75,34 @@ def test_an_idle_database_holds_no_memory(tmp_path: Path, nothing_idle: list[duc
         assert resident_mb() > before + 100
     assert len(nothing_idle) == 1
     assert resident_mb() < before + 40
+
+
+def test_a_process_that_ends_soon_clears_a_database_only_for_who_comes_next(
+    tmp_path: Path, nothing_idle: list[duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "ends_soon", lambda: True)
+    with connected(1, 100, tmp_path) as con:
+        con.execute(f"CREATE SCHEMA {DELETED}")
+        con.execute("CREATE TEMP TABLE here AS SELECT 1")
+    (left,) = nothing_idle
+    schemas = "SELECT count(*) FROM duckdb_schemas() WHERE schema_name LIKE '%deleted'"
+    assert left.execute(schemas).fetchall() == [(1,)]
+    with connected(1, 100, tmp_path) as con:
+        assert con.execute(schemas).fetchall() == [(0,)]
+        assert con.execute("SHOW TABLES").fetchall() == []
+
+
+def test_one_that_was_begun_ahead_serves_whoever_connects(
+    tmp_path: Path, nothing_idle: list[duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "_ahead", None)
+    load_ahead()
+    with connected(2, 200, tmp_path) as con:
+        monkeypatch.setattr(duckdb, "connect", lambda: pytest.fail("one was begun"))
+        assert con.execute("SELECT is_ambiguous('UTC', 5)").fetchall() == [(False,)]
+    assert len(nothing_idle) == 1
+    with connected(2, 200, tmp_path):
+        assert not nothing_idle
 
 
 def resident_mb() -> float:

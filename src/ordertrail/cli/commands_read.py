@@ -176,7 +176,7 @@ def drift(frame: Frame, vendor: str | None, limit: int) -> int:
     return frame.show(found, drift_view.document, drift_view.drift)
 
 
-@command(click.Argument(["number"], metavar="NUM"), _AS_OF)
+@command(click.Argument(["number"], metavar="NUM"), _AS_OF, opens_tables=True)
 def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     """One shipment: what it is now, and how it came to that.
 

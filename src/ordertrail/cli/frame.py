@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
+from ordertrail.cli.ahead import load_ahead
 from ordertrail.cli.errors import put
 from ordertrail.cli.log_events import json_line, text_line
 from ordertrail.cli.log_lines import LineOf, LogLines, write_line
@@ -127,17 +128,22 @@ class Frame(NamedTuple):
 Call = Callable[..., int]
 
 
-def command(*params: click.Parameter, name: str | None = None) -> Callable[[Call], click.Command]:
+def command(
+    *params: click.Parameter, name: str | None = None, opens_tables: bool = False
+) -> Callable[[Call], click.Command]:
     """Turn a function into a command: it gets a `Frame` and the parameters, and returns the exit code.
 
     Args:
         params: The command's own arguments and options; `--config`, `--json` and `--debug` are added.
         name: The command's name; None means the function's.
+        opens_tables: Whether it needs DuckDB as a rule, which then begins to load at once.
     """
 
     def make(function: Call) -> click.Command:
         @functools.wraps(function)
         def call(config_file: str, as_json: bool, debug: bool, **given: object) -> int:
+            if opens_tables:
+                load_ahead()
             return function(Frame(Path(config_file), as_json, debug), **given)
 
         # click's mark for lines that keep their breaks; in a raw docstring it is two characters.

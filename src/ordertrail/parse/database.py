@@ -2,7 +2,8 @@
 
 To begin a database takes 25 ms, which is a tenth of a small pass. So a process keeps one that was released for whoever
 connects next: of the passes of `watch` only the first one begins a database. A database is lent to one at a time, and
-what was made in it is gone when it is lent again.
+what was made in it is gone when it is lent again: it is cleared when it is released, or, in a process that ends soon,
+not before it is lent again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 from msgspec import Struct
 
+from ordertrail import startup
 from ordertrail.parse.zones import zone
 from ordertrail.rules.advice import advice
 from ordertrail.rules.sql import DELETED, quoted
@@ -34,10 +36,13 @@ _CLEARED = (
     f"DROP SCHEMA IF EXISTS {DELETED} CASCADE",
     "RESET disabled_optimizers",
     "SET memory_limit = '8MB'",  # what its allocator held for later goes back to the system
-    "SET temp_directory = ''",  # refused once a query has spilled: its files are deleted when the database is closed
 )
+_CLOSED = "SET temp_directory = ''"
+"""Refused once a query has spilled: its files are deleted when the database is closed."""
+
 _lock = threading.Lock()
 _idle: list[duckdb.DuckDBPyConnection] = []
+_uncleared: list[duckdb.DuckDBPyConnection] = []  # of those in _idle
 _lent: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection] = weakref.WeakKeyDictionary()
 _inherited: list[duckdb.DuckDBPyConnection] = []
 
@@ -68,10 +73,7 @@ def connect(threads: int, memory_limit_mb: int, spill: Path) -> duckdb.DuckDBPyC
         f"SET temp_directory = {quoted(str(spill))}",
         f"SET threads = {threads}" if threads else "RESET threads",
     )
-    with _lock:
-        database = _idle.pop() if _idle else None
-    if database is None:
-        database = _new()
+    database = _taken() or _prepared(duckdb.connect())
     con = database.cursor()
     for setting in settings:
         con.execute(setting).fetchall()
@@ -91,17 +93,49 @@ def release(con: duckdb.DuckDBPyConnection) -> None:
     con.close()
     if database is None:
         return
-    try:
-        for statement in _CLEARED:
-            database.execute(statement).fetchall()
-    except duckdb.Error:  # it has spilled, or refuses everything after an error of its own
-        database.close()
+    later = startup.ends_soon()
+    if not _ran(database, (_CLOSED,) if later else (*_CLEARED, _CLOSED)):
+        database.close()  # it has spilled, or refuses everything after an error of its own
         return
+    _keep(database, cleared=not later)
+
+
+def keep(database: duckdb.DuckDBPyConnection) -> None:
+    """Have a new database of `duckdb.connect` serve the next `connect`; for who begins one ahead of time."""
+    _keep(_prepared(database), cleared=True)
+
+
+def _keep(database: duckdb.DuckDBPyConnection, *, cleared: bool) -> None:
     with _lock:
         if not _idle:
             _idle.append(database)
+            if not cleared:
+                _uncleared.append(database)
             return
     database.close()
+
+
+def _taken() -> duckdb.DuckDBPyConnection | None:
+    """The idle database, cleared; None when there is none."""
+    startup.wait_for_ahead()
+    with _lock:
+        database = _idle.pop() if _idle else None
+        left = database is not None and database in _uncleared
+        _uncleared.clear()
+    if database is not None and left and not _ran(database, _CLEARED):
+        database.close()
+        return None
+    return database
+
+
+def _ran(database: duckdb.DuckDBPyConnection, statements: tuple[str, ...]) -> bool:
+    """Whether statements could be run."""
+    try:
+        for statement in statements:
+            database.execute(statement).fetchall()
+    except duckdb.Error:
+        return False
+    return True
 
 
 @contextmanager
@@ -114,8 +148,8 @@ def connected(threads: int, memory_limit_mb: int, spill: Path) -> Iterator[duckd
         release(con)
 
 
-def _new() -> duckdb.DuckDBPyConnection:
-    database = duckdb.connect()
+def _prepared(database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A new database with the kernel's functions."""
     for name, function, argument, result in _FUNCTIONS:
         database.create_function(
             name,
