@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from ordertrail.config.values import Maintenance
 from ordertrail.keep.maintain import maintain
 from ordertrail.keep.rebuild import rebuild
-from ordertrail.look.finder import Finder
+from ordertrail.look.finder import Finder, Hits
 from ordertrail.look.search_cache import FOLDER, SearchCache, refresh
 from ordertrail.look.status import Reader
-from ordertrail.look.terms import ENDING, NUMBER, SAID, beginning, these
+from ordertrail.look.terms import ENDING, NUMBER, SAID, Sought, beginning, these
 from ordertrail.look.track import Track
 from ordertrail.mend.corrections import Wanted, correct
 from ordertrail.model import Correction, CorrectionKind
@@ -170,6 +170,29 @@ def test_the_cache_of_another_pipeline_is_not_believed(house: House, tmp_path_fa
     assert answers(house) == without(house)
     with Reader(house.config) as reader:
         assert not reader.track("7777").matches
+
+
+def test_a_number_that_nobody_knows_is_told_by_one_reading_of_all_numbers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those for the number itself. Without sorted terms each further way to search would be another one."""
+    looked: list[tuple[str, str]] = []
+    before = Finder.find
+
+    def find(finder: Finder, kind: str, sought: Sought, *more: int, where: str = "true") -> Hits:
+        looked.append((kind, sought.sql.partition("(")[0]))
+        return before(finder, kind, sought, *more, where=where)
+
+    monkeypatch.setattr(Finder, "find", find)
+    with Reader(house.config) as reader:
+        assert reader.track("8888").matches == ()
+    assert sorted(looked[:2]) == [(NUMBER, "term IN "), (SAID, "term IN ")]
+    assert looked[2:] == [(NUMBER, "contains"), ("order_0", "term IN ")]
+    monkeypatch.setattr("ordertrail.look.tracking.MOST_HELD", 3)
+    monkeypatch.setattr(Finder, "find", before)
+    few = answers(house)
+    monkeypatch.undo()
+    assert few == answers(house)
 
 
 def test_hits_are_live_rows_and_cut_tells_of_more(house: House) -> None:

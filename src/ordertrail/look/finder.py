@@ -33,11 +33,13 @@ class Hits(Struct, frozen=True):
         role: The table.
         rows: Where they are, in the order of their terms.
         cut: Whether there may be more.
+        terms: The term of each.
     """
 
     role: str
     rows: tuple[Place, ...]
     cut: bool = False
+    terms: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,6 +90,11 @@ class Finder:
         snapshot = self._snapshots[one.role]
         return not uncovered(self._cache.runs(one, snapshot, self._config.contract), snapshot)
 
+    def is_scanned(self, kind: str) -> bool:
+        """Whether the cache has no terms of a kind, so that every search of it reads the whole table."""
+        one = self._kinds[kind]
+        return not self._cache.runs(one, self._snapshots[one.role], self._config.contract)
+
     def rows_behind(self) -> int:
         """How many rows of data files searches have to read, because the cache does not have their terms."""
         total = 0
@@ -132,10 +139,12 @@ class Finder:
             rows += zip(*columns, strict=True)
         rows.sort()
         there = [
-            (missing[file].path if run < 0 else runs[run].files[file][0], row) for _, run, file, row in rows[:most]
+            ((missing[file].path if run < 0 else runs[run].files[file][0], row), term)
+            for term, run, file, row in rows[:most]
         ]
-        live = tuple(one for one in there if not self._is_deleted(snapshot, *one))
-        return Hits(kind.role, live[:limit], cut=limit is not None and len(there) > limit)
+        live = [(place, term) for place, term in there if not self._is_deleted(snapshot, *place)][:limit]
+        places, terms = tuple(place for place, _ in live), tuple(term for _, term in live)
+        return Hits(kind.role, places, cut=limit is not None and len(there) > limit, terms=terms)
 
     def _is_deleted(self, snapshot: Snapshot, path: str, row: int) -> bool:
         file = snapshot.files[path]

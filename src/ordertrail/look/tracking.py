@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from os.path import samestat
 from typing import Any
 
@@ -52,6 +53,9 @@ from ordertrail.rules.corrections import taken_back_words
 from ordertrail.rules.sql import name_sql, quoted
 from ordertrail.rules.tables import target_columns
 from ordertrail.rules.texts import visible
+
+MOST_HELD = 20_000
+"""The rows with a text in their number are taken from one reading of the table up to so many."""
 
 _EVER = 1 << 62  # no batch comes after it
 _TAKEN_BACK = frozenset({State.UNDONE.value, State.REPLAYED.value})
@@ -285,17 +289,37 @@ class _Tracking:
     def _ways(self, given: str) -> Iterator[tuple[str, Callable[[], Hits]]]:
         """Each way to search, with what finds the rows of the target."""
         find, lower = self._finder.find, _lower(given) or self._text(lower_sql(quoted(given)))
+        is_part = len(given) >= MIN_PART_CHARS
+        held = self._held(lower) if is_part else None
         if lower != self._missing:
-            yield CASE, lambda: find(NUMBER, these(lower), MOST_HITS)
+            yield CASE, lambda: find(NUMBER, these(lower), MOST_HITS) if held is None else _among(held, lower.__eq__)
         for place, name in enumerate(order_numbers(self._contract)):
             yield name, lambda kind=f"{ORDER}_{place}": find(kind, these(lower), MOST_HITS)  # type: ignore[misc]
-        if len(given) >= MIN_PART_CHARS:
+        if held is not None:
+            yield ENDS, lambda: _among(held, lambda term: term.endswith(lower), turned=True)
+            yield STARTS, lambda: _among(held, lambda term: term.startswith(lower))
+            yield PART, lambda: _among(held, lambda _: True)
+        elif is_part:
             plain = _turned(lower)
             turned = plain or self._text(turned_sql(quoted(lower)))
             where = ends_sql(self._contract, lower) if plain else "true"
             yield ENDS, lambda: find(ENDING, beginning(turned), MOST_HITS, where=where)
             yield STARTS, lambda: find(NUMBER, beginning(lower), MOST_HITS)
             yield PART, lambda: find(NUMBER, holding(lower), MOST_HITS)
+
+    def _held(self, lower: str) -> Hits | None:
+        """The rows with a text in their number, where one reading tells more than four: no terms are sorted.
+
+        None where each way finds its rows in less time, where too many rows have the text, and where one of them has
+        letters of several parts, which `_turned` cannot turn round.
+        """
+        if _turned(lower) is None or not self._finder.is_scanned(NUMBER):
+            return None
+        # The lower case of each key is most of what this costs; a text without letters does not ask for it.
+        plain = not any(map(str.isalpha, lower))
+        where = f"contains({joined_sql(self._contract)}, {quoted(lower)})" if plain else "true"
+        hits = self._finder.find(NUMBER, holding(lower), MOST_HELD, where=where)
+        return None if hits.cut or not all(map(str.isascii, hits.terms)) else hits
 
     def _matches(self, found_by: str, hits: Hits) -> _Found:
         """The shipments of some rows of the target, as they are or were; a target that keeps all rows has more rows."""
@@ -316,6 +340,16 @@ class _Tracking:
         # Whatever has the same key was found as well, but not by its order number.
         stands = hits if found_by in (CASE, ENDS, STARTS, PART) and len(hits.rows) == 1 and not self._folds else None
         return _Found(matches, more, only, stands)
+
+
+def _among(held: Hits, wanted: Callable[[str], bool], *, turned: bool = False) -> Hits:
+    """The first `MOST_HITS` rows whose terms are wanted, in the order of their terms or of these turned round."""
+    found = [
+        (term[::-1] if turned else term, row) for row, term in zip(held.rows, held.terms, strict=True) if wanted(term)
+    ]
+    if turned:
+        found.sort(key=itemgetter(0))
+    return Hits(held.role, tuple(row for _, row in found[:MOST_HITS]), cut=len(found) > MOST_HITS)
 
 
 def _lower(text: str) -> str | None:
