@@ -73,6 +73,20 @@ def test_each_time_when_nobody_asks_any_more_memory_goes_back(
         assert given_back.wait(30)
 
 
+def test_code_goes_back_after_each_page_that_leaves_the_process_large(
+    demo: Config, open_site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = threading.Event()
+    monkeypatch.setattr(application, "IDLE_S", 600.0)
+    site = open_site(demo)
+    monkeypatch.setattr(application, "give_back_code", given_back.set)
+    monkeypatch.setattr(application, "MOST_BYTES", 0)
+    for _ in range(2):
+        given_back.clear()
+        site.get("/")
+        assert given_back.wait(30)
+
+
 def test_shows_each_pass_and_what_waits(tmp_path: Path, open_site: Open) -> None:
     house = open_house(tmp_path)
     site = open_site(house.config)

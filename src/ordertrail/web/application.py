@@ -34,7 +34,7 @@ from ordertrail.web.guard import Guard
 from ordertrail.web.page import Answer, Ask, Page, Twin
 from ordertrail.web.pages import NAVIGATION, PAGES
 from ordertrail.web.shown import ago, static, templates, when
-from ordertrail.web.sparing import give_back_code
+from ordertrail.web.sparing import give_back_code, resident_bytes
 from ordertrail.web.today import prepare
 from ordertrail.web.twins import csv_bytes, json_bytes
 
@@ -46,6 +46,10 @@ MOST_WAITING = 4
 
 IDLE_S = 1.0
 """When nobody has asked for a page for so long, or twice as long, in seconds, memory goes back."""
+
+MOST_BYTES = 140_000_000
+"""After a page with which the process has become larger than this, code goes back. With less it goes back after so many
+pages that mapping it again takes a fifth of their processor time."""
 
 LOGIN_BYTES = 4_096
 """Largest form that is read."""
@@ -91,6 +95,7 @@ class _Site:
         self._threads = anyio.CapacityLimiter(THREADS)
         self._slow = anyio.CapacityLimiter(1)
         self._asked = 0
+        self._full = anyio.Event()
         routes = [Route("/healthz", self._healthz), Route("/login", self._login, methods=["GET", "POST"])]
         routes.append(Route("/metrics", self._metrics))
         routes += [Route(path, partial(_static, word=word)) for word, (path, _, _) in static().items()]
@@ -110,7 +115,10 @@ class _Site:
         limiter = self._slow if page.slow and request.url.query else self._threads
         if limiter is self._slow and limiter.statistics().tasks_waiting >= MOST_WAITING:
             return self._error(request, 503, "Others are being answered.", "Try again in a moment.", twin)
-        return await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=limiter)
+        response = await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=limiter)
+        if resident_bytes() > MOST_BYTES:
+            self._full.set()
+        return response
 
     def _made(self, request: Request, page: Page, twin: Twin) -> Response:
         """One page, in a thread."""
@@ -255,6 +263,7 @@ class _Site:
 
     def _look(self) -> None:
         """See the tables and load the libraries before a reader waits for that."""
+        give_back_code()  # that of starting libraries, before more comes
         with suppress(OrdertrailError):
             with self._followed.now() as moment:
                 if moment.begun:
@@ -268,9 +277,17 @@ class _Site:
         threading.Thread(target=self._look, name="ordertrail-first-look", daemon=True).start()
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._rest)
+            beside.start_soon(self._stay_small)
             yield
             beside.cancel_scope.cancel()
         self._followed.close()
+
+    async def _stay_small(self) -> None:
+        """Give code back each time when the process has become large, while the next page is made."""
+        while True:
+            await self._full.wait()
+            self._full = anyio.Event()
+            await anyio.to_thread.run_sync(give_back_code)
 
     async def _rest(self) -> None:
         """Give memory back each time when nobody asks for pages any more."""
