@@ -1,7 +1,8 @@
 """What a process switches before its first import: the garbage collector, and pandas; and what it loads in a thread.
 
 Python's own collector would run hundreds of times during the imports, which leave 200,000 objects and no garbage. Arrow
-imports pandas, where it is installed, to ask whether a plain list is a data frame; that takes 0.3 s.
+imports pandas, where it is installed, to ask whether a plain list is a data frame; that takes 0.3 s. Its Parquet module
+imports the file systems of all clouds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ fewer. Four collections after 50,000 each would take 10 ms."""
 
 LONG_LIFE = 50_000
 """The same in a process that goes on, whose garbage would add up; Python's own are 700."""
+
+_CLOUDS = frozenset(f"pyarrow._{name}" for name in ("azurefs", "gcsfs", "hdfs", "s3fs"))
 
 _ahead: Thread | None = None
 
@@ -59,15 +62,15 @@ class _Refusing:
     """A finder of modules, without importing its base in `importlib.abc`, which takes 10 ms."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 - Python's own names
-        if fullname == "pandas":
-            raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)
+        if fullname == "pandas" or fullname in _CLOUDS:
+            raise ModuleNotFoundError(f"{fullname} is kept out of this process", name=fullname)
 
 
 def keep_pandas_out() -> None:
-    """Block the import of pandas from now on, as if it were not installed."""
+    """Block the import of pandas, and of Arrow's file systems in clouds, as if they were not installed."""
     sys.meta_path.insert(0, _Refusing())
 
 
 def let_pandas_in() -> None:
-    """Allow pandas to be imported again, for code that needs it. Idempotent."""
+    """Allow all of it to be imported again, for code that needs pandas. Idempotent."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Refusing)]

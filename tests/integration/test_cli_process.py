@@ -73,6 +73,18 @@ def test_a_pass_imports_nothing_that_it_only_seems_to_need(folder: Path) -> None
     assert not imported & {*corrections, "ordertrail.rules.migration"}
 
 
+def test_clouds_are_kept_out_of_a_process() -> None:
+    code = (
+        "import sys\n"
+        "from ordertrail.startup import keep_pandas_out\n"
+        "keep_pandas_out()\n"
+        "import pyarrow.parquet\n"
+        "print(sorted({'pandas', 'pyarrow._s3fs', 'pyarrow._gcsfs'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(("word", "every"), [("status", SHORT_LIFE), ("watch", LONG_LIFE)])
 def test_a_service_collects_its_garbage_sooner_than_a_command(folder: Path, word: str, every: int) -> None:
     code = (
