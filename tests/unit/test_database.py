@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from ordertrail import startup
-from ordertrail.cli.ahead import load_ahead
+from ordertrail.cli import ahead
 from ordertrail.parse import database
 from ordertrail.parse.database import connect, connected, release
 from ordertrail.rules.sql import DELETED
@@ -96,7 +96,7 @@ def test_one_that_was_begun_ahead_serves_whoever_connects(
     tmp_path: Path, nothing_idle: list[duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup, "_ahead", None)
-    load_ahead()
+    ahead.database()
     with connected(2, 200, tmp_path) as con:
         monkeypatch.setattr(duckdb, "connect", lambda: pytest.fail("one was begun"))
         assert con.execute("SELECT is_ambiguous('UTC', 5)").fetchall() == [(False,)]

@@ -12,14 +12,25 @@ from contextlib import suppress
 from ordertrail import startup
 
 
-def load_ahead() -> None:
-    """Begin to load what every command needs that opens the tables. Returns at once."""
-    startup.ahead(_load)
+def libraries() -> None:
+    """Begin to load DuckDB and Arrow, for a command that reads the tables. Returns at once."""
+    startup.ahead(_libraries)
 
 
-def _load() -> None:
+def database() -> None:
+    """The same, and begin a database, for a command that makes a pass. Returns at once."""
+    startup.ahead(_database)
+
+
+def _libraries() -> None:
     with suppress(ImportError, OSError, AttributeError):  # whoever needs it says what is missing
-        _load_libraries()
+        _load()
+        import duckdb  # noqa: F401 - who imports it next has it
+
+
+def _database() -> None:
+    with suppress(ImportError, OSError, AttributeError):
+        _load()
         import duckdb
 
         with suppress(duckdb.Error):
@@ -29,7 +40,7 @@ def _load() -> None:
             keep(begun)
 
 
-def _load_libraries() -> None:
+def _load() -> None:
     """Load the shared libraries of both, as the import of their modules would."""
     import ctypes
     from importlib.machinery import EXTENSION_SUFFIXES

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from ordertrail.cli import ahead
 from ordertrail.cli.frame import Frame, command
 from ordertrail.cli.telling import telling
 
 
-@command(opens_tables=True)
+@command(ahead=ahead.database)
 def run(frame: Frame) -> int:
     """Load the files that wait: one whole pass.
 
@@ -28,7 +29,7 @@ def run(frame: Frame) -> int:
     return tell(report, frame.show(report, document.run_report, render.run_report, attention=report.needs_person))
 
 
-@command(opens_tables=True)
+@command(ahead=ahead.database)
 def stage(frame: Frame) -> int:
     """The first half of a pass: read and check files.
 
@@ -44,7 +45,7 @@ def stage(frame: Frame) -> int:
     return tell(report, frame.show(report, document.run_report, render.stage_report, attention=report.needs_person))
 
 
-@command(opens_tables=True)
+@command(ahead=ahead.database)
 def load(frame: Frame) -> int:
     """The second half: load what is staged, then archive."""
     from ordertrail.cli import render

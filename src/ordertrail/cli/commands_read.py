@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ordertrail.cli import ahead
 from ordertrail.cli.errors import note, put
 from ordertrail.cli.frame import Frame, batch_or_time, command, point_in_time
 from ordertrail.cli.screen import on_terminal
@@ -176,7 +177,7 @@ def drift(frame: Frame, vendor: str | None, limit: int) -> int:
     return frame.show(found, drift_view.document, drift_view.drift)
 
 
-@command(click.Argument(["number"], metavar="NUM"), _AS_OF, opens_tables=True)
+@command(click.Argument(["number"], metavar="NUM"), _AS_OF, ahead=ahead.libraries)
 def track(frame: Frame, number: str, as_of: int | datetime | None) -> int:
     """One shipment: what it is now, and how it came to that.
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
-from ordertrail.cli.ahead import load_ahead
 from ordertrail.cli.errors import put
 from ordertrail.cli.log_events import json_line, text_line
 from ordertrail.cli.log_lines import LineOf, LogLines, write_line
@@ -129,21 +128,21 @@ Call = Callable[..., int]
 
 
 def command(
-    *params: click.Parameter, name: str | None = None, opens_tables: bool = False
+    *params: click.Parameter, name: str | None = None, ahead: Callable[[], None] | None = None
 ) -> Callable[[Call], click.Command]:
     """Turn a function into a command: it gets a `Frame` and the parameters, and returns the exit code.
 
     Args:
         params: The command's own arguments and options; `--config`, `--json` and `--debug` are added.
         name: The command's name; None means the function's.
-        opens_tables: Whether it needs DuckDB as a rule, which then begins to load at once.
+        ahead: Begins to load what the command needs as a rule, see `cli.ahead`; None for nothing.
     """
 
     def make(function: Call) -> click.Command:
         @functools.wraps(function)
         def call(config_file: str, as_json: bool, debug: bool, **given: object) -> int:
-            if opens_tables:
-                load_ahead()
+            if ahead is not None:
+                ahead()
             return function(Frame(Path(config_file), as_json, debug), **given)
 
         # click's mark for lines that keep their breaks; in a raw docstring it is two characters.
