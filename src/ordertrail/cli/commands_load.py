@@ -19,10 +19,12 @@ def run(frame: Frame) -> int:
 
     A pass that was cut short is finished first. Nothing waiting is no error.
     """
+    from ordertrail import startup
     from ordertrail.cli import render
     from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
+    startup.keep_freed()
     config = frame.config()
     with telling(config) as tell, frame.busy("loading"):
         report = Pipeline(config).run()
@@ -35,10 +37,12 @@ def stage(frame: Frame) -> int:
 
     `ordertrail load` does the second half. The two are the two tasks of a job; `ordertrail run` does both.
     """
+    from ordertrail import startup
     from ordertrail.cli import render
     from ordertrail.look import document
     from ordertrail.pipeline import Pipeline
 
+    startup.keep_freed()
     config = frame.config()
     with telling(config, whole_pass=False) as tell, frame.busy("staging"):
         report = Pipeline(config).stage()

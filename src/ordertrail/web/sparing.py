@@ -10,18 +10,19 @@ import gc
 import mmap
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from ordertrail.startup import ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, tell_malloc
 
 _MAPS = Path("/proc/self/maps")
 _DETAILS = Path("/proc/self/smaps")
 _SIZES = Path("/proc/self/statm")
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][ps] ")
 
-# `mallopt` of glibc. Thresholds that are given stay as they are: else each large buffer that is freed raises them, and
-# later ones land between small objects that live on, where nobody can give them back.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+# For malloc. Thresholds that are given stay as they are: else each large buffer that is freed raises them, and later
+# ones land between small objects that live on, where nobody can give them back.
 _LARGE_BYTES = 1 << 17
 _ARENAS = 2
 
@@ -39,7 +40,7 @@ def be_sparing() -> None:
     # Arrow's own pools would hold 45 MB more than they need. `pyarrow.set_memory_pool` is not enough: Arrow's Parquet
     # takes what it unpacks a page into from the pool that the environment names.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    _tell_malloc({_TRIM_THRESHOLD: _LARGE_BYTES, _MMAP_THRESHOLD: _LARGE_BYTES, _ARENA_MAX: _ARENAS})
+    tell_malloc({TRIM_THRESHOLD: _LARGE_BYTES, MMAP_THRESHOLD: _LARGE_BYTES, ARENA_MAX: _ARENAS})
     gc.collect()
     gc.freeze()  # what is there now stays, and no collection needs to look at it
     gc.set_threshold(*_COLLECT_EVERY)
@@ -47,14 +48,7 @@ def be_sparing() -> None:
 
 def share_arenas() -> None:
     """Let all threads use what any of them has freed; before there are threads. It costs nothing that is noticed."""
-    _tell_malloc({_ARENA_MAX: _ARENAS})
-
-
-def _tell_malloc(options: Mapping[int, int]) -> None:
-    with suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL(None)
-        for option, value in options.items():
-            libc.mallopt(option, value)
+    tell_malloc({ARENA_MAX: _ARENAS})
 
 
 def resident_bytes() -> int:

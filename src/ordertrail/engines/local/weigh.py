@@ -176,7 +176,8 @@ class LocalWeighing:
             RECALLED.make(run, placed_or_lowest_sql(str(recalled)))
             rule = rules.OUTCOMES
         CODES_ROW.make(run, rules.codes_sql(self.batch.number))
-        ordered(self.session, RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE)
+        kept = recalled is not None  # other rules read `ranked` only once
+        ordered(self.session, RANKED, staged.repeated, rules.RANKED, rules.RANKED_ALONE, kept=kept)
         best = ordered(self.session, BEST, found.doubled, rules.BEST, rules.BEST_ALONE)
         return WeighedBatch(staged, found, placed, best, OUTCOMES.make(run, rule))
 
@@ -265,7 +266,9 @@ def stage_rows(session: Session, batch: Batch, stage: Snapshot) -> StagedBatch:
     return StagedBatch(deliveries, rows, keys, REPEATED.make(run, rules.several(str(rows))))
 
 
-def ordered(session: Session, relation: Relation, several: Relation, rule: str, alone: str) -> Relation:
+def ordered(
+    session: Session, relation: Relation, several: Relation, rule: str, alone: str, *, kept: bool = True
+) -> Relation:
     """Create `ranked` or `best`. When every key has one row there is nothing to order, and a view suffices.
 
     Args:
@@ -274,11 +277,15 @@ def ordered(session: Session, relation: Relation, several: Relation, rule: str, 
         several: The keys that occur more than once.
         rule: SQL of its rows.
         alone: SQL of its rows when there are no such keys.
+        kept: Whether to keep the rows, for who reads them more than once. Of a large batch they would take as much
+            memory as all else together.
     """
-    if session.run(f"SELECT count(*) FROM {several}")[0][0]:
+    if not session.run(f"SELECT count(*) FROM {several}")[0][0]:
+        return relation.make(session.run, alone)
+    if kept:
         session.run(f"CREATE OR REPLACE TEMP TABLE {relation}_ordered AS {rule}")
-        alone = f"FROM {relation}_ordered"
-    return relation.make(session.run, alone)
+        rule = f"FROM {relation}_ordered"
+    return relation.make(session.run, rule)
 
 
 def count_outcomes(session: Session, batch: Batch, outcomes: Relation, deliveries: Relation) -> dict[str, RowCounts]:
