@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from ordertrail.cli import cli
 from ordertrail.config import Maintenance
-from ordertrail.engines.local import change_ends, change_texts, changed
+from ordertrail.engines.local import change_ends, change_lines, change_texts, changed
 from ordertrail.engines.local.changes import Wanted as Batches
 from ordertrail.engines.local.consumers import consumers_path
 from ordertrail.keep.backup import backup
@@ -411,7 +411,7 @@ def test_many_changes_come_in_parts(house: House, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(change_ends, "_GRAIN_BITS", 1)
     for module, name in (
         (change_ends, "_PART_ROWS"), (change_texts, "_FEW_ROWS"), (change_texts, "_FIRST_ROWS"),
-        (change_texts, "_MOST_ROWS"), (change_texts, "_SLICE_ROWS"), (changed, "_SORTED_ROWS"), (changed, "_MANY_ROWS"),
+        (change_texts, "_MOST_ROWS"), (change_lines, "_MOST_ROWS"), (changed, "_SORTED_ROWS"), (changed, "_MANY_ROWS"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 1)
     assert told() == whole

@@ -8,7 +8,7 @@ exactly once.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,9 @@ from msgspec.structs import replace
 from ordertrail.config import Config
 from ordertrail.delta.log import storage_error
 from ordertrail.engines.local.change_ends import flat_sql
-from ordertrail.engines.local.change_texts import Line, Lines, in_order, texts
+from ordertrail.engines.local.change_escapes import csv_quoted, json_escaped
+from ordertrail.engines.local.change_lines import ByKind, Cell, Line, Lines, Part, in_order
+from ordertrail.engines.local.change_texts import texts
 from ordertrail.engines.local.changed import WHY, OpenChanges
 from ordertrail.engines.local.changes import Wanted, open_changes
 from ordertrail.errors import StorageError
@@ -37,6 +39,9 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 _YEAR_1_US, _YEAR_9999_US = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000 for year in (1, 9999))
 """The begin of the first and of the last year of which each time is written alike in every way."""
+
+
+_CHANGE = ByKind(("update", "update", "insert", "delete"))
 
 
 class Written(Struct, frozen=True):
@@ -174,7 +179,7 @@ def _pieces(opened: OpenChanges, form: str) -> Iterator[Lines]:
                 part = parts.take()
             if part is None:
                 return
-            yield from in_order(part)
+            yield from in_order(*part)
             del part  # while the next one is awaited
 
 
@@ -182,82 +187,71 @@ def _json_line(opened: OpenChanges, said: Mapping[str, str]) -> Line:
     """A change as a line of JSON."""
     types = _types(opened)
     row, key = (
-        _object_sql({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in names})
+        _object({name: _json_cell(types[name], f"h.{name_sql(name)}") for name in names})
         for names in (opened.content, opened.contract.key)
     )
-    why = {name: _json_text(said[name]) for name in WHY}
-    why["_file_row"] = f"coalesce(CAST({said['_file_row']} AS VARCHAR), 'null')"
-    tail = [part for name, sql in why.items() for part in (quoted(f',"{name.removeprefix("_")}":'), sql)]
+    why = {name: Cell(said[name], '"', escape=json_escaped) for name in WHY}
+    why["_file_row"] = Cell(said["_file_row"])
+    tail = [part for name, cell in why.items() for part in (f',"{name.removeprefix("_")}":', cell)]
     return Line(
-        head=(
-            quoted('{"batch":'),
-            f"CAST({said['_batch']} AS VARCHAR)",
-            quoted(',"change":"'),
-            said["_change"],
-            quoted('","key":'),
-            *key,
-            quoted(',"before":'),
-        ),
+        head=('{"batch":', Cell(said["_batch"]), ',"change":"', _CHANGE, '","key":', *key, ',"before":'),
         row=row,
         nothing="null",
         between=',"after":',
-        tail=(*tail, "'}'", "chr(10)"),
+        tail=(*tail, "}\n"),
+        null="null",
     )
 
 
-def _object_sql(members: Mapping[str, str]) -> list[str]:
-    """SQL of texts that together are a JSON object, from SQL of the texts of its members."""
-    parts = []
-    for number, (name, sql) in enumerate(members.items()):
-        parts += [quoted(f'{"," if number else "{"}"{name}":'), sql]
-    return [*parts, "'}'"]
+def _object(members: Mapping[str, Cell]) -> list[Part]:
+    """The texts that together are a JSON object, from those of its members."""
+    parts: list[Part] = []
+    for number, (name, cell) in enumerate(members.items()):
+        parts += [f'{"," if number else "{"}"{name}":', cell]
+    return [*parts, "}"]
 
 
-def _json_text(sql: str) -> str:
-    return f"coalesce(CAST(to_json({sql}) AS VARCHAR), 'null')"
-
-
-def _json_cell(column: TableColumn, sql: str) -> str:
-    """SQL of a cell as it stands in JSON, see `rows.json_value`."""
+def _json_cell(column: TableColumn, sql: str) -> Cell:
+    """A cell as it stands in JSON, see `rows.json_value`."""
     match column.type:
-        case "string" | "date":
-            return _json_text(sql)
-        case "timestamp":
-            return f"coalesce('\"' || {_text(column, sql)} || '\"', 'null')"
+        case "string":
+            return Cell(sql, '"', escape=json_escaped)
+        case "date" | "timestamp":
+            return Cell(sql, '"', text=_text(column, "v"))
+        case "bigint":
+            return Cell(sql)
         case "double":
             number = f"CASE WHEN isfinite({sql}) THEN CAST(to_json({sql}) AS VARCHAR) ELSE '\"' || {sql} || '\"' END"
-            return f"coalesce({number}, 'null')"
+            return Cell(number)
         case other if decimal_of(other):
-            return f"coalesce('\"' || CAST({sql} AS VARCHAR) || '\"', 'null')"
+            return Cell(f"CAST({sql} AS VARCHAR)", '"')
         case _:
-            return f"coalesce(CAST({sql} AS VARCHAR), 'null')"
+            return Cell(f"CAST({sql} AS VARCHAR)")
 
 
 def _csv_line(opened: OpenChanges, said: Mapping[str, str]) -> Line:
     """A change as a line of CSV."""
     types, key = _types(opened), opened.contract.key
 
-    def cell(name: str) -> str:
-        text = _text(types[name], f"h.{name_sql(name)}")
-        return _csv_text(text) if types[name].type == "string" else f"coalesce({text}, '')"
+    def cell(name: str) -> Cell:
+        column, sql = types[name], f"h.{name_sql(name)}"
+        match column.type:
+            case "string":
+                return Cell(sql, escape=csv_quoted)
+            case "date" | "timestamp":
+                return Cell(sql, text=_text(column, "v"))
+            case _:
+                return Cell(_text(column, sql))
 
-    told = [f"coalesce(CAST({said[name]} AS VARCHAR), '')" for name in ("_batch", "_change", "_file_row", "_outcome")]
-    head, row, tail = (
-        [part for sql in cells for part in (sql, "','")]
-        for cells in (
-            [*told[:2], *map(cell, key)],
-            [cell(name) for name in opened.content if name not in key],
-            [_csv_text(said["_delivery_id"]), _csv_text(said["_file_name"]), *told[2:]],
-        )
-    )
-    return Line(head, row, nothing="," * (len(row) // 2), between="", tail=(*tail[:-1], "chr(10)"))
+    why = [Cell(said[name], escape=csv_quoted) for name in ("_delivery_id", "_file_name")]
 
+    def separated(cells: Sequence[Part]) -> list[Part]:
+        return [part for one in cells for part in (one, ",")]
 
-def _csv_text(sql: str) -> str:
-    """SQL of a text as it stands in CSV; an empty one is not NULL."""
-    special = " OR ".join(f"contains({sql}, {one})" for one in ("'\"'", "','", "chr(10)", "chr(13)"))
-    inside = f"concat('\"', replace({sql}, '\"', '\"\"'), '\"')"
-    return f"CASE WHEN {sql} IS NULL THEN '' WHEN {special} OR {sql} = '' THEN {inside} ELSE {sql} END"
+    head = separated([Cell(said["_batch"]), _CHANGE, *map(cell, key)])
+    row = separated([cell(name) for name in opened.content if name not in key])
+    tail = separated([*why, Cell(said["_file_row"]), Cell(said["_outcome"])])
+    return Line(head, row, nothing="," * (len(row) // 2), between="", tail=(*tail[:-1], "\n"), null="")
 
 
 def _text(column: TableColumn, sql: str) -> str:
