@@ -304,6 +304,26 @@ def test_what_was_looked_up_beside_the_stage_is_only_used_for_the_same_version(
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("variables", [True, False], ids=["variables", "no-variables"])
+def test_the_keys_of_a_batch_are_in_no_log(
+    spark: Spark, named: Named, monkeypatch: pytest.MonkeyPatch, variables: bool
+) -> None:
+    """P8: a look at the history does not read the keys of all batches; a session without variables loads the same."""
+    if not variables:
+        monkeypatch.setattr(SparkPass, "variable", lambda *_: None)
+    house = named("three-level")
+    for day in (20, 21):
+        rows = [cells(f"K{number}", TIMES[0], address=str(day)) for number in range(20 + day)]
+        house.drop(f"acme/order_tracking_2026_11_{day}.csv", csv_bytes(rows))
+        report = house.run()
+    assert (report.rows.updated, report.rows.inserted) == (40, 1)
+    (merged,) = spark.session.sql(f"DESCRIBE HISTORY {name_of(house, 'target')} LIMIT 1").collect()
+    assert merged["operation"] == "MERGE"
+    assert len(merged["operationParameters"]["predicate"]) < 1_000
+    assert ("element_at" in merged["operationParameters"]["predicate"]) == variables
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_of_two_passes_that_stage_one_batch_only_one_goes_on(spark: Spark, named: Named) -> None:
     """P1: Delta skips the second one's write without an error, so the pass looks whose batch the stage holds."""
     house = named("three-level")

@@ -53,6 +53,7 @@ class CatalogBooks:
             run = self.run
             states = self._made(admit)
             run.constraints = constraints_of(run.config.contract, states[1].properties)
+            run.target_version = states[1].version
             batches = [state.batches.get(run.app_id, 0) for state in states]
             staged, target, *_, done = batches
             archived = states[-1].batches.get(run.archive_id, 0)

@@ -15,7 +15,8 @@ from ordertrail.engines.batch_rows import rejects_sql
 from ordertrail.engines.local.accepted import ChangeSet, WeighedHere, accepted_rows_sql
 from ordertrail.engines.local.others import carry
 from ordertrail.engines.local.relations import TOUCHED
-from ordertrail.engines.spark.merge import Changes, Pruning, guard_columns, pruned_by, slot, slots_for
+from ordertrail.engines.spark.merge import Changes, guard_columns
+from ordertrail.engines.spark.pruning import Pruning, pruned_by, pruning_of
 from ordertrail.engines.spark.work import SparkPass, arrow_schema_of
 from ordertrail.model import Outcome
 from ordertrail.rules.audit import CHANGED, clock_sql
@@ -89,8 +90,7 @@ def _pruning(weighing: WeighedHere) -> Pruning | None:
         staged = scan_sql(weighing.session.con, weighing.stage, stage_columns(weighing.contract))
         changed = f"{staged} WHERE _kind = 'row'"
     keys = weighing.session.run(f"SELECT DISTINCT {name_sql(column)} FROM {changed}")
-    slots = slots_for(len(keys))
-    return None if slots is None else Pruning(column, slots, frozenset(slot(str(key), slots) for (key,) in keys))
+    return pruning_of(column, (str(key) for (key,) in keys))
 
 
 def _source_sql(weighing: WeighedHere, others: Sequence[TableColumn], *, doubles: bool) -> str:

@@ -7,13 +7,13 @@ row is inserted again.
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from ordertrail.engines.base import Applier
 from ordertrail.engines.spark.causes import MOVED
+from ordertrail.engines.spark.pruning import Pruning, pruned_sql
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.model import Batch, Contract
 from ordertrail.rules.tables import TableColumn, target_columns
@@ -22,34 +22,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from ordertrail.engines.spark.work import SparkPass
-
-"""Numbers of the outcomes that put a row into the target."""
-
-MAX_SLOTS = 1 << 23
-"""Most slots of a bitmap of keys. It is a literal, which Spark's planner processes repeatedly."""
-
-_MIN_SLOTS = 1 << 12
-_SLOTS_A_KEY = 16
-
-_BITS = 7
-"""Slots in a byte of a bitmap: without the highest bit, the bytes are ASCII text."""
-
-
-class Pruning(Struct, frozen=True):
-    """Which rows of the target a batch can touch: a bitmap of the CRC-32 of their keys.
-
-    Without it Spark would sort all keys of the target for the join of MERGE; with it, about as many as change.
-
-    Attributes:
-        column: The key column on which it is based.
-        slots: The number of slots, a power of 2.
-        taken: The slots of the batch's keys, new ones included, so that a key that somebody else inserts meanwhile is
-            noticed.
-    """
-
-    column: str
-    slots: int
-    taken: frozenset[int]
 
 
 class Changes(Struct, frozen=True):
@@ -102,24 +74,6 @@ def guard_columns(contract: Contract) -> tuple[TableColumn, ...]:
             for i, name in enumerate(contract.key)
         ),
     )
-
-
-def slots_for(keys: int) -> int | None:
-    """The size of a bitmap for this many keys; None when it would exclude nothing."""
-    if keys * 4 > MAX_SLOTS:
-        return None
-    return min(MAX_SLOTS, max(_MIN_SLOTS, 1 << (keys * _SLOTS_A_KEY).bit_length()))
-
-
-def pruned_by(contract: Contract) -> str | None:
-    """The key column for the bitmap: the first that is text; None when there is none."""
-    types = {column.name: column.type for column in contract.columns}
-    return next((name for name in contract.key if types[name] == "string"), None)
-
-
-def slot(value: str, slots: int) -> int:
-    """The slot of a value of that column, as `_pruned` lets Spark compute it."""
-    return zlib.crc32(value.encode()) % slots
 
 
 class MergeApplier:
@@ -184,8 +138,8 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
     contract = run.config.contract
     names = [column.name for column in target_columns(contract)]
     same = [f"t.{ticked(name)} = s._k{i}" for i, name in enumerate(contract.key)]
-    if changes.pruning is not None:
-        same.append(_pruned(changes.pruning))
+    if (pruned := pruned_sql(run, changes.pruning, "t")) is not None:
+        same.append(pruned)
     moved = f"raise_error('{MOVED}')"
     guard = "s._found AND t._revision <=> s._old_revision AND unix_micros(t._inserted_at) <=> s._old_ins"
     sets = {name: f"s.{ticked(name)}" for name in names}
@@ -202,12 +156,3 @@ def _merge_sql(run: SparkPass, source: str, changes: Changes) -> str:
         f"{gone}WHEN MATCHED THEN UPDATE SET {', '.join(f't.{ticked(n)} = {sql}' for n, sql in updated.items())} "
         f"{stays} INSERT ({', '.join(map(ticked, inserted))}) VALUES ({', '.join(inserted.values())})"
     )
-
-
-def _pruned(pruning: Pruning) -> str:
-    bitmap = bytearray(pruning.slots // _BITS + 1)
-    for taken in pruning.taken:
-        bitmap[taken // _BITS] |= 1 << taken % _BITS
-    place = f"CAST(pmod(crc32(CAST(t.{ticked(pruning.column)} AS BINARY)), {pruning.slots}) AS INT)"
-    byte = f"ascii(CAST(substring(X'{bitmap.hex()}', {place} DIV {_BITS} + 1, 1) AS STRING))"
-    return f"(shiftright({byte}, {place} % {_BITS}) & 1) = 1"

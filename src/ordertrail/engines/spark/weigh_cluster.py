@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ordertrail.engines.batch_rows import batch_deliveries, counted, rejects_sql
 from ordertrail.engines.spark.measured import key_column, measured
-from ordertrail.engines.spark.merge import Changes, Pruning, pruned_by, slots_for
+from ordertrail.engines.spark.merge import Changes
+from ordertrail.engines.spark.pruning import Pruning, pruned_by, slots_for
 from ordertrail.engines.spark.session import kept
 from ordertrail.engines.spark.tables import ticked
 from ordertrail.engines.spark.work import SparkPass, spark_schema

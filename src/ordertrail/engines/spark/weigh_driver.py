@@ -2,7 +2,7 @@
 
 `local.weigh` weighs them, on tables in a scratch folder that hold just these rows. So a small batch costs Spark one
 query of the target, and the commits. The query needs only the keys, so it runs beside the commit of the stage. It reads
-the newest version of the target; when the load finds another one, Spark is asked again.
+the target as it was when the tables were opened; when the load finds another version, Spark is asked again.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class LookAhead:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, run: SparkPass) -> tuple[int, Fetched]:
-        version, _ = run.tables.target.standing(run.app_id, in_rows=False)
-        return version, fetch(run, version, run.frame(self._keys, key_columns(run.config.contract)))
+        contract, version = run.config.contract, run.target_version
+        return version, fetch(run, version, run.frame(self._keys, key_columns(contract)))
 
 
 def fetch(run: SparkPass, version: int, keys: DataFrame) -> Fetched:

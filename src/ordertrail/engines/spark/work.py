@@ -59,6 +59,7 @@ class SparkPass(Struct):
         app_id: The pipeline's application id; known once the tables are open.
         resets: Warnings about commits of others on the target, which our next commit passes on.
         constraints: The target's constraints; known once the tables are open.
+        target_version: The newest version of the target when the tables were opened.
         ahead: Fetches what the batch that is being staged will be weighed against; None for no such batch.
     """
 
@@ -69,8 +70,10 @@ class SparkPass(Struct):
     app_id: str = ""
     resets: tuple[str, ...] = ()
     constraints: Sequence[Constraint] = ()
+    target_version: int = 0
     ahead: LookAhead | None = None
     _views: list[str] = field(default_factory=list)
+    _variables: list[str] = field(default_factory=list)
     _staged: StagedHere | None = None
     _deliveries: pa.Table | None = None
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -175,6 +178,28 @@ class SparkPass(Struct):
         self._views.append(name)
         return name
 
+    def variable(self, kind: str, value: pa.Table) -> str | None:
+        """Give a value a name in SQL that is unique in this session, until `close`.
+
+        Args:
+            kind: Its type in SQL.
+            value: One row with the column `value`.
+
+        Returns:
+            The name; None where a session knows no variables.
+        """
+        from pyspark.errors import PySparkException
+
+        name = f"ordertrail_{uuid.uuid4().hex}"
+        try:
+            self.spark.sql(f"DECLARE VARIABLE {name} {kind}")
+        except PySparkException:
+            return None
+        self._variables.append(name)
+        rows = self.view(self.spark.createDataFrame(value, schema=f"value {kind}"))
+        self.spark.sql(f"SET VARIABLE {name} = (SELECT value FROM {rows})")
+        return f"session.{name}"
+
     def run_rule(self, rule: str, relations: dict[str, str]) -> DataFrame:
         """The rows of an SQL text of `rules` or `engines`.
 
@@ -192,6 +217,8 @@ class SparkPass(Struct):
             self.ahead = None
         while self._views:
             self.spark.catalog.dropTempView(self._views.pop())
+        while self._variables:
+            self.spark.sql(f"DROP TEMPORARY VARIABLE IF EXISTS {self._variables.pop()}")
 
 
 def arrow_schema_of(columns: Sequence[TableColumn]) -> pa.Schema:
