@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.feed import COLUMNS, big_file
-from bench.report import memory_mb, save
+from bench.report import environment, memory_mb, save
 from bench.watch import existing_key, wait_until_idle
 from ordertrail.config import Config, parse_config
 from ordertrail.delta.table import Table, scan_sql
@@ -55,13 +55,6 @@ warehouse = "tables"
 [maintenance]
 retention_h = {hours}
 log_retention_h = {hours}
-"""
-SERVICE = """
-import sys
-from pathlib import Path
-from ordertrail.config import load_config
-from ordertrail.watch.service import watch
-sys.exit(watch(load_config(Path(sys.argv[1]))))
 """
 
 
@@ -187,8 +180,9 @@ def _pass(config: Config, feed: Feed, number: int) -> float:
 
 @contextmanager
 def _serving(config: Config) -> Iterator[int]:
-    words = [sys.executable, "-c", SERVICE, str(config.source.parent / "ordertrail.toml")]
-    service = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    toml = str(config.source.parent / "ordertrail.toml")
+    words = [sys.executable, "-m", "ordertrail", "watch", "--config", toml]
+    service = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     try:
         yield service.pid
     finally:

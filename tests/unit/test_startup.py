@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from ordertrail import startup
+
 BUFFERS = """
 import resource, sys
 from ordertrail import startup
@@ -32,3 +34,40 @@ def test_freed_buffers_are_used_again_by_a_command_that_reads_files() -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert handed_out_mb("kept") < 20 < handed_out_mb("as it is")
+
+
+HEAPS = """
+import ctypes, os, sys, tempfile, threading
+from ordertrail import startup
+if sys.argv[1] == "shared":
+    startup.share_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+def work():
+    together.wait()
+    for _ in range(100):
+        libc.malloc(10_000)
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.fopen.restype = ctypes.c_void_p
+said = os.path.join(tempfile.mkdtemp(), "said")
+stream = ctypes.c_void_p(libc.fopen(said.encode(), b"w"))
+libc.malloc_info(0, stream)
+libc.fclose(stream)
+print(open(said).read().count("<heap "))
+"""
+"""Prints how many heaps eight threads have taken."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has heaps of threads, and tells of them")
+def test_the_threads_of_a_service_share_their_heaps() -> None:
+    def heaps(how: str) -> int:
+        command = [sys.executable, "-c", HEAPS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert heaps("shared") <= startup.ARENAS < heaps("as it is")

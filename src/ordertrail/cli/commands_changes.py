@@ -79,7 +79,6 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
     from ordertrail.engines.local.changes import Wanted
     from ordertrail.look.changes import FORMATS
     from ordertrail.look.consume import Request
-    from ordertrail.web.sparing import share_arenas
 
     if given["listed"] or given["dropped"] is not None:
         return _consumers(frame, given["dropped"])
@@ -96,7 +95,7 @@ def changes(frame: Frame, **given: Unpack[_Given]) -> int:
         raise click.UsageError(f"--format {form} needs a file whose name ends with .{form}")
     if first is not None and last is not None and last < first:
         raise click.UsageError("--to-batch is before --from-batch")
-    share_arenas()
+    startup.share_arenas()
     if given["follow"]:
         startup.stay()
     request = Request(Wanted(first, last, given["net"]), form, given["name"], given["follow"])

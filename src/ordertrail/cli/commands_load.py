@@ -92,6 +92,8 @@ def watch(frame: Frame, interval_s: float, metrics_port: int | None, metrics_add
     The log on stderr has a line for each delivery. With --json stdout has one document a pass, each on one line.
     """
     from ordertrail import startup
+
+    startup.share_arenas()
     from ordertrail.look import document
     from ordertrail.watch.metrics_server import listening
     from ordertrail.watch.service import watch as serve

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ordertrail.startup import ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, tell_malloc
+from ordertrail.startup import ARENA_MAX, ARENAS, MMAP_THRESHOLD, TRIM_THRESHOLD, tell_malloc
 
 _MAPS = Path("/proc/self/maps")
 _DETAILS = Path("/proc/self/smaps")
@@ -24,7 +24,6 @@ _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][ps] ")
 # For malloc. Thresholds that are given stay as they are: else each large buffer that is freed raises them, and later
 # ones land between small objects that live on, where nobody can give them back.
 _LARGE_BYTES = 1 << 17
-_ARENAS = 2
 
 # Lines of `_MAPS`. What a library's file is mapped to stays as it is for as long as the library is loaded.
 _known: set[str] = set()
@@ -40,15 +39,10 @@ def be_sparing() -> None:
     # Arrow's own pools would hold 45 MB more than they need. `pyarrow.set_memory_pool` is not enough: Arrow's Parquet
     # takes what it unpacks a page into from the pool that the environment names.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    tell_malloc({TRIM_THRESHOLD: _LARGE_BYTES, MMAP_THRESHOLD: _LARGE_BYTES, ARENA_MAX: _ARENAS})
+    tell_malloc({TRIM_THRESHOLD: _LARGE_BYTES, MMAP_THRESHOLD: _LARGE_BYTES, ARENA_MAX: ARENAS})
     gc.collect()
     gc.freeze()  # what is there now stays, and no collection needs to look at it
     gc.set_threshold(*_COLLECT_EVERY)
-
-
-def share_arenas() -> None:
-    """Let all threads use what any of them has freed; before there are threads. It costs nothing that is noticed."""
-    tell_malloc({ARENA_MAX: _ARENAS})
 
 
 def resident_bytes() -> int:
