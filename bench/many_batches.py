@@ -31,6 +31,7 @@ from ordertrail.delta.debt import Compaction, debt_of
 from ordertrail.delta.log import DeltaLog
 from ordertrail.delta.snapshot import read_snapshot
 from ordertrail.keep.maintain import maintain, plan_maintenance
+from ordertrail.startup import share_arenas
 
 READERS: Mapping[str, str] = {
     "ordertrail": """
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--retention", type=float, default=0.05, help="hours that old files and log entries stay")
     parser.add_argument("--rounds", type=int, default=15, help="of full reads")
     options = parser.parse_args()
+    share_arenas()
     with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
         base = Path(scratch)
         tables.build(base, {"ordertrail"}, options.rows, ascending=False)
