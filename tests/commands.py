@@ -64,4 +64,7 @@ def serving(*words: str, folder: Path | None = None, **environ: str) -> Iterator
             yield process, json.loads(process.stdout.readline())["url"].rstrip("/")
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            try:
+                assert process.wait(10) == 0
+            finally:
+                process.kill()  # else leaving would wait for ever

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import signal
 import socket
 import sys
@@ -108,6 +110,14 @@ def test_pages_are_answered_while_passes_commit(folder: Path) -> None:
         assert statuses == {200}
         while json.loads(get(f"{url}/today.json"))["last_batch"] != 5:  # a moment behind at most
             pass
+
+
+def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(folder: Path) -> None:
+    with serving() as (process, url):
+        get(url)
+        threads = {int(name) for name in os.listdir(f"/proc/{process.pid}/task")}
+        ctypes.CDLL(None).tgkill(process.pid, max(threads - {process.pid}), signal.SIGTERM)
+        assert process.wait(30) == 0
 
 
 def test_the_token_may_come_from_the_environment(folder: Path) -> None:

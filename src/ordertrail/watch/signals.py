@@ -1,8 +1,9 @@
-"""SIGTERM and Ctrl-C for the service: they tell it to stop, and its process ends in time whatever blocks.
+"""SIGTERM and Ctrl-C for a service: they tell it to stop, and its process ends in time whatever blocks.
 
 Python runs a signal's handler between two steps of the main thread, and that thread may hang in a system call: writing
-to a pipe that nobody reads, waiting for a disk. So a separate thread waits at the descriptor to which the interpreter
-writes each signal at once.
+to a pipe that nobody reads, waiting for a disk. Waiting for another thread is no better: a signal that comes just
+before the wait begins, or that the system gives to another thread, does not end it, and no handler runs. So a separate
+thread waits at the descriptor to which the interpreter writes each signal at once.
 """
 
 from __future__ import annotations

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 import socket
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from ordertrail.errors import UsageError
+from ordertrail.watch.signals import stopping_by_signal
 from ordertrail.web.access import Access
 
 if TYPE_CHECKING:
@@ -27,14 +23,10 @@ if TYPE_CHECKING:
 PORT = 8765
 """Taken when none is given and it is free."""
 
-LIMIT_S = 4.6
-"""The process ends at most this long after a signal, in seconds; 5 are promised."""
-
 _BACKLOG = 128
 _AT_A_TIME = 64
 _IDLE_S = 10
 _GRACE_S = 3
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Listening(Struct, frozen=True):
@@ -140,7 +132,7 @@ def _bind(listener: socket.socket, host: str, port: int | None) -> None:
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run a server until a signal, in a thread of its own: this one only waits, so that a signal is always heard."""
+    """Run a server until a signal, in a thread of its own, and let the others end what they do."""
     ended = threading.Event()
 
     def work() -> None:
@@ -149,27 +141,12 @@ def _run(server: uvicorn.Server, listener: socket.socket) -> None:
         finally:
             ended.set()
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python gives them
-        ended.set()
-
-    handlers = {number: signal.signal(number, stop) for number in _SIGNALS}
     serving = threading.Thread(target=work, name="ordertrail-pages", daemon=True)
-    try:
+    with stopping_by_signal(ended.set):  # a query that does not end would hold the process
         serving.start()
         ended.wait()
         server.should_exit = True
-        deadline_s = time.monotonic() + LIMIT_S
-        serving.join(LIMIT_S)
-        for thread in _others():
-            if not thread.daemon:
-                thread.join(max(0.0, deadline_s - time.monotonic()))
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if serving.is_alive() or any(one.is_alive() and not one.daemon for one in _others()):
-        sys.stdout.flush()
-        os._exit(0)  # a query that does not end would hold the process
-
-
-def _others() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+        serving.join()
+        for thread in threading.enumerate():
+            if not (thread.daemon or thread is threading.current_thread()):
+                thread.join()
