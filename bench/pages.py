@@ -18,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -43,6 +44,7 @@ PASS_ROWS = 100_000
 SORTED_WITHIN_S = 600.0
 PATIENCE_S = 300.0
 IDLE_S = 3.0
+LOOK_EVERY_S = 0.005
 GOALS = {"page_p95_ms": 100, "first_byte_during_passes_p95_ms": 150, "rss_mb": 150}
 
 _DELIVERIES = {
@@ -208,14 +210,16 @@ def measure(folder: Path, rows: int, deliveries: int, rounds: int) -> dict[str, 
             unsorted = reader.ask(pages["shipment by number"](pick))[0].whole_ms
             sorted_s = _until_sorted(reader)
             cold = {name: round(reader.ask(make(pick))[0].whole_ms) for name, make in pages.items()}
-            warm = _rounds(reader, pages, pick, rounds)
-            busy = _during_passes(reader, pages, pick, folder, rows)
+            with _memory_while(process.pid) as warm_memory:
+                warm = _rounds(reader, pages, pick, rounds)
+            with _memory_while(process.pid) as busy_memory:
+                busy = _during_passes(reader, pages, pick, folder, rows)
             return {
                 "shipment_before_the_cache_ms": round(unsorted),
                 "sorted_after_s": sorted_s,
                 "first_time_ms": cold,
-                "warm": _told(warm),
-                "during_passes": _told(busy),
+                "warm": {**_told(warm), "rss": warm_memory},
+                "during_passes": {**_told(busy), "rss": busy_memory},
                 **_memory(process.pid),
                 "goals": GOALS,
             }
@@ -280,6 +284,27 @@ def _told(found: dict[str, list[Took]]) -> dict[str, object]:
             for name, tooks in found.items()
         },
     }
+
+
+@contextmanager
+def _memory_while(process_id: int) -> Iterator[dict[str, int]]:
+    """Memory of the server in MB while the block runs, told when it ends: seen 200 times a second."""
+    seen: list[float] = []
+    told: dict[str, int] = {}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            seen.append(memory_mb(process_id))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield told
+    finally:
+        over.set()
+        looking.join()
+    told |= {"median_mb": round(statistics.median(seen)), "p95_mb": round(_p95(seen)), "most_mb": round(max(seen))}
 
 
 def _memory(process_id: int) -> dict[str, int]:

@@ -47,9 +47,9 @@ MOST_WAITING = 4
 IDLE_S = 1.0
 """When nobody has asked for a page for so long, or twice as long, in seconds, memory goes back."""
 
-MOST_BYTES = 140_000_000
-"""After a page with which the process has become larger than this, code goes back. With less it goes back after so many
-pages that mapping it again takes a fifth of their processor time."""
+MOST_BYTES = 130_000_000
+"""After a page with which the process has become larger than this, code goes back. To map it again takes a
+tenth of the pages' processor time; with less it would be more, and no less memory than one page needs."""
 
 LOGIN_BYTES = 4_096
 """Largest form that is read."""
