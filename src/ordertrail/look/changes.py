@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ from ordertrail.config import Config
 from ordertrail.delta.log import storage_error
 from ordertrail.engines.local.change_ends import flat_sql
 from ordertrail.engines.local.change_escapes import csv_quoted, json_escaped
-from ordertrail.engines.local.change_lines import ByKind, Cell, Line, Lines, Part, in_order
+from ordertrail.engines.local.change_lines import WORKERS, ByKind, Cell, Line, Lines, Part, in_order
 from ordertrail.engines.local.change_texts import texts
 from ordertrail.engines.local.changed import WHY, OpenChanges
 from ordertrail.engines.local.changes import Wanted, open_changes
@@ -173,13 +174,16 @@ def next_line(batch: int) -> bytes:
 def _pieces(opened: OpenChanges, form: str) -> Iterator[Lines]:
     """The lines, in pieces of one batch each."""
     line = {"jsonl": _json_line, "csv": _csv_line}[form]
-    with closing(Ahead(texts(opened, partial(line, opened)), opened.con.interrupt)) as parts:
+    with (
+        ThreadPoolExecutor(WORKERS, thread_name_prefix="ordertrail-lines") as workers,
+        closing(Ahead(texts(opened, partial(line, opened)), opened.con.interrupt)) as parts,
+    ):
         while True:
             with opened.errors():
                 part = parts.take()
             if part is None:
                 return
-            yield from in_order(*part)
+            yield from in_order(*part, workers)
             del part  # while the next one is awaited
 
 

@@ -48,7 +48,8 @@ def csv_quoted(texts: pa.StringArray) -> pa.StringArray:
     from pyarrow.compute import binary_join_element_wise, if_else, replace_substring
 
     doubled = replace_substring(texts, '"', '""') if (found == ord('"')).any() else texts
-    return if_else(pa.array(quoted), binary_join_element_wise('"', doubled, '"', ""), texts)
+    between = binary_join_element_wise('"', doubled, '"', "")
+    return between if quoted.all() else if_else(pa.array(quoted), between, texts)
 
 
 def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -2,12 +2,14 @@
 
 DuckDB gives the cells in no order. Their texts are put into order by place and joined to lines by Arrow, some thousand
 rows at a time, which stay in the processor's cache. What is the same in many rows becomes one piece of text with the
-constant text around it, so that little is joined a row.
+constant text around it, so that little is joined a row. Workers make both: columns and lines are independent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,12 +21,16 @@ from numpy.typing import NDArray
 from ordertrail.arrow import integers, numbers
 from ordertrail.engines.local.change_times import few_of, texts_of
 from ordertrail.engines.local.changed import BATCH_BITS
+from ordertrail.engines.local.in_turn import in_turn
 
 _TEXT_BYTES = 3 << 20
 """About so many bytes of text are made at a time."""
 
 _MOST_ROWS = 8_192
 """So many rows at the most."""
+
+WORKERS = 2
+"""So many pieces of text are made ahead of the one that is taken."""
 
 _FEW_VALUES = 128
 """A column with no more values than this is few-valued: they are joined with the text around them once."""
@@ -134,18 +140,19 @@ class _Many(Struct, frozen=True):
 _Piece: TypeAlias = str | _Few | _Many
 
 
-def in_order(line: Line, part: pa.Table) -> Iterator[Lines]:
+def in_order(line: Line, part: pa.Table, workers: Executor) -> Iterator[Lines]:
     """The lines of some changes, by batch and key.
 
     Args:
         line: What they consist of.
         part: Ends of whole changes in any order, with `place`, `kind`, and then the columns of `line.cells`. It is kept
             until the last line was taken.
+        workers: Threads that make them.
     """
     if not part.num_rows:
         return
     place, kind = integers(part.column("place"), 0), integers(part.column("kind"), 0).astype(np.int8)
-    pieces = _pieces(line, part, kind)
+    pieces = _pieces(line, part, kind, workers)
     order = np.argsort(place)
     place = place[order]
     begins = np.ones(len(place), np.bool_)
@@ -153,13 +160,13 @@ def in_order(line: Line, part: pa.Table) -> Iterator[Lines]:
     batch = place >> BATCH_BITS
     # Of the memory of the cells the text has a multiple.
     rows = max(1, min(_MOST_ROWS, _TEXT_BYTES * len(place) // (3 * part.nbytes + 1)))
-    for begin in range(0, len(place), rows):
-        part_of = slice(begin, begin + rows)
-        ends, text = _joined(pieces, order[part_of], kind, line.null)
+    parts_of = [slice(begin, begin + rows) for begin in range(0, len(place), rows)]
+    made = in_turn(workers, [partial(_joined, pieces, order[one], kind, line.null) for one in parts_of], WORKERS)
+    for part_of, (ends, text) in zip(parts_of, made, strict=True):
         batches = batch[part_of]
         cuts = [0, *(np.flatnonzero(np.diff(batches)) + 1).tolist(), len(batches)]
         for first, last in pairwise(cuts):
-            changes = int(begins[begin + first : begin + last].sum())
+            changes = int(begins[part_of][first:last].sum())
             yield Lines(int(batches[first]), text[ends[first] : ends[last]], changes)
 
 
@@ -189,16 +196,16 @@ def _joined(
 # -- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _pieces(line: Line, part: pa.Table, kind: NDArray[np.int8]) -> list[str | _Coded | _Many]:
+def _pieces(line: Line, part: pa.Table, kind: NDArray[np.int8], workers: Executor) -> list[str | _Coded | _Many]:
     """What the text of a row consists of: of an update each end has a part of the line, of others one has all."""
-    columns, codes = iter(part.columns[2:]), kind.astype(np.int32)
+    cells, codes = workers.map(partial(_cell, null=line.null), line.cells, part.columns[2:]), kind.astype(np.int32)
 
     def pieces_of(parts: Sequence[Part]) -> list[_Piece]:
         found: list[_Piece] = []
         for one in parts:
             match one:
                 case Cell():
-                    found += _cell(one, next(columns).combine_chunks(), line.null)
+                    found += next(cells)
                 case ByKind(texts):
                     found.append(_Few(codes, texts))
                 case text:
@@ -233,8 +240,9 @@ def _told(piece: _Piece, kind: NDArray[np.int32], silent: int) -> _Piece:
             return _Few(kind, ["" if one == silent else text for one in _KINDS])
 
 
-def _cell(cell: Cell, column: pa.Array, null: str) -> list[_Piece]:
+def _cell(cell: Cell, chunked: pa.ChunkedArray, null: str) -> list[_Piece]:
     """The pieces of a cell."""
+    column = chunked.combine_chunks()
     if column.null_count == len(column):
         return [null]
     if pa.types.is_string(column.type):

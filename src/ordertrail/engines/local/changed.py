@@ -13,7 +13,9 @@ the old ones is not there any more: the batch of a migration sends the rows agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ from ordertrail.engines.local.bearers import (
     make_spans,
     plain_states_sql,
 )
+from ordertrail.engines.local.in_turn import in_turn
 from ordertrail.engines.local.leaders import FOUND_SQL, changes_of, leaders_of
 from ordertrail.engines.local.relations import PLACED
 from ordertrail.engines.local.whole import cured
@@ -52,10 +55,13 @@ WHY = ("_delivery_id", "_file_name", "_file_row", "_outcome")
 BATCH_BITS = 33
 """The place of a row before or after a change is `batch << BATCH_BITS | number of its key << 1`, plus 1 if after."""
 
-_SORTED_ROWS = 500_000
+_SORTED_ROWS = 250_000
 """So many rows of keys are sorted at a time, by number of the key; see `leaders_of`."""
 
-_MANY_ROWS = 16 * _SORTED_ROWS
+_SORTED_AT_A_TIME = 2
+"""So many of these parts are sorted at the same time."""
+
+_MANY_ROWS = 32 * _SORTED_ROWS
 """A history of that many rows is sorted by DuckDB first, which spills."""
 
 _UNKNOWN = f"coalesce(_delivery_id, '') NOT IN (SELECT delivery_id FROM {PLACED})"
@@ -236,11 +242,21 @@ class OpenChanges(Struct):
         ((count, lowest, highest),) = run("SELECT count(*), coalesce(min(k), 0), coalesce(max(k), 0) FROM sorted_rows")
         parts = 1 + int(str(count)) // _SORTED_ROWS
         bounds = np.linspace(int(str(lowest)), int(str(highest)) + 1, parts + 1).astype(np.int64).tolist()
-        for begin, end in pairwise(bounds):
-            part = self.con.sql(f"SELECT k, ord, bn, pos, ch FROM sorted_rows WHERE k >= {begin} AND k < {end}")
-            leaders, tied = leaders_of(part.to_arrow_table())
-            self._append("changes", FOUND_SQL, changes_of(leaders, self.first, migrations))
-            self._append("tied_keys", "SELECT k FROM", pa.table({"k": numbers(tied)}))
+
+        def found(part: pa.Table) -> tuple[pa.Table, pa.Table]:
+            leaders, tied = leaders_of(part)
+            return changes_of(leaders, self.first, migrations), pa.table({"k": numbers(tied)})
+
+        rows_of = (
+            self.con.sql(
+                f"SELECT k, ord, bn, pos, ch FROM sorted_rows WHERE k >= {begin} AND k < {end}"
+            ).to_arrow_table()
+            for begin, end in pairwise(bounds)
+        )
+        with ThreadPoolExecutor(_SORTED_AT_A_TIME, thread_name_prefix="ordertrail-leaders") as workers:
+            for changes, tied in in_turn(workers, (partial(found, part) for part in rows_of), _SORTED_AT_A_TIME - 1):
+                self._append("changes", FOUND_SQL, changes)
+                self._append("tied_keys", "SELECT k FROM", tied)
 
     def _append(self, name: str, sql: str, rows: pa.Table) -> None:
         """Append rows to a table, which is made if it is not there: what the SQL, up to its `FROM`, makes of them."""
