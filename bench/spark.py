@@ -144,7 +144,7 @@ class WarmSpark:
 def alone(way: str, table: Path, csv: Path) -> dict[str, object]:
     """Start a session, bring one batch into a table, stop; the memory of the JVM, which is another process, is told."""
     began = time.perf_counter()
-    spark = _session()
+    spark = started()
     start_s = time.perf_counter() - began
     figures = _load(spark, way, table, csv)
     jvm_mb = peak_mb(_jvm(spark))
@@ -154,7 +154,7 @@ def alone(way: str, table: Path, csv: Path) -> dict[str, object]:
 
 def main() -> None:
     """Answer requests on stdin, a JSON list of way, table and CSV a line, until it closes."""
-    spark = _session(*sys.argv[1:])
+    spark = started(*sys.argv[1:])
     for line in sys.stdin:
         way, table, csv = json.loads(line)
         figures = _load(spark, way, Path(table), Path(csv))
@@ -162,7 +162,13 @@ def main() -> None:
     spark.stop()
 
 
-def _session(kind: str = "tuned", master: str = "local[2]") -> SparkSession:
+def started(kind: str = "tuned", master: str = "local[2]") -> SparkSession:
+    """A session in this process; variable `JARS` has to name the folder of Delta's jars.
+
+    Args:
+        kind: `tuned`, `defaults` or `engine`.
+        master: With how many cores.
+    """
     from pyspark.sql import SparkSession
 
     jars = sorted(str(path) for path in Path(os.environ[JARS]).glob("*.jar"))

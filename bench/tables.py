@@ -30,6 +30,8 @@ PART_ROWS = 10_000_000
 LINKED_BYTES = 1 << 20
 """Data files of at least this size are linked: nobody writes into one that is there."""
 
+_MOST_DAYS = 300
+
 _RUN = "import sys; from ordertrail import Pipeline, load_config; Pipeline(load_config(sys.argv[1])).run()"
 
 
@@ -170,5 +172,9 @@ _ADD = {"ordertrail": _add_to_ordertrail, "delta": _add_to_delta, "duckdb": _add
 
 
 def batch_name(number: int) -> str:
-    """File name of a batch: each is of a later day than the one before, and than the table's files."""
-    return f"order_tracking_{date(2026, 11, 1) + timedelta(days=number):%Y_%m_%d}.csv"
+    """File name of a batch: it sorts after the one before and after the table's files, by day and then by number.
+
+    A file whose name says a day a year ahead would be held.
+    """
+    day = date(2026, 11, 1) + timedelta(days=min(number, _MOST_DAYS))
+    return f"order_tracking_{day:%Y_%m_%d}_{number:06d}.csv"
