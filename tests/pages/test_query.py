@@ -98,7 +98,7 @@ def test_a_link_of_another_site_computes_nothing(site: Site) -> None:
 def test_a_long_query_holds_no_other_page_and_no_other_query_for_ever(
     demo: Config, open_site: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(page, "TIMEOUT_S", 4.0)
     site = open_site(demo)
     site.get("/")
     slow = "SELECT count(*) FROM range(1000000000000) a, range(1000000) b"
@@ -119,4 +119,4 @@ def test_a_long_query_holds_no_other_page_and_no_other_query_for_ever(
     monkeypatch.setattr(page, "TIMEOUT_S", 0.01)
     for thread in threads:
         thread.join()
-    assert sorted(set(statuses)) == [400, 503]
+    assert set(statuses) == {400, 503}

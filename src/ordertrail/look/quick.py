@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 THREADS = 1
-"""How many threads a query has: most read one row group, which several cannot share, and passes need some, too."""
+"""How many threads a query of a page has: most read one row group, which cannot be shared; passes need some, too."""
 
 _GIVING_BACK = "SET GLOBAL allocator_background_threads = true"
 """What queries no longer need goes back to the system a second later: DuckDB's allocator would hold 20 MB. To give it
@@ -149,10 +149,12 @@ class QuickTables:
 
     Args:
         memory_mb: Most memory of the database, in MB; less where the config says so. What does not fit spills.
+        threads: How many a query has; 0 means all cores.
     """
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, threads: int = THREADS) -> None:
         self._memory_mb = memory_mb
+        self._threads = threads
         self._lock = threading.Lock()
         self._closing = ExitStack()
         self._spill: Path | None = None
@@ -171,7 +173,7 @@ class QuickTables:
             self._looks += 1
             if self._con is None or self._looks % RENEW_AFTER == 0:
                 # The one before is not closed: a look may be at work with it. It goes with the last of these.
-                self._con = connect(THREADS, min(self._memory_mb, config.memory_limit_mb), self._folder())
+                self._con = connect(self._threads, min(self._memory_mb, config.memory_limit_mb), self._folder())
                 self._con.execute(_GIVING_BACK).fetchall()
                 self._names = {}  # of data files, which never change; those that are gone go with the database
             return QuickLook(self._con, self._lock, config, snapshots, self._names)

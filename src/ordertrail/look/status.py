@@ -322,7 +322,8 @@ class Reader:
         if self._quick is None:
             from ordertrail.look.quick import QuickTables
 
-            tables = self._closing.enter_context(closing(QuickTables(self.config.memory_limit_mb)))
+            tables = QuickTables(self.config.memory_limit_mb, self.config.threads)
+            self._closing.enter_context(closing(tables))
             self._quick = tables.look(self.config, self._by_role)
         return self._quick
 

@@ -95,6 +95,7 @@ class _Site:
         self._threads = anyio.CapacityLimiter(THREADS)
         self._slow = anyio.CapacityLimiter(1)
         self._asked = 0
+        self._slow_asked = 0
         self._full = anyio.Event()
         routes = [Route("/healthz", self._healthz), Route("/login", self._login, methods=["GET", "POST"])]
         routes.append(Route("/metrics", self._metrics))
@@ -112,10 +113,16 @@ class _Site:
 
     async def _page(self, request: Request, *, page: Page, twin: Twin) -> Response:
         self._asked += 1
-        limiter = self._slow if page.slow and request.url.query else self._threads
-        if limiter is self._slow and limiter.statistics().tasks_waiting >= MOST_WAITING:
+        slow = page.slow and bool(request.url.query)
+        # Counted here and not by the limiter, to which those that come at the same moment are not known yet.
+        if slow and self._slow_asked > MOST_WAITING:
             return self._error(request, 503, "Others are being answered.", "Try again in a moment.", twin)
-        response = await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=limiter)
+        self._slow_asked += slow
+        try:
+            limiter = self._slow if slow else self._threads
+            response = await anyio.to_thread.run_sync(self._made, request, page, twin, limiter=limiter)
+        finally:
+            self._slow_asked -= slow
         if resident_bytes() > MOST_BYTES:
             self._full.set()
         return response
