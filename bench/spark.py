@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,14 +85,34 @@ def about() -> dict[str, str]:
     return {"master": "local[2]", **_SETTINGS}
 
 
+@contextmanager
+def workplace(given: Path | None) -> Iterator[Path]:
+    """A folder to measure in, with Delta's jars for the sessions.
+
+    Args:
+        given: The folder, which stays; None for one that is removed in the end.
+
+    Raises:
+        SystemExit: Spark cannot run.
+    """
+    if (why := missing()) is not None:
+        raise SystemExit(f"without Spark: {why}")
+    with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
+        work = (given or Path(scratch)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        fetch_jars(work / "jars")
+        yield work
+
+
 def fetch_jars(folder: Path) -> None:
-    """Have Maven put Delta's jars into a folder; pyspark has all others."""
+    """Have Maven put Delta's jars into a folder, for its sessions; pyspark has all others."""
     folder.mkdir(parents=True, exist_ok=True)
     pom = folder / "pom.xml"
     pom.write_text(_POM, encoding="utf-8")
     wanted = ["-DincludeGroupIds=io.delta,io.unitycatalog", f"-DoutputDirectory={folder}"]
     command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", *wanted]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    os.environ[JARS] = str(folder)
 
 
 class WarmSpark:

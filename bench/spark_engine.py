@@ -22,7 +22,6 @@ import argparse
 import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,13 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="a folder to keep the built tables in, for the next command")
     options = parser.parse_args()
-    if (why := spark.missing()) is not None:
-        raise SystemExit(f"without Spark: {why}")
-    with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
-        work: Path = (options.work or Path(scratch)).resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        spark.fetch_jars(work / "jars")
-        os.environ[spark.JARS] = str(work / "jars")
+    with spark.workplace(options.work) as work:
         cases = [measure(work, rows, options.rounds) for rows in options.sizes]
         save("spark_engine", {"cases": cases, "kernel": kernel(work, (1, 2))})
 

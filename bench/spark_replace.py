@@ -18,9 +18,7 @@ import argparse
 import os
 import shutil
 import statistics
-import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +32,7 @@ from bench.report import save
 from bench.upsert import sizes
 from ordertrail import load_config
 from ordertrail.delta.table import Table, scan_sql
-from ordertrail.engines.spark.pruning import slots_for
+from ordertrail.engines.spark.pruning import pruning_of
 from ordertrail.rules.tables import target_columns
 
 if TYPE_CHECKING:
@@ -111,11 +109,10 @@ def _merge(session: SparkSession, found: DataFrame, target: Path, *, pruned: boo
     found.createOrReplaceTempView("weighed")
     same = "t.tracking_num = s.tracking_num"
     if pruned:
-        keys = [row[0].encode() for row in found.select("tracking_num").collect()]
-        slots = slots_for(len(keys))
-        assert slots is not None
-        taken = np.zeros(slots, dtype=bool)
-        taken[[zlib.crc32(key) % slots for key in keys]] = True
+        pruning = pruning_of("tracking_num", (row[0] for row in found.select("tracking_num").collect()))
+        assert pruning is not None
+        slots, taken = pruning.slots, np.zeros(pruning.slots, dtype=bool)
+        taken[list(pruning.taken)] = True
         value = pa.table({"value": pa.ListArray.from_arrays(pa.array([0, slots], pa.int32()), pa.array(taken))})
         session.createDataFrame(value, schema="value ARRAY<BOOLEAN>").createOrReplaceTempView("slots")
         session.sql("DECLARE OR REPLACE VARIABLE taken ARRAY<BOOLEAN>")
@@ -137,13 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="a folder to keep the built tables in, for the next command")
     options = parser.parse_args()
-    if (why := spark.missing()) is not None:
-        raise SystemExit(f"without Spark: {why}")
-    with tempfile.TemporaryDirectory(prefix="ordertrail-bench-") as scratch:
-        work: Path = (options.work or Path(scratch)).resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        spark.fetch_jars(work / "jars")
-        os.environ[spark.JARS] = str(work / "jars")
+    with spark.workplace(options.work) as work:
         save("spark_replace", measure(work, options.rows[0], options.batch[0], options.rounds))
 
 

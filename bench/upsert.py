@@ -133,7 +133,6 @@ class Bench:
         self._warm: spark.WarmSpark | None = None
         if any(CONTENDERS[name].spark for name in contenders):
             spark.fetch_jars(work / "jars")
-            os.environ[spark.JARS] = str(work / "jars")
         if any(CONTENDERS[name].warm for name in contenders):
             self._warm = spark.WarmSpark(work)
 
